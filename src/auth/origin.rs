@@ -1,0 +1,170 @@
+//! The allow list of web origins (RFC 6454): one list for CORS and for the WebSocket handshake.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which origins browsers may connect from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// `*`: all of them, as the original server had it.
+    Any,
+    /// These and no others.
+    Listed(Vec<OriginPattern>),
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginPattern {
+    /// An origin as browsers send it: `https://example.com`, `http://localhost:8080` or `null`.
+    Exact(String),
+    /// `https://*.example.com`: any host below the domain, not the domain itself.
+    Subdomains {
+        /// `https://`
+        scheme: String,
+        /// `.example.com`, with the port if there is one.
+        suffix: String,
+    },
+}
+
+impl AllowedOrigins {
+    /// Whether a request with this `Origin` header may be served.
+    ///
+    /// A request without one is no browser's cross-origin request and is not ours to judge.
+    pub fn allows(&self, origin: Option<&str>) -> bool {
+        match (self, origin) {
+            (Self::Any, _) | (_, None) => true,
+            (Self::Listed(patterns), Some(origin)) => {
+                patterns.iter().any(|pattern| pattern.matches(origin))
+            }
+        }
+    }
+}
+
+impl OriginPattern {
+    fn matches(&self, origin: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(origin),
+            Self::Subdomains { scheme, suffix } => {
+                let origin = origin.to_ascii_lowercase();
+                let below = origin.strip_prefix(scheme.as_str());
+                let label = below.and_then(|host| host.strip_suffix(suffix.as_str()));
+                label.is_some_and(|label| !label.is_empty() && !label.contains(['/', '@', ':']))
+            }
+        }
+    }
+}
+
+impl FromStr for OriginPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let instead = || {
+            "write *, null, or an origin such as https://example.com or https://*.example.com"
+                .to_owned()
+        };
+        if text == "null" {
+            return Ok(Self::Exact(text.to_owned()));
+        }
+        let text = text.to_ascii_lowercase();
+        let (scheme, host) = text.split_once("://").ok_or_else(instead)?;
+        if host.is_empty() || scheme.is_empty() || host.contains(['/', ' ', ',', '@']) {
+            return Err(instead());
+        }
+        match host.strip_prefix("*.") {
+            Some(domain) if !domain.is_empty() && !domain.contains('*') => Ok(Self::Subdomains {
+                scheme: format!("{scheme}://"),
+                suffix: format!(".{domain}"),
+            }),
+            None if !host.contains('*') => Ok(Self::Exact(text)),
+            _ => Err(instead()),
+        }
+    }
+}
+
+/// A comma-separated list, or `*` alone.
+impl FromStr for AllowedOrigins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "*" => Ok(Self::Any),
+            list => {
+                let patterns = list.split(',').map(|origin| origin.trim().parse());
+                patterns.collect::<Result<_, _>>().map(Self::Listed)
+            }
+        }
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(origin) => f.write_str(origin),
+            Self::Subdomains { scheme, suffix } => write!(f, "{scheme}*{suffix}"),
+        }
+    }
+}
+
+impl fmt::Display for AllowedOrigins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Listed(patterns) => {
+                for (i, pattern) in patterns.iter().enumerate() {
+                    write!(f, "{}{pattern}", if i == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> AllowedOrigins {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn any_allows_everyone_and_a_list_only_its_own() {
+        assert!(list("*").allows(Some("https://evil.example")));
+        let list = list("https://a.example, https://*.b.example:8443");
+        assert!(list.allows(None));
+        for good in [
+            "https://a.example",
+            "HTTPS://A.example",
+            "https://x.b.example:8443",
+        ] {
+            assert!(list.allows(Some(good)), "{good}");
+        }
+        for bad in [
+            "null",
+            "http://a.example",
+            "https://a.example.evil",
+            "https://b.example:8443",
+            "https://.b.example:8443",
+            "https://x.b.example",
+            "https://evil.example/x.b.example:8443",
+            "https://evil@x.b.example:8443",
+        ] {
+            assert!(!list.allows(Some(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for bad in [
+            "",
+            "example.com",
+            "https://",
+            "https://a/b",
+            "https://*",
+            "*,https://a",
+            "a*",
+        ] {
+            assert!(bad.parse::<AllowedOrigins>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Everything the broadcaster can be told, in one closed enum.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::outbox::Outbox;
+use crate::protocol::{ClientId, Position, Publication, RequestId, RoomName};
+
+use super::RoomStream;
+
+/// One thing for the broadcaster to do; taken in the order sent.
+#[derive(Debug)]
+pub enum Event {
+    /// A stored message goes to its room's members. Offsets of a room come in order.
+    Deliver {
+        /// The room's numbering.
+        stream: Arc<RoomStream>,
+        /// The message.
+        publication: Arc<Publication>,
+    },
+    /// A client is there: it joins these rooms and is welcomed.
+    Connect {
+        /// Where its frames go.
+        outbox: Arc<Outbox>,
+        /// Its first rooms.
+        rooms: Vec<Arc<RoomStream>>,
+    },
+    /// A client becomes a member of a room and is told `joined`.
+    Join {
+        /// Who.
+        client: ClientId,
+        /// The room.
+        stream: Arc<RoomStream>,
+        /// Whether it wants presence updates.
+        presence: bool,
+        /// For the answer.
+        id: Option<RequestId>,
+    },
+    /// A client stops being a member of a room and is told `left`.
+    Leave {
+        /// Who.
+        client: ClientId,
+        /// The room.
+        room: RoomName,
+        /// For the answer.
+        id: Option<RequestId>,
+    },
+    /// A client asks who is in a room.
+    Presence {
+        /// Who asks.
+        client: ClientId,
+        /// The room.
+        room: RoomName,
+        /// For the answer.
+        id: Option<RequestId>,
+    },
+    /// A client is gone: out of all its rooms.
+    Disconnect {
+        /// Who.
+        client: ClientId,
+    },
+    /// Which rooms have members?
+    Rooms(Sender<Vec<RoomSummary>>),
+    /// Who is in this room?
+    Room {
+        /// The room.
+        name: RoomName,
+        /// Where the answer goes: `None` if it has no members.
+        answer: Sender<Option<RoomDetail>>,
+    },
+    /// Close every client with 1001, in random order, spread over this time.
+    Drain {
+        /// The time.
+        over: Duration,
+    },
+    /// Flush what is pending and end the thread.
+    Stop,
+}
+
+/// A room in a list.
+#[derive(Clone, Debug)]
+pub struct RoomSummary {
+    /// Its name.
+    pub name: RoomName,
+    /// How many members.
+    pub members: usize,
+}
+
+/// A room, looked at closely.
+#[derive(Clone, Debug)]
+pub struct RoomDetail {
+    /// How many members.
+    pub members: usize,
+    /// Who, unless they are too many to list.
+    pub clients: Option<Vec<ClientId>>,
+    /// The last offset delivered.
+    pub position: Position,
+}

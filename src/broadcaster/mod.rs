@@ -1,0 +1,347 @@
+//! The broadcaster: one thread that owns rooms and members, and nobody else touches them.
+//!
+//! It does no I/O but the outbox's non-blocking send. Events are taken in the order in which they
+//! were sent; each room's waiting messages are encoded once, together, and a room's pending batch is
+//! flushed before a join or leave of that room takes effect. So a member receives a room's offsets in
+//! order, each at most once, from its join position on.
+
+mod drain;
+mod events;
+mod presence;
+mod room;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::config::BROADCASTER_QUEUE_MAX;
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::protocol::{
+    ClientId, CloseCode, ErrorCode, Publication, Refusal, RequestId, RoomName, RoomState,
+    ServerMessage,
+};
+use crate::threads;
+
+use drain::Drain;
+pub use events::{Event, RoomDetail, RoomSummary};
+use presence::PresenceSchedule;
+use room::Room;
+pub use room::RoomStream;
+
+/// Events taken before pending batches go out: what waits is taken, nothing is waited for.
+const BATCH_EVENTS_MAX: usize = 1024;
+/// How long a request may wait for the broadcaster's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends events to the broadcaster thread; a full channel makes the sender wait.
+#[derive(Clone, Debug)]
+pub struct Broadcaster(Sender<Event>);
+
+impl Broadcaster {
+    /// Starts the thread. It ends when every handle is dropped or on [`Event::Stop`].
+    pub fn start(
+        welcome: String,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = bounded(BROADCASTER_QUEUE_MAX);
+        let thread = threads::spawn_service("broadcaster", move || {
+            Rooms::new(welcome, metrics).run(&receiver);
+        })?;
+        Ok((Self(sender), thread))
+    }
+
+    /// Hands over one event. After the thread's end this does nothing: nobody is left to care.
+    pub fn send(&self, event: Event) {
+        let _stopped = self.0.send(event);
+    }
+
+    /// Rooms that have members now, in no order.
+    pub fn rooms(&self) -> Option<Vec<RoomSummary>> {
+        self.ask(Event::Rooms)
+    }
+
+    /// One room's members now; `Some(None)` if it has none.
+    pub fn room(&self, name: RoomName) -> Option<Option<RoomDetail>> {
+        self.ask(|answer| Event::Room { name, answer })
+    }
+
+    /// Events waiting.
+    pub fn queue_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
+        let (answer, answered) = bounded(1);
+        self.0.send_timeout(event(answer), ANSWER_TIMEOUT).ok()?;
+        answered.recv_timeout(ANSWER_TIMEOUT).ok()
+    }
+}
+
+/// A connected client as the broadcaster knows it.
+struct Client {
+    outbox: Arc<Outbox>,
+    rooms: Vec<RoomName>,
+}
+
+/// What the thread owns.
+struct Rooms {
+    welcome: String,
+    metrics: Arc<Metrics>,
+    clients: HashMap<ClientId, Client>,
+    rooms: HashMap<RoomName, Room>,
+    /// Rooms with a batch that has not gone out.
+    pending: Vec<RoomName>,
+    presence: PresenceSchedule,
+    drain: Option<Drain>,
+}
+
+impl Rooms {
+    fn new(welcome: String, metrics: Arc<Metrics>) -> Self {
+        Self {
+            welcome,
+            metrics,
+            clients: HashMap::new(),
+            rooms: HashMap::new(),
+            pending: Vec::new(),
+            presence: PresenceSchedule::default(),
+            drain: None,
+        }
+    }
+
+    fn run(mut self, events: &Receiver<Event>) {
+        loop {
+            let first = match self.next_wake() {
+                None => events.recv().ok(),
+                Some(at) => match events.recv_deadline(at) {
+                    Ok(event) => Some(event),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.tick(Instant::now());
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            let Some(first) = first else { return };
+            // Readers that can run already add to this batch: that is worth more system calls than
+            // it costs, and unlike a sleep it adds no delay when there is nobody else.
+            std::thread::yield_now();
+            for event in std::iter::once(first)
+                .chain(events.try_iter())
+                .take(BATCH_EVENTS_MAX)
+            {
+                if matches!(event, Event::Stop) {
+                    self.flush_all();
+                    return;
+                }
+                self.handle(event);
+            }
+            self.flush_all();
+            self.tick(Instant::now());
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let drain = self.drain.as_ref().and_then(Drain::next_wake);
+        [drain, self.presence.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for name in self.presence.take_due(now) {
+            if let Some(room) = self.rooms.get(&name) {
+                room.send_presence_to_watchers();
+            }
+        }
+        if let Some(drain) = &mut self.drain {
+            for client in drain.take_due(now) {
+                if let Some(client) = self.clients.get(&client) {
+                    client.outbox.close(CloseCode::GoingAway);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Deliver {
+                stream,
+                publication,
+            } => self.deliver(&stream, &publication),
+            Event::Connect { outbox, rooms } => self.connect(outbox, rooms),
+            Event::Join {
+                client,
+                stream,
+                presence,
+                id,
+            } => {
+                self.join(client, stream, presence, id.as_ref());
+            }
+            Event::Leave { client, room, id } => self.leave(client, &room, id.as_ref()),
+            Event::Presence { client, room, id } => {
+                self.answer_presence(client, &room, id.as_ref());
+            }
+            Event::Disconnect { client } => self.disconnect(client),
+            Event::Rooms(answer) => {
+                let _gone = answer.try_send(self.rooms.values().map(Room::summary).collect());
+            }
+            Event::Room { name, answer } => {
+                let _gone = answer.try_send(self.rooms.get(&name).map(Room::detail));
+            }
+            Event::Drain { over } => self.start_drain(over),
+            Event::Stop => {}
+        }
+    }
+
+    fn deliver(&mut self, stream: &RoomStream, publication: &Publication) {
+        stream.set_delivered(publication.offset);
+        let Some(room) = self.rooms.get_mut(&publication.room) else {
+            return;
+        };
+        if !room.has_pending() {
+            self.pending.push(publication.room.clone());
+        }
+        room.add_pending(publication);
+        if room.pending_is_full() {
+            self.metrics.deliveries.add(room.flush());
+        }
+    }
+
+    fn flush_all(&mut self) {
+        let mut delivered = 0;
+        for name in self.pending.drain(..) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                delivered += room.flush();
+            }
+        }
+        self.metrics.deliveries.add(delivered);
+    }
+
+    fn connect(&mut self, outbox: Arc<Outbox>, streams: Vec<Arc<RoomStream>>) {
+        let client = outbox.client();
+        self.clients.insert(
+            client,
+            Client {
+                outbox: Arc::clone(&outbox),
+                rooms: Vec::new(),
+            },
+        );
+        let states: Vec<RoomState> = streams
+            .into_iter()
+            .filter_map(|stream| self.add_member(client, stream, false))
+            .collect();
+        let welcome = ServerMessage::Welcome {
+            text: &self.welcome,
+            client,
+            rooms: &states,
+        };
+        outbox.push(&welcome.to_frames(None));
+        if self.drain.is_some() {
+            outbox.close(CloseCode::GoingAway);
+        }
+    }
+
+    fn join(
+        &mut self,
+        client: ClientId,
+        stream: Arc<RoomStream>,
+        presence: bool,
+        id: Option<&RequestId>,
+    ) {
+        let Some(state) = self.add_member(client, stream, presence) else {
+            return;
+        };
+        if let Some(member) = self.clients.get(&client) {
+            member
+                .outbox
+                .push(&ServerMessage::Joined(&state).to_frames(id));
+        }
+    }
+
+    /// Joining a room one is in already changes only whether presence is wanted.
+    fn add_member(
+        &mut self,
+        id: ClientId,
+        stream: Arc<RoomStream>,
+        presence: bool,
+    ) -> Option<RoomState> {
+        let client = self.clients.get_mut(&id)?;
+        let name = stream.name().clone();
+        let room = self
+            .rooms
+            .entry(name.clone())
+            .or_insert_with(|| Room::new(stream));
+        self.metrics.deliveries.add(room.flush());
+        if room.add(Arc::clone(&client.outbox), presence) {
+            client.rooms.push(name.clone());
+        }
+        self.presence.changed(room, Instant::now());
+        Some(RoomState {
+            room: name,
+            position: room.position(),
+            recovered: false,
+            members: room.members(),
+        })
+    }
+
+    fn leave(&mut self, id: ClientId, name: &RoomName, request: Option<&RequestId>) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        client.rooms.retain(|room| room != name);
+        let outbox = Arc::clone(&client.outbox);
+        self.remove_member(id, name);
+        outbox.push(&ServerMessage::Left(name).to_frames(request));
+    }
+
+    fn remove_member(&mut self, client: ClientId, name: &RoomName) {
+        let Entry::Occupied(mut entry) = self.rooms.entry(name.clone()) else {
+            return;
+        };
+        let room = entry.get_mut();
+        self.metrics.deliveries.add(room.flush());
+        room.remove(client);
+        if room.members() == 0 {
+            entry.remove();
+        } else {
+            self.presence.changed(entry.get_mut(), Instant::now());
+        }
+    }
+
+    fn disconnect(&mut self, client: ClientId) {
+        let Some(gone) = self.clients.remove(&client) else {
+            return;
+        };
+        for name in &gone.rooms {
+            self.remove_member(client, name);
+        }
+    }
+
+    fn answer_presence(&self, client: ClientId, name: &RoomName, id: Option<&RequestId>) {
+        let Some(client) = self.clients.get(&client) else {
+            return;
+        };
+        match self.rooms.get(name) {
+            Some(room) => client.outbox.push(&room.presence_frames(id)),
+            None => {
+                let refusal = Refusal::new(ErrorCode::NotInRoom, "you are not in that room");
+                client
+                    .outbox
+                    .push(&ServerMessage::Error(&refusal).to_frames(id));
+            }
+        }
+    }
+
+    fn start_drain(&mut self, over: Duration) {
+        if self.drain.is_none() {
+            let clients = self.clients.keys().copied().collect();
+            self.drain = Some(Drain::new(clients, Instant::now(), over));
+        }
+    }
+}

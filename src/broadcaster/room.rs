@@ -1,0 +1,188 @@
+//! One room: its numbering, its members, and the batch that waits to go out to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::PRESENCE_LIST_MAX;
+use crate::outbox::Outbox;
+use crate::protocol::{
+    ClientId, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName, ServerMessage,
+};
+
+use super::events::{RoomDetail, RoomSummary};
+
+/// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// A room's numbering, shared by all who name the room: broker, sessions, broadcaster.
+///
+/// The broker keeps a room's numbering for as long as anyone holds its stream.
+#[derive(Debug)]
+pub struct RoomStream {
+    name: RoomName,
+    epoch: Epoch,
+    /// The last offset the broadcaster has taken. Only its thread writes; it reads it when a member
+    /// joins, also if the room had no members when the offset passed.
+    delivered: AtomicU64,
+}
+
+impl RoomStream {
+    /// A numbering whose last offset so far is `delivered`.
+    pub fn new(name: RoomName, epoch: Epoch, delivered: u64) -> Self {
+        Self {
+            name,
+            epoch,
+            delivered: AtomicU64::new(delivered),
+        }
+    }
+
+    /// The room's name.
+    pub fn name(&self) -> &RoomName {
+        &self.name
+    }
+
+    /// The room's epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The last offset the broadcaster has taken.
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: self.delivered.load(Ordering::Acquire),
+        }
+    }
+
+    pub(super) fn set_delivered(&self, offset: u64) {
+        self.delivered.store(offset, Ordering::Release);
+    }
+}
+
+struct Member {
+    outbox: Arc<Outbox>,
+    /// Whether it is sent presence updates.
+    watches: bool,
+}
+
+/// A room that has members.
+pub(super) struct Room {
+    stream: Arc<RoomStream>,
+    members: HashMap<ClientId, Member>,
+    watchers: usize,
+    batch: FrameBuffer,
+    /// Reused for encoding one message after the other.
+    scratch: Vec<u8>,
+}
+
+impl Room {
+    pub(super) fn new(stream: Arc<RoomStream>) -> Self {
+        Self {
+            stream,
+            members: HashMap::new(),
+            watchers: 0,
+            batch: FrameBuffer::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &RoomName {
+        self.stream.name()
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.stream.position()
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn has_watchers(&self) -> bool {
+        self.watchers > 0
+    }
+
+    /// Says whether the client is new here.
+    pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool) -> bool {
+        let replaced = self
+            .members
+            .insert(outbox.client(), Member { outbox, watches });
+        self.watchers += usize::from(watches);
+        self.watchers -= usize::from(replaced.as_ref().is_some_and(|member| member.watches));
+        replaced.is_none()
+    }
+
+    pub(super) fn remove(&mut self, client: ClientId) {
+        if let Some(member) = self.members.remove(&client) {
+            self.watchers -= usize::from(member.watches);
+        }
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    pub(super) fn pending_is_full(&self) -> bool {
+        self.batch.len() >= BATCH_BYTES_MAX
+    }
+
+    pub(super) fn add_pending(&mut self, publication: &Publication) {
+        self.scratch.clear();
+        publication.write_json(&mut self.scratch);
+        self.batch.push_text(&self.scratch);
+    }
+
+    /// Sends the batch to every member; says how many deliveries that were.
+    pub(super) fn flush(&mut self) -> u64 {
+        if self.batch.is_empty() {
+            return 0;
+        }
+        let (frames, messages) = self.batch.take();
+        for member in self.members.values() {
+            member.outbox.push(&frames);
+        }
+        messages * self.members.len() as u64
+    }
+
+    pub(super) fn summary(&self) -> RoomSummary {
+        RoomSummary {
+            name: self.name().clone(),
+            members: self.members(),
+        }
+    }
+
+    pub(super) fn detail(&self) -> RoomDetail {
+        RoomDetail {
+            members: self.members(),
+            clients: self.listed_clients(),
+            position: self.position(),
+        }
+    }
+
+    pub(super) fn presence_frames(&self, id: Option<&RequestId>) -> Frames {
+        let clients = self.listed_clients();
+        let (room, members) = (self.name(), self.members());
+        ServerMessage::Presence {
+            room,
+            members,
+            clients: clients.as_deref(),
+        }
+        .to_frames(id)
+    }
+
+    pub(super) fn send_presence_to_watchers(&self) {
+        let frames = self.presence_frames(None);
+        for member in self.members.values().filter(|member| member.watches) {
+            member.outbox.push(&frames);
+        }
+    }
+
+    fn listed_clients(&self) -> Option<Vec<ClientId>> {
+        (self.members() <= PRESENCE_LIST_MAX).then(|| {
+            let mut clients: Vec<_> = self.members.keys().copied().collect();
+            clients.sort_unstable();
+            clients
+        })
+    }
+}

@@ -1,0 +1,411 @@
+//! What the user types: flags, environment variables, and one line for each way to get them wrong.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use log::LevelFilter;
+
+use crate::auth::AllowedOrigins;
+use crate::config::{Config, ConfigError, HistoryLimits, Limits};
+
+/// A native-WebSocket broadcast server: one binary, one port, no async runtime.
+///
+/// Every setting is a flag and an environment variable; the flag wins. HOST and PORT are understood
+/// where WSCAST_HOST and WSCAST_PORT are not set. Bytes may be written 65536, 64KiB or 1MiB;
+/// durations are seconds and may have a fraction.
+#[derive(Debug, Parser)]
+#[command(name = "wscast", version, max_term_width = 100)]
+struct Cli {
+    /// Address to listen on
+    #[arg(
+        long,
+        env = "WSCAST_HOST",
+        default_value = "0.0.0.0",
+        value_name = "ADDRESS"
+    )]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "WSCAST_PORT", default_value = "5000")]
+    port: u16,
+    /// Text of the first frame of every connection
+    #[arg(
+        long,
+        env = "WSCAST_WELCOME",
+        default_value = "Welcome to wscast",
+        value_name = "TEXT"
+    )]
+    welcome: String,
+    /// Web origins that may connect: *, or a comma-separated list of https://example.com,
+    /// https://*.example.com, null
+    #[arg(
+        long,
+        env = "WSCAST_ALLOW_ORIGIN",
+        default_value = "*",
+        value_name = "ORIGINS"
+    )]
+    allow_origin: AllowedOrigins,
+    /// Serve /echo, which sends every message back, for conformance suites
+    #[arg(long, env = "WSCAST_ECHO")]
+    echo: bool,
+
+    /// Connections at once; auto is what the machine's limits allow
+    #[arg(long, env = "WSCAST_MAX_CONNECTIONS", default_value = "auto", value_name = "N",
+          value_parser = count_or_auto, help_heading = "Limits")]
+    max_connections: CountOrAuto,
+    /// Largest WebSocket message, in bytes, fragments summed
+    #[arg(long, env = "WSCAST_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "BYTES",
+          value_parser = bytes, help_heading = "Limits")]
+    max_message_bytes: usize,
+    /// Rooms at once
+    #[arg(long, env = "WSCAST_MAX_ROOMS", default_value = "10000", value_name = "N",
+          value_parser = count, help_heading = "Limits")]
+    max_rooms: usize,
+    /// Rooms a connection may be a member of at once
+    #[arg(long, env = "WSCAST_MAX_ROOMS_PER_CONNECTION", default_value = "32", value_name = "N",
+          value_parser = count, help_heading = "Limits")]
+    max_rooms_per_connection: usize,
+    /// Bytes that may wait for one client before it is evicted as a slow consumer
+    #[arg(long, env = "WSCAST_OUTBOX_BYTES", default_value = "1MiB", value_name = "BYTES",
+          value_parser = bytes, help_heading = "Limits")]
+    outbox_bytes: usize,
+    /// Seconds without progress after which a client with bytes waiting is evicted
+    #[arg(long, env = "WSCAST_SLOW_TIMEOUT", default_value = "10", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Limits")]
+    slow_timeout: Duration,
+
+    /// Seconds without traffic after which a client is pinged
+    #[arg(long, env = "WSCAST_PING_INTERVAL", default_value = "25", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Timeouts")]
+    ping_interval: Duration,
+    /// Seconds a pinged client has to be heard
+    #[arg(long, env = "WSCAST_PONG_TIMEOUT", default_value = "10", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Timeouts")]
+    pong_timeout: Duration,
+    /// Seconds for a whole request head
+    #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Timeouts")]
+    head_timeout: Duration,
+    /// Seconds an HTTP connection may idle between requests
+    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Timeouts")]
+    keep_alive: Duration,
+    /// Seconds over which Close frames are spread at shutdown
+    #[arg(long, env = "WSCAST_DRAIN", default_value = "1", value_name = "SECONDS",
+          value_parser = seconds_or_zero, help_heading = "Timeouts")]
+    drain: Duration,
+    /// Seconds after which shutdown waits for no one
+    #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "Timeouts")]
+    shutdown_timeout: Duration,
+
+    /// Messages kept a room
+    #[arg(long, env = "WSCAST_HISTORY_MESSAGES", default_value = "1000", value_name = "N",
+          value_parser = count, help_heading = "History")]
+    history_messages: usize,
+    /// Bytes of payload kept a room
+    #[arg(long, env = "WSCAST_HISTORY_BYTES", default_value = "1MiB", value_name = "BYTES",
+          value_parser = bytes, help_heading = "History")]
+    history_bytes: usize,
+    /// Seconds a message is kept
+    #[arg(long, env = "WSCAST_HISTORY_AGE", default_value = "3600", value_name = "SECONDS",
+          value_parser = seconds, help_heading = "History")]
+    history_age: Duration,
+    /// Bytes of payload kept of all rooms together
+    #[arg(long, env = "WSCAST_HISTORY_TOTAL_BYTES", default_value = "64MiB", value_name = "BYTES",
+          value_parser = bytes, help_heading = "History")]
+    history_total_bytes: usize,
+
+    /// Most detailed level that is logged: off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "WSCAST_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL",
+        help_heading = "Logging"
+    )]
+    log_level: LevelFilter,
+    /// File that the log goes to, besides stderr
+    #[arg(
+        long,
+        env = "WSCAST_LOG_FILE",
+        value_name = "PATH",
+        help_heading = "Logging"
+    )]
+    log_file: Option<PathBuf>,
+
+    /// Print the effective settings and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server.
+    Serve(Box<Config>),
+    /// Print this and exit 0: help, version or the effective settings.
+    Print(String),
+}
+
+/// Understands the arguments (the program's name first) and the environment.
+///
+/// An `Err` is one line for stderr; the exit code is 2.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                return Ok(Command::Print(error.to_string()));
+            }
+            _ => return Err(one_line(&error)),
+        },
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
+    let check_only = cli.check_config;
+    let config = config(cli)
+        .validate()
+        .map_err(|error: ConfigError| error.to_string())?;
+    if check_only {
+        return Ok(Command::Print(effective_settings(&matches)));
+    }
+    Ok(Command::Serve(Box::new(config)))
+}
+
+/// HOST and PORT, as hosting platforms set them, stand in for the defaults.
+fn command() -> clap::Command {
+    [("host", "HOST"), ("port", "PORT")]
+        .into_iter()
+        .fold(Cli::command(), |command, (arg, var)| {
+            match std::env::var(var) {
+                Ok(value) if !value.is_empty() => command.mut_arg(arg, |a| a.default_value(value)),
+                _ => command,
+            }
+        })
+}
+
+fn config(cli: Cli) -> Config {
+    Config {
+        host: cli.host,
+        port: cli.port,
+        welcome: cli.welcome,
+        allow_origin: cli.allow_origin,
+        echo: cli.echo,
+        limits: Limits {
+            max_connections: cli.max_connections.0,
+            max_message_bytes: cli.max_message_bytes,
+            max_rooms: cli.max_rooms,
+            max_rooms_per_connection: cli.max_rooms_per_connection,
+            outbox_bytes: cli.outbox_bytes,
+            slow_timeout: cli.slow_timeout,
+            ping_interval: cli.ping_interval,
+            pong_timeout: cli.pong_timeout,
+            head_timeout: cli.head_timeout,
+            keep_alive: cli.keep_alive,
+        },
+        history: HistoryLimits {
+            messages: cli.history_messages,
+            bytes: cli.history_bytes,
+            age: cli.history_age,
+            total_bytes: cli.history_total_bytes,
+        },
+        drain: cli.drain,
+        shutdown_timeout: cli.shutdown_timeout,
+        log_level: cli.log_level,
+        log_file: cli.log_file,
+    }
+}
+
+/// A line a setting, in the form the flags take, so that one can be copied into a command.
+fn effective_settings(matches: &clap::ArgMatches) -> String {
+    let mut out = String::new();
+    for arg in Cli::command().get_arguments() {
+        let id = arg.get_id().as_str();
+        let (Some(flag), false) = (arg.get_long(), id == "check_config") else {
+            continue;
+        };
+        if !arg.get_action().takes_values() {
+            let _infallible = writeln!(out, "--{flag} = {}", matches.get_flag(id));
+            continue;
+        }
+        let raw = matches.get_raw(id).and_then(|mut values| values.next());
+        let value = raw.map(|value| value.to_string_lossy());
+        let _infallible = writeln!(out, "--{flag} = {}", value.as_deref().unwrap_or("(none)"));
+    }
+    out
+}
+
+/// clap explains over several lines; an operator's log wants one: setting, value, what to write.
+fn one_line(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    // `--port <PORT>` → `--port`
+    let setting = context(ContextKind::InvalidArg)
+        .and_then(|arg| arg.split_whitespace().next().map(str::to_owned))
+        .unwrap_or_else(|| "arguments".to_owned());
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue if value.is_empty() => {
+            format!("{setting}: needs a value; `wscast --help` shows which")
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            format!("{setting} {value:?}: {}", instead(&setting, why))
+        }
+        ErrorKind::UnknownArgument => {
+            let similar = context(ContextKind::SuggestedArg);
+            let hint = similar
+                .map(|arg| format!("did you mean {arg}? "))
+                .unwrap_or_default();
+            format!("{setting}: no such setting; {hint}`wscast --help` lists them")
+        }
+        _ => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or("cannot be understood");
+            line.trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+/// What to write instead, where the value's own parser does not say it.
+fn instead(setting: &str, why: Option<String>) -> String {
+    match setting {
+        "--port" => "write a number from 0 to 65535".to_owned(),
+        "--host" => "write an address such as 0.0.0.0, 127.0.0.1 or ::".to_owned(),
+        "--log-level" => "write off, error, warn, info, debug or trace".to_owned(),
+        _ => why.unwrap_or_else(|| "not a value for this setting".to_owned()),
+    }
+}
+
+/// clap reads `Option<T>` as "may be left out", so `auto` needs a type of its own.
+#[derive(Clone, Copy, Debug)]
+struct CountOrAuto(Option<usize>);
+
+fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
+    match text {
+        "auto" => Ok(CountOrAuto(None)),
+        number => count(number)
+            .map(|n| CountOrAuto(Some(n)))
+            .map_err(|_| "write auto or a whole number of 1 or more".to_owned()),
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        _ => Err("write a whole number of 1 or more".to_owned()),
+    }
+}
+
+/// `65536`, `64KiB`, `1MiB` or `2GiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor = match unit {
+        "" | "B" => Some(1),
+        "KiB" => Some(1usize << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| digits.parse::<usize>().ok()?.checked_mul(factor));
+    match bytes {
+        Some(n @ 1..) => Ok(n),
+        _ => Err("write a number of bytes such as 65536, 64KiB or 1MiB".to_owned()),
+    }
+}
+
+/// Longest duration a setting takes: ten years, well inside what clocks can add.
+const SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_zero(text) {
+        Ok(duration) if duration.is_zero() => Err("write more than 0 seconds".to_owned()),
+        other => other,
+    }
+}
+
+fn seconds_or_zero(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => {
+            // A socket time-out of zero means none, so nothing may round down to it.
+            let duration = Duration::from_secs_f64(seconds);
+            Ok(if seconds > 0.0 {
+                duration.max(Duration::from_millis(1))
+            } else {
+                duration
+            })
+        }
+        _ => Err("write a number of seconds such as 10 or 0.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<Command, String> {
+        let program = std::iter::once(OsString::from("wscast"));
+        parse(program.chain(args.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_value_names_setting_value_and_remedy() {
+        for (args, parts) in [
+            (&["--port", "70000"][..], ["--port", "70000", "0 to 65535"]),
+            (&["--host", "nowhere"], ["--host", "nowhere", "0.0.0.0"]),
+            (
+                &["--max-message-bytes", "64k"],
+                ["--max-message-bytes", "64k", "64KiB"],
+            ),
+            (
+                &["--slow-timeout", "0"],
+                ["--slow-timeout", "0", "more than 0"],
+            ),
+            (&["--drain", "nan"], ["--drain", "nan", "0.5"]),
+            (&["--log-level", "loud"], ["--log-level", "loud", "debug"]),
+            (
+                &["--allow-origin", "example.com"],
+                ["--allow-origin", "example.com", "https://"],
+            ),
+            (
+                &["--outbox-bytes", "100"],
+                ["--outbox-bytes", "100", "at least"],
+            ),
+            (&["--max-rooms", "0"], ["--max-rooms", "0", "1 or more"]),
+        ] {
+            let line = run(args).expect_err("accepted");
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_flag_is_one_line_with_a_suggestion() {
+        let line = run(&["--prot", "1"]).expect_err("accepted");
+        assert!(line.contains("--port") && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn sizes_take_binary_units() {
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        assert_eq!(bytes("7"), Ok(7));
+        for bad in ["", "KiB", "-1", "1.5MiB", "0", "99999999999GiB", "1 KiB"] {
+            assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+}

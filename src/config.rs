@@ -1,0 +1,143 @@
+//! Every setting, default and bound of the program, validated once.
+//!
+//! What the user typed is [`cli`](crate::cli)'s; what the program runs on is [`Config`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::auth::AllowedOrigins;
+
+/// Most connections when neither the user nor the machine says less.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Largest request head, in bytes (RFC 9110 §5.4 leaves the bound to the server).
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers in a request.
+pub const HEADERS_MAX: usize = 100;
+/// Largest HTTP request body, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Publishes waiting for the broker; a publisher waits while it is full.
+pub const BROKER_QUEUE_MAX: usize = 512;
+/// Events waiting for the broadcaster; the broker waits while it is full.
+pub const BROADCASTER_QUEUE_MAX: usize = 1024;
+/// How long a closing connection may still be read from, so that its Close frame is not reset away.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Above this many members, presence gives the number only.
+pub const PRESENCE_LIST_MAX: usize = 100;
+/// Presence updates of one room are at least this far apart.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Everything the server runs on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Text of the first frame of every connection.
+    pub welcome: String,
+    /// Origins that browsers may connect from, for CORS and WebSocket alike.
+    pub allow_origin: AllowedOrigins,
+    /// Whether `/echo` is served.
+    pub echo: bool,
+    /// What clients may use.
+    pub limits: Limits,
+    /// What the in-memory history keeps.
+    pub history: HistoryLimits,
+    /// Time over which Close frames are spread at shutdown.
+    pub drain: Duration,
+    /// Time after which shutdown no longer waits for anyone.
+    pub shutdown_timeout: Duration,
+    /// Most detailed level that is logged.
+    pub log_level: LevelFilter,
+    /// File that the log goes to besides stderr.
+    pub log_file: Option<PathBuf>,
+}
+
+/// What one client, or all of them, may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once; `None` means as many as the machine allows.
+    pub max_connections: Option<usize>,
+    /// Largest WebSocket message, in bytes.
+    pub max_message_bytes: usize,
+    /// Rooms at once.
+    pub max_rooms: usize,
+    /// Rooms a connection may be a member of.
+    pub max_rooms_per_connection: usize,
+    /// Bytes that may wait for one client.
+    pub outbox_bytes: usize,
+    /// Time without progress after which a client that has bytes waiting is evicted.
+    pub slow_timeout: Duration,
+    /// Time without traffic after which a client is pinged.
+    pub ping_interval: Duration,
+    /// Time a pinged client has to be heard.
+    pub pong_timeout: Duration,
+    /// Time for a whole request head, from its first byte or the connection.
+    pub head_timeout: Duration,
+    /// Time an HTTP connection may idle between requests.
+    pub keep_alive: Duration,
+}
+
+/// What a room's history, and all of them together, may hold.
+#[derive(Clone, Debug)]
+pub struct HistoryLimits {
+    /// Messages a room.
+    pub messages: usize,
+    /// Payload bytes a room.
+    pub bytes: usize,
+    /// Age of a message.
+    pub age: Duration,
+    /// Payload bytes of all rooms together.
+    pub total_bytes: usize,
+}
+
+/// A setting that cannot be used: says which, what it was and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting's flag, such as `--port`.
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What to write instead.
+    pub instead: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: {}", self.setting, self.value, self.instead)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks what no single setting can know of itself.
+    pub fn validate(self) -> Result<Self, ConfigError> {
+        let limits = &self.limits;
+        if limits.outbox_bytes < limits.max_message_bytes.saturating_add(1024) {
+            return Err(ConfigError {
+                setting: "--outbox-bytes",
+                value: limits.outbox_bytes.to_string(),
+                instead: format!(
+                    "must hold one whole message; write at least --max-message-bytes + 1024 = {}",
+                    limits.max_message_bytes.saturating_add(1024)
+                ),
+            });
+        }
+        if self.drain > self.shutdown_timeout {
+            return Err(ConfigError {
+                setting: "--drain",
+                value: self.drain.as_secs_f64().to_string(),
+                instead: format!(
+                    "must end before shutdown does; write at most --shutdown-timeout = {}",
+                    self.shutdown_timeout.as_secs_f64()
+                ),
+            });
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,305 @@
+//! One client's thread: a head is read under a deadline, then HTTP or a WebSocket follows.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use tiny_http::ResponseBox;
+
+use crate::app::App;
+use crate::config::{BODY_BYTES_MAX, LINGER};
+use crate::http::{self, After, Body, Head, HeadError, Request};
+use crate::limits::Slot;
+use crate::metrics::GaugeGuard;
+use crate::websocket::{self, Accepted, Upgraded};
+
+/// Bytes asked of the socket at a time while a head or a body is read.
+const READ_BYTES: usize = 2048;
+/// Time a client has to take an answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A socket that was accepted, and what it holds for as long as it is open.
+pub struct Connection {
+    /// The socket, in blocking mode.
+    pub socket: Arc<TcpStream>,
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// Its place among the connections there may be.
+    pub slot: Slot,
+    /// Its place in the gauge.
+    pub counted: GaugeGuard,
+}
+
+/// Why reading a request ended the connection.
+enum ReadError {
+    /// The client closed, or idled past the keep-alive: nothing to answer.
+    Closed,
+    /// The deadline passed in the middle of a request: 408.
+    TimedOut,
+    /// The head was refused.
+    Refused(HeadError),
+    /// The body is longer than we take: 413.
+    BodyTooLarge,
+    /// The body comes in chunks: 411.
+    LengthRequired,
+}
+
+/// What became of a request.
+enum Served {
+    /// An answer was sent and the connection carries the next request.
+    Again,
+    /// The connection is over.
+    Over,
+    /// It is a WebSocket now.
+    Upgrade(Accepted),
+}
+
+/// Serves a connection until it ends.
+pub fn serve(connection: Connection, app: &App) {
+    let Connection {
+        socket,
+        peer,
+        slot: _slot,
+        counted: _counted,
+    } = connection;
+    let Some((accepted, rest)) = serve_http(&socket, app) else {
+        return;
+    };
+    let client = app.name_client();
+    websocket::serve(
+        accepted,
+        Upgraded {
+            client,
+            peer,
+            socket,
+            rest,
+        },
+        app,
+    );
+}
+
+/// Answers requests until one asks for a WebSocket, whose first bytes may have come already.
+fn serve_http(socket: &TcpStream, app: &App) -> Option<(Accepted, Vec<u8>)> {
+    let mut reader = RequestReader {
+        socket,
+        buffer: Vec::new(),
+        app,
+    };
+    let mut wait = app.config.limits.head_timeout;
+    loop {
+        let served = match reader.next(wait) {
+            Ok((request, body)) => serve_request(&mut reader, request, body, app),
+            Err(error) => refuse(socket, error),
+        };
+        match served {
+            Served::Again => wait = app.config.limits.keep_alive,
+            Served::Upgrade(accepted) => return Some((accepted, reader.buffer)),
+            Served::Over => {
+                close_gently(socket);
+                return None;
+            }
+        }
+    }
+}
+
+fn serve_request(
+    reader: &mut RequestReader<'_>,
+    mut request: Request,
+    body: Body,
+    app: &App,
+) -> Served {
+    if http::is_websocket(&request, app) {
+        return upgrade(reader, &request, body, app);
+    }
+    match reader.read_body(&request, body) {
+        Ok(bytes) => request.body = bytes,
+        Err(error) => return refuse(reader.socket, error),
+    }
+    let keeps_alive = request.keeps_alive() && !app.shutdown.is_requested();
+    let after = if keeps_alive {
+        After::KeepAlive
+    } else {
+        After::Close
+    };
+    respond(
+        reader.socket,
+        http::handle(&request, app),
+        Some(&request),
+        after,
+    )
+}
+
+fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App) -> Served {
+    let accepted = if body == Body::None {
+        websocket::accept(request, app)
+    } else {
+        Err(http::error(
+            400,
+            "bad_handshake",
+            "a WebSocket handshake has no body",
+        ))
+    };
+    match accepted {
+        Ok(accepted) => match send_all(reader.socket, accepted.response().as_bytes()) {
+            Ok(()) => Served::Upgrade(accepted),
+            Err(_) => Served::Over,
+        },
+        Err(response) => respond(reader.socket, response, Some(request), After::Close),
+    }
+}
+
+fn refuse(socket: &TcpStream, error: ReadError) -> Served {
+    let response = match error {
+        ReadError::Closed => return Served::Over,
+        ReadError::Refused(why) => ResponseBox::from(why),
+        ReadError::TimedOut => http::error(408, "request_timeout", "the request took too long"),
+        ReadError::BodyTooLarge => {
+            http::error(413, "message_too_large", "send at most 1 MiB of body")
+        }
+        ReadError::LengthRequired => {
+            http::error(411, "length_required", "send Content-Length, not chunks")
+        }
+    };
+    respond(socket, response, None, After::Close)
+}
+
+fn respond(
+    socket: &TcpStream,
+    response: ResponseBox,
+    request: Option<&Request>,
+    after: After,
+) -> Served {
+    let sent = send_all(socket, &http::render(response, request, after));
+    match (sent, after) {
+        (Ok(()), After::KeepAlive) => Served::Again,
+        _ => Served::Over,
+    }
+}
+
+/// Reads requests off a socket; what follows one stays in the buffer for the next.
+struct RequestReader<'a> {
+    socket: &'a TcpStream,
+    buffer: Vec<u8>,
+    app: &'a App,
+}
+
+impl RequestReader<'_> {
+    /// Waits up to `wait` for a request to begin and up to the head's deadline for it to be complete.
+    fn next(&mut self, wait: Duration) -> Result<(Request, Body), ReadError> {
+        let mut scanned = 0;
+        let head_timeout = self.app.config.limits.head_timeout;
+        let begun = Instant::now();
+        let mut deadline = begun
+            + if self.buffer.is_empty() {
+                wait
+            } else {
+                head_timeout
+            };
+        loop {
+            match http::parse(&self.buffer, &mut scanned).map_err(ReadError::Refused)? {
+                Some(Head { request, body, len }) => {
+                    self.buffer.drain(..len);
+                    return Ok((request, body));
+                }
+                None => {
+                    let was_empty = self.buffer.is_empty();
+                    self.fill(deadline).map_err(|error| match error {
+                        ReadError::TimedOut if was_empty => ReadError::Closed,
+                        other => other,
+                    })?;
+                    if was_empty && wait != head_timeout {
+                        deadline = Instant::now() + head_timeout;
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_body(&mut self, request: &Request, body: Body) -> Result<Vec<u8>, ReadError> {
+        let length = match body {
+            Body::None => return Ok(Vec::new()),
+            Body::Chunked => return Err(ReadError::LengthRequired),
+            Body::Length(length) if length > BODY_BYTES_MAX as u64 => {
+                return Err(ReadError::BodyTooLarge);
+            }
+            Body::Length(length) => length as usize,
+        };
+        if self.buffer.len() < length && request.header_lists("Expect", "100-continue") {
+            send_all(self.socket, http::continue_100()).map_err(|_| ReadError::Closed)?;
+        }
+        let deadline = Instant::now() + self.app.config.limits.head_timeout;
+        while self.buffer.len() < length {
+            self.fill(deadline)?;
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    fn fill(&mut self, deadline: Instant) -> Result<(), ReadError> {
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + READ_BYTES, 0);
+        let read = read_before(self.socket, &mut self.buffer[filled..], deadline);
+        self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(ReadError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(ReadError::TimedOut),
+            Err(_) => Err(ReadError::Closed),
+        }
+    }
+}
+
+/// Reads what is there, waiting until the deadline at most.
+fn read_before(mut socket: &TcpStream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Sends an answer within a time of its own: a client that does not read holds its thread no longer.
+fn send_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + RESPONSE_TIMEOUT;
+    while !bytes.is_empty() {
+        match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                let timeout = Timespec {
+                    tv_sec: left.as_secs() as _,
+                    tv_nsec: left.subsec_nanos() as _,
+                };
+                let _writable_or_time_up =
+                    poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&timeout));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Half-closes and reads off what is left, so that unread input does not reset the answer away.
+fn close_gently(socket: &TcpStream) {
+    let _already_gone = socket.shutdown(Shutdown::Write);
+    let deadline = Instant::now() + LINGER;
+    let mut discarded = [0; 512];
+    while matches!(read_before(socket, &mut discarded, deadline), Ok(1..)) {}
+}

@@ -1,0 +1,282 @@
+//! The handlers that tell about the server: health, figures, rooms.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tiny_http::ResponseBox;
+
+use crate::app::App;
+use crate::broadcaster::RoomDetail;
+use crate::protocol::{RoomName, invalid_room};
+
+use super::respond::{WithHeader, data, json, json_with_status};
+use super::{Request, busy, error};
+
+/// Rooms in one page of `/rooms`.
+const ROOMS_PAGE_DEFAULT: usize = 100;
+const ROOMS_PAGE_MAX: usize = 1000;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    message: &'static str,
+    connected_clients: u64,
+    uptime_seconds: f64,
+    version: &'static str,
+}
+
+/// `GET /health`: 200 while clients are welcome, 503 while the server goes away.
+pub(super) fn health(_request: &Request, app: &App) -> ResponseBox {
+    let (status, word, message) = if app.shutdown.is_requested() {
+        (503, "draining", "the server is closing down")
+    } else {
+        (200, "healthy", "WebSocket server is running")
+    };
+    let health = Health {
+        status: word,
+        message,
+        connected_clients: app.metrics.clients.get(),
+        uptime_seconds: uptime_seconds(app),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    json_with_status(status, &health)
+}
+
+#[derive(Serialize)]
+struct Stats {
+    connected_clients: u64,
+    server_time: f64,
+    uptime_seconds: f64,
+    connections: u64,
+    lagging_clients: u64,
+    rooms: usize,
+    totals: Totals,
+    rates: RatesPerSecond,
+    history: History,
+    queues: Queues,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    connections: u64,
+    connections_refused: u64,
+    handshakes: u64,
+    handshakes_refused: u64,
+    http_requests: u64,
+    requests: u64,
+    requests_refused: u64,
+    messages_published: u64,
+    messages_delivered: u64,
+    slow_consumers_evicted: u64,
+    silent_clients_closed: u64,
+}
+
+/// Averages over the last ten seconds.
+#[derive(Serialize)]
+struct RatesPerSecond {
+    messages_published: f64,
+    messages_delivered: f64,
+}
+
+#[derive(Serialize)]
+struct History {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What waits now.
+#[derive(Serialize)]
+struct Queues {
+    broker: usize,
+    broadcaster: usize,
+}
+
+/// `GET /stats`
+pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
+    let metrics = &app.metrics;
+    let usage = app.broker.usage();
+    let rates = metrics.rates(Instant::now());
+    json(&Stats {
+        connected_clients: metrics.clients.get(),
+        server_time: unix_seconds(),
+        uptime_seconds: uptime_seconds(app),
+        connections: metrics.connections.get(),
+        lagging_clients: metrics.lagging.get(),
+        rooms: usage.rooms,
+        totals: Totals {
+            connections: metrics.connections_total.get(),
+            connections_refused: metrics.connections_refused.get(),
+            handshakes: metrics.handshakes.get(),
+            handshakes_refused: metrics.handshakes_refused.get(),
+            http_requests: metrics.http_requests.get(),
+            requests: metrics.requests.get(),
+            requests_refused: metrics.requests_refused.get(),
+            messages_published: metrics.published.get(),
+            messages_delivered: metrics.deliveries.get(),
+            slow_consumers_evicted: metrics.evicted.get(),
+            silent_clients_closed: metrics.silent.get(),
+        },
+        rates: RatesPerSecond {
+            messages_published: rates.published,
+            messages_delivered: rates.deliveries,
+        },
+        history: History {
+            messages: usage.messages,
+            bytes: usage.bytes,
+        },
+        queues: Queues {
+            broker: app.broker.queue_len(),
+            broadcaster: app.broadcaster.queue_len(),
+        },
+    })
+}
+
+/// `GET /metrics`
+pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
+    let usage = app.broker.usage();
+    let mut text = app.metrics.prometheus();
+    for (name, help, value) in [
+        ("rooms", "Rooms that have a numbering", usage.rooms),
+        ("history_messages", "Messages in history", usage.messages),
+        ("history_bytes", "Payload bytes in history", usage.bytes),
+        (
+            "broker_queue_length",
+            "Publishes waiting for the broker",
+            app.broker.queue_len(),
+        ),
+        (
+            "broadcaster_queue_length",
+            "Events waiting for the broadcaster",
+            app.broadcaster.queue_len(),
+        ),
+    ] {
+        crate::metrics::write_metric(&mut text, name, help, "gauge", value as u64);
+    }
+    data(200, "text/plain; version=0.0.4; charset=utf-8", text).with("Cache-Control", "no-store")
+}
+
+#[derive(Serialize)]
+struct RoomList {
+    rooms: Vec<RoomEntry>,
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct RoomEntry {
+    room: String,
+    members: usize,
+}
+
+/// `GET /rooms?after=&limit=`: rooms that have members, by name.
+pub(super) fn rooms(request: &Request, app: &App) -> ResponseBox {
+    let limit = match request.query_values("limit").next().map(str::parse) {
+        None => ROOMS_PAGE_DEFAULT,
+        Some(Ok(limit @ 1..=ROOMS_PAGE_MAX)) => limit,
+        Some(_) => return error(400, "invalid_field", "`limit` must be 1 to 1000"),
+    };
+    let after = request.query_values("after").next().unwrap_or_default();
+    let Some(mut rooms) = app.broadcaster.rooms() else {
+        return no_answer();
+    };
+    let total = rooms.len();
+    rooms.retain(|room| room.name.as_str() > after);
+    rooms.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    rooms.truncate(limit);
+    let entry = |room: crate::broadcaster::RoomSummary| RoomEntry {
+        room: room.name.to_string(),
+        members: room.members,
+    };
+    json(&RoomList {
+        rooms: rooms.into_iter().map(entry).collect(),
+        total,
+    })
+}
+
+#[derive(Serialize)]
+struct RoomBody {
+    room: String,
+    members: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<Vec<ClientEntry>>,
+    epoch: String,
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct ClientEntry {
+    client: String,
+}
+
+/// `GET /rooms/{room}`
+pub(super) fn room(request: &Request, app: &App) -> ResponseBox {
+    let name = request
+        .segments
+        .last()
+        .map(String::as_str)
+        .unwrap_or_default();
+    let name = match RoomName::parse(name) {
+        Ok(name) => name,
+        Err(why) => {
+            let refusal = invalid_room(why);
+            return error(400, refusal.code.as_str(), &refusal.message);
+        }
+    };
+    let Some(detail) = app.broadcaster.room(name.clone()) else {
+        return no_answer();
+    };
+    // A room without members still has a place in its stream while its history lasts.
+    let empty = || {
+        app.broker.find(&name).map(|stream| RoomDetail {
+            members: 0,
+            clients: Some(Vec::new()),
+            position: stream.position(),
+        })
+    };
+    let Some(detail) = detail.or_else(empty) else {
+        return error(
+            404,
+            "room_not_found",
+            "nobody is in that room and it has no history",
+        );
+    };
+    let clients = detail.clients.map(|clients| {
+        clients
+            .into_iter()
+            .map(|id| ClientEntry {
+                client: id.to_string(),
+            })
+            .collect()
+    });
+    json(&RoomBody {
+        room: name.to_string(),
+        members: detail.members,
+        clients,
+        epoch: detail.position.epoch.to_string(),
+        offset: detail.position.offset,
+    })
+}
+
+/// `GET /ws` without an upgrade.
+pub(super) fn upgrade_required(_request: &Request, _app: &App) -> ResponseBox {
+    error(
+        426,
+        "upgrade_required",
+        "this is a WebSocket: connect with ws:// or wss://",
+    )
+    .with("Sec-WebSocket-Version", "13")
+}
+
+fn no_answer() -> ResponseBox {
+    busy("busy", "the server is busy; try again")
+}
+
+fn uptime_seconds(app: &App) -> f64 {
+    app.started.elapsed().as_secs_f64()
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}

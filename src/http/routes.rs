@@ -1,0 +1,128 @@
+//! Which handler answers which path and method: the table of the README, in code.
+
+use tiny_http::{Method, ResponseBox};
+
+use crate::app::App;
+
+use super::respond::WithHeader;
+use super::{Request, api, assets, cors, error};
+
+type Handler = fn(&Request, &App) -> ResponseBox;
+
+struct Route {
+    /// `{}` stands for any one segment.
+    pattern: &'static [&'static str],
+    /// GET answers HEAD too.
+    method: Method,
+    handler: Handler,
+}
+
+const ROUTES: &[Route] = &[
+    Route {
+        pattern: &[""],
+        method: Method::Get,
+        handler: assets::page,
+    },
+    Route {
+        pattern: &["assets", "{}"],
+        method: Method::Get,
+        handler: assets::asset,
+    },
+    Route {
+        pattern: &["health"],
+        method: Method::Get,
+        handler: api::health,
+    },
+    Route {
+        pattern: &["stats"],
+        method: Method::Get,
+        handler: api::stats,
+    },
+    Route {
+        pattern: &["metrics"],
+        method: Method::Get,
+        handler: api::metrics,
+    },
+    Route {
+        pattern: &["rooms"],
+        method: Method::Get,
+        handler: api::rooms,
+    },
+    Route {
+        pattern: &["rooms", "{}"],
+        method: Method::Get,
+        handler: api::room,
+    },
+    Route {
+        pattern: &["ws"],
+        method: Method::Get,
+        handler: api::upgrade_required,
+    },
+    Route {
+        pattern: &["echo"],
+        method: Method::Get,
+        handler: api::upgrade_required,
+    },
+];
+
+impl Route {
+    fn matches(&self, request: &Request) -> bool {
+        let (pattern, path) = (self.pattern, &request.segments);
+        pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, s)| *p == "{}" || p == s)
+    }
+
+    fn answers(&self, method: &Method) -> bool {
+        self.method == *method || (self.method == Method::Get && *method == Method::Head)
+    }
+}
+
+/// Whether the request asks for a WebSocket on a path that has one: the handshake judges it then.
+pub fn is_websocket(request: &Request, app: &App) -> bool {
+    let path = request.segments.as_slice();
+    let has_websocket = path == ["ws"] || (path == ["echo"] && app.config.echo);
+    let asks = request.header_lines("Upgrade").next().is_some()
+        || request.header_lists("Connection", "upgrade")
+        || request.header_lines("Sec-WebSocket-Key").next().is_some();
+    has_websocket && asks
+}
+
+/// Answers a request that is not a WebSocket's.
+pub fn handle(request: &Request, app: &App) -> ResponseBox {
+    app.metrics.http_requests.add(1);
+    cors::apply(answer(request, app), request, &app.config.allow_origin)
+}
+
+fn answer(request: &Request, app: &App) -> ResponseBox {
+    let hidden = |route: &&Route| route.pattern != ["echo"] || app.config.echo;
+    let routes: Vec<&Route> = ROUTES
+        .iter()
+        .filter(hidden)
+        .filter(|route| route.matches(request))
+        .collect();
+    let server_wide = request.method == Method::Options && request.segments == ["*"];
+    if routes.is_empty() && !server_wide {
+        return error(
+            404,
+            "not_found",
+            "nothing here; the page is at /, the socket at /ws",
+        );
+    }
+    if let Some(route) = routes.iter().find(|route| route.answers(&request.method)) {
+        return (route.handler)(request, app);
+    }
+    let allow = allow(&routes);
+    if request.method == Method::Options {
+        return cors::preflight(request, &allow);
+    }
+    let message = format!("this path answers {allow}");
+    error(405, "method_not_allowed", &message).with("Allow", &allow)
+}
+
+/// No two routes share both pattern and method, so no method is listed twice.
+fn allow(routes: &[&Route]) -> String {
+    let methods = routes.iter().map(|route| match route.method {
+        Method::Get => "GET, HEAD",
+        ref other => other.as_str(),
+    });
+    methods.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
+}

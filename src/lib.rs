@@ -1,0 +1,56 @@
+//! wscast: a native-WebSocket broadcast server. One binary, one port, no async runtime.
+//!
+//! # One message through the program
+//!
+//! ```text
+//!             accept thread                        one thread per client
+//! socket ──► listener ──► connection: read the head, route
+//!                            ├─ HTTP ──► http: handler(&Request, &App) -> ResponseBox, keep-alive
+//!                            └─ WebSocket ──► websocket: handshake, session
+//!                                                        │ understand, check
+//!                      bounded channel                   ▼
+//!   broker thread  ◄──────────────────────────────── Publish
+//!   (one batch of all that waits: store, number, acknowledge)
+//!        │ bounded channel
+//!        ▼
+//!   broadcaster thread (owns rooms and members)
+//!   (one batch of all that waits: encode each room's messages once)
+//!        │
+//!        ▼
+//!   outbox of each member: sent now without blocking; what the socket refuses is queued,
+//!   bounded, and a drain thread lives for as long as that one client lags
+//! ```
+//!
+//! # What never happens
+//!
+//! - A healthy client's delivery never wakes a thread, and nothing is encoded twice.
+//! - Nothing waits so that a batch may grow; a batch is what was waiting already.
+//! - A slow client costs nobody else time: a push never blocks.
+//! - Nobody but the broadcaster touches rooms; it does no I/O but a non-blocking send.
+//! - A full channel makes the publisher wait; nothing is dropped between two threads.
+//!
+//! # The rooms of the house, top to bottom
+//!
+//! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
+//! [`http`] and [`websocket`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
+//! [`outbox`] → [`protocol`]; [`auth`], [`limits`], [`metrics`], [`shutdown`] and [`threads`] stand on
+//! the ground floor. Arrows point down only.
+
+pub mod app;
+pub mod auth;
+pub mod broadcaster;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod http;
+pub mod limits;
+pub mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod outbox;
+pub mod protocol;
+pub mod server;
+pub mod shutdown;
+pub mod threads;
+pub mod websocket;

@@ -1,0 +1,87 @@
+//! The `wscast` program: settings, logging, the server, an exit code.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use wscast::cli::{self, Command};
+use wscast::config::Config;
+use wscast::server::Server;
+use wscast::shutdown::Shutdown;
+use wscast::{logging, threads};
+
+/// The command line or environment cannot be used.
+const EXIT_USAGE: u8 = 2;
+/// The server cannot start.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Command::Serve(config)) => match serve(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(line) => fail(&line, EXIT_FAILURE),
+        },
+        Ok(Command::Print(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(line) => fail(&line, EXIT_USAGE),
+    }
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    logging::start(&config).map_err(|error| format!("--log-file: {error}"))?;
+    let shutdown = Shutdown::default();
+    stop_on_signal(shutdown.clone()).map_err(|error| format!("cannot await signals: {error}"))?;
+    let server = Server::bind(config, shutdown).map_err(|error| error.to_string())?;
+    let reachable = reachable(server.address());
+    print(&format!(
+        "page    http://{reachable}/\nsocket  ws://{reachable}/ws\n"
+    ));
+    let ceiling = server.ceiling();
+    log::info!(
+        "up to {} connections, set by {}",
+        ceiling.connections,
+        ceiling.set_by
+    );
+    server.run().map_err(|error| error.to_string())
+}
+
+/// The first SIGTERM or SIGINT asks for shutdown, the second ends the process at once.
+fn stop_on_signal(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    threads::spawn_service("signals", move || {
+        for signal in signals.forever() {
+            if shutdown.is_requested() {
+                std::process::exit(128 + signal);
+            }
+            shutdown.request();
+        }
+    })?;
+    Ok(())
+}
+
+/// What a person on this machine types: "any address" is no address to connect to.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+/// A closed stdout must not end a server.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout();
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn fail(line: &str, code: u8) -> ExitCode {
+    use std::io::Write as _;
+    let _closed = writeln!(std::io::stderr(), "wscast: {line}");
+    ExitCode::from(code)
+}

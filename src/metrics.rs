@@ -1,0 +1,260 @@
+//! Counters that only grow and gauges that return to zero, because only guards move them.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time over which `/stats` averages its rates.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Counts something that happened.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count since start.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts something that is there now.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// One more, for as long as the guard lives.
+    #[must_use]
+    pub fn hold(&self) -> GaugeGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        GaugeGuard(Arc::clone(&self.0))
+    }
+
+    /// How many guards live.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).max(0) as u64
+    }
+}
+
+/// One of what a [`Gauge`] counts.
+#[derive(Debug)]
+pub struct GaugeGuard(Arc<AtomicI64>);
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything the server counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// WebSocket clients now.
+    pub clients: Gauge,
+    /// Sockets now, HTTP and WebSocket.
+    pub connections: Gauge,
+    /// Clients whose socket does not take what is sent, now.
+    pub lagging: Gauge,
+    /// Sockets accepted.
+    pub connections_total: Counter,
+    /// Sockets turned away because of a limit.
+    pub connections_refused: Counter,
+    /// Accepts that failed.
+    pub accept_errors: Counter,
+    /// WebSocket handshakes completed.
+    pub handshakes: Counter,
+    /// WebSocket handshakes refused.
+    pub handshakes_refused: Counter,
+    /// HTTP requests answered.
+    pub http_requests: Counter,
+    /// Text frames from clients.
+    pub requests: Counter,
+    /// Requests refused with an error.
+    pub requests_refused: Counter,
+    /// Messages stored and given an offset.
+    pub published: Counter,
+    /// Messages handed to a member's outbox.
+    pub deliveries: Counter,
+    /// Clients evicted as slow consumers.
+    pub evicted: Counter,
+    /// Clients closed because they were silent after a ping.
+    pub silent: Counter,
+    rates: Mutex<VecDeque<Sample>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    published: u64,
+    deliveries: u64,
+}
+
+/// Averages over the last seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// Messages published a second.
+    pub published: f64,
+    /// Deliveries a second.
+    pub deliveries: f64,
+}
+
+impl Metrics {
+    /// Notes the totals for the rates; to be called about once a second.
+    pub fn sample(&self, now: Instant) {
+        let mut samples = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push_back(self.totals(now));
+        while samples.len() > 1 && now.duration_since(samples[0].at) > RATE_WINDOW {
+            samples.pop_front();
+        }
+    }
+
+    /// Rates from the oldest sample inside the window until now.
+    pub fn rates(&self, now: Instant) -> Rates {
+        let samples = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(then) = samples.front() else {
+            return Rates::default();
+        };
+        let seconds = now.saturating_duration_since(then.at).as_secs_f64();
+        if seconds < 0.5 {
+            return Rates::default();
+        }
+        let totals = self.totals(now);
+        Rates {
+            published: (totals.published - then.published) as f64 / seconds,
+            deliveries: (totals.deliveries - then.deliveries) as f64 / seconds,
+        }
+    }
+
+    fn totals(&self, at: Instant) -> Sample {
+        Sample {
+            at,
+            published: self.published.get(),
+            deliveries: self.deliveries.get(),
+        }
+    }
+
+    /// Prometheus text exposition format, version 0.0.4.
+    pub fn prometheus(&self) -> String {
+        let gauges = [
+            ("clients", "WebSocket clients connected", self.clients.get()),
+            (
+                "connections",
+                "Sockets open, HTTP and WebSocket",
+                self.connections.get(),
+            ),
+            (
+                "lagging_clients",
+                "Clients whose outbox is draining",
+                self.lagging.get(),
+            ),
+        ];
+        let counters = [
+            ("connections", "Sockets accepted", &self.connections_total),
+            (
+                "connections_refused",
+                "Sockets turned away by a limit",
+                &self.connections_refused,
+            ),
+            ("accept_errors", "Accepts that failed", &self.accept_errors),
+            (
+                "handshakes",
+                "WebSocket handshakes completed",
+                &self.handshakes,
+            ),
+            (
+                "handshakes_refused",
+                "WebSocket handshakes refused",
+                &self.handshakes_refused,
+            ),
+            (
+                "http_requests",
+                "HTTP requests answered",
+                &self.http_requests,
+            ),
+            (
+                "requests",
+                "Text frames received from clients",
+                &self.requests,
+            ),
+            (
+                "requests_refused",
+                "Requests refused with an error",
+                &self.requests_refused,
+            ),
+            (
+                "messages_published",
+                "Messages stored and given an offset",
+                &self.published,
+            ),
+            (
+                "messages_delivered",
+                "Messages handed to a member's outbox",
+                &self.deliveries,
+            ),
+            (
+                "slow_consumers_evicted",
+                "Clients evicted as slow consumers",
+                &self.evicted,
+            ),
+            (
+                "silent_clients_closed",
+                "Clients closed as silent after a ping",
+                &self.silent,
+            ),
+        ];
+        let mut out = String::with_capacity(4096);
+        for (name, help, value) in gauges {
+            write_metric(&mut out, name, help, "gauge", value);
+        }
+        for (name, help, counter) in counters {
+            write_metric(
+                &mut out,
+                &format!("{name}_total"),
+                help,
+                "counter",
+                counter.get(),
+            );
+        }
+        out
+    }
+}
+
+/// Appends one metric with its help and type lines.
+pub fn write_metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+    let _infallible = write!(
+        out,
+        "# HELP wscast_{name} {help}\n# TYPE wscast_{name} {kind}\nwscast_{name} {value}\n"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_cover_the_window_only() {
+        let (metrics, start) = (Metrics::default(), Instant::now());
+        for second in 0..30 {
+            metrics.sample(start + Duration::from_secs(second));
+            metrics.published.add(7);
+        }
+        let rates = metrics.rates(start + Duration::from_secs(30));
+        assert!((6.9..7.8).contains(&rates.published), "{rates:?}");
+    }
+
+    #[test]
+    fn a_gauge_returns_to_zero_with_its_guards() {
+        let gauge = Gauge::default();
+        let guards = [gauge.hold(), gauge.hold()];
+        assert_eq!(gauge.get(), 2);
+        drop(guards);
+        assert_eq!(gauge.get(), 0);
+    }
+}

@@ -1,0 +1,315 @@
+//! The outbound queue of one client: bounded, ordered, and never a reason to wait.
+//!
+//! [`Outbox::push`] sends at once without blocking. Only what the socket refuses is queued, and only
+//! while something is queued does a drain thread exist. All sends happen under the outbox's lock and
+//! none of them blocks, so order is kept and the lock is held for a system call at most.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+use crate::metrics::{GaugeGuard, Metrics};
+use crate::protocol::{ClientId, CloseCode, Frames};
+use crate::threads;
+
+/// Queued buffers that share one system call while a client catches up.
+const DRAIN_SLICES_MAX: usize = 64;
+/// Queued buffers, whatever their size: empty pongs must not cost more memory than they count for.
+const QUEUE_LEN_MAX: usize = 16 * 1024;
+/// Time an evicted client has to read the Close frame that says why.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// Bounds of every outbox.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxLimits {
+    /// Bytes that may be queued.
+    pub bytes: usize,
+    /// Time without progress before the client counts as a slow consumer.
+    pub slow_timeout: Duration,
+}
+
+/// Cheap to share; the last owner to drop it closes the socket.
+#[derive(Debug)]
+pub struct Outbox {
+    client: ClientId,
+    socket: Arc<TcpStream>,
+    limits: OutboxLimits,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the socket has refused so far, the first buffer without the bytes it took.
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    phase: Phase,
+    /// Why the connection ends, once that is decided.
+    closing: Option<CloseCode>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is queued; a push goes straight to the socket.
+    #[default]
+    Direct,
+    /// A drain thread is sending the queue.
+    Lagging,
+    /// The last frame, a Close, is queued and the drain thread is sending it.
+    Finishing {
+        /// When to give up on a client that does not read it.
+        until: Option<Instant>,
+    },
+    /// Nothing more will be sent.
+    Finished,
+}
+
+impl Outbox {
+    /// An outbox that sends to `socket`, which stays in blocking mode for its reader.
+    pub fn new(
+        client: ClientId,
+        socket: Arc<TcpStream>,
+        limits: OutboxLimits,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            socket,
+            limits,
+            metrics,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whose outbox this is.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// Sends frames, or queues them behind those that wait. Never blocks; after the end of the
+    /// connection was decided it does nothing. A Close frame is the last one that is taken.
+    pub fn push(self: &Arc<Self>, frames: &Frames) {
+        let mut state = self.lock();
+        if frames.is_close() {
+            self.finish(&mut state, frames.bytes().clone(), None);
+            return;
+        }
+        match state.phase {
+            Phase::Direct => self.send_or_queue(&mut state, frames.bytes().clone()),
+            Phase::Lagging => {
+                let bytes = state.queued_bytes + frames.bytes().len();
+                if bytes > self.limits.bytes || state.queue.len() >= QUEUE_LEN_MAX {
+                    self.evict(&mut state);
+                } else {
+                    state.enqueue(frames.bytes().clone());
+                }
+            }
+            Phase::Finishing { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// Ends the connection with a Close frame after all that was pushed before; the first code wins.
+    pub fn close(self: &Arc<Self>, code: CloseCode) {
+        let mut state = self.lock();
+        state.closing.get_or_insert(code);
+        self.finish(&mut state, Frames::close(code).bytes().clone(), None);
+    }
+
+    /// Ends the connection now; what is queued is dropped and a blocked reader wakes up.
+    pub fn abort(&self) {
+        self.abandon(&mut self.lock());
+    }
+
+    /// Why the server decided to end the connection, if it did.
+    pub fn closing(&self) -> Option<CloseCode> {
+        self.lock().closing
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(self: &Arc<Self>, state: &mut State, close: Bytes, until: Option<Instant>) {
+        match state.phase {
+            Phase::Direct => {
+                self.send_or_queue(state, close);
+                match state.phase {
+                    Phase::Direct => self.half_close(state),
+                    Phase::Lagging => state.phase = Phase::Finishing { until },
+                    Phase::Finishing { .. } | Phase::Finished => {}
+                }
+            }
+            Phase::Lagging => {
+                state.enqueue(close);
+                state.phase = Phase::Finishing { until };
+            }
+            Phase::Finishing { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// Gives the slow consumer one second to learn why; the buffer it is in the middle of comes
+    /// first, since a frame must not break off.
+    fn evict(self: &Arc<Self>, state: &mut State) {
+        let code = CloseCode::SlowConsumer;
+        self.metrics.evicted.add(1);
+        state.closing.get_or_insert(code);
+        state.keep_first();
+        let close = Frames::close(code).bytes().clone();
+        self.finish(state, close, Some(Instant::now() + EVICTION_GRACE));
+    }
+
+    /// RFC 6455 §7.1.1: the write side first; the session reads until the peer closes too.
+    fn half_close(&self, state: &mut State) {
+        state.phase = Phase::Finished;
+        state.clear();
+        let _already_gone = self.socket.shutdown(Shutdown::Write);
+    }
+
+    fn abandon(&self, state: &mut State) {
+        state.phase = Phase::Finished;
+        state.clear();
+        let _already_gone = self.socket.shutdown(Shutdown::Both);
+    }
+
+    fn send_or_queue(self: &Arc<Self>, state: &mut State, mut bytes: Bytes) {
+        loop {
+            match send(&*self.socket, &bytes, SEND_FLAGS) {
+                Ok(sent) if sent == bytes.len() => return,
+                Ok(sent) => bytes.advance(sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => return self.abandon(state),
+            }
+        }
+        state.enqueue(bytes);
+        state.phase = Phase::Lagging;
+        let (outbox, lagging) = (Arc::clone(self), self.metrics.lagging.hold());
+        let spawned = threads::spawn_client("drain", move || outbox.drain(lagging));
+        if spawned.is_err() {
+            self.metrics.evicted.add(1);
+            state.closing.get_or_insert(CloseCode::SlowConsumer);
+            self.abandon(state);
+        }
+    }
+
+    /// The drain thread: waits for the socket, not the lock, and ends with the queue.
+    fn drain(self: Arc<Self>, _lagging: GaugeGuard) {
+        let mut progress = Instant::now();
+        loop {
+            let deadline = match self.lock().phase {
+                Phase::Finishing { until: Some(until) } => until,
+                _ => progress + self.limits.slow_timeout,
+            };
+            let writable = wait_writable(&self.socket, deadline);
+            let mut state = self.lock();
+            if writable {
+                match self.send_queued(&mut state) {
+                    Ok(0) => {}
+                    Ok(_) => progress = Instant::now(),
+                    Err(_) => self.abandon(&mut state),
+                }
+            } else {
+                self.give_up(&mut state, progress);
+            }
+            match state.phase {
+                Phase::Lagging if state.queue.is_empty() => {
+                    state.phase = Phase::Direct;
+                    return;
+                }
+                Phase::Finishing { .. } if state.queue.is_empty() => {
+                    return self.half_close(&mut state);
+                }
+                Phase::Finished => return,
+                Phase::Direct | Phase::Lagging | Phase::Finishing { .. } => {}
+            }
+        }
+    }
+
+    /// The deadline passed without a byte taken. A slow consumer's socket is full, so it could not be
+    /// told; one that became slow while it was being closed has had its time as well.
+    fn give_up(&self, state: &mut State, progress: Instant) {
+        let out_of_time = match state.phase {
+            Phase::Finishing { until: Some(until) } => until <= Instant::now(),
+            _ => progress + self.limits.slow_timeout <= Instant::now(),
+        };
+        if !out_of_time {
+            return;
+        }
+        if state.closing != Some(CloseCode::SlowConsumer) {
+            self.metrics.evicted.add(1);
+            state.closing = Some(CloseCode::SlowConsumer);
+        }
+        self.abandon(state);
+    }
+
+    fn send_queued(&self, state: &mut State) -> Result<usize, Errno> {
+        let mut total = 0;
+        while !state.queue.is_empty() {
+            let slices: Vec<IoSlice<'_>> = state
+                .queue
+                .iter()
+                .take(DRAIN_SLICES_MAX)
+                .map(|b| IoSlice::new(b))
+                .collect();
+            let mut no_control = SendAncillaryBuffer::default();
+            match sendmsg(&*self.socket, &slices, &mut no_control, SEND_FLAGS) {
+                Ok(sent) => {
+                    total += sent;
+                    state.dequeue(sent);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, bytes: Bytes) {
+        self.queued_bytes += bytes.len();
+        self.queue.push_back(bytes);
+    }
+
+    fn dequeue(&mut self, mut sent: usize) {
+        self.queued_bytes -= sent;
+        while let Some(front) = self.queue.front_mut() {
+            if sent < front.len() {
+                front.advance(sent);
+                return;
+            }
+            sent -= front.len();
+            self.queue.pop_front();
+        }
+    }
+
+    fn keep_first(&mut self) {
+        self.queue.truncate(1);
+        self.queued_bytes = self.queue.iter().map(Bytes::len).sum();
+    }
+
+    fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        self.queued_bytes = 0;
+    }
+}
+
+/// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.
+fn wait_writable(socket: &TcpStream, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Timespec {
+        tv_sec: left.as_secs() as _,
+        tv_nsec: left.subsec_nanos() as _,
+    };
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
+}

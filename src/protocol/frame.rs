@@ -1,0 +1,155 @@
+//! WebSocket frames from the server (RFC 6455 §5.2): unmasked, so one encoding serves every member.
+
+use bytes::Bytes;
+
+use super::CloseCode;
+
+const FIN: u8 = 0x80;
+const OPCODE_TEXT: u8 = 0x1;
+const OPCODE_BINARY: u8 = 0x2;
+const OPCODE_CLOSE: u8 = 0x8;
+const OPCODE_PING: u8 = 0x9;
+/// Longest header a server writes: two bytes and a 64-bit length.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// The encoded bytes of one or more whole frames; cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Frames(Bytes);
+
+impl Frames {
+    /// One text frame.
+    pub fn text(payload: &[u8]) -> Self {
+        Self::single(OPCODE_TEXT, payload)
+    }
+
+    /// One binary frame.
+    pub fn binary(payload: &[u8]) -> Self {
+        Self::single(OPCODE_BINARY, payload)
+    }
+
+    /// An empty Ping.
+    pub fn ping() -> Self {
+        Self(Bytes::from_static(&[FIN | OPCODE_PING, 0]))
+    }
+
+    /// A Close frame with its code and reason.
+    pub fn close(code: CloseCode) -> Self {
+        let mut payload = code.number().to_be_bytes().to_vec();
+        payload.extend_from_slice(code.reason().as_bytes());
+        Self::single(OPCODE_CLOSE, &payload)
+    }
+
+    /// Bytes that a WebSocket library has already framed.
+    pub fn encoded(frames: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(frames))
+    }
+
+    /// Whether the first frame is a Close, after which nothing may be sent (RFC 6455 §5.5.1).
+    pub fn is_close(&self) -> bool {
+        self.0.first() == Some(&(FIN | OPCODE_CLOSE))
+    }
+
+    /// What goes to the socket.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    fn single(opcode: u8, payload: &[u8]) -> Self {
+        let mut out = Vec::with_capacity(HEADER_BYTES_MAX + payload.len());
+        write_header(&mut out, opcode, payload.len());
+        out.extend_from_slice(payload);
+        Self(out.into())
+    }
+}
+
+/// Collects text frames that will share one system call.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    frames: Vec<u8>,
+    count: u64,
+}
+
+impl FrameBuffer {
+    /// Adds one text frame.
+    pub fn push_text(&mut self, payload: &[u8]) {
+        write_header(&mut self.frames, OPCODE_TEXT, payload.len());
+        self.frames.extend_from_slice(payload);
+        self.count += 1;
+    }
+
+    /// Bytes collected so far.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether nothing was added since the last [`take`](Self::take).
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Hands over what was collected, with the number of frames in it.
+    pub fn take(&mut self) -> (Frames, u64) {
+        let frames = Frames(Bytes::from(std::mem::take(&mut self.frames)));
+        (frames, std::mem::take(&mut self.count))
+    }
+}
+
+fn write_header(out: &mut Vec<u8>, opcode: u8, payload_bytes: usize) {
+    out.push(FIN | opcode);
+    match payload_bytes {
+        n @ 0..=125 => out.push(n as u8),
+        n @ 126..=0xFFFF => {
+            out.push(126);
+            out.extend_from_slice(&(n as u16).to_be_bytes());
+        }
+        n => {
+            out.push(127);
+            out.extend_from_slice(&(n as u64).to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+    use tungstenite::protocol::frame::FrameSocket;
+
+    #[test]
+    fn every_length_form_reads_back() {
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let payload = vec![b'x'; len];
+            let frames = Frames::text(&payload);
+            let mut socket = FrameSocket::new(Cursor::new(frames.bytes().to_vec()));
+            let frame = socket.read(None).unwrap().unwrap();
+            assert_eq!(frame.payload(), &payload[..]);
+            assert!(!frame.header().is_final == false && frame.header().mask.is_none());
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_order_and_count() {
+        let mut buffer = FrameBuffer::default();
+        buffer.push_text(b"one");
+        buffer.push_text(b"two");
+        let (frames, count) = buffer.take();
+        assert_eq!(
+            (count, &frames.bytes()[..]),
+            (2, &b"\x81\x03one\x81\x03two"[..])
+        );
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn close_frames_fit_a_control_frame() {
+        for code in [
+            CloseCode::Normal,
+            CloseCode::GoingAway,
+            CloseCode::SlowConsumer,
+        ] {
+            let frames = Frames::close(code);
+            assert!(frames.is_close());
+            assert!(frames.bytes().len() <= 2 + 125);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Names a client may choose or is given: rooms, requests, clients, epochs.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest room name, in characters.
+const ROOM_NAME_CHARS_MAX: usize = 64;
+/// Longest request id, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// A group of clients: 1–64 characters, each a letter or digit of any script or one of `. _ - :`.
+///
+/// The alphabet needs no escaping in JSON, in a header or in a log line, and holds no separator that a
+/// path or a storage key could trip over. Names are compared byte for byte; no Unicode normalisation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+/// Why a text is no [`RoomName`] or [`RequestId`]; its `Display` is a sentence for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing was given.
+    Empty,
+    /// Longer than the bound.
+    TooLong,
+    /// Holds a character outside the alphabet.
+    Character(char),
+}
+
+impl RoomName {
+    /// The room everyone joins unless they ask otherwise.
+    pub fn lobby() -> Self {
+        Self(Arc::from("lobby"))
+    }
+
+    /// Checks a name given by a client.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.chars().nth(ROOM_NAME_CHARS_MAX).is_some() {
+            return Err(NameError::TooLong);
+        }
+        match text.chars().find(|c| !is_room_character(*c)) {
+            Some(c) => Err(NameError::Character(c)),
+            None => Ok(Self(Arc::from(text))),
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_room_character(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')
+}
+
+impl fmt::Display for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::TooLong => f.write_str("it is longer than 64"),
+            Self::Character(c) => write!(f, "it holds {c:?}"),
+        }
+    }
+}
+
+/// The client's own name for one request, repeated in the answer: 1–64 bytes of any text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Box<str>);
+
+impl RequestId {
+    /// Checks an id given by a client.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        match text.len() {
+            0 => Err(NameError::Empty),
+            n if n > REQUEST_ID_BYTES_MAX => Err(NameError::TooLong),
+            _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A connection's name, unique over restarts and nodes: `c`, a random word for the process, a count.
+///
+/// It is public (every message says who sent it), so it is no secret and grants nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId {
+    process: u32,
+    count: u64,
+}
+
+impl ClientId {
+    /// The `count`-th connection of the process that drew `process` at its start.
+    pub fn new(process: u32, count: u64) -> Self {
+        Self { process, count }
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{:08x}-{}", self.process, self.count)
+    }
+}
+
+/// One numbering of a room: offsets are comparable only within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// A numbering that nobody has seen before.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_at_the_edges() {
+        assert_eq!(RoomName::parse(""), Err(NameError::Empty));
+        assert!(RoomName::parse(&"é".repeat(64)).is_ok());
+        assert_eq!(RoomName::parse(&"é".repeat(65)), Err(NameError::TooLong));
+        assert!(RoomName::parse("房间.1_a-b:c").is_ok());
+        for bad in ["a b", "a/b", "a\"b", "a\r\nb", "a\0", "*", "a%20", "<b>"] {
+            assert!(
+                matches!(RoomName::parse(bad), Err(NameError::Character(_))),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn request_ids_are_bounded_in_bytes() {
+        assert!(RequestId::parse(&"x".repeat(64)).is_ok());
+        assert_eq!(RequestId::parse(&"x".repeat(65)), Err(NameError::TooLong));
+        assert_eq!(RequestId::parse(""), Err(NameError::Empty));
+    }
+}

@@ -1,0 +1,38 @@
+//! `/echo`: sends every message back through the same transport and outbox, for conformance suites.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::outbox::Outbox;
+use crate::protocol::Frames;
+
+use super::Upgraded;
+use super::transport::{End, Incoming, Transport};
+
+pub(super) fn serve(upgraded: Upgraded, app: &App) {
+    let Upgraded {
+        client,
+        socket,
+        rest,
+        ..
+    } = upgraded;
+    let metrics = Arc::clone(&app.metrics);
+    let outbox = Outbox::new(client, Arc::clone(&socket), app.outbox_limits(), metrics);
+    let Ok(mut transport) = Transport::new(socket, rest, Arc::clone(&outbox), app) else {
+        return;
+    };
+    let end = loop {
+        match transport.next() {
+            Incoming::Text(text) => outbox.push(&Frames::text(text.as_bytes())),
+            Incoming::Binary(bytes) => outbox.push(&Frames::binary(&bytes)),
+            Incoming::End(end) => break end,
+        }
+    };
+    if let End::Failed(code) = end {
+        outbox.close(code);
+    }
+    if end != End::Gone {
+        transport.linger();
+    }
+    outbox.abort();
+}

@@ -1,0 +1,171 @@
+//! The opening handshake (RFC 6455 §4.2): judged header by header, each refusal saying which.
+
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use tiny_http::{Method, ResponseBox};
+use tungstenite::handshake::derive_accept_key;
+
+use crate::app::App;
+use crate::broadcaster::RoomStream;
+use crate::broker::BrokerError;
+use crate::http::{Request, error};
+use crate::protocol::{ErrorCode, Refusal, RoomName, invalid_room};
+
+/// A key is 16 bytes in base64 (RFC 6455 §4.1).
+const KEY_BYTES: usize = 16;
+
+/// A handshake that succeeded, not yet answered.
+pub enum Accepted {
+    /// `/ws`
+    Session {
+        /// The answer's bytes.
+        response: String,
+        /// The rooms the client starts in.
+        rooms: Vec<Arc<RoomStream>>,
+    },
+    /// `/echo`
+    Echo {
+        /// The answer's bytes.
+        response: String,
+    },
+}
+
+impl Accepted {
+    /// The 101 that completes the handshake.
+    pub fn response(&self) -> &str {
+        match self {
+            Self::Session { response, .. } | Self::Echo { response } => response,
+        }
+    }
+}
+
+/// Why a handshake is refused.
+enum Refused {
+    /// 400: this header or method is wrong.
+    Malformed(&'static str),
+    /// 426: another version of the protocol.
+    Version,
+    /// 403: the page's origin is not on the list.
+    Origin,
+    /// 400: the rooms asked for cannot be joined.
+    Rooms(Refusal),
+    /// 503: the broker has no room for them.
+    Broker(BrokerError),
+}
+
+pub(super) fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
+    judge(request, app).map_err(|refused| {
+        app.metrics.handshakes_refused.add(1);
+        refused.into_response(request)
+    })
+}
+
+fn judge(request: &Request, app: &App) -> Result<Accepted, Refused> {
+    let accept_key = check_headers(request)?;
+    if !app
+        .config
+        .allow_origin
+        .allows(request.header_lines("Origin").next())
+    {
+        return Err(Refused::Origin);
+    }
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+    );
+    if request.segments == ["echo"] {
+        return Ok(Accepted::Echo { response });
+    }
+    Ok(Accepted::Session {
+        response,
+        rooms: open_rooms(request, app)?,
+    })
+}
+
+/// Gives the value of `Sec-WebSocket-Accept`.
+fn check_headers(request: &Request) -> Result<String, Refused> {
+    if request.method != Method::Get {
+        return Err(Refused::Malformed("a WebSocket handshake is a GET"));
+    }
+    if request.minor_version < 1 {
+        return Err(Refused::Malformed("a WebSocket handshake is HTTP/1.1"));
+    }
+    if !request.header_lists("Upgrade", "websocket") {
+        return Err(Refused::Malformed("the Upgrade header must be `websocket`"));
+    }
+    if !request.header_lists("Connection", "upgrade") {
+        return Err(Refused::Malformed(
+            "the Connection header must list `Upgrade`",
+        ));
+    }
+    match request.header("Sec-WebSocket-Version") {
+        Some("13") => {}
+        _ => return Err(Refused::Version),
+    }
+    let Some(key) = request.header("Sec-WebSocket-Key") else {
+        return Err(Refused::Malformed("Sec-WebSocket-Key must stand once"));
+    };
+    match BASE64.decode(key.as_bytes()) {
+        Ok(bytes) if bytes.len() == KEY_BYTES => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(Refused::Malformed(
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        )),
+    }
+}
+
+fn open_rooms(request: &Request, app: &App) -> Result<Vec<Arc<RoomStream>>, Refused> {
+    let mut names: Vec<RoomName> = Vec::new();
+    for text in request.query_values("room") {
+        let name = RoomName::parse(text).map_err(|why| Refused::Rooms(invalid_room(why)))?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        let most = app.config.limits.max_rooms_per_connection;
+        if names.len() > most {
+            let message = format!("join at most {most} rooms on one connection");
+            return Err(Refused::Rooms(Refusal::new(
+                ErrorCode::TooManyRooms,
+                message,
+            )));
+        }
+    }
+    if names.is_empty() {
+        names.push(RoomName::lobby());
+    }
+    let opened = names.iter().map(|name| app.broker.open(name));
+    opened.collect::<Result<_, _>>().map_err(Refused::Broker)
+}
+
+impl Refused {
+    fn into_response(self, request: &Request) -> ResponseBox {
+        match self {
+            Self::Malformed(why) => error(400, "bad_handshake", why),
+            Self::Version => {
+                let response = error(426, "websocket_version", "speak WebSocket version 13");
+                with_version(response)
+            }
+            Self::Origin => {
+                let origin = request.header_lines("Origin").next().unwrap_or_default();
+                log::warn!("refused origin {origin:?}; --allow-origin {origin:?} would allow it");
+                error(
+                    403,
+                    "origin_not_allowed",
+                    "this origin is not on the server's list",
+                )
+            }
+            Self::Rooms(refusal) => error(400, refusal.code.as_str(), &refusal.message),
+            Self::Broker(why) => {
+                let refusal = Refusal::from(why);
+                error(503, refusal.code.as_str(), &refusal.message)
+            }
+        }
+    }
+}
+
+fn with_version(mut response: ResponseBox) -> ResponseBox {
+    if let Ok(header) = tiny_http::Header::from_bytes("Sec-WebSocket-Version", "13") {
+        response.add_header(header);
+    }
+    response
+}

@@ -1,0 +1,42 @@
+//! The WebSocket side: the opening handshake and one client's session.
+
+mod echo;
+mod handshake;
+mod session;
+mod transport;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use tiny_http::ResponseBox;
+
+use crate::app::App;
+use crate::http::Request;
+use crate::protocol::ClientId;
+
+pub use handshake::Accepted;
+
+/// What of a connection a session starts from.
+pub struct Upgraded {
+    /// The client's name.
+    pub client: ClientId,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The socket, in blocking mode, its handshake answered.
+    pub socket: Arc<TcpStream>,
+    /// Bytes that followed the request's head.
+    pub rest: Vec<u8>,
+}
+
+/// Judges a request that asks for a WebSocket; `Err` is the answer to one that is refused.
+pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
+    handshake::accept(request, app)
+}
+
+/// Runs one client's conversation, on this thread, until the connection has ended.
+pub fn serve(accepted: Accepted, upgraded: Upgraded, app: &App) {
+    match accepted {
+        Accepted::Session { rooms, .. } => session::serve(upgraded, rooms, app),
+        Accepted::Echo { .. } => echo::serve(upgraded, app),
+    }
+}

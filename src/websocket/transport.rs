@@ -1,0 +1,194 @@
+//! One client's WebSocket: messages in, liveness, and the end of it, whichever way it comes.
+//!
+//! tungstenite reads; what it wants to write (pongs, close replies) goes to the outbox as whole
+//! frames, so that it keeps its place among everything else that is sent.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message, Utf8Bytes};
+
+use crate::app::App;
+use crate::config::LINGER;
+use crate::outbox::Outbox;
+use crate::protocol::{CloseCode, Frames};
+
+/// Read buffer of a client that is idle; a longer message grows it while it is read.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// What came next from a client.
+pub(super) enum Incoming {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    End(End),
+}
+
+/// Why nothing more will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client sent a Close frame.
+    ClosedByClient,
+    /// The socket broke or ended without one, or the server ended it.
+    Gone,
+    /// The client was silent after a ping.
+    Silent,
+    /// The client broke a rule and is told this code.
+    Failed(CloseCode),
+}
+
+/// The reading half of a client's WebSocket.
+pub(super) struct Transport {
+    websocket: WebSocket<ReadHalf>,
+    ping_interval: Duration,
+    pong_timeout: Duration,
+    /// Whether a ping is out and nothing was heard since.
+    pinged: bool,
+}
+
+impl Transport {
+    /// Takes over a socket whose handshake is answered; `rest` followed the request's head.
+    pub(super) fn new(
+        socket: Arc<TcpStream>,
+        rest: Vec<u8>,
+        outbox: Arc<Outbox>,
+        app: &App,
+    ) -> io::Result<Self> {
+        let limits = &app.config.limits;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            // Every frame is handed on at once: the outbox does the buffering.
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.max_message_bytes))
+            .max_frame_size(Some(limits.max_message_bytes));
+        socket.set_read_timeout(Some(limits.ping_interval))?;
+        let half = ReadHalf {
+            socket,
+            outbox,
+            heard: false,
+        };
+        Ok(Self {
+            websocket: WebSocket::from_partially_read(half, rest, Role::Server, Some(config)),
+            ping_interval: limits.ping_interval,
+            pong_timeout: limits.pong_timeout,
+            pinged: false,
+        })
+    }
+
+    /// Waits for the next message. Pings are answered and silence is noticed on the way.
+    pub(super) fn next(&mut self) -> Incoming {
+        loop {
+            match self.websocket.read() {
+                Ok(Message::Text(text)) => return Incoming::Text(text),
+                Ok(Message::Binary(bytes)) => return Incoming::Binary(bytes),
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(_)) => {
+                    // Hands the reply to the outbox; what it returns is that all is over.
+                    let _closed = self.websocket.flush();
+                    return Incoming::End(End::ClosedByClient);
+                }
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Error::Io(error)) if is_timeout(&error) => {
+                    if let Some(end) = self.check_liveness() {
+                        return Incoming::End(end);
+                    }
+                }
+                Err(error) => return Incoming::End(end_of(&error)),
+            }
+            self.note_what_was_heard();
+        }
+    }
+
+    /// Reads and forgets what still comes, until the peer closes too or the time is up. Closing a
+    /// socket with unread input would reset it, and the Close frame with it.
+    pub(super) fn linger(&mut self) {
+        let socket = &self.websocket.get_ref().socket;
+        let deadline = Instant::now() + LINGER;
+        let mut discarded = [0; 512];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            match (&**socket).read(&mut discarded) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Called after a time-out: all of the interval, or of the time to answer a ping, was silent.
+    fn check_liveness(&mut self) -> Option<End> {
+        let half = self.websocket.get_mut();
+        if std::mem::take(&mut half.heard) {
+            return None;
+        }
+        if self.pinged {
+            return Some(End::Silent);
+        }
+        half.outbox.push(&Frames::ping());
+        self.pinged = true;
+        self.set_read_timeout(self.pong_timeout)
+    }
+
+    fn note_what_was_heard(&mut self) {
+        let heard = &mut self.websocket.get_mut().heard;
+        if std::mem::take(heard) && std::mem::take(&mut self.pinged) {
+            let _socket_gone = self.set_read_timeout(self.ping_interval);
+        }
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) -> Option<End> {
+        let socket = &self.websocket.get_ref().socket;
+        socket
+            .set_read_timeout(Some(timeout))
+            .is_err()
+            .then_some(End::Gone)
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+fn end_of(error: &Error) -> End {
+    match error {
+        Error::Capacity(_) => End::Failed(CloseCode::TooBig),
+        Error::Utf8(_) => End::Failed(CloseCode::InvalidData),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+        Error::Protocol(_) => End::Failed(CloseCode::Protocol),
+        Error::ConnectionClosed | Error::AlreadyClosed => End::ClosedByClient,
+        _ => End::Gone,
+    }
+}
+
+struct ReadHalf {
+    socket: Arc<TcpStream>,
+    outbox: Arc<Outbox>,
+    /// Whether any byte came since this was last looked at.
+    heard: bool,
+}
+
+impl Read for ReadHalf {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = (&*self.socket).read(buffer)?;
+        self.heard |= read > 0;
+        Ok(read)
+    }
+}
+
+impl Write for ReadHalf {
+    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
+        self.outbox.push(&Frames::encoded(frames));
+        Ok(frames.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
