@@ -11,15 +11,18 @@ use tiny_http::Method;
 
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
 
+type Segments = Vec<String>;
+type Query = Vec<(String, String)>;
+
 /// An HTTP request.
 #[derive(Debug)]
 pub struct Request {
     /// The method.
     pub method: Method,
     /// The path's segments, percent-decoded one by one: `/rooms/a%2Fb` has the segment `a/b`.
-    pub segments: Vec<String>,
+    pub segments: Segments,
     /// The query's pairs, decoded.
-    pub query: Vec<(String, String)>,
+    pub query: Query,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
     headers: Vec<(String, String)>,
@@ -179,7 +182,7 @@ fn owned_header(header: &httparse::Header<'_>) -> (String, String) {
 }
 
 /// Origin form, absolute form, or `*` (RFC 9112 §3.2).
-fn target(raw: &str) -> Result<(Vec<String>, Vec<(String, String)>), HeadError> {
+fn target(raw: &str) -> Result<(Segments, Query), HeadError> {
     if raw == "*" {
         return Ok((vec!["*".to_owned()], Vec::new()));
     }

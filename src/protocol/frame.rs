@@ -123,7 +123,7 @@ mod tests {
             let mut socket = FrameSocket::new(Cursor::new(frames.bytes().to_vec()));
             let frame = socket.read(None).unwrap().unwrap();
             assert_eq!(frame.payload(), &payload[..]);
-            assert!(!frame.header().is_final == false && frame.header().mask.is_none());
+            assert!(frame.header().is_final && frame.header().mask.is_none());
         }
     }
 

@@ -1,0 +1,115 @@
+//! The servers under test: started on their core, found by the address they print, ended by handle.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::args::Options;
+use crate::cpu::{self, CpuTime};
+use crate::machine::Machine;
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    FloorRelay,
+    FloorIdle,
+    Wscast,
+}
+
+/// A running server. Dropping it kills the process and waits for its end.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddrV4,
+    process: Process,
+}
+
+/// Apart from [`Server`], so that a process that never prints an address is killed too.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Server {
+    pub(crate) fn start(kind: Kind, options: &Options, machine: &Machine) -> io::Result<Server> {
+        let mut command = command(kind, options)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = Process(machine.on_server_core(|| command.spawn())??);
+        let output = process
+            .0
+            .stdout
+            .take()
+            .ok_or_else(|| io::Error::other("no standard output"))?;
+        let port = printed_port(output)
+            .ok_or_else(|| io::Error::other(format!("{kind:?} printed no address")))?;
+        Ok(Server {
+            kind,
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            process,
+        })
+    }
+
+    pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
+        CpuTime::of(self.process.0.id())
+    }
+
+    pub(crate) fn rss_kib(&self) -> io::Result<u64> {
+        cpu::rss_kib(self.process.0.id())
+    }
+
+    pub(crate) fn check_alive(&mut self) -> io::Result<()> {
+        match self.process.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(io::Error::other(format!("{:?} ended: {status}", self.kind))),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(kind: Kind, options: &Options) -> io::Result<Command> {
+    let floor = |mode| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--floor", mode]);
+        Ok(command)
+    };
+    match kind {
+        Kind::FloorRelay => floor("relay"),
+        Kind::FloorIdle => floor("idle"),
+        Kind::Wscast => {
+            let mut command = Command::new(&options.server);
+            command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
+            command.args(&options.server_arg);
+            Ok(command)
+        }
+    }
+}
+
+/// Waits for the line with `ws://127.0.0.1:PORT/ws`. The output is read on to its end, so that the
+/// server never meets a full or broken pipe.
+fn printed_port(output: ChildStdout) -> Option<u16> {
+    let (found, port) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(port) = port_in(&line) {
+                // Only the first is waited for.
+                let _ = found.send(port);
+            }
+        }
+    });
+    port.recv_timeout(START_DEADLINE).ok()
+}
+
+fn port_in(line: &str) -> Option<u16> {
+    let (_, after_host) = line.split_once("ws://127.0.0.1:")?;
+    let digits = after_host.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}

@@ -1,0 +1,88 @@
+//! The CPU time and the memory of another process, read from `/proc`.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// `/proc` speaks in ticks of 1/100 s whatever the kernel's own tick is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// User and system time are each rounded down, at either end of an interval.
+const TICKS_OF_ERROR: u32 = 2;
+
+/// Two readings of one process's CPU time, because each lacks something.
+///
+/// `/proc/PID/task/*/schedstat` is exact to the nanosecond but forgets threads that have ended;
+/// `/proc/PID/stat` remembers them but counts in ticks. (Where ticks are concerned the kernel scales
+/// them to the scheduler's own nanoseconds, so they are coarse, not sampled.) Both include the softirq work that a
+/// loopback `send` does in the sender's context, up to the receiver's queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTime {
+    living_threads: Duration,
+    all_threads: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn of(pid: u32) -> io::Result<CpuTime> {
+        Ok(CpuTime {
+            living_threads: living_threads(pid)?,
+            all_threads: all_threads(pid)?,
+        })
+    }
+
+    /// The exact reading, unless more ended threads are missing from it than ticks can be wrong by.
+    pub(crate) fn since(&self, earlier: &CpuTime) -> Duration {
+        let living = self.living_threads.saturating_sub(earlier.living_threads);
+        let all = self.all_threads.saturating_sub(earlier.all_threads);
+        if all > living + TICK * TICKS_OF_ERROR {
+            all
+        } else {
+            living
+        }
+    }
+}
+
+fn living_threads(pid: u32) -> io::Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the reading; then its share is in the ticks.
+        let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        nanos += first_number(&line).ok_or_else(|| unreadable("schedstat", &line))?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+fn all_threads(pid: u32) -> io::Result<Duration> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The program's name may hold spaces; what follows its closing parenthesis is field 3. User and
+    // system time are fields 14 and 15.
+    let after_name = line.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<u32> = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    match ticks[..] {
+        [user, system] => Ok(TICK * (user + system)),
+        _ => Err(unreadable("stat", &line)),
+    }
+}
+
+/// Resident memory (`VmRSS`) in KiB.
+pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(first_number)
+        .ok_or_else(|| unreadable("status", &status))
+}
+
+fn first_number(line: &str) -> Option<u64> {
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn unreadable(file: &str, content: &str) -> io::Error {
+    io::Error::other(format!("/proc/PID/{file} reads {content:?}"))
+}

@@ -1,0 +1,127 @@
+//! What a delivery, an idle connection and a handshake cost, beside a floor measured in the same run.
+//!
+//! `cargo bench --bench fanout -- --quick` for a look, without `--quick` for figures to quote.
+//!
+//! | case | load | figure |
+//! |---|---|---|
+//! | A | 1 000 clients, 100-byte messages, 50 a second | server CPU per delivery |
+//! | B | the same clients, 4 messages outstanding | server CPU per delivery, deliveries per second |
+//! | C | the same clients, 64 messages outstanding | the same |
+//! | D | 5 000 idle connections | RSS per connection |
+//! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
+//!
+//! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
+//! could do for the job without batching. Absolute figures of a shared machine mean little, so every
+//! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
+//!
+//! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
+//! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
+//! server ends; a missed target is only reported, because a noisy neighbour can cause it.
+
+mod args;
+mod children;
+mod cpu;
+mod fleet;
+mod floor;
+mod frames;
+mod machine;
+mod report;
+mod scenarios;
+
+use std::io;
+use std::process::ExitCode;
+
+use args::{Case, FloorMode, Options};
+use children::Kind;
+use machine::Machine;
+use report::{Report, Row, Target};
+use scenarios::{Bench, Load};
+
+fn main() -> ExitCode {
+    let options = Options::read();
+    let outcome = match options.floor {
+        Some(FloorMode::Relay) => floor::relay(),
+        Some(FloorMode::Idle) => floor::idle(),
+        None => run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("invalid run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> io::Result<()> {
+    let machine = Machine::prepare(&options)?;
+    let mut report = Report::new(&machine, &options);
+    let bench = Bench::new(options, machine)?;
+
+    for (case, load) in [
+        (Case::A, Load::PerSecond(50)),
+        (Case::B, Load::Outstanding(4)),
+        (Case::C, Load::Outstanding(64)),
+    ] {
+        if bench.options.wants(case) {
+            report.extend(fanout_rows(&bench, case, load)?);
+        }
+    }
+    if bench.options.wants(Case::D) || bench.options.wants(Case::E) {
+        report.extend(arrival_rows(&bench)?);
+    }
+
+    print!("{}", report.table());
+    match &bench.options.json {
+        Some(path) => std::fs::write(path, report.json()),
+        None => Ok(()),
+    }
+}
+
+/// Cases A to C: floor and wscast in turn, so that both figures of a pair saw the same machine.
+fn fanout_rows(bench: &Bench, case: Case, load: Load) -> io::Result<Vec<Row>> {
+    let mut cpu = Row::new(format!("{case:?}  {load}: CPU per delivery"), "µs");
+    let mut rate = Row::new(format!("{case:?}  {load}: deliveries per second"), "k/s");
+    let mut busy = Row::new(format!("{case:?}  {load}: load generator busy"), "%");
+    cpu.target = Some(Target::Ratio(match case {
+        Case::A => 1.20,
+        Case::B => 0.30,
+        _ => 0.05,
+    }));
+    for round in 1..=bench.options.rounds() {
+        let [floor, wscast] = [Kind::FloorRelay, Kind::Wscast].map(|kind| {
+            eprintln!("{case:?}, round {round}: {kind:?}");
+            bench.fanout(kind, load)
+        });
+        let (floor, wscast) = (floor?, wscast?);
+        cpu.pair(floor.cpu_us_per_delivery, wscast.cpu_us_per_delivery);
+        rate.pair(floor.deliveries_per_ms, wscast.deliveries_per_ms);
+        busy.pair(floor.generator_busy_percent, wscast.generator_busy_percent);
+    }
+    Ok(match load {
+        Load::PerSecond(_) => vec![cpu, busy],
+        Load::Outstanding(_) => vec![cpu, rate, busy],
+    })
+}
+
+/// Cases D and E: the connections that arrived for E are the idle ones of D.
+fn arrival_rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    let mut rss = Row::new("D  idle: RSS per connection".to_owned(), "KiB");
+    let mut cpu = Row::new("E  handshake: CPU per connection".to_owned(), "µs");
+    rss.target = Some(Target::Value(16.0));
+    cpu.target = Some(Target::Value(80.0));
+    for round in 1..=bench.options.rounds() {
+        let [floor, wscast] = [Kind::FloorIdle, Kind::Wscast].map(|kind| {
+            eprintln!("D and E, round {round}: {kind:?}");
+            bench.arrivals(kind)
+        });
+        let (floor, wscast) = (floor?, wscast?);
+        rss.pair(floor.rss_kib_per_connection, wscast.rss_kib_per_connection);
+        cpu.pair(floor.cpu_us_per_handshake, wscast.cpu_us_per_handshake);
+    }
+    let wanted = [(Case::D, rss), (Case::E, cpu)].into_iter();
+    Ok(wanted
+        .filter(|(case, _)| bench.options.wants(*case))
+        .map(|(_, row)| row)
+        .collect())
+}

@@ -1,0 +1,411 @@
+//! The load generator's clients: many sockets, one thread, one buffer.
+//!
+//! It has to be cheaper than the server it loads, so a client is a few words of state, a frame is
+//! counted by its header, and only a sample of clients looks into the payload.
+
+use std::io;
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
+
+/// The client whose own messages pace the closed loops.
+pub(crate) const PUBLISHER: usize = 0;
+
+/// One client in this many verifies that offsets follow each other; the publisher is among them.
+const SAMPLE_EVERY: usize = 50;
+
+/// Connections opening at a time: enough to keep the server busy, too few for its backlog.
+const OPENING_AT_ONCE: usize = 32;
+const OPENING_DEADLINE: Duration = Duration::from_secs(30);
+
+const SCRATCH_BYTES: usize = 64 * 1024;
+const EVENTS_MAX: usize = 1024;
+const HEAD_BYTES_MAX: usize = 4096;
+
+const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// What the other side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A WebSocket server: upgrade first, and messages carry offsets.
+    WebSocket,
+    /// A floor: frames from the first byte on, with nothing in them.
+    BareFrames,
+}
+
+pub(crate) struct Fleet {
+    clients: Vec<Client>,
+    /// Text frames of all clients since [`Fleet::forget_counts`].
+    received: u64,
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    scratch: Vec<u8>,
+}
+
+impl Fleet {
+    /// Connects `count` clients and returns when each has its welcome.
+    pub(crate) fn connect(
+        address: SocketAddrV4,
+        count: usize,
+        dialect: Dialect,
+    ) -> io::Result<Fleet> {
+        let mut fleet = Fleet {
+            clients: Vec::with_capacity(count),
+            received: 0,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS_MAX),
+            scratch: vec![0; SCRATCH_BYTES],
+        };
+        let deadline = Instant::now() + OPENING_DEADLINE;
+        while fleet.clients.len() < count {
+            for _ in 0..OPENING_AT_ONCE.min(count - fleet.clients.len()) {
+                fleet.open(address, dialect)?;
+            }
+            fleet.receive(fleet.clients.len() as u64, deadline)?;
+        }
+        Ok(fleet)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// A second handle of the publisher's socket, to write to.
+    pub(crate) fn publisher(&self) -> io::Result<TcpStream> {
+        self.clients[PUBLISHER].socket.try_clone()
+    }
+
+    /// Length on the wire of the last text frame the publisher received.
+    pub(crate) fn last_frame_bytes(&self) -> usize {
+        let payload = self.clients[PUBLISHER].held.len();
+        payload + if payload > 125 { 4 } else { 2 }
+    }
+
+    pub(crate) fn forget_counts(&mut self) {
+        self.received = 0;
+        self.clients.iter_mut().for_each(|client| client.texts = 0);
+    }
+
+    /// Waits until something arrives or `timeout` has passed and reads all there is; `on_own` is told
+    /// how many messages the publisher got, as soon as it got them.
+    pub(crate) fn poll(
+        &mut self,
+        timeout: Duration,
+        mut on_own: impl FnMut(u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.wait(timeout)?;
+        for event in &self.events {
+            let (data, flags) = (event.data, event.flags);
+            let index = data.u64() as usize;
+            let client = &mut self.clients[index];
+            let texts = client
+                .read(&mut self.scratch)
+                .map_err(|error| at_client(index, error))?;
+            if flags.contains(EventFlags::RDHUP) {
+                return Err(at_client(index, io::Error::other("the server hung up")));
+            }
+            self.received += texts;
+            if index == PUBLISHER && texts > 0 {
+                on_own(texts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until `expected` frames have arrived altogether.
+    pub(crate) fn receive(&mut self, expected: u64, deadline: Instant) -> io::Result<()> {
+        while self.received < expected {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.missing(expected));
+            }
+            self.poll(left, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads for as long as `duration`, whatever comes.
+    pub(crate) fn idle(&mut self, duration: Duration) -> io::Result<()> {
+        let end = Instant::now() + duration;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.poll(left, |_| Ok(()))?;
+        }
+    }
+
+    fn missing(&self, expected: u64) -> io::Error {
+        let least = self
+            .clients
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, client)| client.texts);
+        let (index, texts) = least.map_or((0, 0), |(index, client)| (index, client.texts));
+        io::Error::other(format!(
+            "{} of {expected} frames arrived in time, at client {index} only {texts}",
+            self.received
+        ))
+    }
+
+    /// Every client must have got each of `published` messages once.
+    pub(crate) fn check_counts(&self, published: u64) -> io::Result<()> {
+        match self
+            .clients
+            .iter()
+            .position(|client| client.texts != published)
+        {
+            None => Ok(()),
+            Some(index) => Err(io::Error::other(format!(
+                "client {index} received {} of {published} messages",
+                self.clients[index].texts
+            ))),
+        }
+    }
+
+    fn open(&mut self, address: SocketAddrV4, dialect: Dialect) -> io::Result<()> {
+        let index = self.clients.len();
+        let client = Client::open(address, dialect, index % SAMPLE_EVERY == 0)?;
+        // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(
+            &self.epoll,
+            &client.socket,
+            EventData::new_u64(index as u64),
+            flags,
+        )?;
+        self.clients.push(client);
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.events.clear();
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    socket: TcpStream,
+    stage: Stage,
+    frames: FrameReader,
+    /// Text frames received, the welcome among them.
+    texts: u64,
+    /// The head of the answer, later the payload of the frame being read, where anyone looks into it.
+    held: Vec<u8>,
+    offsets: Offsets,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Before the end of the answer to the upgrade request.
+    Head,
+    /// Upgraded; the next text frame is the server's greeting.
+    Welcome,
+    Live,
+}
+
+/// Whether this client verifies the order of messages, and which offset came last.
+#[derive(Clone, Copy, Debug)]
+enum Offsets {
+    Ignored,
+    Any,
+    After(u64),
+}
+
+impl Client {
+    fn open(address: SocketAddrV4, dialect: Dialect, sampled: bool) -> io::Result<Client> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        // Closing resets: thousands of sockets in TIME_WAIT would slow the rounds that follow.
+        set_socket_linger(&socket, Some(Duration::ZERO))?;
+        let stage = match dialect {
+            Dialect::WebSocket => {
+                send_all(&socket, REQUEST)?;
+                Stage::Head
+            }
+            Dialect::BareFrames => Stage::Live,
+        };
+        let offsets = match dialect {
+            Dialect::WebSocket if sampled => Offsets::Any,
+            _ => Offsets::Ignored,
+        };
+        let (frames, held) = (FrameReader::default(), Vec::new());
+        Ok(Client {
+            socket,
+            stage,
+            frames,
+            texts: 0,
+            held,
+            offsets,
+        })
+    }
+
+    /// Reads all there is; returns how many text frames were completed.
+    fn read(&mut self, scratch: &mut [u8]) -> io::Result<u64> {
+        let before = self.texts;
+        loop {
+            let read = match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(io::Error::other("the server closed the connection")),
+                Ok((read, _)) => read,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            };
+            self.take(&scratch[..read])?;
+            // A short read emptied the socket; epoll(7) allows to rely on that.
+            if read < scratch.len() {
+                break;
+            }
+        }
+        Ok(self.texts - before)
+    }
+
+    fn take(&mut self, mut input: &[u8]) -> io::Result<()> {
+        if self.stage == Stage::Head {
+            input = self.take_head(input)?;
+        }
+        while let Some(part) = self.frames.next(&mut input)? {
+            if part.opcode != TEXT || self.looks_inside() {
+                if part.starts_frame {
+                    self.held.clear();
+                }
+                self.held.extend_from_slice(part.bytes);
+            }
+            if part.ends_frame {
+                self.end_frame(part.opcode)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects the answer to the upgrade request; returns what follows it.
+    fn take_head<'a>(&mut self, input: &'a [u8]) -> io::Result<&'a [u8]> {
+        let had = self.held.len();
+        self.held.extend_from_slice(input);
+        let Some(end) = find(&self.held, b"\r\n\r\n").map(|at| at + 4) else {
+            return match self.held.len() {
+                0..HEAD_BYTES_MAX => Ok(&[]),
+                _ => Err(quoting("endless head", &self.held)),
+            };
+        };
+        if !self.held.starts_with(b"HTTP/1.1 101 ") {
+            return Err(quoting("upgrade refused", &self.held));
+        }
+        self.stage = Stage::Welcome;
+        Ok(&input[end - had..])
+    }
+
+    fn looks_inside(&self) -> bool {
+        self.stage == Stage::Welcome || !matches!(self.offsets, Offsets::Ignored)
+    }
+
+    fn end_frame(&mut self, opcode: u8) -> io::Result<()> {
+        match opcode {
+            TEXT if self.stage == Stage::Welcome => self.check_welcome()?,
+            TEXT => self.check_offset()?,
+            PING => return send_all(&self.socket, &client_pong(&self.held)),
+            CLOSE => return Err(quoting(&close_text(&self.held), &self.held)),
+            _ => return Err(io::Error::other(format!("unexpected opcode {opcode:#x}"))),
+        }
+        self.texts += 1;
+        Ok(())
+    }
+
+    fn check_welcome(&mut self) -> io::Result<()> {
+        if find(&self.held, br#""from":"server""#).is_none() {
+            return Err(quoting("no welcome", &self.held));
+        }
+        self.stage = Stage::Live;
+        if matches!(self.offsets, Offsets::Ignored) {
+            self.held = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn check_offset(&mut self) -> io::Result<()> {
+        let last = match self.offsets {
+            Offsets::Ignored => return Ok(()),
+            Offsets::Any => None,
+            Offsets::After(last) => Some(last),
+        };
+        let offset = offset_in(&self.held).ok_or_else(|| quoting("no offset", &self.held))?;
+        match last {
+            Some(last) if offset != last + 1 => Err(quoting(
+                &format!("offset {offset} after {last}"),
+                &self.held,
+            )),
+            _ => {
+                self.offsets = Offsets::After(offset);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The few bytes a client sends always fit its socket's buffer, unless the server has stopped reading.
+pub(crate) fn send_all(socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) | Err(Errno::AGAIN) => Err(io::Error::other("the server has stopped reading")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The number after `"offset":`. The benchmark's own payloads cannot contain the word.
+fn offset_in(json: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = br#""offset":"#;
+    let digits = &json[find(json, NAME)? + NAME.len()..];
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+fn close_text(payload: &[u8]) -> String {
+    match payload {
+        [high, low, ..] => format!(
+            "the server closed with {}",
+            u16::from_be_bytes([*high, *low])
+        ),
+        _ => "the server closed without a code".to_owned(),
+    }
+}
+
+fn quoting(what: &str, bytes: &[u8]) -> io::Error {
+    io::Error::other(format!("{what}: {:?}", String::from_utf8_lossy(bytes)))
+}
+
+fn at_client(index: usize, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("client {index}: {error}"))
+}

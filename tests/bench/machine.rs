@@ -1,0 +1,99 @@
+//! The machine the figures come from, and which of its cores does what.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::args::Options;
+
+/// Descriptors beside the clients' sockets: standard streams, epoll, pipes, a control socket, the
+/// connections of a warm-up.
+const SPARE_DESCRIPTORS: u64 = 128;
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) line: String,
+    cores: Cores,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cores {
+    server: usize,
+    generator: usize,
+}
+
+impl Machine {
+    /// Raises the descriptor limit, which children inherit, and pins this thread to its core.
+    pub(crate) fn prepare(options: &Options) -> io::Result<Machine> {
+        raise_descriptor_limit(options.clients().max(options.idle()) as u64)?;
+        let allowed = allowed_cores()?;
+        let server = *allowed
+            .first()
+            .ok_or_else(|| io::Error::other("no core to run on"))?;
+        let generator = *allowed.get(1).unwrap_or(&server);
+        let cores = Cores { server, generator };
+        pin(generator)?;
+        Ok(Machine {
+            line: describe(allowed.len(), cores),
+            cores,
+        })
+    }
+
+    /// Runs `spawn` on the server's core: a child inherits the affinity of the thread that starts it,
+    /// from its first instruction and for every thread it will ever have.
+    pub(crate) fn on_server_core<T>(&self, spawn: impl FnOnce() -> T) -> io::Result<T> {
+        pin(self.cores.server)?;
+        let spawned = spawn();
+        pin(self.cores.generator)?;
+        Ok(spawned)
+    }
+}
+
+fn raise_descriptor_limit(sockets: u64) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
+    match limit.maximum {
+        Some(maximum) if sockets + SPARE_DESCRIPTORS > maximum => Err(io::Error::other(format!(
+            "{sockets} connections need more than the {maximum} descriptors a process may have here"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn allowed_cores() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect())
+}
+
+fn pin(core: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(core);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+fn describe(count: usize, cores: Cores) -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("unknown CPU");
+    format!(
+        "{count} cores (server on {}, load generator on {}), {}, Linux {}, load average {}",
+        cores.server,
+        cores.generator,
+        model.trim_start_matches([' ', '\t', ':']),
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/loadavg").split(' ').next().unwrap_or("unknown"),
+    )
+}

@@ -1,0 +1,206 @@
+//! The figures of a run as a table to read and as JSON to keep.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::args::Options;
+use crate::machine::Machine;
+
+#[derive(Debug)]
+pub(crate) struct Report {
+    machine: String,
+    runs: String,
+    rows: Vec<Row>,
+}
+
+/// One figure of wscast and of its floor, over all rounds.
+#[derive(Debug)]
+pub(crate) struct Row {
+    what: String,
+    unit: &'static str,
+    floor: Vec<f64>,
+    wscast: Vec<f64>,
+    pub(crate) target: Option<Target>,
+}
+
+/// The most a median may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// Of wscast's figure over the floor's.
+    Ratio(f64),
+    /// Of wscast's figure.
+    Value(f64),
+}
+
+/// Least, middle and greatest of a figure's rounds.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Report {
+    pub(crate) fn new(machine: &Machine, options: &Options) -> Report {
+        let runs = format!(
+            "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; server {}{}",
+            options.rounds(),
+            options.clients(),
+            options.seconds(),
+            options.idle(),
+            options.server.display(),
+            options
+                .server_arg
+                .iter()
+                .map(|arg| format!(" {arg}"))
+                .collect::<String>(),
+        );
+        Report {
+            machine: machine.line.clone(),
+            runs,
+            rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn extend(&mut self, rows: Vec<Row>) {
+        self.rows.extend(rows);
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let heads = ["what", "floor", "wscast", "ratio", "target", "met?"].map(str::to_owned);
+        let lines: Vec<[String; 6]> = std::iter::once(heads)
+            .chain(self.rows.iter().map(Row::cells))
+            .collect();
+        let widths: [usize; 6] = std::array::from_fn(|column| {
+            lines
+                .iter()
+                .map(|cells| cells[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        });
+        let mut table = format!(
+            "{}\n{}\nmedian (min–max) of the rounds; ratio: of each round's pair\n\n",
+            self.machine, self.runs
+        );
+        for cells in &lines {
+            let padded = cells
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
+            let line = padded.collect::<Vec<_>>().join("  ");
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(table, "{}", line.trim_end());
+        }
+        table
+    }
+
+    pub(crate) fn json(&self) -> String {
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let report = json!({ "machine": self.machine, "runs": self.runs, "rows": rows });
+        format!("{report:#}\n")
+    }
+}
+
+impl Row {
+    pub(crate) fn new(what: String, unit: &'static str) -> Row {
+        Row {
+            what,
+            unit,
+            floor: Vec::new(),
+            wscast: Vec::new(),
+            target: None,
+        }
+    }
+
+    /// Adds the figures of one round.
+    pub(crate) fn pair(&mut self, floor: f64, wscast: f64) {
+        self.floor.push(floor);
+        self.wscast.push(wscast);
+    }
+
+    fn ratios(&self) -> Vec<f64> {
+        self.wscast
+            .iter()
+            .zip(&self.floor)
+            .map(|(wscast, floor)| wscast / floor)
+            .collect()
+    }
+
+    fn is_met(&self) -> Option<bool> {
+        Some(match self.target? {
+            Target::Ratio(most) => Spread::of(&self.ratios()).median <= most,
+            Target::Value(most) => Spread::of(&self.wscast).median <= most,
+        })
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let target = match self.target {
+            Some(Target::Ratio(most)) => format!("ratio ≤ {most:.2}"),
+            Some(Target::Value(most)) => format!("≤ {most} {}", self.unit),
+            None => String::new(),
+        };
+        let met = match self.is_met() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "",
+        };
+        [
+            self.what.clone(),
+            Spread::of(&self.floor).text(self.unit),
+            Spread::of(&self.wscast).text(self.unit),
+            Spread::of(&self.ratios()).text(""),
+            target,
+            met.to_owned(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let target = match self.target {
+            Some(Target::Ratio(most)) => json!({ "ratio_max": most }),
+            Some(Target::Value(most)) => json!({ "value_max": most }),
+            None => Value::Null,
+        };
+        json!({
+            "what": self.what,
+            "unit": self.unit,
+            "floor": self.floor,
+            "wscast": self.wscast,
+            "ratio": self.ratios(),
+            "ratio_median": Spread::of(&self.ratios()).median,
+            "target": target,
+            "met": self.is_met(),
+        })
+    }
+}
+
+impl Spread {
+    fn of(figures: &[f64]) -> Spread {
+        let mut sorted = figures.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let (last, middle) = (sorted.len().saturating_sub(1), sorted.len() / 2);
+        // The middle of an even number of figures lies between two.
+        let median = if sorted.len() % 2 == 0 {
+            (at(last / 2) + at(middle)) / 2.0
+        } else {
+            at(middle)
+        };
+        Spread {
+            min: at(0),
+            median,
+            max: at(last),
+        }
+    }
+
+    fn text(&self, unit: &str) -> String {
+        let digits = match self.median {
+            small if small < 1.0 => 3,
+            medium if medium < 100.0 => 2,
+            _ => 0,
+        };
+        let Spread { min, median, max } = self;
+        let space = if unit.is_empty() { "" } else { " " };
+        format!("{median:.digits$}{space}{unit} ({min:.digits$}–{max:.digits$})")
+    }
+}
