@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -70,24 +70,36 @@ fn start_connection(
     };
     // Small frames must not wait for each other (RFC 896); without it they only come later.
     let _unsupported = socket.set_nodelay(true);
-    let socket = Arc::new(socket);
+    // Shared until the thread has taken it: if there is no thread, the client is still told.
+    let handover = Arc::new(Mutex::new(Some(socket)));
     let counted = app.metrics.connections.hold();
-    let (app, theirs) = (Arc::clone(app), Arc::clone(&socket));
+    let (app, offered) = (Arc::clone(app), Arc::clone(&handover));
     let spawned = threads::spawn_client("connection", move || {
-        let connection = Connection {
-            socket: theirs,
-            peer,
-            slot,
-            counted,
-        };
-        connection::serve(connection, &app);
+        let taken = take(&offered);
+        drop(offered);
+        if let Some(socket) = taken {
+            let connection = Connection {
+                socket,
+                peer,
+                slot,
+                counted,
+            };
+            connection::serve(connection, &app);
+        }
     });
     spawned.map_err(|_| {
-        if let Some(socket) = Arc::into_inner(socket) {
+        if let Some(socket) = take(&handover) {
             turn_away(socket, refusals);
         }
         "no more threads: the machine's limit is reached"
     })
+}
+
+fn take(handover: &Mutex<Option<TcpStream>>) -> Option<TcpStream> {
+    handover
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
 }
 
 struct Refused {

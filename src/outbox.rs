@@ -40,7 +40,8 @@ pub struct OutboxLimits {
 #[derive(Debug)]
 pub struct Outbox {
     client: ClientId,
-    socket: Arc<TcpStream>,
+    /// In place, not behind a pointer: a delivery touches as little memory as it can.
+    socket: TcpStream,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -76,7 +77,7 @@ impl Outbox {
     /// An outbox that sends to `socket`, which stays in blocking mode for its reader.
     pub fn new(
         client: ClientId,
-        socket: Arc<TcpStream>,
+        socket: TcpStream,
         limits: OutboxLimits,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -94,16 +95,21 @@ impl Outbox {
         self.client
     }
 
+    /// The socket, for its reader.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Sends frames, or queues them behind those that wait. Never blocks; after the end of the
     /// connection was decided it does nothing. A Close frame is the last one that is taken.
     pub fn push(self: &Arc<Self>, frames: &Frames) {
         let mut state = self.lock();
         if frames.is_close() {
-            self.finish(&mut state, frames.bytes().clone(), None);
+            self.finish(&mut state, frames.bytes(), None);
             return;
         }
         match state.phase {
-            Phase::Direct => self.send_or_queue(&mut state, frames.bytes().clone()),
+            Phase::Direct => self.send_or_queue(&mut state, frames.bytes()),
             Phase::Lagging => {
                 let bytes = state.queued_bytes + frames.bytes().len();
                 if bytes > self.limits.bytes || state.queue.len() >= QUEUE_LEN_MAX {
@@ -120,7 +126,7 @@ impl Outbox {
     pub fn close(self: &Arc<Self>, code: CloseCode) {
         let mut state = self.lock();
         state.closing.get_or_insert(code);
-        self.finish(&mut state, Frames::close(code).bytes().clone(), None);
+        self.finish(&mut state, Frames::close(code).bytes(), None);
     }
 
     /// Ends the connection now; what is queued is dropped and a blocked reader wakes up.
@@ -137,7 +143,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(self: &Arc<Self>, state: &mut State, close: Bytes, until: Option<Instant>) {
+    fn finish(self: &Arc<Self>, state: &mut State, close: &Bytes, until: Option<Instant>) {
         match state.phase {
             Phase::Direct => {
                 self.send_or_queue(state, close);
@@ -148,7 +154,7 @@ impl Outbox {
                 }
             }
             Phase::Lagging => {
-                state.enqueue(close);
+                state.enqueue(close.clone());
                 state.phase = Phase::Finishing { until };
             }
             Phase::Finishing { .. } | Phase::Finished => {}
@@ -162,8 +168,11 @@ impl Outbox {
         self.metrics.evicted.add(1);
         state.closing.get_or_insert(code);
         state.keep_first();
-        let close = Frames::close(code).bytes().clone();
-        self.finish(state, close, Some(Instant::now() + EVICTION_GRACE));
+        self.finish(
+            state,
+            Frames::close(code).bytes(),
+            Some(Instant::now() + EVICTION_GRACE),
+        );
     }
 
     /// RFC 6455 §7.1.1: the write side first; the session reads until the peer closes too.
@@ -179,17 +188,18 @@ impl Outbox {
         let _already_gone = self.socket.shutdown(Shutdown::Both);
     }
 
-    fn send_or_queue(self: &Arc<Self>, state: &mut State, mut bytes: Bytes) {
+    fn send_or_queue(self: &Arc<Self>, state: &mut State, bytes: &Bytes) {
+        let mut sent = 0;
         loop {
-            match send(&*self.socket, &bytes, SEND_FLAGS) {
-                Ok(sent) if sent == bytes.len() => return,
-                Ok(sent) => bytes.advance(sent),
+            match send(&self.socket, &bytes[sent..], SEND_FLAGS) {
+                Ok(more) if sent + more == bytes.len() => return,
+                Ok(more) => sent += more,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => return self.abandon(state),
             }
         }
-        state.enqueue(bytes);
+        state.enqueue(bytes.slice(sent..));
         state.phase = Phase::Lagging;
         let (outbox, lagging) = (Arc::clone(self), self.metrics.lagging.hold());
         let spawned = threads::spawn_client("drain", move || outbox.drain(lagging));
@@ -260,7 +270,7 @@ impl Outbox {
                 .map(|b| IoSlice::new(b))
                 .collect();
             let mut no_control = SendAncillaryBuffer::default();
-            match sendmsg(&*self.socket, &slices, &mut no_control, SEND_FLAGS) {
+            match sendmsg(&self.socket, &slices, &mut no_control, SEND_FLAGS) {
                 Ok(sent) => {
                     total += sent;
                     state.dequeue(sent);

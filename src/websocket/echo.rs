@@ -17,8 +17,8 @@ pub(super) fn serve(upgraded: Upgraded, app: &App) {
         ..
     } = upgraded;
     let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(client, Arc::clone(&socket), app.outbox_limits(), metrics);
-    let Ok(mut transport) = Transport::new(socket, rest, Arc::clone(&outbox), app) else {
+    let outbox = Outbox::new(client, socket, app.outbox_limits(), metrics);
+    let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
     let end = loop {

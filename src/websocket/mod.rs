@@ -6,7 +6,6 @@ mod session;
 mod transport;
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 
 use tiny_http::ResponseBox;
 
@@ -23,7 +22,7 @@ pub struct Upgraded {
     /// Its address.
     pub peer: SocketAddr,
     /// The socket, in blocking mode, its handshake answered.
-    pub socket: Arc<TcpStream>,
+    pub socket: TcpStream,
     /// Bytes that followed the request's head.
     pub rest: Vec<u8>,
 }

@@ -24,8 +24,8 @@ pub(super) fn serve(upgraded: Upgraded, rooms: Vec<Arc<RoomStream>>, app: &App) 
         rest,
     } = upgraded;
     let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(client, Arc::clone(&socket), app.outbox_limits(), metrics);
-    let Ok(mut transport) = Transport::new(socket, rest, Arc::clone(&outbox), app) else {
+    let outbox = Outbox::new(client, socket, app.outbox_limits(), metrics);
+    let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
     log::debug!("{client} {peer} connected");

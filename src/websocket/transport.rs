@@ -4,7 +4,6 @@
 //! frames, so that it keeps its place among everything else that is sent.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::protocol::{CloseCode, Frames};
 
 /// Read buffer of a client that is idle; a longer message grows it while it is read.
-const READ_BUFFER_BYTES: usize = 1024;
+const READ_BUFFER_BYTES: usize = 2048;
 
 /// What came next from a client.
 pub(super) enum Incoming {
@@ -51,13 +50,8 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Takes over a socket whose handshake is answered; `rest` followed the request's head.
-    pub(super) fn new(
-        socket: Arc<TcpStream>,
-        rest: Vec<u8>,
-        outbox: Arc<Outbox>,
-        app: &App,
-    ) -> io::Result<Self> {
+    /// Reads the outbox's socket, whose handshake is answered; `rest` followed the request's head.
+    pub(super) fn new(rest: Vec<u8>, outbox: Arc<Outbox>, app: &App) -> io::Result<Self> {
         let limits = &app.config.limits;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -65,9 +59,10 @@ impl Transport {
             .write_buffer_size(0)
             .max_message_size(Some(limits.max_message_bytes))
             .max_frame_size(Some(limits.max_message_bytes));
-        socket.set_read_timeout(Some(limits.ping_interval))?;
+        outbox
+            .socket()
+            .set_read_timeout(Some(limits.ping_interval))?;
         let half = ReadHalf {
-            socket,
             outbox,
             heard: false,
         };
@@ -106,7 +101,7 @@ impl Transport {
     /// Reads and forgets what still comes, until the peer closes too or the time is up. Closing a
     /// socket with unread input would reset it, and the Close frame with it.
     pub(super) fn linger(&mut self) {
-        let socket = &self.websocket.get_ref().socket;
+        let mut socket = self.websocket.get_ref().outbox.socket();
         let deadline = Instant::now() + LINGER;
         let mut discarded = [0; 512];
         loop {
@@ -114,7 +109,7 @@ impl Transport {
             if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
                 return;
             }
-            match (&**socket).read(&mut discarded) {
+            match socket.read(&mut discarded) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return,
@@ -144,7 +139,7 @@ impl Transport {
     }
 
     fn set_read_timeout(&self, timeout: Duration) -> Option<End> {
-        let socket = &self.websocket.get_ref().socket;
+        let socket = self.websocket.get_ref().outbox.socket();
         socket
             .set_read_timeout(Some(timeout))
             .is_err()
@@ -168,7 +163,6 @@ fn end_of(error: &Error) -> End {
 }
 
 struct ReadHalf {
-    socket: Arc<TcpStream>,
     outbox: Arc<Outbox>,
     /// Whether any byte came since this was last looked at.
     heard: bool,
@@ -176,7 +170,7 @@ struct ReadHalf {
 
 impl Read for ReadHalf {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = (&*self.socket).read(buffer)?;
+        let read = self.outbox.socket().read(buffer)?;
         self.heard |= read > 0;
         Ok(read)
     }

@@ -1,0 +1,119 @@
+"""Runs the real binary on a free port of 127.0.0.1, for as long as a `with` block lasts."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+DEADLINE_SECONDS = 20
+"""How long anything that must happen may take before a test gives up on it."""
+
+SOCKET_LINE = re.compile(r"\bws://127\.0\.0\.1:(\d+)/ws\b")
+
+
+class Server:
+    """One server process: `with Server("--echo") as server: server.port`.
+
+    The binary is the one that WSCAST_BIN names. Its log is kept and shown when it does not start or
+    does not end as it should.
+    """
+
+    def __init__(self, *arguments):
+        binary = os.environ.get("WSCAST_BIN")
+        if not binary:
+            raise RuntimeError("set WSCAST_BIN to the wscast binary, or run `make test-clients`")
+        self.command = [binary, "--host", "127.0.0.1", "--port", "0", *arguments]
+        self.process = None
+        self.port = None
+
+    def __enter__(self):
+        self._log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment_without_settings(),
+        )
+        # A thread, because a pipe cannot be read with a deadline; it also keeps the pipe from filling.
+        self._lines = queue.Queue()
+        self._reader = threading.Thread(target=self._read_lines, daemon=True)
+        self._reader.start()
+        try:
+            self.port = self._announced_port()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(DEADLINE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join(DEADLINE_SECONDS)
+        self.process.stdout.close()
+        self._log.close()
+
+    @property
+    def http(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self):
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def terminate(self):
+        """Asks the server to end, as an init system does, without waiting for it."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self):
+        """Waits for the server to end and gives its exit code."""
+        try:
+            return self.process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the server did not end; its log:\n{self.log()}") from None
+
+    def log(self):
+        self._log.seek(0)
+        return self._log.read()
+
+    def _read_lines(self):
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _announced_port(self):
+        end = time.monotonic() + DEADLINE_SECONDS
+        printed = []
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0, end - time.monotonic()))
+            except queue.Empty:
+                line = None
+            if line is None:
+                raise AssertionError(
+                    f"{' '.join(self.command)} did not print its socket URL; "
+                    f"it printed {''.join(printed)!r}, its log:\n{self.log()}"
+                )
+            printed.append(line)
+            found = SOCKET_LINE.search(line)
+            if found:
+                return int(found[1])
+
+
+def environment_without_settings():
+    """The environment less what the server would take for settings of its own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("WSCAST_") and name not in ("HOST", "PORT")
+    }

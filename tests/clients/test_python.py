@@ -1,0 +1,244 @@
+"""Python clients of the original protocol, with the `websockets` package, against the real binary."""
+
+import asyncio
+import json
+import pathlib
+import sys
+import unittest
+import urllib.request
+
+import websockets
+
+from server import DEADLINE_SECONDS, Server
+
+ORIGINAL_TYPES = {"message", "custom_event"}
+
+
+class Client:
+    """A connection that fails a test, rather than hang it, when what it waits for does not come."""
+
+    def __init__(self, websocket):
+        self.websocket = websocket
+
+    async def send(self, kind, payload, **fields):
+        await self.send_text(json.dumps({"type": kind, "payload": payload, **fields}))
+
+    async def send_text(self, text):
+        await self.websocket.send(text)
+
+    async def text(self):
+        return await within_deadline(self.websocket.recv())
+
+    async def frame(self):
+        return json.loads(await self.text())
+
+    async def frames_until(self, payload):
+        """Every frame up to and including the one with this payload."""
+        frames = []
+        while not frames or frames[-1]["payload"] != payload:
+            frames.append(await self.frame())
+        return frames
+
+    async def close_code(self):
+        """The code that the connection ends with, once everything before it has been read."""
+        while True:
+            try:
+                await self.text()
+            except websockets.ConnectionClosed as closed:
+                return closed.rcvd.code if closed.rcvd else None
+
+
+async def within_deadline(awaitable):
+    return await asyncio.wait_for(awaitable, DEADLINE_SECONDS)
+
+
+class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        self.server = Server().__enter__()
+        self.addCleanup(self.server.__exit__)
+
+    async def connect(self, **options):
+        """A client that has read its welcome."""
+        client = await self.connect_unread(**options)
+        await client.frame()
+        return client
+
+    async def connect_unread(self, **options):
+        websocket = await within_deadline(websockets.connect(self.server.ws, **options))
+        self.addAsyncCleanup(websocket.close)
+        return Client(websocket)
+
+    async def connected_clients(self):
+        def fetch():
+            with urllib.request.urlopen(self.server.http + "/stats", timeout=DEADLINE_SECONDS) as answer:
+                return json.load(answer)["connected_clients"]
+
+        return await asyncio.to_thread(fetch)
+
+    async def test_the_documented_client_runs_as_it_is(self):
+        script = pathlib.Path(__file__).with_name("original_client.py")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, script, self.server.ws, stdout=asyncio.subprocess.PIPE
+        )
+        self.addCleanup(lambda: process.returncode is None and process.kill())
+
+        frames = [json.loads(await within_deadline(process.stdout.readline())) for _ in range(3)]
+
+        welcome, greeting, event = frames
+        self.assertEqual(welcome["type"], "message")
+        self.assertIsInstance(welcome["payload"], str)
+        self.assertEqual(greeting["type"], "message")
+        self.assertEqual(greeting["payload"], "Good morning from Python")
+        self.assertEqual(event["type"], "custom_event")
+        self.assertEqual(event["payload"], {"action": "wave", "data": "with both hands"})
+        # `async for` ends in silence when the server leaves (1001), so the script ends without an error.
+        self.server.terminate()
+        self.assertEqual(await within_deadline(process.wait()), 0)
+
+    async def test_the_welcome_is_the_first_frame_and_needs_no_request(self):
+        client = await self.connect_unread()
+
+        welcome = await client.frame()
+
+        self.assertEqual(welcome["type"], "message")
+        self.assertIsInstance(welcome["payload"], str)
+        self.assertTrue(welcome["payload"])
+
+    async def test_a_client_reads_its_own_messages_back(self):
+        client = await self.connect()
+
+        for kind in sorted(ORIGINAL_TYPES):
+            for payload in ["你好, 🌍", {"a": [1, 2.5, None, True], "b": {}}, [], 0, False, None, ""]:
+                with self.subTest(kind=kind, payload=payload):
+                    await client.send(kind, payload)
+                    frame = await client.frame()
+                    self.assertEqual((frame["type"], frame["payload"]), (kind, payload))
+
+    async def test_clients_see_each_others_messages(self):
+        alice, bob = await self.connect(), await self.connect()
+
+        await alice.send("message", "hello from alice")
+        self.assertEqual((await bob.frame())["payload"], "hello from alice")
+        self.assertEqual((await alice.frame())["payload"], "hello from alice")
+
+        await bob.send("custom_event", {"from": "bob"})
+        for client in (alice, bob):
+            frame = await client.frame()
+            self.assertEqual((frame["type"], frame["payload"]), ("custom_event", {"from": "bob"}))
+
+    async def test_messages_arrive_in_the_order_sent(self):
+        alice, bob = await self.connect(), await self.connect()
+
+        for number in range(200):
+            await alice.send("message", number)
+
+        for client in (alice, bob):
+            received = [(await client.frame())["payload"] for _ in range(200)]
+            self.assertEqual(received, list(range(200)))
+
+    async def test_a_payload_is_relayed_letter_by_letter(self):
+        alice, bob = await self.connect(), await self.connect()
+
+        for payload in [
+            r'{"n":1.0e400,"s":"\ud83d\ude00"}',
+            r'{"b":1,"a":2,"b":3}',
+            r"12345678901234567890.10",
+            r'"\u00e9\/\u0000 é"',
+            r'"\ud83d"',
+        ]:
+            with self.subTest(payload=payload):
+                await alice.send_text('{"type":"message","payload":' + payload + "}")
+                for client in (alice, bob):
+                    self.assertIn('"payload":' + payload, await client.text())
+
+    async def test_no_other_type_is_ever_sent_to_a_client_that_uses_none(self):
+        plain = await self.connect()
+
+        newer = await self.connect()
+        for kind, fields in [
+            ("join", {"room": "lobby", "presence": True}),
+            ("join", {"room": "elsewhere", "presence": True}),
+            ("presence", {"room": "lobby"}),
+            ("history", {"room": "lobby"}),
+            ("ping", {}),
+            ("leave", {"room": "elsewhere"}),
+            ("leave", {"room": "lobby"}),
+        ]:
+            await newer.send_text(json.dumps({"type": kind, "id": kind, **fields}))
+        await newer.send_text('{"type":"ping","id":"all answered"}')
+        while (await newer.frame()).get("id") != "all answered":
+            pass
+        await newer.websocket.close()
+        dropped = await self.connect()
+        dropped.websocket.transport.abort()
+        later = await self.connect()
+        await later.send("custom_event", "marker")
+
+        frames = await plain.frames_until("marker")
+
+        self.assertEqual([frame["type"] for frame in frames], ["custom_event"])
+
+    async def test_an_error_answers_what_is_wrong_and_the_connection_stays(self):
+        alice, bob = await self.connect(), await self.connect()
+
+        for text in [
+            "not json",
+            "",
+            "[]",
+            "null",
+            '{"type":"message"',
+            '{"payload":"no type"}',
+            '{"type":"no such type","payload":1}',
+        ]:
+            with self.subTest(text=text):
+                await alice.send_text(text)
+                frame = await alice.frame()
+                self.assertEqual(frame["type"], "error")
+                self.assertIsInstance(frame["payload"]["code"], str)
+                self.assertIsInstance(frame["payload"]["message"], str)
+
+        await alice.send("message", "still here")
+        self.assertEqual((await alice.frame())["payload"], "still here")
+        self.assertEqual((await bob.frame())["payload"], "still here", "bob is told of no one's error")
+
+    async def test_a_page_of_any_origin_may_connect(self):
+        client = await self.connect(origin="https://elsewhere.example")
+
+        await client.send("message", "from elsewhere")
+
+        self.assertEqual((await client.frame())["payload"], "from elsewhere")
+
+    async def test_pings_are_answered(self):
+        client = await self.connect()
+
+        pong = await client.websocket.ping(b"are you there")
+
+        await within_deadline(pong)
+
+    async def test_who_left_is_forgotten_and_costs_the_others_nothing(self):
+        stays, leaves, vanishes = [await self.connect() for _ in range(3)]
+        self.assertEqual(await self.connected_clients(), 3)
+
+        await leaves.websocket.close()
+        vanishes.websocket.transport.abort()
+
+        async def alone():
+            while await self.connected_clients() != 1:
+                pass
+
+        await within_deadline(alone())
+        await stays.send("message", "anyone?")
+        self.assertEqual((await stays.frame())["payload"], "anyone?")
+
+    async def test_sigterm_closes_every_connection_with_1001(self):
+        clients = [await self.connect() for _ in range(5)]
+
+        self.server.terminate()
+
+        for client in clients:
+            self.assertEqual(await client.close_code(), 1001)
+        self.assertEqual(self.server.exit_code(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
