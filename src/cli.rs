@@ -40,8 +40,8 @@ struct Cli {
         value_name = "TEXT"
     )]
     welcome: String,
-    /// Web origins that may connect: *, or a comma-separated list of https://example.com,
-    /// https://*.example.com, null
+    /// Web origins that may connect: `*`, or a comma-separated list such as
+    /// `https://example.com,https://*.example.com,null`
     #[arg(
         long,
         env = "WSCAST_ALLOW_ORIGIN",

@@ -96,7 +96,7 @@ fn serve_http(socket: &TcpStream, app: &App) -> Option<(Accepted, Vec<u8>)> {
     loop {
         let served = match reader.next(wait) {
             Ok((request, body)) => serve_request(&mut reader, request, body, app),
-            Err(error) => refuse(socket, error),
+            Err(error) => refuse(socket, error, app),
         };
         match served {
             Served::Again => wait = app.config.limits.keep_alive,
@@ -121,7 +121,7 @@ fn serve_request(
     }
     match reader.read_body(&request, body) {
         Ok(bytes) => request.body = bytes,
-        Err(error) => return refuse(reader.socket, error),
+        Err(error) => return refuse(reader.socket, error, app),
     }
     let keeps_alive = request.keeps_alive() && !app.shutdown.is_requested();
     let after = if keeps_alive {
@@ -134,6 +134,7 @@ fn serve_request(
         http::handle(&request, app),
         Some(&request),
         after,
+        app,
     )
 }
 
@@ -152,11 +153,11 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
             Ok(()) => Served::Upgrade(accepted),
             Err(_) => Served::Over,
         },
-        Err(response) => respond(reader.socket, response, Some(request), After::Close),
+        Err(response) => respond(reader.socket, response, Some(request), After::Close, app),
     }
 }
 
-fn refuse(socket: &TcpStream, error: ReadError) -> Served {
+fn refuse(socket: &TcpStream, error: ReadError, app: &App) -> Served {
     let response = match error {
         ReadError::Closed => return Served::Over,
         ReadError::Refused(why) => ResponseBox::from(why),
@@ -168,7 +169,7 @@ fn refuse(socket: &TcpStream, error: ReadError) -> Served {
             http::error(411, "length_required", "send Content-Length, not chunks")
         }
     };
-    respond(socket, response, None, After::Close)
+    respond(socket, response, None, After::Close, app)
 }
 
 fn respond(
@@ -176,8 +177,10 @@ fn respond(
     response: ResponseBox,
     request: Option<&Request>,
     after: After,
+    app: &App,
 ) -> Served {
-    let sent = send_all(socket, &http::render(response, request, after));
+    let bytes = http::render(response, request, &app.config.allow_origin, after);
+    let sent = send_all(socket, &bytes);
     match (sent, after) {
         (Ok(()), After::KeepAlive) => Served::Again,
         _ => Served::Over,

@@ -65,7 +65,7 @@ fn start_connection(
     refusals: &Sender<Refused>,
 ) -> Result<(), &'static str> {
     let Some(slot) = slots.take() else {
-        turn_away(socket, refusals);
+        turn_away(socket, refusals, app);
         return Err("all connections are taken; --max-connections sets how many there may be");
     };
     // Small frames must not wait for each other (RFC 896); without it they only come later.
@@ -73,7 +73,7 @@ fn start_connection(
     // Shared until the thread has taken it: if there is no thread, the client is still told.
     let handover = Arc::new(Mutex::new(Some(socket)));
     let counted = app.metrics.connections.hold();
-    let (app, offered) = (Arc::clone(app), Arc::clone(&handover));
+    let (theirs, offered) = (Arc::clone(app), Arc::clone(&handover));
     let spawned = threads::spawn_client("connection", move || {
         let taken = take(&offered);
         drop(offered);
@@ -84,12 +84,12 @@ fn start_connection(
                 slot,
                 counted,
             };
-            connection::serve(connection, &app);
+            connection::serve(connection, &theirs);
         }
     });
     spawned.map_err(|_| {
         if let Some(socket) = take(&handover) {
-            turn_away(socket, refusals);
+            turn_away(socket, refusals, app);
         }
         "no more threads: the machine's limit is reached"
     })
@@ -109,9 +109,9 @@ struct Refused {
 
 /// Says 503 at once. The thread that accepts never waits: whoever reads the answer is waited for
 /// elsewhere, and nobody if too many are waited for already.
-fn turn_away(socket: TcpStream, refusals: &Sender<Refused>) {
+fn turn_away(socket: TcpStream, refusals: &Sender<Refused>, app: &App) {
     let response = http::busy("too_many_connections", "the server is full; try again");
-    let bytes = http::render(response, None, After::Close);
+    let bytes = http::render(response, None, &app.config.allow_origin, After::Close);
     let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
     let _gone = rustix::net::send(&socket, &bytes, flags);
     let _gone = socket.shutdown(Shutdown::Write);

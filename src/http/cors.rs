@@ -26,17 +26,17 @@ pub(super) fn preflight(request: &Request, allow: &str) -> ResponseBox {
         .with("Access-Control-Max-Age", PREFLIGHT_MAX_AGE)
 }
 
-/// Says on an answer who may read it.
+/// Says on an answer who may read it; `None` stands for a request that was not understood.
 pub(super) fn apply(
     response: ResponseBox,
-    request: &Request,
+    request: Option<&Request>,
     allowed: &AllowedOrigins,
 ) -> ResponseBox {
     match allowed {
         AllowedOrigins::Any => response.with("Access-Control-Allow-Origin", "*"),
         AllowedOrigins::Listed(_) => {
             let response = response.with("Vary", "Origin");
-            match request.header("Origin") {
+            match request.and_then(|request| request.header("Origin")) {
                 Some(origin) if allowed.allows(Some(origin)) => {
                     response.with("Access-Control-Allow-Origin", origin)
                 }

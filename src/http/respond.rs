@@ -3,7 +3,9 @@
 use serde::Serialize;
 use tiny_http::{HTTPVersion, Header, Method, Response, ResponseBox, StatusCode};
 
-use super::{HeadError, Request};
+use crate::auth::AllowedOrigins;
+
+use super::{HeadError, Request, cors};
 
 /// What happens to the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +98,18 @@ pub fn continue_100() -> &'static [u8] {
     b"HTTP/1.1 100 Continue\r\n\r\n"
 }
 
-/// The bytes of an answer, ready to be sent in one piece; `None` stands for a request whose head was
-/// not understood.
-pub fn render(response: ResponseBox, request: Option<&Request>, after: After) -> Vec<u8> {
+/// The bytes of an answer, ready to be sent in one piece; `None` stands for a request that was not
+/// understood or not even read.
+pub fn render(
+    response: ResponseBox,
+    request: Option<&Request>,
+    allowed: &AllowedOrigins,
+    after: After,
+) -> Vec<u8> {
     let status = response.status_code().0;
     let version = HTTPVersion(1, request.map_or(1, |request| request.minor_version));
     let without_body = request.is_some_and(|request| request.method == Method::Head);
-    let response = response
+    let response = cors::apply(response, request, allowed)
         .with("Server", concat!("wscast/", env!("CARGO_PKG_VERSION")))
         .with("X-Content-Type-Options", "nosniff")
         // tiny_http switches to chunks above a threshold; we always know the length.
@@ -115,8 +122,19 @@ pub fn render(response: ResponseBox, request: Option<&Request>, after: After) ->
         // Writing into memory fails only if a body's reader does; ours read memory.
         bytes.clear();
     }
+    if status == 204 {
+        remove_content_length(&mut bytes);
+    }
     insert_connection_header(&mut bytes, status, version, after);
     bytes
+}
+
+/// RFC 9110 §8.6: a 204 has no Content-Length; tiny_http writes one.
+fn remove_content_length(bytes: &mut Vec<u8>) {
+    let line = b"Content-Length: 0\r\n";
+    if let Some(at) = bytes.windows(line.len()).position(|window| window == line) {
+        bytes.drain(at..at + line.len());
+    }
 }
 
 /// tiny_http leaves `Connection` and `Upgrade` to its own listener, so they are put in here.

@@ -89,10 +89,6 @@ pub fn is_websocket(request: &Request, app: &App) -> bool {
 /// Answers a request that is not a WebSocket's.
 pub fn handle(request: &Request, app: &App) -> ResponseBox {
     app.metrics.http_requests.add(1);
-    cors::apply(answer(request, app), request, &app.config.allow_origin)
-}
-
-fn answer(request: &Request, app: &App) -> ResponseBox {
     let hidden = |route: &&Route| route.pattern != ["echo"] || app.config.echo;
     let routes: Vec<&Route> = ROUTES
         .iter()
