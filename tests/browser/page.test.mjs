@@ -280,9 +280,9 @@ describe('staying connected', () => {
   test('silence: asks after 25 s, gives up 10 s later', async () => {
     const { tab, sockets, said } = await openMocked({ frozen: true });
     const pings = () => said.filter((frame) => frame === '{"type":"ping"}').length;
-    const before = pings();
     sockets[0].send('{"type":"presence","payload":{"members":7},"room":"lobby"}');
     await tab.isIn('lobby', { members: 7 });
+    const before = pings();
 
     await tab.page.clock.runFor(24_999);
     assert.equal(pings(), before);
