@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::app::App;
 use crate::broadcaster::{Event, RoomStream};
 use crate::broker::Publish as BrokerPublish;
-use crate::limits::Slot;
 use crate::metrics::GaugeGuard;
 use crate::outbox::Outbox;
 use crate::protocol::{
@@ -28,13 +27,17 @@ pub(super) fn serve(upgraded: Upgraded, rooms: Vec<Arc<RoomStream>>, app: &App) 
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
+    // Shutdown waits for it, so it is held until the socket is done with.
+    let _slot = app.sessions.take();
     log::debug!("{client} {peer} connected");
-    let mut session = Session::begin(app, outbox, rooms);
+    let mut session = Session::begin(app, Arc::clone(&outbox), rooms);
     let end = session.converse(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.reason(end));
+    drop(session);
     if end != End::Gone {
         transport.linger();
     }
+    outbox.abort();
 }
 
 /// What a client's thread knows of it; the members themselves are the broadcaster's.
@@ -45,8 +48,6 @@ struct Session<'a> {
     /// In the order joined: the first is where a message without a room goes.
     rooms: Vec<Arc<RoomStream>>,
     _counted: GaugeGuard,
-    /// Shutdown waits for it.
-    _slot: Option<Slot>,
 }
 
 impl<'a> Session<'a> {
@@ -57,7 +58,6 @@ impl<'a> Session<'a> {
             outbox: Arc::clone(&outbox),
             rooms: rooms.clone(),
             _counted: app.metrics.clients.hold(),
-            _slot: app.sessions.take(),
         };
         app.metrics.handshakes.add(1);
         app.broadcaster.send(Event::Connect { outbox, rooms });
