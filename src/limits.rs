@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::CONNECTIONS_MAX;
 
 /// Descriptors and threads kept back for the server itself: log, listener, services, drain threads.
+/// Where the limit is very low, half of it.
 const RESERVED: usize = 64;
 /// Memory maps a std thread costs on Linux: stack, guard page and two for its signal stack.
 const MAPS_PER_THREAD: usize = 4;
@@ -51,7 +52,8 @@ pub fn raise_and_measure() -> Ceiling {
         ("cgroup pids.max", read_number("/sys/fs/cgroup/pids.max"), 1),
     ];
     let ceilings = candidates.into_iter().filter_map(|(set_by, limit, cost)| {
-        let connections = (limit? / cost).saturating_sub(RESERVED).max(1);
+        let most = limit? / cost;
+        let connections = (most - RESERVED.min(most / 2)).max(1);
         Some(Ceiling {
             connections,
             set_by,

@@ -139,6 +139,16 @@ impl Outbox {
         self.lock().closing
     }
 
+    /// Whether the end was decided: nothing that is pushed now will be sent.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.lock().phase, Phase::Finishing { .. } | Phase::Finished)
+    }
+
+    /// Whether all was sent and only the peer's own close is missing.
+    pub fn is_finished(&self) -> bool {
+        self.lock().phase == Phase::Finished
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,6 +228,8 @@ impl Outbox {
                 Phase::Finishing { until: Some(until) } => until,
                 _ => progress + self.limits.slow_timeout,
             };
+            // In short waits, since a push that evicts brings the deadline forward.
+            let deadline = deadline.min(Instant::now() + EVICTION_GRACE);
             let writable = wait_writable(&self.socket, deadline);
             let mut state = self.lock();
             if writable {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
+use crate::config::LINGER;
 use crate::protocol::ClientId;
 
 /// How often a share of the clients is closed.
@@ -17,6 +18,8 @@ pub(super) struct Drain {
     started: Instant,
     over: Duration,
     next: Instant,
+    /// When those are looked for that were closed and do not close themselves.
+    overdue: Instant,
 }
 
 impl Drain {
@@ -29,12 +32,25 @@ impl Drain {
             started: now,
             over,
             next: now,
+            overdue: now + over + LINGER,
         }
     }
 
-    /// `None` when all are closed.
-    pub(super) fn next_wake(&self) -> Option<Instant> {
-        (!self.left.is_empty()).then_some(self.next)
+    pub(super) fn next_wake(&self) -> Instant {
+        if self.left.is_empty() {
+            self.overdue
+        } else {
+            self.next
+        }
+    }
+
+    /// Whether it is time to look for them, once every [`LINGER`].
+    pub(super) fn take_overdue(&mut self, now: Instant) -> bool {
+        let due = now >= self.overdue;
+        if due {
+            self.overdue = now + LINGER;
+        }
+        due
     }
 
     /// Those whose turn has come: after half the time, half of them.
@@ -69,7 +85,7 @@ mod tests {
         closed.extend(drain.take_due(start + Duration::from_millis(490)));
         assert!((490..=510).contains(&closed.len()), "{}", closed.len());
         closed.extend(drain.take_due(start + Duration::from_secs(1)));
-        assert!(drain.next_wake().is_none());
+        assert!(drain.left.is_empty());
         assert_ne!(closed, clients);
         closed.sort_unstable();
         assert_eq!(closed, clients);

@@ -146,7 +146,7 @@ impl Rooms {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let drain = self.drain.as_ref().and_then(Drain::next_wake);
+        let drain = self.drain.as_ref().map(Drain::next_wake);
         [drain, self.presence.next_wake()]
             .into_iter()
             .flatten()
@@ -164,6 +164,9 @@ impl Rooms {
                 if let Some(client) = self.clients.get(&client) {
                     client.outbox.close(CloseCode::GoingAway);
                 }
+            }
+            if drain.take_overdue(now) {
+                self.abort_finished();
             }
         }
     }
@@ -336,6 +339,14 @@ impl Rooms {
                     .push(&ServerMessage::Error(&refusal).to_frames(id));
             }
         }
+    }
+
+    /// Clients that have all they were sent, the Close frame last, and do not close themselves.
+    fn abort_finished(&self) {
+        let outboxes = self.clients.values().map(|client| &client.outbox);
+        outboxes
+            .filter(|outbox| outbox.is_finished())
+            .for_each(|outbox| outbox.abort());
     }
 
     fn start_drain(&mut self, over: Duration) {

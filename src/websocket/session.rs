@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
                 self.app.metrics.silent.add(1);
                 self.outbox.close(CloseCode::GoingAway);
             }
-            End::ClosedByClient | End::Gone => {}
+            End::ClosedByClient | End::ClosedByServer | End::Gone => {}
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) enum End {
     ClosedByClient,
     /// The socket broke or ended without one, or the server ended it.
     Gone,
+    /// The server ended it, and the client goes on as if it had not.
+    ClosedByServer,
     /// The client was silent after a ping.
     Silent,
     /// The client broke a rule and is told this code.
@@ -77,7 +79,11 @@ impl Transport {
     /// Waits for the next message. Pings are answered and silence is noticed on the way.
     pub(super) fn next(&mut self) -> Incoming {
         loop {
-            match self.websocket.read() {
+            let read = self.websocket.read();
+            if matches!(read, Ok(ref message) if !message.is_close()) && self.is_ending() {
+                return Incoming::End(End::ClosedByServer);
+            }
+            match read {
                 Ok(Message::Text(text)) => return Incoming::Text(text),
                 Ok(Message::Binary(bytes)) => return Incoming::Binary(bytes),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
@@ -123,12 +129,19 @@ impl Transport {
         if std::mem::take(&mut half.heard) {
             return None;
         }
+        if half.outbox.is_ending() {
+            return Some(End::ClosedByServer);
+        }
         if self.pinged {
             return Some(End::Silent);
         }
         half.outbox.push(&Frames::ping());
         self.pinged = true;
         self.set_read_timeout(self.pong_timeout)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.websocket.get_ref().outbox.is_ending()
     }
 
     fn note_what_was_heard(&mut self) {
