@@ -50,7 +50,7 @@ struct Cli {
     )]
     allow_origin: AllowedOrigins,
     /// Serve /echo, which sends every message back, for conformance suites
-    #[arg(long, env = "WSCAST_ECHO")]
+    #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
 
     /// Connections at once; auto is what the machine's limits allow
@@ -294,6 +294,15 @@ fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
         number => count(number)
             .map(|n| CountOrAuto(Some(n)))
             .map_err(|_| "write auto or a whole number of 1 or more".to_owned()),
+    }
+}
+
+/// The words people write in unit and compose files.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err("write true or false".to_owned()),
     }
 }
 

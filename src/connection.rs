@@ -93,13 +93,17 @@ fn serve_http(socket: &TcpStream, app: &App) -> Option<(Accepted, Vec<u8>)> {
         app,
     };
     let mut wait = app.config.limits.head_timeout;
+    let mut first = true;
     loop {
-        let served = match reader.next(wait) {
+        let served = match reader.next(wait, first) {
             Ok((request, body)) => serve_request(&mut reader, request, body, app),
-            Err(error) => refuse(socket, error, app),
+            Err(error) => refuse(socket, error, None, app),
         };
         match served {
-            Served::Again => wait = app.config.limits.keep_alive,
+            Served::Again => {
+                wait = app.config.limits.keep_alive;
+                first = false;
+            }
             // A copy of its own size: the session keeps this allocation as its read buffer.
             Served::Upgrade(accepted) => return Some((accepted, reader.buffer.as_slice().into())),
             Served::Over => {
@@ -121,7 +125,7 @@ fn serve_request(
     }
     match reader.read_body(&request, body) {
         Ok(bytes) => request.body = bytes,
-        Err(error) => return refuse(reader.socket, error, app),
+        Err(error) => return refuse(reader.socket, error, Some(&request), app),
     }
     let keeps_alive = request.keeps_alive() && !app.shutdown.is_requested();
     let after = if keeps_alive {
@@ -142,6 +146,7 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
     let accepted = if body == Body::None {
         websocket::accept(request, app)
     } else {
+        app.metrics.handshakes_refused.add(1);
         Err(http::error(
             400,
             "bad_handshake",
@@ -157,7 +162,7 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
     }
 }
 
-fn refuse(socket: &TcpStream, error: ReadError, app: &App) -> Served {
+fn refuse(socket: &TcpStream, error: ReadError, request: Option<&Request>, app: &App) -> Served {
     let response = match error {
         ReadError::Closed => return Served::Over,
         ReadError::Refused(why) => ResponseBox::from(why),
@@ -169,7 +174,7 @@ fn refuse(socket: &TcpStream, error: ReadError, app: &App) -> Served {
             http::error(411, "length_required", "send Content-Length, not chunks")
         }
     };
-    respond(socket, response, None, After::Close, app)
+    respond(socket, response, request, After::Close, app)
 }
 
 fn respond(
@@ -196,7 +201,7 @@ struct RequestReader<'a> {
 
 impl RequestReader<'_> {
     /// Waits up to `wait` for a request to begin and up to the head's deadline for it to be complete.
-    fn next(&mut self, wait: Duration) -> Result<(Request, Body), ReadError> {
+    fn next(&mut self, wait: Duration, first: bool) -> Result<(Request, Body), ReadError> {
         let mut scanned = 0;
         let head_timeout = self.app.config.limits.head_timeout;
         let begun = Instant::now();
@@ -218,7 +223,7 @@ impl RequestReader<'_> {
                         ReadError::TimedOut if was_empty => ReadError::Closed,
                         other => other,
                     })?;
-                    if was_empty && wait != head_timeout {
+                    if was_empty && !first {
                         deadline = Instant::now() + head_timeout;
                     }
                 }
@@ -235,7 +240,10 @@ impl RequestReader<'_> {
             }
             Body::Length(length) => length as usize,
         };
-        if self.buffer.len() < length && request.header_lists("Expect", "100-continue") {
+        if self.buffer.len() < length
+            && request.minor_version > 0
+            && request.header_lists("Expect", "100-continue")
+        {
             send_all(self.socket, http::continue_100()).map_err(|_| ReadError::Closed)?;
         }
         let deadline = Instant::now() + self.app.config.limits.head_timeout;

@@ -32,7 +32,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), String> {
-    logging::start(&config).map_err(|error| format!("--log-file: {error}"))?;
+    logging::start(&config).map_err(|error| {
+        let path = config.log_file.clone().unwrap_or_default();
+        format!("--log-file {path:?}: {error}; name a file in a directory that may be written")
+    })?;
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone()).map_err(|error| format!("cannot await signals: {error}"))?;
     let server = Server::bind(config, shutdown).map_err(|error| error.to_string())?;

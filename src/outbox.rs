@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
+use crate::config::LINGER;
 use crate::metrics::{GaugeGuard, Metrics};
 use crate::protocol::{ClientId, CloseCode, Frames};
 use crate::threads;
@@ -221,7 +222,7 @@ impl Outbox {
     }
 
     /// The drain thread: waits for the socket, not the lock, and ends with the queue.
-    fn drain(self: Arc<Self>, _lagging: GaugeGuard) {
+    fn drain(self: Arc<Self>, lagging: GaugeGuard) {
         let mut progress = Instant::now();
         loop {
             let deadline = match self.lock().phase {
@@ -246,8 +247,14 @@ impl Outbox {
                     state.phase = Phase::Direct;
                     return;
                 }
-                Phase::Finishing { .. } if state.queue.is_empty() => {
-                    return self.half_close(&mut state);
+                Phase::Finishing { until } if state.queue.is_empty() => {
+                    self.half_close(&mut state);
+                    drop((state, lagging));
+                    if until.is_some() {
+                        wait_hung_up(&self.socket, LINGER);
+                        self.abort();
+                    }
+                    return;
                 }
                 Phase::Finished => return,
                 Phase::Direct | Phase::Lagging | Phase::Finishing { .. } => {}
@@ -323,6 +330,15 @@ impl State {
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
     }
+}
+
+fn wait_hung_up(socket: &TcpStream, patience: Duration) {
+    let timeout = Timespec {
+        tv_sec: patience.as_secs() as _,
+        tv_nsec: patience.subsec_nanos() as _,
+    };
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let _hung_up_or_time_up = poll(&mut fds, Some(&timeout));
 }
 
 /// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.

@@ -197,21 +197,21 @@ impl Worker {
             match result {
                 Ok(publication) => {
                     self.metrics.published.add(1);
+                    let stream = Arc::clone(&publish.stream);
+                    // Before the acknowledgement: what is acknowledged is on its way, shutdown or not.
+                    self.broadcaster.send(Event::Deliver {
+                        stream,
+                        publication: Arc::clone(&publication),
+                    });
                     if id.is_some() {
                         let position = Position {
                             epoch: publish.stream.epoch(),
                             offset: publication.offset,
                         };
                         let room = &publication.room;
-                        publish
-                            .answer
-                            .push(&ServerMessage::Ack { room, position }.to_frames(id));
+                        let ack = ServerMessage::Ack { room, position };
+                        publish.answer.push(&ack.to_frames(id));
                     }
-                    let stream = Arc::clone(&publish.stream);
-                    self.broadcaster.send(Event::Deliver {
-                        stream,
-                        publication,
-                    });
                 }
                 Err(error) => {
                     self.metrics.requests_refused.add(1);

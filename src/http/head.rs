@@ -158,7 +158,7 @@ fn understand(head: &[u8], len: usize) -> Result<Head, HeadError> {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(HeadError::Bad("the head breaks off")),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
-        Err(httparse::Error::Version) => return Err(HeadError::Version),
+        Err(httparse::Error::Version) if names_a_version(head) => return Err(HeadError::Version),
         Err(_) => return Err(HeadError::Bad("not an HTTP/1.1 request")),
     }
     let (segments, query) = target(raw.path.unwrap_or_default())?;
@@ -176,9 +176,21 @@ fn understand(head: &[u8], len: usize) -> Result<Head, HeadError> {
     Ok(Head { request, body, len })
 }
 
+/// Whether the request line ends in `HTTP/…`: httparse says "version" for any third word.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.trim_ascii_start().split(|b| *b == b'\r').next();
+    let last = line.and_then(|line| line.rsplit(|b| *b == b' ').next());
+    last.is_some_and(|word| word.starts_with(b"HTTP/"))
+        && line.is_some_and(|line| line.iter().filter(|b| **b == b' ').count() == 2)
+}
+
 fn owned_header(header: &httparse::Header<'_>) -> (String, String) {
     let value = String::from_utf8_lossy(header.value);
-    (header.name.to_owned(), value.trim().to_owned())
+    // RFC 9110 §5.5: spaces and tabs only; other white space belongs to the value.
+    (
+        header.name.to_owned(),
+        value.trim_matches([' ', '\t']).to_owned(),
+    )
 }
 
 /// Origin form, absolute form, or `*` (RFC 9112 §3.2).

@@ -122,7 +122,7 @@ pub fn render(
         // Writing into memory fails only if a body's reader does; ours read memory.
         bytes.clear();
     }
-    if status == 204 {
+    if matches!(status, 204 | 304) {
         remove_content_length(&mut bytes);
     }
     insert_connection_header(&mut bytes, status, version, after);

@@ -14,6 +14,8 @@ use crate::protocol::{ErrorCode, Refusal, RoomName, invalid_room};
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
 const KEY_BYTES: usize = 16;
+/// What of a refused origin is logged: a real one is a host name of at most 253 characters.
+const ORIGIN_CHARS_LOGGED: usize = 300;
 
 /// A handshake that succeeded, not yet answered.
 pub enum Accepted {
@@ -63,10 +65,10 @@ pub(super) fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseB
 
 fn judge(request: &Request, app: &App) -> Result<Accepted, Refused> {
     let accept_key = check_headers(request)?;
-    if !app
-        .config
-        .allow_origin
-        .allows(request.header_lines("Origin").next())
+    let allowed = &app.config.allow_origin;
+    if !request
+        .header_lines("Origin")
+        .all(|origin| allowed.allows(Some(origin)))
     {
         return Err(Refused::Origin);
     }
@@ -147,6 +149,7 @@ impl Refused {
             }
             Self::Origin => {
                 let origin = request.header_lines("Origin").next().unwrap_or_default();
+                let origin: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
                 log::warn!("refused origin {origin:?}; --allow-origin {origin:?} would allow it");
                 error(
                     403,

@@ -83,6 +83,9 @@ impl Transport {
             if matches!(read, Ok(ref message) if !message.is_close()) && self.is_ending() {
                 return Incoming::End(End::ClosedByServer);
             }
+            if read.is_ok() {
+                self.note_what_was_heard();
+            }
             match read {
                 Ok(Message::Text(text)) => return Incoming::Text(text),
                 Ok(Message::Binary(bytes)) => return Incoming::Binary(bytes),
@@ -100,7 +103,6 @@ impl Transport {
                 }
                 Err(error) => return Incoming::End(end_of(&error)),
             }
-            self.note_what_was_heard();
         }
     }
 
@@ -125,10 +127,11 @@ impl Transport {
 
     /// Called after a time-out: all of the interval, or of the time to answer a ping, was silent.
     fn check_liveness(&mut self) -> Option<End> {
-        let half = self.websocket.get_mut();
-        if std::mem::take(&mut half.heard) {
+        if self.websocket.get_ref().heard {
+            self.note_what_was_heard();
             return None;
         }
+        let half = self.websocket.get_mut();
         if half.outbox.is_ending() {
             return Some(End::ClosedByServer);
         }

@@ -1,6 +1,8 @@
 //! The flags of the benchmark.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -17,6 +19,8 @@ pub(crate) enum Case {
     D,
     #[value(name = "E")]
     E,
+    #[value(name = "F")]
+    F,
 }
 
 /// What this binary does when it runs as its own child.
@@ -24,7 +28,27 @@ pub(crate) enum Case {
 pub(crate) enum FloorMode {
     Relay,
     Idle,
+    /// No floor, but a server that must not outlive the benchmark.
+    Guard,
 }
+
+/// Case F, as the flags say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StallPlan {
+    /// Clients that read, the same number with and without the others.
+    pub(crate) healthy: usize,
+    pub(crate) stalled: usize,
+    pub(crate) duration: Duration,
+    pub(crate) payload_bytes: usize,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) slow_timeout: Duration,
+}
+
+/// One client in this many stalls.
+const STALLED_EVERY: usize = 10;
+
+/// From what a stamp needs to what `--max-message-bytes` allows.
+const STALLED_PAYLOAD_BYTES: std::ops::RangeInclusive<usize> = 64..=60_000;
 
 /// What a delivery, an idle connection and a handshake cost, beside a floor.
 #[derive(Debug, Parser)]
@@ -41,6 +65,22 @@ pub(crate) struct Options {
     /// Connections of cases D and E [default: 5000, quick: 500]
     #[arg(long)]
     idle: Option<usize>,
+    /// Clients of case F, one in ten of which stalls [default: 2000, quick: 200]
+    #[arg(long)]
+    crowd: Option<usize>,
+    /// Seconds each measurement of F lasts [default: 20, quick: 6]
+    #[arg(long)]
+    stalled_seconds: Option<f64>,
+    /// Bytes of payload in F; a stalled client's sockets take 1.7 MB before its outbox has to
+    /// [default: 2000, quick: 8000]
+    #[arg(long)]
+    stalled_payload: Option<usize>,
+    /// The server's --outbox-bytes in F, as a number [default: 1 MiB, quick: 256 KiB]
+    #[arg(long)]
+    outbox_bytes: Option<usize>,
+    /// The server's --slow-timeout in F [default: 10, quick: 2]
+    #[arg(long)]
+    slow_timeout: Option<f64>,
     /// Smaller defaults: a look in a few seconds, not figures to quote
     #[arg(long)]
     quick: bool,
@@ -58,6 +98,9 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     #[arg(long, hide = true)]
     pub(crate) floor: Option<FloorMode>,
+    /// The command that [`FloorMode::Guard`] becomes.
+    #[arg(last = true, hide = true)]
+    pub(crate) guarded: Vec<OsString>,
     /// `cargo bench` adds this one.
     #[arg(long, hide = true)]
     bench: bool,
@@ -90,6 +133,30 @@ impl Options {
         self.idle
             .unwrap_or(if self.quick { 500 } else { 5000 })
             .max(1)
+    }
+
+    pub(crate) fn stall_plan(&self) -> StallPlan {
+        let or = |quick, full| if self.quick { quick } else { full };
+        let crowd = self.crowd.unwrap_or(or(200, 2000)).max(STALLED_EVERY);
+        let seconds = self.stalled_seconds.unwrap_or(or(6, 20) as f64);
+        let timeout = self.slow_timeout.unwrap_or(or(2, 10) as f64);
+        let payload = self.stalled_payload.unwrap_or(or(8000, 2000));
+        StallPlan {
+            healthy: crowd - crowd / STALLED_EVERY,
+            stalled: crowd / STALLED_EVERY,
+            duration: Duration::from_secs_f64(seconds.clamp(0.1, 600.0)),
+            payload_bytes: payload
+                .clamp(*STALLED_PAYLOAD_BYTES.start(), *STALLED_PAYLOAD_BYTES.end()),
+            outbox_bytes: self.outbox_bytes.unwrap_or(or(256 << 10, 1 << 20)),
+            slow_timeout: Duration::from_secs_f64(timeout.clamp(0.001, 600.0)),
+        }
+    }
+
+    /// The most sockets a case opens.
+    pub(crate) fn sockets_max(&self) -> usize {
+        let plan = self.stall_plan();
+        let crowd = plan.healthy + plan.stalled;
+        self.clients().max(self.idle()).max(crowd)
     }
 
     pub(crate) fn wants(&self, case: Case) -> bool {

@@ -1,11 +1,15 @@
 //! The servers under test: started on their core, found by the address they print, ended by handle.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::args::Options;
 use crate::cpu::{self, CpuTime};
@@ -34,7 +38,17 @@ struct Process(Child);
 
 impl Server {
     pub(crate) fn start(kind: Kind, options: &Options, machine: &Machine) -> io::Result<Server> {
-        let mut command = command(kind, options)?;
+        Server::start_with(kind, &[], options, machine)
+    }
+
+    /// With arguments of a case's own, before those that the user passes on.
+    pub(crate) fn start_with(
+        kind: Kind,
+        arguments: &[String],
+        options: &Options,
+        machine: &Machine,
+    ) -> io::Result<Server> {
+        let mut command = command(kind, arguments, options)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process(machine.on_server_core(|| command.spawn())??);
         let output = process
@@ -59,6 +73,10 @@ impl Server {
         cpu::rss_kib(self.process.0.id())
     }
 
+    pub(crate) fn peak_rss_kib(&self) -> io::Result<u64> {
+        cpu::peak_rss_kib(self.process.0.id())
+    }
+
     pub(crate) fn check_alive(&mut self) -> io::Result<()> {
         match self.process.0.try_wait()? {
             None => Ok(()),
@@ -75,7 +93,7 @@ impl Drop for Process {
     }
 }
 
-fn command(kind: Kind, options: &Options) -> io::Result<Command> {
+fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Command> {
     let floor = |mode| {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--floor", mode]);
@@ -85,12 +103,27 @@ fn command(kind: Kind, options: &Options) -> io::Result<Command> {
         Kind::FloorRelay => floor("relay"),
         Kind::FloorIdle => floor("idle"),
         Kind::Wscast => {
-            let mut command = Command::new(&options.server);
+            let mut command = floor("guard")?;
+            command.arg("--").arg(&options.server);
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
-            command.args(&options.server_arg);
+            command.args(arguments).args(&options.server_arg);
             Ok(command)
         }
     }
+}
+
+/// Becomes `command`, the server to measure, which then ends with the benchmark as the floors do.
+pub(crate) fn guard(command: &[OsString]) -> io::Result<()> {
+    end_with_parent()?;
+    match command {
+        [program, arguments @ ..] => Err(Command::new(program).args(arguments).exec()),
+        [] => Err(io::Error::other("nothing to run")),
+    }
+}
+
+/// A benchmark that was killed takes its children with it; they have no other way to notice.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
 /// Waits for the line with `ws://127.0.0.1:PORT/ws`. The output is read on to its end, so that the

@@ -71,10 +71,19 @@ fn all_threads(pid: u32) -> io::Result<Duration> {
     }
 }
 
-/// Resident memory (`VmRSS`) in KiB.
+/// Resident memory in KiB.
 pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
+    status_number(pid, "VmRSS:")
+}
+
+/// The most resident memory the process has ever had, in KiB.
+pub(crate) fn peak_rss_kib(pid: u32) -> io::Result<u64> {
+    status_number(pid, "VmHWM:")
+}
+
+fn status_number(pid: u32, name: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(first_number)
         .ok_or_else(|| unreadable("status", &status))
 }

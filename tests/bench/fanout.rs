@@ -9,14 +9,17 @@
 //! | C | the same clients, 64 messages outstanding | the same |
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
+//! | F | 1 800 clients, 100 messages a second, without and with 200 that never read | latency, CPU per delivery, peak RSS |
 //!
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every
 //! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
+//! Case F needs no floor: wscast stands beside itself.
 //!
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
 //! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
-//! server ends; a missed target is only reported, because a noisy neighbour can cause it.
+//! server ends, and in F also when anyone but the stalled, or not all of them, are evicted, or memory
+//! exceeds what the settings allow; a missed target is only reported, because a noisy neighbour can cause it.
 
 mod args;
 mod children;
@@ -24,9 +27,12 @@ mod cpu;
 mod fleet;
 mod floor;
 mod frames;
+mod latency;
 mod machine;
 mod report;
 mod scenarios;
+mod stalled;
+mod stats;
 
 use std::io;
 use std::process::ExitCode;
@@ -34,14 +40,16 @@ use std::process::ExitCode;
 use args::{Case, FloorMode, Options};
 use children::Kind;
 use machine::Machine;
-use report::{Report, Row, Target};
+use report::{Report, Row, Sides, Target};
 use scenarios::{Bench, Load};
+use stalled::{Crowd, Stall};
 
 fn main() -> ExitCode {
     let options = Options::read();
     let outcome = match options.floor {
         Some(FloorMode::Relay) => floor::relay(),
         Some(FloorMode::Idle) => floor::idle(),
+        Some(FloorMode::Guard) => children::guard(&options.guarded),
         None => run(options),
     };
     match outcome {
@@ -70,6 +78,9 @@ fn run(options: Options) -> io::Result<()> {
     if bench.options.wants(Case::D) || bench.options.wants(Case::E) {
         report.extend(arrival_rows(&bench)?);
     }
+    if bench.options.wants(Case::F) {
+        report.extend(stall_rows(&bench)?);
+    }
 
     print!("{}", report.table());
     match &bench.options.json {
@@ -80,9 +91,21 @@ fn run(options: Options) -> io::Result<()> {
 
 /// Cases A to C: floor and wscast in turn, so that both figures of a pair saw the same machine.
 fn fanout_rows(bench: &Bench, case: Case, load: Load) -> io::Result<Vec<Row>> {
-    let mut cpu = Row::new(format!("{case:?}  {load}: CPU per delivery"), "µs");
-    let mut rate = Row::new(format!("{case:?}  {load}: deliveries per second"), "k/s");
-    let mut busy = Row::new(format!("{case:?}  {load}: load generator busy"), "%");
+    let mut cpu = Row::new(
+        format!("{case:?}  {load}: CPU per delivery"),
+        "µs",
+        Sides::FloorAndWscast,
+    );
+    let mut rate = Row::new(
+        format!("{case:?}  {load}: deliveries per second"),
+        "k/s",
+        Sides::FloorAndWscast,
+    );
+    let mut busy = Row::new(
+        format!("{case:?}  {load}: load generator busy"),
+        "%",
+        Sides::FloorAndWscast,
+    );
     cpu.target = Some(Target::Ratio(match case {
         Case::A => 1.20,
         Case::B => 0.30,
@@ -106,8 +129,16 @@ fn fanout_rows(bench: &Bench, case: Case, load: Load) -> io::Result<Vec<Row>> {
 
 /// Cases D and E: the connections that arrived for E are the idle ones of D.
 fn arrival_rows(bench: &Bench) -> io::Result<Vec<Row>> {
-    let mut rss = Row::new("D  idle: RSS per connection".to_owned(), "KiB");
-    let mut cpu = Row::new("E  handshake: CPU per connection".to_owned(), "µs");
+    let mut rss = Row::new(
+        "D  idle: RSS per connection".to_owned(),
+        "KiB",
+        Sides::FloorAndWscast,
+    );
+    let mut cpu = Row::new(
+        "E  handshake: CPU per connection".to_owned(),
+        "µs",
+        Sides::FloorAndWscast,
+    );
     rss.target = Some(Target::Value(16.0));
     cpu.target = Some(Target::Value(80.0));
     for round in 1..=bench.options.rounds() {
@@ -124,4 +155,37 @@ fn arrival_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         .filter(|(case, _)| bench.options.wants(*case))
         .map(|(_, row)| row)
         .collect())
+}
+
+/// Case F: the same healthy clients, first alone, then among those that stall.
+fn stall_rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    type Figure = fn(&Stall) -> f64;
+    let figures: [(&str, &'static str, Figure); 6] = [
+        ("latency p50", "ms", |stall| stall.latency_p50_ms),
+        ("latency p99", "ms", |stall| stall.latency_p99_ms),
+        ("CPU per delivery", "µs", |stall| stall.cpu_us_per_delivery),
+        ("peak RSS", "MiB", |stall| stall.peak_rss_mib),
+        ("evicted", "", |stall| stall.evicted),
+        ("load generator busy", "%", |stall| {
+            stall.generator_busy_percent
+        }),
+    ];
+    let mut rows = figures.map(|(what, unit, _)| {
+        Row::new(
+            format!("F  stalled: {what}"),
+            unit,
+            Sides::WithoutAndWithStalled,
+        )
+    });
+    for round in 1..=bench.options.rounds() {
+        let [without, with] = [Crowd::Healthy, Crowd::WithStalled].map(|crowd| {
+            eprintln!("F, round {round}: {crowd:?}");
+            bench.stall(crowd)
+        });
+        let (without, with) = (without?, with?);
+        for (row, (_, _, figure)) in rows.iter_mut().zip(figures) {
+            row.pair(figure(&without), figure(&with));
+        }
+    }
+    Ok(rows.into())
 }

@@ -12,10 +12,13 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+};
 
 use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
+use crate::latency;
 
 /// The client whose own messages pace the closed loops.
 pub(crate) const PUBLISHER: usize = 0;
@@ -60,6 +63,21 @@ impl Fleet {
         count: usize,
         dialect: Dialect,
     ) -> io::Result<Fleet> {
+        Fleet::connect_by(connect_usual, address, count, dialect)
+    }
+
+    /// WebSocket clients that are to stall: once nobody polls them, their kernel takes as little for
+    /// them as it can.
+    pub(crate) fn connect_narrow(address: SocketAddrV4, count: usize) -> io::Result<Fleet> {
+        Fleet::connect_by(connect_narrow, address, count, Dialect::WebSocket)
+    }
+
+    fn connect_by(
+        dial: Dial,
+        address: SocketAddrV4,
+        count: usize,
+        dialect: Dialect,
+    ) -> io::Result<Fleet> {
         let mut fleet = Fleet {
             clients: Vec::with_capacity(count),
             received: 0,
@@ -70,7 +88,7 @@ impl Fleet {
         let deadline = Instant::now() + OPENING_DEADLINE;
         while fleet.clients.len() < count {
             for _ in 0..OPENING_AT_ONCE.min(count - fleet.clients.len()) {
-                fleet.open(address, dialect)?;
+                fleet.open(dial(address)?, dialect)?;
             }
             fleet.receive(fleet.clients.len() as u64, deadline)?;
         }
@@ -98,7 +116,18 @@ impl Fleet {
 
     pub(crate) fn forget_counts(&mut self) {
         self.received = 0;
-        self.clients.iter_mut().for_each(|client| client.texts = 0);
+        for client in &mut self.clients {
+            client.texts = 0;
+            client.latencies.clear();
+        }
+    }
+
+    /// Of the stamped messages that the sampled clients received since [`Fleet::forget_counts`].
+    pub(crate) fn latencies(&self) -> Vec<Duration> {
+        let clients = self.clients.iter();
+        clients
+            .flat_map(|client| client.latencies.iter().copied())
+            .collect()
     }
 
     /// Waits until something arrives or `timeout` has passed and reads all there is; `on_own` is told
@@ -179,9 +208,9 @@ impl Fleet {
         }
     }
 
-    fn open(&mut self, address: SocketAddrV4, dialect: Dialect) -> io::Result<()> {
+    fn open(&mut self, socket: TcpStream, dialect: Dialect) -> io::Result<()> {
         let index = self.clients.len();
-        let client = Client::open(address, dialect, index % SAMPLE_EVERY == 0)?;
+        let client = Client::open(socket, dialect, index % SAMPLE_EVERY == 0)?;
         // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(
@@ -211,6 +240,26 @@ impl Fleet {
     }
 }
 
+type Dial = fn(SocketAddrV4) -> io::Result<TcpStream>;
+
+fn connect_usual(address: SocketAddrV4) -> io::Result<TcpStream> {
+    TcpStream::connect(address)
+}
+
+/// The window is fixed by the handshake, so the buffer has to be small before it.
+fn connect_narrow(address: SocketAddrV4) -> io::Result<TcpStream> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // The kernel raises it to the least it supports.
+    set_socket_recv_buffer_size(&socket, 1)?;
+    connect(&socket, &address)?;
+    Ok(TcpStream::from(socket))
+}
+
 #[derive(Debug)]
 struct Client {
     socket: TcpStream,
@@ -221,6 +270,8 @@ struct Client {
     /// The head of the answer, later the payload of the frame being read, where anyone looks into it.
     held: Vec<u8>,
     offsets: Offsets,
+    /// Of each stamped message since the counts were forgotten, where anyone looks into them.
+    latencies: Vec<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,8 +292,7 @@ enum Offsets {
 }
 
 impl Client {
-    fn open(address: SocketAddrV4, dialect: Dialect, sampled: bool) -> io::Result<Client> {
-        let socket = TcpStream::connect(address)?;
+    fn open(socket: TcpStream, dialect: Dialect, sampled: bool) -> io::Result<Client> {
         socket.set_nodelay(true)?;
         // Closing resets: thousands of sockets in TIME_WAIT would slow the rounds that follow.
         set_socket_linger(&socket, Some(Duration::ZERO))?;
@@ -265,6 +315,7 @@ impl Client {
             texts: 0,
             held,
             offsets,
+            latencies: Vec::new(),
         })
     }
 
@@ -329,7 +380,11 @@ impl Client {
     fn end_frame(&mut self, opcode: u8) -> io::Result<()> {
         match opcode {
             TEXT if self.stage == Stage::Welcome => self.check_welcome()?,
-            TEXT => self.check_offset()?,
+            TEXT if self.looks_inside() => {
+                self.latencies.extend(latency::since_stamp(&self.held));
+                self.check_offset()?;
+            }
+            TEXT => {}
             PING => return send_all(&self.socket, &client_pong(&self.held)),
             CLOSE => return Err(quoting(&close_text(&self.held), &self.held)),
             _ => return Err(io::Error::other(format!("unexpected opcode {opcode:#x}"))),

@@ -8,8 +8,8 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
+use crate::children::end_with_parent;
 use crate::frames::server_text;
 
 /// As long as a welcome of wscast, about.
@@ -57,8 +57,7 @@ pub(crate) fn idle() -> io::Result<()> {
 }
 
 fn listen() -> io::Result<TcpListener> {
-    // A benchmark that was killed takes its floors with it; they have no other way to notice.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    end_with_parent()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("ws://{}/", listener.local_addr()?);
     Ok(listener)

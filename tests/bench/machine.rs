@@ -27,7 +27,7 @@ struct Cores {
 impl Machine {
     /// Raises the descriptor limit, which children inherit, and pins this thread to its core.
     pub(crate) fn prepare(options: &Options) -> io::Result<Machine> {
-        raise_descriptor_limit(options.clients().max(options.idle()) as u64)?;
+        raise_descriptor_limit(options.sockets_max() as u64)?;
         let allowed = allowed_cores()?;
         let server = *allowed
             .first()

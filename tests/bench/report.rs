@@ -14,22 +14,30 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// One figure of wscast and of its floor, over all rounds.
+/// One figure of both sides of a comparison, over all rounds.
 #[derive(Debug)]
 pub(crate) struct Row {
     what: String,
     unit: &'static str,
-    floor: Vec<f64>,
-    wscast: Vec<f64>,
+    sides: Sides,
+    base: Vec<f64>,
+    measured: Vec<f64>,
     pub(crate) target: Option<Target>,
+}
+
+/// What a row compares: the names of its columns and of its lists in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sides {
+    FloorAndWscast,
+    WithoutAndWithStalled,
 }
 
 /// The most a median may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// Of wscast's figure over the floor's.
+    /// Of the measured figure over its base.
     Ratio(f64),
-    /// Of wscast's figure.
+    /// Of the measured figure.
     Value(f64),
 }
 
@@ -43,12 +51,20 @@ struct Spread {
 
 impl Report {
     pub(crate) fn new(machine: &Machine, options: &Options) -> Report {
+        let plan = options.stall_plan();
         let runs = format!(
-            "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; server {}{}",
+            "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; \
+             F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; server {}{}",
             options.rounds(),
             options.clients(),
             options.seconds(),
             options.idle(),
+            plan.healthy,
+            plan.stalled,
+            plan.duration.as_secs_f64(),
+            plan.payload_bytes,
+            plan.outbox_bytes,
+            plan.slow_timeout.as_secs_f64(),
             options.server.display(),
             options
                 .server_arg
@@ -68,10 +84,7 @@ impl Report {
     }
 
     pub(crate) fn table(&self) -> String {
-        let heads = ["what", "floor", "wscast", "ratio", "target", "met?"].map(str::to_owned);
-        let lines: Vec<[String; 6]> = std::iter::once(heads)
-            .chain(self.rows.iter().map(Row::cells))
-            .collect();
+        let lines = self.lines();
         let widths: [usize; 6] = std::array::from_fn(|column| {
             lines
                 .iter()
@@ -95,6 +108,20 @@ impl Report {
         table
     }
 
+    /// The rows, with heads above the first and wherever the sides change.
+    fn lines(&self) -> Vec<[String; 6]> {
+        let mut lines = Vec::new();
+        let mut sides = None;
+        for row in &self.rows {
+            if sides.replace(row.sides) != Some(row.sides) {
+                let [base, measured] = row.sides.names();
+                lines.push(["what", base, measured, "ratio", "target", "met?"].map(str::to_owned));
+            }
+            lines.push(row.cells());
+        }
+        lines
+    }
+
     pub(crate) fn json(&self) -> String {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         let report = json!({ "machine": self.machine, "runs": self.runs, "rows": rows });
@@ -102,35 +129,47 @@ impl Report {
     }
 }
 
+impl Sides {
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Sides::FloorAndWscast => ["floor", "wscast"],
+            Sides::WithoutAndWithStalled => ["without", "with stalled"],
+        }
+    }
+}
+
 impl Row {
-    pub(crate) fn new(what: String, unit: &'static str) -> Row {
+    pub(crate) fn new(what: String, unit: &'static str, sides: Sides) -> Row {
         Row {
             what,
             unit,
-            floor: Vec::new(),
-            wscast: Vec::new(),
+            sides,
+            base: Vec::new(),
+            measured: Vec::new(),
             target: None,
         }
     }
 
     /// Adds the figures of one round.
-    pub(crate) fn pair(&mut self, floor: f64, wscast: f64) {
-        self.floor.push(floor);
-        self.wscast.push(wscast);
+    pub(crate) fn pair(&mut self, base: f64, measured: f64) {
+        self.base.push(base);
+        self.measured.push(measured);
     }
 
+    /// Of each round's pair; none where there is nothing to divide by.
     fn ratios(&self) -> Vec<f64> {
-        self.wscast
+        self.measured
             .iter()
-            .zip(&self.floor)
-            .map(|(wscast, floor)| wscast / floor)
+            .zip(&self.base)
+            .filter(|(_, base)| **base != 0.0)
+            .map(|(measured, base)| measured / base)
             .collect()
     }
 
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::Ratio(most) => Spread::of(&self.ratios()).median <= most,
-            Target::Value(most) => Spread::of(&self.wscast).median <= most,
+            Target::Value(most) => Spread::of(&self.measured).median <= most,
         })
     }
 
@@ -147,8 +186,8 @@ impl Row {
         };
         [
             self.what.clone(),
-            Spread::of(&self.floor).text(self.unit),
-            Spread::of(&self.wscast).text(self.unit),
+            Spread::of(&self.base).text(self.unit),
+            Spread::of(&self.measured).text(self.unit),
             Spread::of(&self.ratios()).text(""),
             target,
             met.to_owned(),
@@ -161,11 +200,12 @@ impl Row {
             Some(Target::Value(most)) => json!({ "value_max": most }),
             None => Value::Null,
         };
+        let [base, measured] = self.sides.names();
         json!({
             "what": self.what,
             "unit": self.unit,
-            "floor": self.floor,
-            "wscast": self.wscast,
+            base: self.base,
+            measured: self.measured,
             "ratio": self.ratios(),
             "ratio_median": Spread::of(&self.ratios()).median,
             "target": target,
@@ -194,7 +234,11 @@ impl Spread {
     }
 
     fn text(&self, unit: &str) -> String {
+        if self.median.is_nan() {
+            return "–".to_owned();
+        }
         let digits = match self.median {
+            0.0 => 0,
             small if small < 1.0 => 3,
             medium if medium < 100.0 => 2,
             _ => 0,

@@ -12,12 +12,13 @@ use crate::cpu::CpuTime;
 use crate::fleet::{Dialect, Fleet, send_all};
 use crate::floor::announcement;
 use crate::frames::{client_text, server_text};
+use crate::latency;
 use crate::machine::Machine;
 
 const PAYLOAD_BYTES: usize = 100;
 
 /// Messages before the clock starts: first allocations and cold caches are not what is measured.
-const WARM_UP_MESSAGES: u64 = 20;
+pub(crate) const WARM_UP_MESSAGES: u64 = 20;
 
 /// Connections that stay open but are not counted: what the first ones load and allocate for good is
 /// not the price of one more.
@@ -29,7 +30,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a message too many has to show up before the counts are checked.
-const DUPLICATE_GRACE: Duration = Duration::from_millis(100);
+pub(crate) const DUPLICATE_GRACE: Duration = Duration::from_millis(100);
 
 const QUIET_STEP: Duration = Duration::from_millis(250);
 const QUIET_STEPS: usize = 4;
@@ -68,7 +69,7 @@ pub(crate) struct Arrivals {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) options: Options,
-    machine: Machine,
+    pub(crate) machine: Machine,
     /// Length on the wire of a message as wscast relays it: the floor sends as much.
     relayed_bytes: usize,
 }
@@ -166,11 +167,13 @@ fn dialect(kind: Kind) -> Dialect {
 
 /// Where messages go in: one of wscast's own clients, or the floor's control connection.
 #[derive(Debug)]
-struct Publisher {
+pub(crate) struct Publisher {
     socket: TcpStream,
     message: Vec<u8>,
     /// Since the load began.
-    published: u64,
+    pub(crate) published: u64,
+    /// Where in `message` the time of publishing goes.
+    stamp_at: Option<usize>,
 }
 
 impl Publisher {
@@ -180,6 +183,20 @@ impl Publisher {
         let message = client_text(json.as_bytes());
         Ok(Publisher {
             socket: fleet.publisher()?,
+            message,
+            published: 0,
+            stamp_at: None,
+        })
+    }
+
+    /// A client whose messages tell when they were published.
+    pub(crate) fn stamped(fleet: &Fleet, payload_bytes: usize) -> io::Result<Publisher> {
+        let payload = latency::unstamped(payload_bytes);
+        let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
+        let message = client_text(json.as_bytes());
+        Ok(Publisher {
+            socket: fleet.publisher()?,
+            stamp_at: latency::stamp_at(&message),
             message,
             published: 0,
         })
@@ -193,12 +210,16 @@ impl Publisher {
             socket,
             message: server_text(message_bytes),
             published: 0,
+            stamp_at: None,
         })
     }
 
     /// Each message is a `send` of its own: that a server gets several at once is its own doing.
     fn publish(&mut self, count: u64) -> io::Result<()> {
         for _ in 0..count {
+            if let Some(at) = self.stamp_at {
+                latency::stamp(&mut self.message[at..]);
+            }
             send_all(&self.socket, &self.message)?;
             self.published += 1;
         }
@@ -207,7 +228,7 @@ impl Publisher {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Until {
+pub(crate) enum Until {
     Time(Instant),
     Published(u64),
 }
@@ -222,7 +243,7 @@ impl Until {
 }
 
 /// Publishes as `load` says and returns when every client must have everything.
-fn run_load(
+pub(crate) fn run_load(
     fleet: &mut Fleet,
     publisher: &mut Publisher,
     load: Load,

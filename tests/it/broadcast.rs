@@ -11,7 +11,10 @@ fn everyone_in_the_lobby_gets_what_one_says() {
     alice.say("hi");
     for client in [&mut alice, &mut bob] {
         let frame = client.expect("hi");
-        assert_eq!((&frame["room"], &frame["offset"]), (&json!("lobby"), &json!(1)));
+        assert_eq!(
+            (&frame["room"], &frame["offset"]),
+            (&json!("lobby"), &json!(1))
+        );
         assert!(frame["ts"].as_u64().is_some());
     }
     assert_eq!(server.connected_clients(), 2);
@@ -29,10 +32,17 @@ fn payloads_come_out_byte_for_byte() {
         "\"𝄞 房间\"",
         "{\"a\" : {\"a\":\t1}}",
     ] {
-        alice.send_text(&format!("{{\"payload\":{payload},\"type\":\"custom_event\"}}"));
+        alice.send_text(&format!(
+            "{{\"payload\":{payload},\"type\":\"custom_event\"}}"
+        ));
         let text = alice.next_text();
         let trimmed = payload.trim_start();
-        assert!(text.starts_with(&format!("{{\"type\":\"custom_event\",\"payload\":{trimmed},")), "{text}");
+        assert!(
+            text.starts_with(&format!(
+                "{{\"type\":\"custom_event\",\"payload\":{trimmed},"
+            )),
+            "{text}"
+        );
     }
 }
 
@@ -42,10 +52,24 @@ fn a_publish_with_an_id_is_acknowledged_with_its_place() {
     let mut alice = server.client();
     alice.send(json!({"type": "message", "payload": 1, "id": "a\"1"}));
     let (first, second) = (alice.next(), alice.next());
-    let (ack, message) =
-        if first["type"] == "ack" { (first, second) } else { (second, first) };
-    assert_eq!((&ack["id"], &ack["room"]), (&json!("a\"1"), &json!("lobby")), "{ack}");
+    let (ack, message) = if first["type"] == "ack" {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    assert_eq!(
+        (&ack["id"], &ack["room"]),
+        (&json!("a\"1"), &json!("lobby")),
+        "{ack}"
+    );
     assert_eq!(ack["payload"]["offset"], 1);
-    assert_eq!(ack["payload"]["epoch"], alice.welcome()["rooms"][0]["epoch"]);
-    assert_eq!((&message["offset"], &message["id"]), (&json!(1), &json!("a\"1")), "{message}");
+    assert_eq!(
+        ack["payload"]["epoch"],
+        alice.welcome()["rooms"][0]["epoch"]
+    );
+    assert_eq!(
+        (&message["offset"], &message["id"]),
+        (&json!(1), &json!("a\"1")),
+        "{message}"
+    );
 }

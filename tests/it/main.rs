@@ -1,4 +1,20 @@
 //! Scenarios against the real program: one file a behaviour, in the product's words.
 
 mod broadcast;
+mod closing;
+mod handshake;
+mod head;
+mod hostile;
+mod http;
+mod limits;
+mod liveness;
+mod load;
+mod order;
+mod presence;
+mod protocol;
+mod rooms;
+mod settings;
+mod shutdown;
+mod slow;
+mod smuggling;
 mod support;

@@ -28,7 +28,10 @@ impl TestClient {
         socket.set_nodelay(true).expect("nodelay");
         let url = format!("ws://{address}{target}");
         let (websocket, _) = tungstenite::client(url, socket).expect("handshake");
-        Self { websocket, welcome: Value::Null }
+        Self {
+            websocket,
+            welcome: Value::Null,
+        }
     }
 
     /// The first frame.
@@ -38,7 +41,10 @@ impl TestClient {
 
     /// The name the server gave it.
     pub fn id(&self) -> String {
-        self.welcome["client"].as_str().expect("a client id").to_owned()
+        self.welcome["client"]
+            .as_str()
+            .expect("a client id")
+            .to_owned()
     }
 
     /// Sends a text frame as it is.
@@ -109,14 +115,20 @@ impl TestClient {
         let frame = self.next_of("error");
         let message = frame["payload"]["message"].as_str().expect("a sentence");
         assert!(message.len() > 8, "{frame}");
-        frame["payload"]["code"].as_str().expect("a code").to_owned()
+        frame["payload"]["code"]
+            .as_str()
+            .expect("a code")
+            .to_owned()
     }
 
     /// Asserts that nothing came before the answer to a ping sent now.
     pub fn expect_nothing(&mut self) {
         self.send(json!({"type": "ping", "id": "nothing-else"}));
         let frame = self.next();
-        assert_eq!((&frame["type"], &frame["id"]), (&json!("pong"), &json!("nothing-else")));
+        assert_eq!(
+            (&frame["type"], &frame["id"]),
+            (&json!("pong"), &json!("nothing-else"))
+        );
     }
 
     /// Reads until the server closes; gives the code, and asserts that a Close frame came.

@@ -1,12 +1,20 @@
 //! What scenarios are written in: a server on a port of its own, clients, raw sockets, deadlines.
 
 mod client;
+mod observe;
 mod raw;
 mod server;
+mod siege;
+mod stream;
+mod wire;
 
 pub use client::TestClient;
-pub use raw::{RawConnection, Response};
+pub use observe::allow_many_sockets;
+pub use raw::{RawConnection, Response, frame, handshake};
 pub use server::TestServer;
+pub use siege::{Chance, Siege};
+pub use stream::said;
+pub use wire::request;
 
 use std::time::{Duration, Instant};
 

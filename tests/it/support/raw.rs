@@ -44,7 +44,10 @@ impl RawConnection {
         let socket = TcpStream::connect(address).expect("connect");
         socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
         socket.set_nodelay(true).expect("nodelay");
-        Self { socket, buffer: Vec::new() }
+        Self {
+            socket,
+            buffer: Vec::new(),
+        }
     }
 
     /// Sends bytes as they are.
@@ -74,14 +77,29 @@ impl RawConnection {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.fill(), "closed before an answer; got {:?}", lossy(&self.buffer));
+            assert!(
+                self.fill(),
+                "closed before an answer; got {:?}",
+                lossy(&self.buffer)
+            );
         };
         let head: Vec<u8> = self.buffer.drain(..end).collect();
         let head = String::from_utf8(head).expect("head is text");
-        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("status");
-        let mut response = Response { status, head, body: Vec::new() };
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .expect("status");
+        let mut response = Response {
+            status,
+            head,
+            body: Vec::new(),
+        };
         let bodyless = method == "HEAD" || status < 200 || status == 204 || status == 304;
-        let length = response.header("Content-Length").and_then(|l| l.parse().ok()).unwrap_or(0);
+        let length = response
+            .header("Content-Length")
+            .and_then(|l| l.parse().ok())
+            .unwrap_or(0);
         if !bodyless {
             while self.buffer.len() < length {
                 assert!(self.fill(), "closed in the middle of a body");
@@ -172,7 +190,10 @@ impl Response {
 
     /// `error.code` of a JSON error.
     pub fn error_code(&self) -> String {
-        self.json()["error"]["code"].as_str().expect("a code").to_owned()
+        self.json()["error"]["code"]
+            .as_str()
+            .expect("a code")
+            .to_owned()
     }
 }
 
@@ -212,7 +233,13 @@ fn parse_frame(buffer: &[u8]) -> Option<(RawFrame, usize)> {
         n => (n as usize, 2),
     };
     let payload = buffer.get(header..header + length)?.to_vec();
-    Some((RawFrame { opcode: first & 0xF, payload }, header + length))
+    Some((
+        RawFrame {
+            opcode: first & 0xF,
+            payload,
+        },
+        header + length,
+    ))
 }
 
 fn lossy(bytes: &[u8]) -> String {

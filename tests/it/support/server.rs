@@ -49,8 +49,11 @@ impl TestServer {
 
     /// Starts the program and waits until it says where it listens.
     pub fn start_command(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cannot start");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cannot start");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().expect("piped");
         let log_reader = Some(collect(stderr, Arc::clone(&log)));
@@ -66,7 +69,12 @@ impl TestServer {
         };
         // Whoever reads no further must not block the server.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        Self { child, address, log, log_reader }
+        Self {
+            child,
+            address,
+            log,
+            log_reader,
+        }
     }
 
     /// Where it listens.
@@ -108,7 +116,9 @@ impl TestServer {
 
     /// `connected_clients` of `/stats`.
     pub fn connected_clients(&self) -> u64 {
-        self.get_json("/stats")["connected_clients"].as_u64().expect("a number")
+        self.get_json("/stats")["connected_clients"]
+            .as_u64()
+            .expect("a number")
     }
 
     /// Sends a signal.
@@ -141,7 +151,9 @@ fn collect(mut stderr: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> J
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-            log.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            log.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
     })
 }

@@ -1,0 +1,478 @@
+//! The opening handshake (RFC 6455 §4.2): who gets in, and who is told why not.
+
+use tungstenite::Message;
+
+use crate::support::{Response, TestClient, TestServer, eventually, request, said};
+
+/// The lines of a correct handshake.
+const UPGRADE: &str = "Upgrade: websocket";
+const CONNECTION: &str = "Connection: Upgrade";
+const VERSION: &str = "Sec-WebSocket-Version: 13";
+/// The sample of RFC 6455 §1.3.
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+#[test]
+fn the_samples_key_gets_the_samples_answer() {
+    let server = TestServer::start(&[]);
+    let mut client = server.raw();
+    let answer = client.request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY]);
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.header_lines("Sec-WebSocket-Accept"), [ACCEPT]);
+    assert_eq!(
+        answer.header("Upgrade").map(str::to_lowercase).as_deref(),
+        Some("websocket")
+    );
+    assert_eq!(
+        answer
+            .header("Connection")
+            .map(str::to_lowercase)
+            .as_deref(),
+        Some("upgrade")
+    );
+    // Neither was offered by the client (RFC 6455 §4.2.2).
+    assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
+    assert_eq!(answer.header("Sec-WebSocket-Extensions"), None);
+    assert!(client.frame().is_some_and(|welcome| welcome.opcode == 1));
+}
+
+#[test]
+fn what_browsers_and_proxies_send_is_accepted() {
+    let server = TestServer::start(&[]);
+    let with = |lines: &[&'static str]| [lines, &[VERSION, KEY]].concat();
+    for (what, lines) in [
+        (
+            "a list",
+            with(&[UPGRADE, "Connection: keep-alive, Upgrade"]),
+        ),
+        (
+            "a list without spaces",
+            with(&[UPGRADE, "Connection: keep-alive,Upgrade"]),
+        ),
+        (
+            "two lines",
+            with(&[UPGRADE, "Connection: keep-alive", CONNECTION]),
+        ),
+        (
+            "two lines the other way round",
+            with(&[UPGRADE, CONNECTION, "Connection: keep-alive"]),
+        ),
+        (
+            "other cases",
+            with(&["UPGRADE: WebSocket", "connection: uPGRADE"]),
+        ),
+        (
+            "a choice of protocols",
+            with(&["Upgrade: h2c, websocket", CONNECTION]),
+        ),
+        (
+            "a length of nothing",
+            with(&[UPGRADE, CONNECTION, "Content-Length: 0"]),
+        ),
+        (
+            "any origin",
+            with(&[UPGRADE, CONNECTION, "Origin: https://anywhere.example"]),
+        ),
+        (
+            "an extension and a subprotocol we do not speak",
+            with(&[
+                UPGRADE,
+                CONNECTION,
+                "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+                "Sec-WebSocket-Protocol: chat, superchat",
+            ]),
+        ),
+        (
+            "names in other cases",
+            vec![
+                "uPGRADE: websocket",
+                "CONNECTION: upgrade",
+                "sec-websocket-version: 13",
+                "SEC-WEBSOCKET-KEY: dGhlIHNhbXBsZSBub25jZQ==",
+            ],
+        ),
+    ] {
+        let mut client = server.raw();
+        let answer = client.request("GET", "/ws", &lines);
+        assert_eq!(answer.status, 101, "{what}: {}", answer.text());
+        assert_eq!(
+            answer.header("Sec-WebSocket-Accept"),
+            Some(ACCEPT),
+            "{what}"
+        );
+        assert_eq!(answer.header("Sec-WebSocket-Extensions"), None, "{what}");
+        assert_eq!(answer.header("Sec-WebSocket-Protocol"), None, "{what}");
+        assert!(
+            client.frame().is_some_and(|welcome| welcome.opcode == 1),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn another_version_is_told_which_one_is_spoken() {
+    let server = TestServer::start(&[]);
+    for (what, versions) in [
+        ("none", &[][..]),
+        ("an older one", &["Sec-WebSocket-Version: 8"]),
+        ("a newer one", &["Sec-WebSocket-Version: 14"]),
+        ("a list", &["Sec-WebSocket-Version: 13, 8"]),
+        ("two", &[VERSION, VERSION]),
+        ("no number", &["Sec-WebSocket-Version: thirteen"]),
+        ("nearly", &["Sec-WebSocket-Version: 013"]),
+    ] {
+        let lines = [&[UPGRADE, CONNECTION, KEY], versions].concat();
+        let answer = refused(&server, &request("GET", "/ws", &lines));
+        assert_eq!(answer.status, 426, "{what}");
+        assert_eq!(
+            answer.header_lines("Sec-WebSocket-Version"),
+            ["13"],
+            "{what}"
+        );
+        assert_eq!(answer.header("Upgrade"), Some("websocket"), "{what}");
+        assert_eq!(answer.error_code(), "websocket_version", "{what}");
+    }
+}
+
+#[test]
+fn a_wrong_header_is_400_that_names_it() {
+    let server = TestServer::start(&[]);
+    let key = "Sec-WebSocket-Key";
+    for (what, named, lines) in [
+        ("no key", key, vec![UPGRADE, CONNECTION, VERSION]),
+        (
+            "two keys",
+            key,
+            vec![UPGRADE, CONNECTION, VERSION, KEY, KEY],
+        ),
+        ("an empty key", key, with_key("Sec-WebSocket-Key:")),
+        (
+            "a key too short",
+            key,
+            with_key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"),
+        ),
+        (
+            "a key too long",
+            key,
+            with_key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSEhISE="),
+        ),
+        (
+            "a key not in base64",
+            key,
+            with_key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ?=="),
+        ),
+        (
+            "a key without padding",
+            key,
+            with_key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"),
+        ),
+        (
+            "a key in the URL alphabet",
+            key,
+            with_key("Sec-WebSocket-Key: -_hlIHNhbXBsZSBub25jZQ=="),
+        ),
+        (
+            "two keys on one line",
+            key,
+            with_key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="),
+        ),
+        ("no upgrade", "Upgrade", vec![CONNECTION, VERSION, KEY]),
+        (
+            "another upgrade",
+            "Upgrade",
+            vec!["Upgrade: h2c", CONNECTION, VERSION, KEY],
+        ),
+        (
+            "nearly that upgrade",
+            "Upgrade",
+            vec!["Upgrade: websocket2", CONNECTION, VERSION, KEY],
+        ),
+        ("no connection", "Connection", vec![UPGRADE, VERSION, KEY]),
+        (
+            "a connection kept alive",
+            "Connection",
+            vec![UPGRADE, "Connection: keep-alive", VERSION, KEY],
+        ),
+        (
+            "no such connection",
+            "Connection",
+            vec![UPGRADE, "Connection: notupgrade", VERSION, KEY],
+        ),
+        (
+            "two words",
+            "Connection",
+            vec![UPGRADE, "Connection: keep-alive Upgrade", VERSION, KEY],
+        ),
+    ] {
+        let answer = refused(&server, &request("GET", "/ws", &lines));
+        assert_eq!(answer.status, 400, "{what}");
+        assert_eq!(answer.error_code(), "bad_handshake", "{what}");
+        let why = answer.json()["error"]["message"].to_string();
+        assert!(why.contains(named), "{what}: {why}");
+    }
+}
+
+#[test]
+fn a_handshake_is_a_get_of_http_1_1_without_a_body() {
+    let server = TestServer::start(&[]);
+    let lines = [UPGRADE, CONNECTION, VERSION, KEY];
+    for (what, named, handshake) in [
+        ("POST", "GET", request("POST", "/ws", &lines)),
+        ("PUT", "GET", request("PUT", "/ws", &lines)),
+        (
+            "HTTP/1.0",
+            "HTTP/1.1",
+            request("GET", "/ws", &lines).replace("HTTP/1.1", "HTTP/1.0"),
+        ),
+        (
+            "a body",
+            "body",
+            with_body(&lines, "Content-Length: 4", "body"),
+        ),
+        (
+            "chunks",
+            "body",
+            with_body(&lines, "Transfer-Encoding: chunked", "0\r\n\r\n"),
+        ),
+    ] {
+        let answer = refused(&server, &handshake);
+        assert_eq!(answer.status, 400, "{what}");
+        assert_eq!(answer.error_code(), "bad_handshake", "{what}");
+        let why = answer.json()["error"]["message"].to_string();
+        assert!(why.contains(named), "{what}: {why}");
+    }
+    let head = request("HEAD", "/ws", &lines);
+    let mut client = server.raw();
+    client.send(head);
+    assert_eq!(client.response_to("HEAD").status, 400);
+    client.assert_closed();
+}
+
+#[test]
+fn every_refused_handshake_is_counted() {
+    let server = TestServer::start(&["--allow-origin=https://a.example"]);
+    let lines = [UPGRADE, CONNECTION, VERSION, KEY];
+    for (what, handshake) in [
+        (
+            "no key",
+            request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION]),
+        ),
+        (
+            "version",
+            request("GET", "/ws", &[UPGRADE, CONNECTION, KEY]),
+        ),
+        ("room", request("GET", "/ws?room=%20", &lines)),
+        (
+            "origin",
+            request(
+                "GET",
+                "/ws",
+                &[&lines[..], &["Origin: https://b.example"]].concat(),
+            ),
+        ),
+        ("body", with_body(&lines, "Content-Length: 4", "body")),
+    ] {
+        let before = server.total("handshakes_refused");
+        refused(&server, &handshake);
+        assert_eq!(server.total("handshakes_refused"), before + 1, "{what}");
+    }
+    assert_eq!(server.total("handshakes"), 0);
+}
+
+#[test]
+fn a_visit_without_an_upgrade_is_426() {
+    let server = TestServer::start(&["--echo"]);
+    let mut browser = server.raw();
+    for path in ["/ws", "/ws?room=a", "/echo"] {
+        let answer = browser.get(path);
+        assert_eq!(answer.status, 426, "{path}");
+        assert_eq!(answer.error_code(), "upgrade_required", "{path}");
+        assert_eq!(answer.header("Upgrade"), Some("websocket"), "{path}");
+        assert_eq!(answer.header("Connection"), Some("Upgrade"), "{path}");
+        assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"), "{path}");
+    }
+}
+
+#[test]
+fn rooms_that_cannot_be_joined_refuse_the_handshake() {
+    let server = TestServer::start(&["--max-rooms-per-connection=2"]);
+    let long = format!("/ws?room={}", "x".repeat(65));
+    for (target, code) in [
+        ("/ws?room=", "invalid_room"),
+        ("/ws?room", "invalid_room"),
+        ("/ws?room=a%20b", "invalid_room"),
+        ("/ws?room=a+b", "invalid_room"),
+        ("/ws?room=a/b", "invalid_room"),
+        ("/ws?room=%00", "invalid_room"),
+        ("/ws?room=a&room=%3Cb%3E", "invalid_room"),
+        (&long, "invalid_room"),
+        ("/ws?room=a&room=b&room=c", "too_many_rooms"),
+    ] {
+        let answer = refused(
+            &server,
+            &request("GET", target, &[UPGRADE, CONNECTION, VERSION, KEY]),
+        );
+        assert_eq!(answer.status, 400, "{target}");
+        assert_eq!(answer.error_code(), code, "{target}");
+    }
+    assert_eq!(
+        server.stats()["rooms"],
+        0,
+        "a refused handshake leaves no room behind"
+    );
+    // The same room twice is one room.
+    let client = server.client_at("/ws?room=a&room=b&room=a");
+    let rooms = client.welcome()["rooms"].as_array().map(Vec::len);
+    assert_eq!(rooms, Some(2));
+}
+
+#[test]
+fn a_page_from_elsewhere_is_refused_and_the_log_says_what_would_allow_it() {
+    let server = TestServer::start(&["--allow-origin=https://a.example", "--log-level=info"]);
+    let lines = [UPGRADE, CONNECTION, VERSION, KEY];
+    let from = |origin: &str| {
+        let origin = format!("Origin: {origin}");
+        request("GET", "/ws", &[&lines[..], &[&origin]].concat())
+    };
+    for origin in [
+        "https://evil.example",
+        "null",
+        "http://a.example",
+        "https://a.example:8443",
+    ] {
+        let answer = refused(&server, &from(origin));
+        assert_eq!(answer.status, 403, "{origin}");
+        assert_eq!(answer.error_code(), "origin_not_allowed", "{origin}");
+        let told = answer.header("Access-Control-Allow-Origin");
+        assert_eq!(told, None, "{origin}");
+    }
+    eventually("the log names origin and setting", || {
+        let log = server.log();
+        let told =
+            |line: &str| line.contains("https://evil.example") && line.contains("--allow-origin");
+        log.lines().any(told).then_some(())
+    });
+    for allowed in [
+        from("https://a.example"),
+        from("HTTPS://A.Example"),
+        request("GET", "/ws", &lines),
+    ] {
+        let mut client = server.raw();
+        client.send(&allowed);
+        assert_eq!(client.response().status, 101, "{allowed}");
+    }
+}
+
+/// Two of them are one too many to tell which counts.
+#[test]
+fn a_second_origin_does_not_hide_behind_an_allowed_one() {
+    let server = TestServer::start(&["--allow-origin=https://a.example"]);
+    let (allowed, other) = ("Origin: https://a.example", "Origin: https://evil.example");
+    for origins in [[allowed, other], [other, allowed]] {
+        let lines = [&[UPGRADE, CONNECTION, VERSION, KEY], &origins[..]].concat();
+        let answer = refused(&server, &request("GET", "/ws", &lines));
+        assert!([400, 403].contains(&answer.status), "{}", answer.head);
+    }
+}
+
+/// Whoever writes a header must not be able to write lines of the log.
+#[test]
+fn a_refused_origin_cannot_fill_the_log() {
+    let server = TestServer::start(&["--allow-origin=https://a.example", "--log-level=info"]);
+    let origin = format!("Origin: https://{}.example", "x".repeat(10_000));
+    let before = server.log().len();
+    refused(
+        &server,
+        &request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY, &origin]),
+    );
+    let line = eventually("the refusal is logged", || {
+        let log = server.log();
+        log[before..]
+            .ends_with('\n')
+            .then(|| log[before..].to_owned())
+    });
+    assert!(
+        line.len() < 1000,
+        "{} bytes of log for one refusal",
+        line.len()
+    );
+}
+
+#[test]
+fn frames_may_follow_the_handshake_at_once() {
+    let server = TestServer::start(&[]);
+    let mut client = server.raw();
+    let mut bytes = request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY]).into_bytes();
+    bytes.extend(said("early"));
+    client.send(bytes);
+    assert_eq!(client.response().status, 101);
+    assert_eq!(client.next()["from"], "server");
+    assert_eq!(client.next()["payload"], "early");
+}
+
+/// As browsers do that fetch the page and then connect through a proxy that reuses connections.
+#[test]
+fn a_handshake_may_follow_other_requests_on_its_connection() {
+    let server = TestServer::start(&[]);
+    let mut client = server.raw();
+    assert_eq!(client.get("/").status, 200);
+    assert_eq!(client.get("/ws").status, 426);
+    client.upgrade("/ws");
+    assert_eq!(client.next()["from"], "server");
+}
+
+#[test]
+fn echo_is_there_only_when_it_is_asked_for() {
+    let server = TestServer::start(&[]);
+    let handshake = request("GET", "/echo", &[UPGRADE, CONNECTION, VERSION, KEY]);
+    let mut client = server.raw();
+    client.send(&handshake);
+    let answer = client.response();
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (404, "not_found")
+    );
+}
+
+#[test]
+fn echo_sends_text_and_binary_back() {
+    let server = TestServer::start(&["--echo"]);
+    let mut client = TestClient::connect_unwelcomed(server.address(), "/echo");
+    let websocket = client.websocket();
+    for message in [
+        Message::text("hi"),
+        Message::text(""),
+        Message::text("房间 𝄞 \u{0}"),
+        Message::binary(vec![0, 255, 1, 254]),
+        Message::binary(Vec::new()),
+        Message::binary(vec![7; 65_536]),
+    ] {
+        websocket.send(message.clone()).expect("send");
+        assert_eq!(websocket.read().expect("echo"), message);
+    }
+    assert_eq!(
+        server.connected_clients(),
+        0,
+        "an echo is no client of the lobby"
+    );
+}
+
+fn with_key(key: &'static str) -> Vec<&'static str> {
+    vec![UPGRADE, CONNECTION, VERSION, key]
+}
+
+fn with_body(lines: &[&str], framing: &str, body: &str) -> String {
+    request("GET", "/ws", &[lines, &[framing]].concat()) + body
+}
+
+/// The answer to a handshake that is refused; the connection must end with it.
+fn refused(server: &TestServer, handshake: &str) -> Response {
+    let mut client = server.raw();
+    client.send(handshake);
+    let answer = client.response();
+    assert!(answer.status >= 400, "accepted: {handshake}");
+    let connection = answer.header("Connection").unwrap_or_default();
+    assert!(connection.contains("close"), "{handshake}: {}", answer.head);
+    client.assert_closed();
+    answer
+}

@@ -1,0 +1,488 @@
+//! Settings: flags, environment and defaults; one line for each way to get them wrong; the log.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::{TestServer, eventually, handshake, request};
+
+const USAGE: Option<i32> = Some(2);
+const FAILURE: Option<i32> = Some(1);
+
+#[test]
+fn a_wrong_value_is_one_line_with_setting_value_and_remedy() {
+    for (arg, value, remedy) in [
+        ("--port", "70000", "0 to 65535"),
+        ("--port", "http", "0 to 65535"),
+        ("--port", "-1", "0 to 65535"),
+        ("--host", "nowhere", "127.0.0.1"),
+        ("--host", "127.0.0.1:80", "127.0.0.1"),
+        ("--allow-origin", "example.com", "https://example.com"),
+        (
+            "--allow-origin",
+            "https://a.example/path",
+            "https://example.com",
+        ),
+        ("--max-connections", "0", "auto"),
+        ("--max-connections", "many", "auto"),
+        ("--max-message-bytes", "64k", "64KiB"),
+        ("--max-message-bytes", "0", "64KiB"),
+        ("--max-rooms", "0", "1 or more"),
+        ("--max-rooms-per-connection", "-3", "1 or more"),
+        ("--outbox-bytes", "100", "at least"),
+        ("--slow-timeout", "0", "more than 0"),
+        ("--ping-interval", "soon", "0.5"),
+        ("--pong-timeout", "inf", "0.5"),
+        ("--head-timeout", "-1", "0.5"),
+        ("--keep-alive", "1e99", "0.5"),
+        ("--drain", "nan", "0.5"),
+        ("--drain", "60", "--shutdown-timeout"),
+        ("--shutdown-timeout", "10s", "0.5"),
+        ("--history-messages", "1.5", "1 or more"),
+        ("--history-bytes", "1 MiB", "1MiB"),
+        ("--history-age", "", "value"),
+        ("--history-total-bytes", "99999999999GiB", "1MiB"),
+        ("--log-level", "loud", "debug"),
+    ] {
+        let ended = run(program().arg(format!("{arg}={value}")));
+        let line = ended.only_line();
+        assert_eq!(ended.code, USAGE, "{line}");
+        for part in [arg, value, remedy] {
+            assert!(line.contains(part), "no {part:?} in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_one_line_with_a_suggestion() {
+    for (arg, part) in [
+        ("--prot=1", "--port"),
+        ("--max-conections=1", "--max-connections"),
+        ("--zzzz", "--help"),
+        ("-x", "--help"),
+        ("serve-me", "--help"),
+    ] {
+        let ended = run(program().arg(arg));
+        let line = ended.only_line();
+        assert_eq!(ended.code, USAGE, "{line}");
+        assert!(line.contains(part), "no {part:?} in {line:?}");
+        let given = arg.split('=').next().unwrap_or(arg);
+        assert!(line.contains(given), "no {given:?} in {line:?}");
+    }
+    for args in [&["--port"][..], &["--port=1", "--port=2"], &["--echo=1"]] {
+        let ended = run(program().args(args));
+        assert_eq!(ended.code, USAGE, "{args:?}");
+        assert!(
+            ended
+                .only_line()
+                .contains(args[0].split('=').next().unwrap_or_default())
+        );
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_one_line_too() {
+    for (name, value, flag, remedy) in [
+        ("WSCAST_PORT", "http", "--port", "0 to 65535"),
+        ("PORT", "http", "--port", "0 to 65535"),
+        ("WSCAST_DRAIN", "soon", "--drain", "0.5"),
+        ("WSCAST_LOG_LEVEL", "loud", "--log-level", "debug"),
+        ("WSCAST_ECHO", "perhaps", "--echo", "true"),
+    ] {
+        let ended = run(program().env(name, value));
+        let line = ended.only_line();
+        assert_eq!(ended.code, USAGE, "{name}: {line}");
+        for part in [flag, value, remedy] {
+            assert!(line.contains(part), "{name}: no {part:?} in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn checking_the_settings_prints_each_and_starts_nothing() {
+    let ended = run(program().arg("--check-config"));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let expected = [
+        ("--host", "0.0.0.0"),
+        ("--port", "5000"),
+        ("--welcome", "Welcome to wscast"),
+        ("--allow-origin", "*"),
+        ("--echo", "false"),
+        ("--max-connections", "auto"),
+        ("--max-message-bytes", "64KiB"),
+        ("--max-rooms", "10000"),
+        ("--max-rooms-per-connection", "32"),
+        ("--outbox-bytes", "1MiB"),
+        ("--slow-timeout", "10"),
+        ("--ping-interval", "25"),
+        ("--pong-timeout", "10"),
+        ("--head-timeout", "10"),
+        ("--keep-alive", "15"),
+        ("--drain", "1"),
+        ("--shutdown-timeout", "10"),
+        ("--history-messages", "1000"),
+        ("--history-bytes", "1MiB"),
+        ("--history-age", "3600"),
+        ("--history-total-bytes", "64MiB"),
+        ("--log-level", "info"),
+        ("--log-file", "(none)"),
+    ];
+    for (flag, value) in expected {
+        assert_eq!(ended.setting(flag), Some(value), "{flag}");
+    }
+    let changed = run(program().args(["--check-config", "--port=81", "--echo", "--welcome=a b"]));
+    assert_eq!(changed.setting("--port"), Some("81"));
+    assert_eq!(changed.setting("--echo"), Some("true"));
+    assert_eq!(changed.setting("--welcome"), Some("a b"));
+    // What would stop the server stops the check.
+    assert_eq!(
+        run(program().args(["--check-config", "--port=x"])).code,
+        USAGE
+    );
+    assert_eq!(
+        run(program().args(["--check-config", "--outbox-bytes=1"])).code,
+        USAGE
+    );
+}
+
+#[test]
+fn help_shows_each_flag_with_its_variable_and_default() {
+    let help = run(program().arg("--help"));
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    let settings = run(program().arg("--check-config"));
+    let paragraphs: Vec<&str> = help.stdout.split("\n\n").collect();
+    for line in settings.stdout.lines() {
+        let (flag, default) = line.split_once(" = ").expect("flag = value");
+        let variable = format!("WSCAST_{}", flag[2..].replace('-', "_").to_uppercase());
+        // `--max-rooms` is also how `--max-rooms-per-connection` begins.
+        let about = paragraphs.iter().find(|paragraph| {
+            let mut words = paragraph.split_whitespace();
+            words.any(|word| word == flag)
+        });
+        let about = about.unwrap_or_else(|| panic!("no {flag} in {}", help.stdout));
+        assert!(
+            about.contains(&format!("[env: {variable}")),
+            "{variable} in {about}"
+        );
+        // What has spaces is quoted, as a shell would need it.
+        let defaults = [
+            format!("[default: {default}]"),
+            format!("[default: \"{default}\"]"),
+        ];
+        assert!(
+            ["false", "(none)"].contains(&default) || defaults.iter().any(|d| about.contains(d)),
+            "{default} in {about}"
+        );
+    }
+    let version = run(program().arg("--version"));
+    assert_eq!(version.code, Some(0));
+    assert!(version.stdout.starts_with("wscast "), "{}", version.stdout);
+}
+
+#[test]
+fn flags_win_over_variables_and_those_over_the_hosting_platforms() {
+    let port = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = program();
+        command.arg("--check-config").args(args);
+        command.envs(variables.iter().copied());
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let setting = |flag| ended.setting(flag).expect("printed").to_owned();
+        (setting("--host"), setting("--port"))
+    };
+    let platform = [("HOST", "127.0.0.3"), ("PORT", "83")];
+    let ours = [("WSCAST_HOST", "127.0.0.2"), ("WSCAST_PORT", "82")];
+    let both = [platform, ours].concat();
+    let pair = |host: &str, port: &str| (host.to_owned(), port.to_owned());
+    assert_eq!(port(&[], &[]), pair("0.0.0.0", "5000"));
+    assert_eq!(port(&platform, &[]), pair("127.0.0.3", "83"));
+    assert_eq!(port(&ours, &[]), pair("127.0.0.2", "82"));
+    assert_eq!(port(&both, &[]), pair("127.0.0.2", "82"));
+    assert_eq!(
+        port(&both, &["--host=127.0.0.1", "--port=81"]),
+        pair("127.0.0.1", "81")
+    );
+    assert_eq!(port(&[("PORT", "")], &[]), pair("0.0.0.0", "5000"));
+}
+
+#[test]
+fn every_setting_has_its_variable() {
+    let settings = run(program().arg("--check-config"));
+    let mut seen = 0;
+    for line in settings.stdout.lines() {
+        let (flag, _) = line.split_once(" = ").expect("flag = value");
+        let variable = format!("WSCAST_{}", flag[2..].replace('-', "_").to_uppercase());
+        let value = match flag {
+            "--host" => "127.0.0.9",
+            "--welcome" => "hello there",
+            "--allow-origin" => "https://a.example",
+            "--echo" => "true",
+            "--log-level" => "trace",
+            "--log-file" => "/tmp/somewhere.log",
+            "--outbox-bytes" => "3MiB",
+            "--shutdown-timeout" => "77",
+            "--drain" => "7.5",
+            _ => "99",
+        };
+        let ended = run(program().arg("--check-config").env(&variable, value));
+        assert_eq!(ended.code, Some(0), "{variable}: {}", ended.stderr);
+        assert_eq!(ended.setting(flag), Some(value), "{variable}");
+        seen += 1;
+    }
+    assert!(seen > 20, "{}", settings.stdout);
+}
+
+/// What people write in compose files and unit files.
+#[test]
+fn a_switch_is_turned_on_and_off_by_the_usual_words() {
+    for (value, on) in [
+        ("true", "true"),
+        ("1", "true"),
+        ("false", "false"),
+        ("0", "false"),
+    ] {
+        let ended = run(program().arg("--check-config").env("WSCAST_ECHO", value));
+        assert_eq!(ended.code, Some(0), "WSCAST_ECHO={value}: {}", ended.stderr);
+        assert_eq!(ended.setting("--echo"), Some(on), "WSCAST_ECHO={value}");
+    }
+}
+
+#[test]
+fn the_variables_reach_the_running_server() {
+    let mut command = TestServer::command(&[]);
+    command
+        .env("WSCAST_WELCOME", "hello there")
+        .env("WSCAST_ECHO", "true");
+    let server = TestServer::start_command(command);
+    assert_eq!(server.client().welcome()["payload"], "hello there");
+    assert_eq!(server.raw().get("/echo").status, 426);
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let port = address.rsplit(':').next().expect("a port");
+    let ended = run(program().args(["--host=127.0.0.1", "--port", port]));
+    let line = ended.only_line();
+    assert_eq!(ended.code, FAILURE, "{line}");
+    for part in [address.as_str(), "in use", "--port"] {
+        assert!(line.contains(part), "no {part:?} in {line:?}");
+    }
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_one_line() {
+    // TEST-NET-1 (RFC 5737): never an address of this machine.
+    let ended = run(program().args(["--host=192.0.2.1", "--port=0"]));
+    let line = ended.only_line();
+    assert_eq!(ended.code, FAILURE, "{line}");
+    assert!(line.contains("192.0.2.1"), "{line}");
+}
+
+#[test]
+fn the_log_goes_to_its_file_too() {
+    let file = TemporaryFile::new("log");
+    let path = file.0.to_str().expect("text");
+    fs::write(&file.0, "what was there before\n").expect("write");
+    let server = TestServer::start(&["--log-file", path]);
+    let id = server.client().id();
+    let log = eventually("the file has what the client did", || {
+        let log = fs::read_to_string(&file.0).expect("log file");
+        (log.contains(&id) && log.contains("disconnected")).then_some(log)
+    });
+    assert!(log.starts_with("what was there before\n"), "{log}");
+    eventually("stderr has the same", || {
+        let log = server.log();
+        (log.contains(&id) && log.contains("disconnected")).then_some(())
+    });
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_one_line() {
+    for path in ["/nonexistent/directory/wscast.log", "/"] {
+        let args = ["--host=127.0.0.1", "--port=0", "--log-file", path];
+        let ended = run(program().args(args));
+        let line = ended.only_line();
+        assert_eq!(ended.code, FAILURE, "{line}");
+        for part in ["--log-file", path] {
+            assert!(line.contains(part), "no {part:?} in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_and_goes_is_logged_at_debug_with_a_reason() {
+    let server = TestServer::start(&["--log-level=debug"]);
+    let mut polite = server.client();
+    let (polite_id, polite_peer) = (polite.id(), polite.socket().local_addr().expect("address"));
+    polite.close();
+    let mut rude = server.client();
+    let (rude_id, rude_peer) = (rude.id(), rude.socket().local_addr().expect("address"));
+    drop(rude);
+    let mut wrong = server.raw();
+    let welcome = wrong.enter("/ws");
+    wrong.send_frame(true, 0x7, b"");
+    assert_eq!(wrong.close_code(), 1002);
+    let wrong_id = welcome["client"].as_str().expect("an id").to_owned();
+    for line in [
+        format!("{polite_id} {polite_peer} connected"),
+        format!("{polite_id} {polite_peer} disconnected: closed by the client"),
+        format!("{rude_id} {rude_peer} connected"),
+        format!("{rude_id} {rude_peer} disconnected: the socket ended without a close"),
+        "disconnected: 1002 protocol error".to_owned(),
+        wrong_id,
+    ] {
+        eventually(&line, || server.log().contains(&line).then_some(()));
+    }
+}
+
+#[test]
+fn at_info_the_comings_and_goings_of_clients_are_not_logged() {
+    let server = TestServer::start(&["--log-level=info"]);
+    let client = server.client();
+    let id = client.id();
+    client.close();
+    eventually("it has left", || {
+        (server.connected_clients() == 0).then_some(())
+    });
+    assert!(!server.log().contains(&id), "{}", server.log());
+}
+
+#[test]
+fn what_clients_say_and_their_tokens_are_never_logged() {
+    for level in ["info", "debug", "trace"] {
+        let args = [
+            &format!("--log-level={level}"),
+            "--allow-origin=https://a.example",
+        ];
+        let mut server = TestServer::start(&[args[0], args[1]]);
+        let mut client =
+            server.client_at("/ws?token=SECRET1&session=SECRET2SECRET2SECRET2&room=ops");
+        client.say("SECRET3");
+        client.expect("SECRET3");
+        client.send(json!({"type": "auth", "token": "SECRET4"}));
+        client.expect_error();
+        client.send_text("{SECRET5");
+        assert_eq!(client.expect_error(), "invalid_json");
+        let authorization = "Authorization: Bearer SECRET6";
+        for target in [
+            "/health?token=SECRET7",
+            "/ws?token=SECRET8",
+            "/rooms/SECRET%209",
+        ] {
+            server
+                .raw()
+                .request("GET", target, &[authorization, "Cookie: SECRET10"]);
+        }
+        let refused =
+            handshake("/ws?token=SECRET11").replace("\r\n\r\n", "\r\nOrigin: null\r\n\r\n");
+        let mut page = server.raw();
+        page.send(refused);
+        assert_eq!(page.response().status, 403);
+        let mut garbage = server.raw();
+        garbage.send(request("GET", "/SECRET12", &["SECRET13"]));
+        assert_eq!(garbage.response().status, 400);
+        let mut wrong = server.raw();
+        wrong.enter("/ws");
+        wrong.send_frame(true, 0x7, b"SECRET14");
+        assert_eq!(wrong.close_code(), 1002);
+        drop((client, page, garbage, wrong));
+        server.signal(rustix::process::Signal::TERM);
+        assert!(server.wait_for_exit().success());
+        let log = server.log();
+        assert!(log.contains("stopped"), "{level}: {log}");
+        assert!(!log.contains("SECRET"), "{level}: {log}");
+    }
+}
+
+/// The program with no settings but its defaults.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wscast"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WSCAST_") || name == "PORT" || name == "HOST" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a program left that was expected to end by itself.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// The one line it wrote, which must be on stderr.
+    fn only_line(&self) -> &str {
+        assert_eq!(self.stdout, "", "stderr: {}", self.stderr);
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("not one line: {:?}", self.stderr);
+        };
+        assert!(line.starts_with("wscast: "), "{line}");
+        line
+    }
+
+    /// A setting's value as `--check-config` prints it.
+    fn setting(&self, flag: &str) -> Option<&str> {
+        self.stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(flag)?.strip_prefix(" = "))
+    }
+}
+
+/// Runs a program to its end; one that does not end is killed.
+fn run(command: &mut Command) -> Ended {
+    struct Running(Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ended = self.0.kill();
+            let _reaped = self.0.wait();
+        }
+    }
+    command.stdin(Stdio::null());
+    let spawned = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut running = Running(spawned.expect("cannot start"));
+    let status = eventually("the program ends", || running.0.try_wait().expect("wait"));
+    // What it says fits into a pipe, so nothing had to be read before.
+    let read = |from: Option<&mut dyn Read>| {
+        let mut text = String::new();
+        from.expect("piped")
+            .read_to_string(&mut text)
+            .expect("text");
+        text
+    };
+    let stdout = read(running.0.stdout.as_mut().map(|out| out as &mut dyn Read));
+    let stderr = read(running.0.stderr.as_mut().map(|err| err as &mut dyn Read));
+    Ended {
+        code: status.code(),
+        stdout,
+        stderr,
+    }
+}
+
+/// A path below the build's directory; what is there is deleted at the end.
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,133 @@
+//! A server under attack: what it holds before, and whether it serves and is back there afterwards.
+
+use std::fs;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{RawConnection, TestClient, TestServer, eventually};
+
+/// Where the witness is; attackers go elsewhere.
+const WITNESS: &str = "/ws?room=witness";
+
+/// A server with a well-behaved client, and what both of them cost.
+pub struct Siege {
+    pub server: TestServer,
+    witness: TestClient,
+    /// Asks without costing a connection each time.
+    monitor: RawConnection,
+    before: Footprint,
+}
+
+/// What a server holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Footprint {
+    clients: u64,
+    connections: u64,
+    threads: u64,
+    descriptors: u64,
+}
+
+impl Siege {
+    /// A server with a short head time-out besides these arguments.
+    pub fn begin(args: &[&str]) -> Self {
+        let server = TestServer::start(&[&["--head-timeout=2", "--keep-alive=600"], args].concat());
+        let witness = server.client_at(WITNESS);
+        let mut monitor = server.raw();
+        // A session is counted before its welcome, so one client and one monitor is all there is.
+        let before = eventually("nobody else is connected", || {
+            let footprint = Footprint::of(&server, &mut monitor);
+            ((footprint.clients, footprint.connections) == (1, 2)).then_some(footprint)
+        });
+        Self {
+            server,
+            witness,
+            monitor,
+            before,
+        }
+    }
+
+    /// A broadcast still reaches a normal client.
+    pub fn serves(&mut self, what: &str) {
+        self.witness.say(what);
+        self.witness.expect(what);
+        let mut newcomer = self.server.client_at(WITNESS);
+        newcomer.say("newcomer");
+        newcomer.expect("newcomer");
+        self.witness.expect("newcomer");
+        newcomer.close();
+    }
+
+    /// A broadcast still reaches a normal client, and what the attackers held is given back.
+    pub fn survives(&mut self, what: &str) {
+        self.serves(what);
+        let mut held = self.before;
+        let before = self.before;
+        let back = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually("all is given back", || {
+                held = Footprint::of(&self.server, &mut self.monitor);
+                held.is_within(before).then_some(())
+            });
+        }));
+        assert!(back.is_ok(), "{what}: held {before:?} before, {held:?} now");
+        assert!(!self.server.log().contains("panicked"), "{what}");
+    }
+}
+
+impl Footprint {
+    fn of(server: &TestServer, monitor: &mut RawConnection) -> Self {
+        let stats = monitor.get("/stats").json();
+        let proc = format!("/proc/{}", server.pid());
+        let status = fs::read_to_string(format!("{proc}/status")).expect("status");
+        let threads = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        Self {
+            clients: stats["connected_clients"].as_u64().expect("a number"),
+            connections: stats["connections"].as_u64().expect("a number"),
+            threads: threads.expect("Threads"),
+            descriptors: fs::read_dir(format!("{proc}/fd")).expect("fd").count() as u64,
+        }
+    }
+
+    fn is_within(self, before: Self) -> bool {
+        self.clients == before.clients
+            && self.connections == before.connections
+            && self.threads <= before.threads
+            && self.descriptors <= before.descriptors
+    }
+}
+
+/// Chance that can be repeated: its seed is printed and can be given as `TEST_SEED`.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new() -> Self {
+        let given = std::env::var("TEST_SEED").ok();
+        let seed = given.map_or_else(
+            || {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                now.unwrap_or(Duration::ZERO).as_nanos() as u64
+            },
+            |seed| seed.parse().expect("TEST_SEED is a number"),
+        );
+        println!("repeat with TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// SplitMix64.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn within(&mut self, range: Range<usize>) -> usize {
+        range.start + (self.number() % (range.end - range.start) as u64) as usize
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.number() as u8).collect()
+    }
+}
