@@ -23,6 +23,10 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const BROKER_QUEUE_MAX: usize = 512;
 /// Events waiting for the broadcaster; the broker waits while it is full.
 pub const BROADCASTER_QUEUE_MAX: usize = 1024;
+/// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. Left alone it
+/// grows to 4 MiB, so that a few hundred clients that do not read would hold a small host's memory, and
+/// freeing it all at once would hold up everyone else.
+pub const SOCKET_SEND_BYTES: usize = 128 * 1024;
 /// How long a closing connection may still be read from, so that its Close frame is not reset away.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Above this many members, presence gives the number only.
