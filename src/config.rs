@@ -23,6 +23,17 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const BROKER_QUEUE_MAX: usize = 512;
 /// Events waiting for the broadcaster; the broker waits while it is full.
 pub const BROADCASTER_QUEUE_MAX: usize = 1024;
+/// Bytes held back for a member while it reads what it missed; past it they are read again from the
+/// store, so that a slow reader costs no memory.
+pub const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Messages in one page of history, and bytes of their payloads.
+pub const PAGE_MESSAGES_MAX: usize = 1000;
+/// See [`PAGE_MESSAGES_MAX`].
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Messages in a page when the client does not say how many.
+pub const PAGE_MESSAGES_DEFAULT: usize = 100;
+/// How long a client's thread waits for the broadcaster or the broker.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. Left alone it
 /// grows to 4 MiB, so that a few hundred clients that do not read would hold a small host's memory, and
 /// freeing it all at once would hold up everyone else.

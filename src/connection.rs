@@ -11,10 +11,11 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::config::{BODY_BYTES_MAX, LINGER};
+use crate::events;
 use crate::http::{self, After, Body, Head, HeadError, Request};
 use crate::limits::Slot;
 use crate::metrics::GaugeGuard;
-use crate::websocket::{self, Accepted, Upgraded};
+use crate::websocket::{self, Upgraded};
 
 /// Bytes asked of the socket at a time while a head or a body is read.
 const READ_BYTES: usize = 2048;
@@ -53,8 +54,14 @@ enum Served {
     Again,
     /// The connection is over.
     Over,
-    /// It is a WebSocket now.
-    Upgrade(Accepted),
+    /// It is a stream now and carries no further request.
+    Stream(Stream),
+}
+
+/// What a connection can become.
+enum Stream {
+    WebSocket(websocket::Accepted),
+    Events(events::Accepted),
 }
 
 /// Serves a connection until it ends.
@@ -65,10 +72,14 @@ pub fn serve(connection: Connection, app: &App) {
         slot: _slot,
         counted: _counted,
     } = connection;
-    let Some((accepted, rest)) = serve_http(&socket, app) else {
+    let Some((stream, rest)) = serve_http(&socket, app) else {
         return;
     };
     let client = app.name_client();
+    let accepted = match stream {
+        Stream::WebSocket(accepted) => accepted,
+        Stream::Events(accepted) => return events::serve(accepted, client, peer, socket, app),
+    };
     websocket::serve(
         accepted,
         Upgraded {
@@ -86,7 +97,7 @@ pub fn serve(connection: Connection, app: &App) {
 /// Not inlined: its frame is gone from the stack before the session starts, and each page of stack
 /// that is never touched is 4 KiB less for every idle client.
 #[inline(never)]
-fn serve_http(socket: &TcpStream, app: &App) -> Option<(Accepted, Vec<u8>)> {
+fn serve_http(socket: &TcpStream, app: &App) -> Option<(Stream, Vec<u8>)> {
     let mut reader = RequestReader {
         socket,
         buffer: Vec::new(),
@@ -105,7 +116,7 @@ fn serve_http(socket: &TcpStream, app: &App) -> Option<(Accepted, Vec<u8>)> {
                 first = false;
             }
             // A copy of its own size: the session keeps this allocation as its read buffer.
-            Served::Upgrade(accepted) => return Some((accepted, reader.buffer.as_slice().into())),
+            Served::Stream(stream) => return Some((stream, reader.buffer.as_slice().into())),
             Served::Over => {
                 close_gently(socket);
                 return None;
@@ -122,6 +133,9 @@ fn serve_request(
 ) -> Served {
     if http::is_websocket(&request, app) {
         return upgrade(reader, &request, body, app);
+    }
+    if events::is_events(&request) && body == Body::None {
+        return stream_events(reader, &request, app);
     }
     match reader.read_body(&request, body) {
         Ok(bytes) => request.body = bytes,
@@ -155,7 +169,18 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
     };
     match accepted {
         Ok(accepted) => match send_all(reader.socket, accepted.response().as_bytes()) {
-            Ok(()) => Served::Upgrade(accepted),
+            Ok(()) => Served::Stream(Stream::WebSocket(accepted)),
+            Err(_) => Served::Over,
+        },
+        Err(response) => respond(reader.socket, response, Some(request), After::Close, app),
+    }
+}
+
+fn stream_events(reader: &RequestReader<'_>, request: &Request, app: &App) -> Served {
+    app.metrics.http_requests.add(1);
+    match events::accept(request, app) {
+        Ok(accepted) => match send_all(reader.socket, &events::head(app, request)) {
+            Ok(()) => Served::Stream(Stream::Events(accepted)),
             Err(_) => Served::Over,
         },
         Err(response) => respond(reader.socket, response, Some(request), After::Close, app),

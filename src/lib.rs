@@ -32,7 +32,7 @@
 //! # The rooms of the house, top to bottom
 //!
 //! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
-//! [`http`] and [`websocket`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
+//! [`http`], [`websocket`] and [`events`] → [`resume`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
 //! [`outbox`] → [`protocol`]; [`auth`], [`limits`], [`metrics`], [`shutdown`] and [`threads`] stand on
 //! the ground floor. Arrows point down only.
 
@@ -43,6 +43,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod events;
 pub mod http;
 pub mod limits;
 pub mod listener;
@@ -50,6 +51,7 @@ pub mod logging;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;
+pub mod resume;
 pub mod server;
 pub mod shutdown;
 pub mod threads;

@@ -80,6 +80,12 @@ pub struct Metrics {
     pub requests_refused: Counter,
     /// Messages stored and given an offset.
     pub published: Counter,
+    /// Publishes whose id had been stored before.
+    pub duplicates: Counter,
+    /// Rooms whose missed messages were delivered to a client that came back.
+    pub recovered: Counter,
+    /// Rooms whose missed messages were no longer there.
+    pub not_recovered: Counter,
     /// Messages handed to a member's outbox.
     pub deliveries: Counter,
     /// Clients evicted as slow consumers.
@@ -192,6 +198,21 @@ impl Metrics {
                 "messages_published",
                 "Messages stored and given an offset",
                 &self.published,
+            ),
+            (
+                "duplicate_publishes",
+                "Publishes whose id had been stored before",
+                &self.duplicates,
+            ),
+            (
+                "resumes_recovered",
+                "Rooms resumed with all that was missed",
+                &self.recovered,
+            ),
+            (
+                "resumes_not_recovered",
+                "Rooms whose missed messages were gone",
+                &self.not_recovered,
             ),
             (
                 "messages_delivered",

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -45,7 +45,19 @@ pub struct Outbox {
     socket: TcpStream,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
+    wire: Wire,
     state: Mutex<State>,
+    /// Told when the queue has become shorter, for whoever waits in [`Outbox::push_patiently`].
+    drained: Condvar,
+}
+
+/// How frames look on this socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// WebSocket frames; the connection ends with a Close frame.
+    WebSocket,
+    /// Server-Sent Events; the connection just ends.
+    Events,
 }
 
 #[derive(Debug, Default)]
@@ -81,13 +93,16 @@ impl Outbox {
         socket: TcpStream,
         limits: OutboxLimits,
         metrics: Arc<Metrics>,
+        wire: Wire,
     ) -> Arc<Self> {
         Arc::new(Self {
             client,
             socket,
             limits,
             metrics,
+            wire,
             state: Mutex::default(),
+            drained: Condvar::new(),
         })
     }
 
@@ -99,6 +114,33 @@ impl Outbox {
     /// The socket, for its reader.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Bytes that may come in one burst without evicting a client that reads: a quarter of the bound.
+    pub fn burst_bytes(&self) -> usize {
+        self.limits.bytes / 4
+    }
+
+    /// How frames must look that are pushed here.
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// Pushes frames once less than half of the bound is queued: for a client's own thread, which may
+    /// wait for its client. A client that makes no progress is evicted as always, which ends the wait.
+    /// Says whether the connection goes on.
+    pub fn push_patiently(self: &Arc<Self>, frames: &Frames) -> bool {
+        let mut state = self.lock();
+        while state.phase == Phase::Lagging && state.queued_bytes > self.limits.bytes / 2 {
+            state = self
+                .drained
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let open = matches!(state.phase, Phase::Direct | Phase::Lagging);
+        drop(state);
+        self.push(frames);
+        open
     }
 
     /// Sends frames, or queues them behind those that wait. Never blocks; after the end of the
@@ -127,12 +169,19 @@ impl Outbox {
     pub fn close(self: &Arc<Self>, code: CloseCode) {
         let mut state = self.lock();
         state.closing.get_or_insert(code);
-        self.finish(&mut state, Frames::close(code).bytes(), None);
+        self.finish(&mut state, &self.last_words(code), None);
     }
 
     /// Ends the connection now; what is queued is dropped and a blocked reader wakes up.
     pub fn abort(&self) {
         self.abandon(&mut self.lock());
+    }
+
+    fn last_words(&self, code: CloseCode) -> Bytes {
+        match self.wire {
+            Wire::WebSocket => Frames::close(code).bytes().clone(),
+            Wire::Events => Bytes::new(),
+        }
     }
 
     /// Why the server decided to end the connection, if it did.
@@ -181,7 +230,7 @@ impl Outbox {
         state.keep_first();
         self.finish(
             state,
-            Frames::close(code).bytes(),
+            &self.last_words(code),
             Some(Instant::now() + EVICTION_GRACE),
         );
     }
@@ -242,6 +291,7 @@ impl Outbox {
             } else {
                 self.give_up(&mut state, progress);
             }
+            self.drained.notify_all();
             match state.phase {
                 Phase::Lagging if state.queue.is_empty() => {
                     state.phase = Phase::Direct;

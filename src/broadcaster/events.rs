@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::outbox::Outbox;
-use crate::protocol::{ClientId, Position, Publication, RequestId, RoomName};
+use crate::protocol::{ClientId, Position, Publication, RequestId, RoomName, RoomState};
 
 use super::RoomStream;
 
@@ -20,14 +20,16 @@ pub enum Event {
         /// The message.
         publication: Arc<Publication>,
     },
-    /// A client is there: it joins these rooms and is welcomed.
+    /// A client is there: it joins these rooms and is welcomed, or, held, its thread welcomes it.
     Connect {
         /// Where its frames go.
         outbox: Arc<Outbox>,
         /// Its first rooms.
         rooms: Vec<Arc<RoomStream>>,
+        /// Where the states of the rooms go if the client is to be held in all of them.
+        hold: Option<Sender<Vec<RoomState>>>,
     },
-    /// A client becomes a member of a room and is told `joined`.
+    /// A client becomes a member of a room and is told `joined`, or, held, its thread tells it.
     Join {
         /// Who.
         client: ClientId,
@@ -35,8 +37,19 @@ pub enum Event {
         stream: Arc<RoomStream>,
         /// Whether it wants presence updates.
         presence: bool,
+        /// Where the state of the room goes if the client is to be held.
+        hold: Option<Sender<Vec<RoomState>>>,
         /// For the answer.
         id: Option<RequestId>,
+    },
+    /// A held member has what it missed: what was held follows, and from now on it is live.
+    Release {
+        /// Who.
+        client: ClientId,
+        /// The room.
+        room: RoomName,
+        /// Whether that is so.
+        answer: Sender<Released>,
     },
     /// A client stops being a member of a room and is told `left`.
     Leave {
@@ -77,6 +90,16 @@ pub enum Event {
     },
     /// Flush what is pending and end the thread.
     Stop,
+}
+
+/// What became of a held member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is live.
+    Live,
+    /// More was published than is held back: it is held anew from this offset, up to which its thread
+    /// must read on.
+    ReadOn(u64),
 }
 
 /// A room in a list.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::config::BROADCASTER_QUEUE_MAX;
+use crate::config::{ANSWER_TIMEOUT, BROADCASTER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{
@@ -28,15 +28,13 @@ use crate::protocol::{
 use crate::threads;
 
 use drain::Drain;
-pub use events::{Event, RoomDetail, RoomSummary};
+pub use events::{Event, Released, RoomDetail, RoomSummary};
 use presence::PresenceSchedule;
 use room::Room;
 pub use room::RoomStream;
 
 /// Events taken before pending batches go out: what waits is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1024;
-/// How long a request may wait for the broadcaster's answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends events to the broadcaster thread; a full channel makes the sender wait.
 #[derive(Clone, Debug)]
@@ -68,6 +66,23 @@ impl Broadcaster {
     /// One room's members now; `Some(None)` if it has none.
     pub fn room(&self, name: RoomName) -> Option<Option<RoomDetail>> {
         self.ask(|answer| Event::Room { name, answer })
+    }
+
+    /// Makes a client a held member of rooms, or of one more; gives their states in the order asked.
+    pub fn hold(
+        &self,
+        event: impl FnOnce(Option<Sender<Vec<RoomState>>>) -> Event,
+    ) -> Option<Vec<RoomState>> {
+        self.ask(|answer| event(Some(answer)))
+    }
+
+    /// Says that a held member has what it missed; see [`Event::Release`].
+    pub fn release(&self, client: ClientId, room: RoomName) -> Option<Released> {
+        self.ask(|answer| Event::Release {
+            client,
+            room,
+            answer,
+        })
     }
 
     /// Events waiting.
@@ -177,15 +192,23 @@ impl Rooms {
                 stream,
                 publication,
             } => self.deliver(&stream, &publication),
-            Event::Connect { outbox, rooms } => self.connect(outbox, rooms),
+            Event::Connect {
+                outbox,
+                rooms,
+                hold,
+            } => self.connect(outbox, rooms, hold),
             Event::Join {
                 client,
                 stream,
                 presence,
+                hold,
                 id,
-            } => {
-                self.join(client, stream, presence, id.as_ref());
-            }
+            } => self.join(client, stream, presence, hold, id.as_ref()),
+            Event::Release {
+                client,
+                room,
+                answer,
+            } => self.release(client, &room, &answer),
             Event::Leave { client, room, id } => self.leave(client, &room, id.as_ref()),
             Event::Presence { client, room, id } => {
                 self.answer_presence(client, &room, id.as_ref());
@@ -226,7 +249,12 @@ impl Rooms {
         self.metrics.deliveries.add(delivered);
     }
 
-    fn connect(&mut self, outbox: Arc<Outbox>, streams: Vec<Arc<RoomStream>>) {
+    fn connect(
+        &mut self,
+        outbox: Arc<Outbox>,
+        streams: Vec<Arc<RoomStream>>,
+        hold: Option<Sender<Vec<RoomState>>>,
+    ) {
         let client = outbox.client();
         self.clients.insert(
             client,
@@ -237,14 +265,21 @@ impl Rooms {
         );
         let states: Vec<RoomState> = streams
             .into_iter()
-            .filter_map(|stream| self.add_member(client, stream, false))
+            .filter_map(|stream| self.add_member(client, stream, false, hold.is_some()))
             .collect();
-        let welcome = ServerMessage::Welcome {
-            text: &self.welcome,
-            client,
-            rooms: &states,
-        };
-        outbox.push(&welcome.to_frames(None));
+        match hold {
+            Some(hold) => {
+                let _gave_up = hold.try_send(states);
+            }
+            None => {
+                let welcome = ServerMessage::Welcome {
+                    text: &self.welcome,
+                    client,
+                    rooms: &states,
+                };
+                outbox.push(&welcome.to_frames(None));
+            }
+        }
         if self.drain.is_some() {
             outbox.close(CloseCode::GoingAway);
         }
@@ -255,12 +290,15 @@ impl Rooms {
         client: ClientId,
         stream: Arc<RoomStream>,
         presence: bool,
+        hold: Option<Sender<Vec<RoomState>>>,
         id: Option<&RequestId>,
     ) {
-        let Some(state) = self.add_member(client, stream, presence) else {
+        let Some(state) = self.add_member(client, stream, presence, hold.is_some()) else {
             return;
         };
-        if let Some(member) = self.clients.get(&client) {
+        if let Some(hold) = hold {
+            let _gave_up = hold.try_send(vec![state]);
+        } else if let Some(member) = self.clients.get(&client) {
             member
                 .outbox
                 .push(&ServerMessage::Joined(&state).to_frames(id));
@@ -273,6 +311,7 @@ impl Rooms {
         id: ClientId,
         stream: Arc<RoomStream>,
         presence: bool,
+        held: bool,
     ) -> Option<RoomState> {
         let client = self.clients.get_mut(&id)?;
         let name = stream.name().clone();
@@ -281,7 +320,7 @@ impl Rooms {
             .entry(name.clone())
             .or_insert_with(|| Room::new(stream));
         self.metrics.deliveries.add(room.flush());
-        if room.add(Arc::clone(&client.outbox), presence) {
+        if room.add(Arc::clone(&client.outbox), presence, held) {
             client.rooms.push(name.clone());
         }
         self.presence.changed(room, Instant::now());
@@ -291,6 +330,13 @@ impl Rooms {
             recovered: false,
             members: room.members(),
         })
+    }
+
+    fn release(&mut self, client: ClientId, name: &RoomName, answer: &Sender<Released>) {
+        if let Some(room) = self.rooms.get_mut(name) {
+            self.metrics.deliveries.add(room.flush());
+            let _gave_up = answer.try_send(room.release(client));
+        }
     }
 
     fn leave(&mut self, id: ClientId, name: &RoomName, request: Option<&RequestId>) {

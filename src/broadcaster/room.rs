@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::PRESENCE_LIST_MAX;
-use crate::outbox::Outbox;
+use crate::config::{HELD_BYTES_MAX, PRESENCE_LIST_MAX};
+use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    ClientId, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName, ServerMessage,
+    ClientId, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
+    ServerMessage, write_event,
 };
 
-use super::events::{RoomDetail, RoomSummary};
+use super::events::{Released, RoomDetail, RoomSummary};
 
 /// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -64,6 +65,31 @@ struct Member {
     outbox: Arc<Outbox>,
     /// Whether it is sent presence updates.
     watches: bool,
+    /// What waits until its thread has read what it missed.
+    held: Option<Box<Held>>,
+}
+
+/// Batches that a member gets later, as far as they fit.
+#[derive(Default)]
+struct Held {
+    batches: Vec<Frames>,
+    bytes: usize,
+    /// Whether some had to be dropped; then all are, and the store has them.
+    overflowed: bool,
+}
+
+impl Held {
+    /// What is held follows in one burst, so it must fit the outbox with room to spare.
+    fn add(&mut self, batch: &Frames, outbox: &Outbox) {
+        self.bytes += batch.bytes().len();
+        if self.bytes > HELD_BYTES_MAX.min(outbox.burst_bytes()) {
+            self.overflowed = true;
+            self.batches = Vec::new();
+        }
+        if !self.overflowed {
+            self.batches.push(batch.clone());
+        }
+    }
 }
 
 /// A room that has members.
@@ -72,6 +98,9 @@ pub(super) struct Room {
     members: HashMap<ClientId, Member>,
     watchers: usize,
     batch: FrameBuffer,
+    /// The same batch for those who read Server-Sent Events, if there are any.
+    events: Vec<u8>,
+    event_readers: usize,
     /// Reused for encoding one message after the other.
     scratch: Vec<u8>,
 }
@@ -83,6 +112,8 @@ impl Room {
             members: HashMap::new(),
             watchers: 0,
             batch: FrameBuffer::default(),
+            events: Vec::new(),
+            event_readers: 0,
             scratch: Vec::new(),
         }
     }
@@ -104,10 +135,18 @@ impl Room {
     }
 
     /// Says whether the client is new here.
-    pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool) -> bool {
-        let replaced = self
-            .members
-            .insert(outbox.client(), Member { outbox, watches });
+    pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool, held: bool) -> bool {
+        let client = outbox.client();
+        self.event_readers += usize::from(outbox.wire() == Wire::Events);
+        let member = Member {
+            outbox,
+            watches,
+            held: held.then(Box::default),
+        };
+        let replaced = self.members.insert(client, member);
+        if let Some(replaced) = &replaced {
+            self.event_readers -= usize::from(replaced.outbox.wire() == Wire::Events);
+        }
         self.watchers += usize::from(watches);
         self.watchers -= usize::from(replaced.as_ref().is_some_and(|member| member.watches));
         replaced.is_none()
@@ -116,6 +155,28 @@ impl Room {
     pub(super) fn remove(&mut self, client: ClientId) {
         if let Some(member) = self.members.remove(&client) {
             self.watchers -= usize::from(member.watches);
+            self.event_readers -= usize::from(member.outbox.wire() == Wire::Events);
+        }
+    }
+
+    /// Nothing may be pending. A member that is not held, or not there, is as live as it can be.
+    pub(super) fn release(&mut self, client: ClientId) -> Released {
+        let position = self.position();
+        let Some(member) = self.members.get_mut(&client) else {
+            return Released::Live;
+        };
+        match member.held.take() {
+            Some(held) if held.overflowed => {
+                member.held = Some(Box::default());
+                Released::ReadOn(position.offset)
+            }
+            Some(held) => {
+                for batch in &held.batches {
+                    member.outbox.push(batch);
+                }
+                Released::Live
+            }
+            None => Released::Live,
         }
     }
 
@@ -131,6 +192,13 @@ impl Room {
         self.scratch.clear();
         publication.write_json(&mut self.scratch);
         self.batch.push_text(&self.scratch);
+        if self.event_readers > 0 {
+            let position = Position {
+                epoch: self.stream.epoch(),
+                offset: publication.offset,
+            };
+            write_event(&mut self.events, position, &self.scratch);
+        }
     }
 
     /// Sends the batch to every member; says how many deliveries that were.
@@ -139,8 +207,16 @@ impl Room {
             return 0;
         }
         let (frames, messages) = self.batch.take();
-        for member in self.members.values() {
-            member.outbox.push(&frames);
+        let events = Frames::from(std::mem::take(&mut self.events));
+        for member in self.members.values_mut() {
+            let batch = match member.outbox.wire() {
+                Wire::WebSocket => &frames,
+                Wire::Events => &events,
+            };
+            match &mut member.held {
+                None => member.outbox.push(batch),
+                Some(held) => held.add(batch, &member.outbox),
+            }
         }
         messages * self.members.len() as u64
     }

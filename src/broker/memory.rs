@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broadcaster::RoomStream;
 use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Publication, RoomName};
+use crate::protocol::{Epoch, Page, Position, Publication, RoomName};
 
-use super::{Broker, BrokerError, Publish, Usage};
+use super::dedupe::{Place, Recent};
+use super::{Broker, BrokerError, Publish, Slice, Stored, Usage};
 
 /// Rooms and their recent messages; gone with the process.
 #[derive(Debug)]
@@ -26,18 +27,19 @@ struct Table {
     epoch: Epoch,
     messages: usize,
     bytes: usize,
+    recent: Recent,
 }
 
 #[derive(Debug)]
 struct Room {
     stream: Arc<RoomStream>,
     last_offset: u64,
-    ring: VecDeque<Stored>,
+    ring: VecDeque<Kept>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct Kept {
     publication: Arc<Publication>,
     at: Instant,
 }
@@ -50,6 +52,7 @@ impl Memory {
             epoch: Epoch::random(),
             messages: 0,
             bytes: 0,
+            recent: Recent::default(),
         };
         Self {
             limits,
@@ -93,7 +96,7 @@ impl Broker for Memory {
             .map(|room| Arc::clone(&room.stream))
     }
 
-    fn append(&self, batch: &[Publish]) -> Vec<Result<Arc<Publication>, BrokerError>> {
+    fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>> {
         let (ts, at) = (unix_milliseconds(), Instant::now());
         let mut table = self.lock();
         batch
@@ -102,8 +105,15 @@ impl Broker for Memory {
             .collect()
     }
 
+    fn history(&self, name: &RoomName, slice: Slice) -> Result<Page, BrokerError> {
+        let table = self.lock();
+        let room = table.rooms.get(name).ok_or(BrokerError::Unavailable)?;
+        Ok(room.page(slice))
+    }
+
     fn expire(&self, now: Instant) {
         let mut table = self.lock();
+        table.recent.expire(now);
         table.drop_older_than(self.limits.age, now);
         table.forget_idle_rooms();
     }
@@ -125,7 +135,11 @@ impl Table {
         ts: u64,
         at: Instant,
         limits: &HistoryLimits,
-    ) -> Result<Arc<Publication>, BrokerError> {
+    ) -> Result<Stored, BrokerError> {
+        let key = publish.key();
+        if let Some(place) = key.as_ref().and_then(|key| self.recent.find(key)) {
+            return Ok(Stored::Duplicate(place.clone()));
+        }
         let name = publish.stream.name();
         // Whoever publishes holds the room's stream, and a room that is held is not forgotten.
         let room = self.rooms.get_mut(name).ok_or(BrokerError::Stopped)?;
@@ -134,13 +148,23 @@ impl Table {
             room: name.clone(),
             offset: room.last_offset,
             id: publish.id.clone(),
-            from: publish.from,
+            from: Arc::clone(&publish.from),
             ts,
             kind: publish.kind,
             payload: publish.payload.clone(),
         });
+        if let Some(key) = key {
+            let place = Place {
+                room: name.clone(),
+                position: Position {
+                    epoch: room.stream.epoch(),
+                    offset: room.last_offset,
+                },
+            };
+            self.recent.remember(key, place, at);
+        }
         let bytes = publication.payload.len();
-        room.ring.push_back(Stored {
+        room.ring.push_back(Kept {
             publication: Arc::clone(&publication),
             at,
         });
@@ -153,7 +177,7 @@ impl Table {
             self.bytes -= dropped;
         }
         self.shrink_to(limits.total_bytes);
-        Ok(publication)
+        Ok(Stored::New(publication))
     }
 
     /// The room that holds most gives way, half of it at a time: a flooded room costs itself.
@@ -197,6 +221,31 @@ impl Table {
 }
 
 impl Room {
+    /// The ring has no gaps, so an offset's place in it follows from the last one.
+    fn page(&self, slice: Slice) -> Page {
+        let first = self.last_offset - self.ring.len() as u64 + 1;
+        let newest = (self.last_offset).saturating_sub(slice.messages_max as u64);
+        let since = slice.since.unwrap_or(newest);
+        let skip = since.saturating_add(1).saturating_sub(first) as usize;
+        let mut bytes = 0;
+        let fits = |kept: &&Kept| {
+            bytes += kept.publication.payload.len();
+            bytes <= slice.bytes_max || bytes == kept.publication.payload.len()
+        };
+        let wanted = self.ring.iter().skip(skip).take(slice.messages_max);
+        Page {
+            room: self.stream.name().clone(),
+            epoch: self.stream.epoch(),
+            first,
+            last: self.last_offset,
+            contiguous: since >= first - 1 && since <= self.last_offset,
+            messages: wanted
+                .take_while(fits)
+                .map(|kept| Arc::clone(&kept.publication))
+                .collect(),
+        }
+    }
+
     /// Says how many bytes that freed; 0 if there is nothing left.
     fn drop_oldest(&mut self) -> usize {
         let Some(oldest) = self.ring.pop_front() else {

@@ -4,6 +4,7 @@
 //! and handed to the broadcaster in the order of its offsets. The broker thread takes all that waits
 //! as one batch. A full channel makes publishers wait; nothing is dropped.
 
+mod dedupe;
 mod memory;
 
 use std::fmt;
@@ -19,10 +20,12 @@ use crate::config::BROKER_QUEUE_MAX;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{
-    ClientId, ErrorCode, Kind, Position, Publication, Refusal, RequestId, RoomName, ServerMessage,
+    ErrorCode, Kind, Page, Position, Publication, Refusal, RequestId, RoomName, Scope,
+    ServerMessage,
 };
 use crate::threads;
 
+pub use dedupe::Place;
 pub use memory::Memory;
 
 /// How often expired history is looked for.
@@ -38,14 +41,37 @@ pub trait Broker: Send + Sync {
     /// The numbering of a room that is known.
     fn find(&self, room: &RoomName) -> Option<Arc<RoomStream>>;
 
-    /// Stores messages, in order; an answer each, in order.
-    fn append(&self, batch: &[Publish]) -> Vec<Result<Arc<Publication>, BrokerError>>;
+    /// Stores messages, in order; an answer each, in order. What it answers `New` is stored.
+    fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>>;
+
+    /// Messages of a room's past, in the order of their offsets. Called on clients' own threads.
+    fn history(&self, room: &RoomName, slice: Slice) -> Result<Page, BrokerError>;
 
     /// Drops what is past its age. Called about once a second on the broker thread.
     fn expire(&self, now: Instant);
 
     /// What is stored now.
     fn usage(&self) -> Usage;
+}
+
+/// Which part of a room's history is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// What follows this offset; without it the newest messages.
+    pub since: Option<u64>,
+    /// Most messages.
+    pub messages_max: usize,
+    /// Most bytes of payload, but always one message.
+    pub bytes_max: usize,
+}
+
+/// What became of a publish.
+#[derive(Debug)]
+pub enum Stored {
+    /// It has an offset of its own and is to be delivered.
+    New(Arc<Publication>),
+    /// Its id was stored before, here; it is not delivered again.
+    Duplicate(Place),
 }
 
 /// What a broker holds.
@@ -64,6 +90,8 @@ pub struct Usage {
 pub enum BrokerError {
     /// As many rooms as there may be.
     TooManyRooms,
+    /// The store cannot be written or read now.
+    Unavailable,
     /// The broker has stopped.
     Stopped,
 }
@@ -71,6 +99,7 @@ pub enum BrokerError {
 impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unavailable => "the store cannot be used now",
             Self::TooManyRooms => "the server has as many rooms as it may have",
             Self::Stopped => "the server is closing down",
         })
@@ -84,6 +113,10 @@ impl From<BrokerError> for Refusal {
                 ErrorCode::TooManyRooms,
                 "the server has as many rooms as it may have; use one that exists or try later",
             ),
+            BrokerError::Unavailable => Self::new(
+                ErrorCode::StorageUnavailable,
+                "the message could not be stored and was not published; try again later",
+            ),
             BrokerError::Stopped => {
                 Self::new(ErrorCode::ShuttingDown, "the server is closing down")
             }
@@ -96,16 +129,33 @@ impl From<BrokerError> for Refusal {
 pub struct Publish {
     /// Its room.
     pub stream: Arc<RoomStream>,
-    /// Who publishes.
-    pub from: ClientId,
+    /// Who publishes, as members are told.
+    pub from: Arc<str>,
     /// `message` or `custom_event`.
     pub kind: Kind,
     /// The payload's JSON text.
     pub payload: Box<str>,
     /// The publisher's id for it; one that has an id is acknowledged.
     pub id: Option<RequestId>,
+    /// Within what the id is compared; without it a repeated id is stored again.
+    pub scope: Option<Scope>,
     /// Where the acknowledgement or refusal goes.
-    pub answer: Arc<Outbox>,
+    pub answer: Answer,
+}
+
+impl Publish {
+    fn key(&self) -> Option<dedupe::Key> {
+        Some((self.scope.clone()?, self.id.clone()?))
+    }
+}
+
+/// Who waits for what becomes of a publish.
+#[derive(Debug)]
+pub enum Answer {
+    /// A client: `ack` if the publish has an id, `error` if it is refused.
+    Outbox(Arc<Outbox>),
+    /// A thread that waits for it.
+    Thread(Sender<Result<Place, BrokerError>>),
 }
 
 /// Hands messages to the broker thread and opens rooms.
@@ -150,6 +200,11 @@ impl BrokerHandle {
         self.engine.find(room)
     }
 
+    /// See [`Broker::history`].
+    pub fn history(&self, room: &RoomName, slice: Slice) -> Result<Page, BrokerError> {
+        self.engine.history(room, slice)
+    }
+
     /// See [`Broker::usage`].
     pub fn usage(&self) -> Usage {
         self.engine.usage()
@@ -190,37 +245,57 @@ impl Worker {
         }
     }
 
+    /// Stores a batch, then answers and delivers it in its order.
     fn store(&self, batch: &[Publish]) {
         let stored = self.engine.append(batch);
         for (publish, result) in batch.iter().zip(stored) {
-            let id = publish.id.as_ref();
-            match result {
-                Ok(publication) => {
+            let place = match result {
+                Ok(Stored::New(publication)) => {
                     self.metrics.published.add(1);
-                    let stream = Arc::clone(&publish.stream);
-                    // Before the acknowledgement: what is acknowledged is on its way, shutdown or not.
-                    self.broadcaster.send(Event::Deliver {
-                        stream,
-                        publication: Arc::clone(&publication),
-                    });
-                    if id.is_some() {
-                        let position = Position {
+                    let place = Place {
+                        room: publication.room.clone(),
+                        position: Position {
                             epoch: publish.stream.epoch(),
                             offset: publication.offset,
-                        };
-                        let room = &publication.room;
-                        let ack = ServerMessage::Ack { room, position };
-                        publish.answer.push(&ack.to_frames(id));
-                    }
+                        },
+                    };
+                    let stream = Arc::clone(&publish.stream);
+                    self.broadcaster.send(Event::Deliver {
+                        stream,
+                        publication,
+                    });
+                    Ok(place)
+                }
+                Ok(Stored::Duplicate(place)) => {
+                    self.metrics.duplicates.add(1);
+                    Ok(place)
                 }
                 Err(error) => {
                     self.metrics.requests_refused.add(1);
-                    let refusal = Refusal::from(error);
-                    publish
-                        .answer
-                        .push(&ServerMessage::Error(&refusal).to_frames(id));
+                    Err(error)
                 }
-            }
+            };
+            answer(publish, place);
+        }
+    }
+}
+
+fn answer(publish: &Publish, place: Result<Place, BrokerError>) {
+    let id = publish.id.as_ref();
+    match (&publish.answer, place) {
+        (Answer::Outbox(outbox), Ok(Place { room, position })) if id.is_some() => {
+            let ack = ServerMessage::Ack {
+                room: &room,
+                position,
+            };
+            outbox.push(&ack.to_frames(id));
+        }
+        (Answer::Outbox(_), Ok(_)) => {}
+        (Answer::Outbox(outbox), Err(error)) => {
+            outbox.push(&ServerMessage::Error(&Refusal::from(error)).to_frames(id));
+        }
+        (Answer::Thread(waiting), place) => {
+            let _gave_up = waiting.try_send(place);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::broadcaster::RoomDetail;
 use crate::protocol::{RoomName, invalid_room};
 
-use super::respond::{WithHeader, data, json, json_with_status};
+use super::answer::{WithHeader, data, json, json_with_status};
 use super::{Request, busy, error};
 
 /// Rooms in one page of `/rooms`.
@@ -67,6 +67,9 @@ struct Totals {
     requests_refused: u64,
     messages_published: u64,
     messages_delivered: u64,
+    duplicate_publishes: u64,
+    resumes_recovered: u64,
+    resumes_not_recovered: u64,
     slow_consumers_evicted: u64,
     silent_clients_closed: u64,
 }
@@ -113,6 +116,9 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
             requests_refused: metrics.requests_refused.get(),
             messages_published: metrics.published.get(),
             messages_delivered: metrics.deliveries.get(),
+            duplicate_publishes: metrics.duplicates.get(),
+            resumes_recovered: metrics.recovered.get(),
+            resumes_not_recovered: metrics.not_recovered.get(),
             slow_consumers_evicted: metrics.evicted.get(),
             silent_clients_closed: metrics.silent.get(),
         },

@@ -6,7 +6,7 @@ use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
 
-use super::respond::{WithHeader, data};
+use super::answer::{WithHeader, data};
 use super::{Request, error};
 
 struct Asset {

@@ -6,7 +6,7 @@ use tiny_http::{Response, ResponseBox};
 use crate::auth::AllowedOrigins;
 
 use super::Request;
-use super::respond::WithHeader;
+use super::answer::WithHeader;
 
 /// How long a browser may remember a preflight's answer, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "86400";

@@ -3,13 +3,16 @@
 //! A handler is `fn(&Request, &App) -> ResponseBox` on tiny_http's response types. Nothing here
 //! touches a socket; the connection reads and writes.
 
+mod answer;
 mod api;
 mod assets;
 mod cors;
 mod head;
+mod messages;
 mod respond;
 mod routes;
 
+pub use answer::{busy, error};
 pub use head::{Body, Head, HeadError, Request, parse};
-pub use respond::{After, busy, continue_100, error, render};
+pub use respond::{After, continue_100, render, render_stream_head};
 pub use routes::{handle, is_websocket};

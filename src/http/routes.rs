@@ -4,8 +4,8 @@ use tiny_http::{Method, ResponseBox};
 
 use crate::app::App;
 
-use super::respond::WithHeader;
-use super::{Request, api, assets, cors, error};
+use super::answer::WithHeader;
+use super::{Request, api, assets, cors, error, messages};
 
 type Handler = fn(&Request, &App) -> ResponseBox;
 
@@ -52,6 +52,22 @@ const ROUTES: &[Route] = &[
         pattern: &["rooms", "{}"],
         method: Method::Get,
         handler: api::room,
+    },
+    Route {
+        pattern: &["rooms", "{}", "messages"],
+        method: Method::Get,
+        handler: messages::list,
+    },
+    Route {
+        pattern: &["rooms", "{}", "messages"],
+        method: Method::Post,
+        handler: messages::publish,
+    },
+    Route {
+        // A GET without a body is streamed before it comes here.
+        pattern: &["rooms", "{}", "events"],
+        method: Method::Get,
+        handler: messages::events_head,
     },
     Route {
         pattern: &["ws"],

@@ -62,6 +62,13 @@ impl Frames {
     }
 }
 
+/// Bytes in the form of another wire, already encoded.
+impl From<Vec<u8>> for Frames {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
 /// Collects text frames that will share one system call.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {

@@ -3,15 +3,18 @@
 //! Nothing here does I/O or knows a connection. Any bytes given to [`ClientMessage::parse`] yield a
 //! value or an [`ErrorCode`], never a panic, and a [`RoomName`] that exists is valid.
 
+mod client_message;
 mod code;
+mod event;
 mod frame;
-mod message;
 mod name;
+mod publication;
+mod server_message;
 
+pub use client_message::{ClientMessage, DEPTH_MAX, Publish, Refused, Request, invalid_room};
 pub use code::{CloseCode, ErrorCode, Refusal};
+pub use event::{last_event_id, write_event};
 pub use frame::{FrameBuffer, Frames};
-pub use message::{
-    ClientMessage, DEPTH_MAX, Kind, Position, Publication, Publish, Refused, Request, RoomState,
-    ServerMessage, invalid_room,
-};
-pub use name::{ClientId, Epoch, NameError, RequestId, RoomName};
+pub use name::{ClientId, Epoch, NameError, RequestId, RoomName, Scope};
+pub use publication::{Kind, Page, Position, Publication, Since};
+pub use server_message::{RoomState, ServerMessage};

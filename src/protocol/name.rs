@@ -1,6 +1,7 @@
 //! Names a client may choose or is given: rooms, requests, clients, epochs.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Longest room name, in characters.
@@ -92,6 +93,34 @@ impl RequestId {
     }
 }
 
+/// Within what the ids of publishes are compared, so that two clients that both count 1, 2, 3 do not
+/// swallow each other's messages: the session the client chose on connecting, else the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The text of `?session=`: chosen at random by the client, kept over reconnects, never relayed.
+    Session(Arc<str>),
+    /// One connection.
+    Connection(ClientId),
+}
+
+impl Scope {
+    /// Checks a session given by a client: 16 to 128 bytes, so that it can hardly be guessed.
+    pub fn session(text: &str) -> Option<Self> {
+        (16..=128)
+            .contains(&text.len())
+            .then(|| Self::Session(text.into()))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(text) => write!(f, "s:{text}"),
+            Self::Connection(client) => write!(f, "{client}"),
+        }
+    }
+}
+
 /// A connection's name, unique over restarts and nodes: `c`, a random word for the process, a count.
 ///
 /// It is public (every message says who sent it), so it is no secret and grants nothing.
@@ -122,6 +151,17 @@ impl Epoch {
     /// A numbering that nobody has seen before.
     pub fn random() -> Self {
         Self(rand::random())
+    }
+}
+
+/// The sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
+impl FromStr for Epoch {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok();
+        number.filter(|_| digits).map(Self).ok_or(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Wire};
 use crate::protocol::Frames;
 
 use super::Upgraded;
@@ -17,7 +17,13 @@ pub(super) fn serve(upgraded: Upgraded, app: &App) {
         ..
     } = upgraded;
     let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(client, socket, app.outbox_limits(), metrics);
+    let outbox = Outbox::new(
+        client,
+        socket,
+        app.outbox_limits(),
+        metrics,
+        Wire::WebSocket,
+    );
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };

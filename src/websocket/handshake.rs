@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::broadcaster::RoomStream;
 use crate::broker::BrokerError;
 use crate::http::{Request, error};
-use crate::protocol::{ErrorCode, Refusal, RoomName, invalid_room};
+use crate::protocol::{ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
 const KEY_BYTES: usize = 16;
@@ -24,13 +24,23 @@ pub enum Accepted {
         /// The answer's bytes.
         response: String,
         /// The rooms the client starts in.
-        rooms: Vec<Arc<RoomStream>>,
+        rooms: Vec<WantedRoom>,
+        /// Within what the ids of its publishes are compared, if it chose that.
+        scope: Option<Scope>,
     },
     /// `/echo`
     Echo {
         /// The answer's bytes.
         response: String,
     },
+}
+
+/// A room that a client asks for on connecting.
+pub struct WantedRoom {
+    /// The room.
+    pub stream: Arc<RoomStream>,
+    /// Where the client's knowledge of it ends.
+    pub since: Option<Since>,
 }
 
 impl Accepted {
@@ -50,8 +60,8 @@ enum Refused {
     Version,
     /// 403: the page's origin is not on the list.
     Origin,
-    /// 400: the rooms asked for cannot be joined.
-    Rooms(Refusal),
+    /// 400: a parameter, or the rooms asked for, cannot be taken.
+    Query(Refusal),
     /// 503: the broker has no room for them.
     Broker(BrokerError),
 }
@@ -82,6 +92,7 @@ fn judge(request: &Request, app: &App) -> Result<Accepted, Refused> {
     Ok(Accepted::Session {
         response,
         rooms: open_rooms(request, app)?,
+        scope: scope(request)?,
     })
 }
 
@@ -116,27 +127,62 @@ fn check_headers(request: &Request) -> Result<String, Refused> {
     }
 }
 
-fn open_rooms(request: &Request, app: &App) -> Result<Vec<Arc<RoomStream>>, Refused> {
-    let mut names: Vec<RoomName> = Vec::new();
+fn open_rooms(request: &Request, app: &App) -> Result<Vec<WantedRoom>, Refused> {
+    let mut wanted: Vec<(RoomName, Option<Since>)> = Vec::new();
+    let mut since = positions(request)?.into_iter();
     for text in request.query_values("room") {
-        let name = RoomName::parse(text).map_err(|why| Refused::Rooms(invalid_room(why)))?;
-        if !names.contains(&name) {
-            names.push(name);
+        let name = RoomName::parse(text).map_err(|why| Refused::Query(invalid_room(why)))?;
+        let since = since.next();
+        if wanted.iter().all(|(known, _)| *known != name) {
+            wanted.push((name, since));
         }
         let most = app.config.limits.max_rooms_per_connection;
-        if names.len() > most {
+        if wanted.len() > most {
             let message = format!("join at most {most} rooms on one connection");
-            return Err(Refused::Rooms(Refusal::new(
+            return Err(Refused::Query(Refusal::new(
                 ErrorCode::TooManyRooms,
                 message,
             )));
         }
     }
-    if names.is_empty() {
-        names.push(RoomName::lobby());
+    if wanted.is_empty() {
+        wanted.push((RoomName::lobby(), since.next()));
     }
-    let opened = names.iter().map(|name| app.broker.open(name));
+    let opened = wanted.into_iter().map(|(name, since)| {
+        let stream = app.broker.open(&name)?;
+        Ok(WantedRoom { stream, since })
+    });
     opened.collect::<Result<_, _>>().map_err(Refused::Broker)
+}
+
+/// `since` and `epoch`, a pair a room in the order of the rooms.
+fn positions(request: &Request) -> Result<Vec<Since>, Refused> {
+    let mut epochs = request.query_values("epoch");
+    let positions = request.query_values("since").map(|text| {
+        let epoch = epochs.next().filter(|text| !text.is_empty());
+        let epoch = epoch.map(str::parse).transpose();
+        let offset = text
+            .parse()
+            .map_err(|_| bad_field("since", "a whole number"))?;
+        let epoch = epoch.map_err(|()| bad_field("epoch", "an epoch the server gave"))?;
+        Ok(Since { offset, epoch })
+    });
+    positions.collect()
+}
+
+fn scope(request: &Request) -> Result<Option<Scope>, Refused> {
+    let Some(text) = request.query_values("session").next() else {
+        return Ok(None);
+    };
+    let scope = Scope::session(text);
+    scope
+        .map(Some)
+        .ok_or_else(|| bad_field("session", "16 to 128 bytes drawn at random"))
+}
+
+fn bad_field(field: &str, expected: &str) -> Refused {
+    let message = format!("`{field}` must be {expected}");
+    Refused::Query(Refusal::new(ErrorCode::InvalidField, message))
 }
 
 impl Refused {
@@ -157,7 +203,7 @@ impl Refused {
                     "this origin is not on the server's list",
                 )
             }
-            Self::Rooms(refusal) => error(400, refusal.code.as_str(), &refusal.message),
+            Self::Query(refusal) => error(400, refusal.code.as_str(), &refusal.message),
             Self::Broker(why) => {
                 let refusal = Refusal::from(why);
                 error(503, refusal.code.as_str(), &refusal.message)

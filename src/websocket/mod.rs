@@ -35,7 +35,7 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
 /// Runs one client's conversation, on this thread, until the connection has ended.
 pub fn serve(accepted: Accepted, upgraded: Upgraded, app: &App) {
     match accepted {
-        Accepted::Session { rooms, .. } => session::serve(upgraded, rooms, app),
+        Accepted::Session { rooms, scope, .. } => session::serve(upgraded, rooms, scope, app),
         Accepted::Echo { .. } => echo::serve(upgraded, app),
     }
 }

@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
 use crate::app::App;
 use crate::broadcaster::{Event, RoomStream};
-use crate::broker::Publish as BrokerPublish;
+use crate::broker::{Answer, Publish as BrokerPublish, Slice};
+use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use crate::metrics::GaugeGuard;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
     ClientId, ClientMessage, CloseCode, ErrorCode, Publish, Refusal, Request, RequestId, RoomName,
-    ServerMessage,
+    RoomState, Scope, ServerMessage, Since,
 };
+use crate::resume::HeldRoom;
 
 use super::Upgraded;
+use super::handshake::WantedRoom;
 use super::transport::{End, Incoming, Transport};
 
-pub(super) fn serve(upgraded: Upgraded, rooms: Vec<Arc<RoomStream>>, app: &App) {
+pub(super) fn serve(upgraded: Upgraded, rooms: Vec<WantedRoom>, scope: Option<Scope>, app: &App) {
     let Upgraded {
         client,
         peer,
@@ -23,14 +28,21 @@ pub(super) fn serve(upgraded: Upgraded, rooms: Vec<Arc<RoomStream>>, app: &App) 
         rest,
     } = upgraded;
     let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(client, socket, app.outbox_limits(), metrics);
+    let outbox = Outbox::new(
+        client,
+        socket,
+        app.outbox_limits(),
+        metrics,
+        Wire::WebSocket,
+    );
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
     // Shutdown waits for it, so it is held until the socket is done with.
     let _slot = app.sessions.take();
     log::debug!("{client} {peer} connected");
-    let mut session = Session::begin(app, Arc::clone(&outbox), rooms);
+    let mut session = Session::new(app, Arc::clone(&outbox), scope);
+    session.enter(rooms);
     let end = session.converse(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.reason(end));
     drop(session);
@@ -44,6 +56,10 @@ pub(super) fn serve(upgraded: Upgraded, rooms: Vec<Arc<RoomStream>>, app: &App) 
 struct Session<'a> {
     app: &'a App,
     client: ClientId,
+    /// The same, as its messages bear it.
+    from: Arc<str>,
+    /// Within what the ids of its publishes are compared.
+    scope: Scope,
     outbox: Arc<Outbox>,
     /// In the order joined: the first is where a message without a room goes.
     rooms: Vec<Arc<RoomStream>>,
@@ -51,17 +67,52 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn begin(app: &'a App, outbox: Arc<Outbox>, rooms: Vec<Arc<RoomStream>>) -> Self {
-        let session = Self {
-            app,
-            client: outbox.client(),
-            outbox: Arc::clone(&outbox),
-            rooms: rooms.clone(),
-            _counted: app.metrics.clients.hold(),
-        };
+    fn new(app: &'a App, outbox: Arc<Outbox>, scope: Option<Scope>) -> Self {
         app.metrics.handshakes.add(1);
-        app.broadcaster.send(Event::Connect { outbox, rooms });
-        session
+        let client = outbox.client();
+        Self {
+            app,
+            client,
+            from: client.to_string().into(),
+            scope: scope.unwrap_or(Scope::Connection(client)),
+            outbox,
+            rooms: Vec::new(),
+            _counted: app.metrics.clients.hold(),
+        }
+    }
+
+    /// Joins the first rooms and welcomes the client: the broadcaster does both at once, unless the
+    /// client comes back and must first be given what it missed.
+    fn enter(&mut self, wanted: Vec<WantedRoom>) {
+        self.rooms = wanted.iter().map(|room| Arc::clone(&room.stream)).collect();
+        let connect = |hold| Event::Connect {
+            outbox: Arc::clone(&self.outbox),
+            rooms: self.rooms.clone(),
+            hold,
+        };
+        if wanted.iter().all(|room| room.since.is_none()) {
+            return self.app.broadcaster.send(connect(None));
+        }
+        let Some(states) = self.app.broadcaster.hold(connect) else {
+            return self.outbox.close(CloseCode::InternalError);
+        };
+        let held: Vec<HeldRoom> = states
+            .into_iter()
+            .zip(&wanted)
+            .map(|(state, room)| HeldRoom::new(self.app, state, room.since))
+            .collect();
+        let rooms: Vec<RoomState> = held.iter().map(|room| room.state.clone()).collect();
+        let welcome = ServerMessage::Welcome {
+            text: &self.app.config.welcome,
+            client: self.client,
+            rooms: &rooms,
+        };
+        self.outbox.push(&welcome.to_frames(None));
+        for room in held {
+            if !room.go_live(self.app, &self.outbox) {
+                return self.outbox.close(CloseCode::InternalError);
+            }
+        }
     }
 
     fn converse(&mut self, transport: &mut Transport) -> End {
@@ -130,7 +181,14 @@ impl<'a> Session<'a> {
     fn act(&mut self, message: ClientMessage<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
         match message {
             ClientMessage::Publish(publish) => self.publish(publish, id),
-            ClientMessage::Join { room, presence } => self.join(room, presence, id),
+            ClientMessage::Join {
+                room,
+                presence,
+                since,
+            } => self.join(room, presence, since, id),
+            ClientMessage::History { room, since, limit } => {
+                self.history(&room, since, limit, id.as_ref())
+            }
             ClientMessage::Leave { room } => self.leave(room, id),
             ClientMessage::Presence { room } => {
                 self.joined(&room)?;
@@ -155,11 +213,12 @@ impl<'a> Session<'a> {
         };
         let publish = BrokerPublish {
             stream: Arc::clone(stream),
-            from: self.client,
+            from: Arc::clone(&self.from),
             kind: publish.kind,
             payload: publish.payload.into(),
             id,
-            answer: Arc::clone(&self.outbox),
+            scope: Some(self.scope.clone()),
+            answer: Answer::Outbox(Arc::clone(&self.outbox)),
         };
         self.app.broker.publish(publish).map_err(Refusal::from)
     }
@@ -168,6 +227,7 @@ impl<'a> Session<'a> {
         &mut self,
         room: RoomName,
         presence: bool,
+        since: Option<Since>,
         id: Option<RequestId>,
     ) -> Result<(), Refusal> {
         let stream = match self.joined(&room) {
@@ -184,12 +244,56 @@ impl<'a> Session<'a> {
             }
         };
         let client = self.client;
-        self.app.broadcaster.send(Event::Join {
+        let answer_id = id.clone();
+        let join = |hold| Event::Join {
             client,
             stream,
             presence,
+            hold,
             id,
-        });
+        };
+        match since {
+            None => self.app.broadcaster.send(join(None)),
+            Some(since) => self.resume(join, since, answer_id.as_ref()),
+        }
+        Ok(())
+    }
+
+    fn resume(
+        &self,
+        join: impl FnOnce(Option<Sender<Vec<RoomState>>>) -> Event,
+        since: Since,
+        id: Option<&RequestId>,
+    ) {
+        let held = self.app.broadcaster.hold(join);
+        let Some(state) = held.and_then(|mut states| states.pop()) else {
+            return self.outbox.close(CloseCode::InternalError);
+        };
+        let room = HeldRoom::new(self.app, state, Some(since));
+        self.outbox
+            .push(&ServerMessage::Joined(&room.state).to_frames(id));
+        if !room.go_live(self.app, &self.outbox) {
+            self.outbox.close(CloseCode::InternalError);
+        }
+    }
+
+    fn history(
+        &self,
+        room: &RoomName,
+        since: Option<u64>,
+        limit: Option<usize>,
+        id: Option<&RequestId>,
+    ) -> Result<(), Refusal> {
+        self.joined(room)?;
+        let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT);
+        let slice = Slice {
+            since,
+            messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let page = self.app.broker.history(room, slice)?;
+        self.outbox
+            .push_patiently(&ServerMessage::History(&page).to_frames(id));
         Ok(())
     }
 

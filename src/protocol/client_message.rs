@@ -1,48 +1,18 @@
-//! What a client says ([`Request`]) and what it is told ([`Publication`], [`ServerMessage`]).
+//! What a client says: a text frame, understood.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::io::Write as _;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{ClientId, Epoch, ErrorCode, Frames, NameError, Refusal, RequestId, RoomName};
+use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since};
 
 /// Deepest nesting of arrays and objects in a client's frame, the envelope counted as one.
 ///
 /// We only pass payloads on, but whoever receives them parses them, often by recursion.
 pub const DEPTH_MAX: usize = 64;
-
-/// The two types a client publishes; the original protocol knows no others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `message`: text for people.
-    Message,
-    /// `custom_event`: data for programs.
-    CustomEvent,
-}
-
-impl Kind {
-    /// The value of `type`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::CustomEvent => "custom_event",
-        }
-    }
-}
-
-/// A place in a room's stream: offsets grow by one, a new epoch means that numbering restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Which numbering.
-    pub epoch: Epoch,
-    /// The last message at or before this place; 0 before the first.
-    pub offset: u64,
-}
 
 /// A frame from a client, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +34,17 @@ pub enum ClientMessage<'a> {
         room: RoomName,
         /// Whether changes of its membership are wanted too.
         presence: bool,
+        /// Where the client's knowledge of the room ends, if it wants what it missed.
+        since: Option<Since>,
+    },
+    /// `history`: messages that were published before.
+    History {
+        /// Which room.
+        room: RoomName,
+        /// The page after this offset; without it the newest page.
+        since: Option<u64>,
+        /// Most messages in the page.
+        limit: Option<usize>,
     },
     /// `leave`: stop being a member.
     Leave {
@@ -121,6 +102,9 @@ struct Envelope<'a> {
     room: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
     presence: Option<&'a RawValue>,
+    since: Option<&'a RawValue>,
+    epoch: Option<&'a RawValue>,
+    limit: Option<&'a RawValue>,
     duplicate: Option<String>,
 }
 
@@ -168,8 +152,14 @@ impl<'a> Envelope<'a> {
                 Ok(ClientMessage::Join {
                     room: self.required_room()?,
                     presence,
+                    since: self.since()?,
                 })
             }
+            "history" => Ok(ClientMessage::History {
+                room: self.required_room()?,
+                since: optional_number("since", self.since)?,
+                limit: optional_number("limit", self.limit)?.map(|limit| limit as usize),
+            }),
             "leave" => Ok(ClientMessage::Leave {
                 room: self.required_room()?,
             }),
@@ -179,7 +169,7 @@ impl<'a> Envelope<'a> {
             "ping" => Ok(ClientMessage::Ping),
             _ => Err(Refusal::new(
                 ErrorCode::UnknownType,
-                "`type` must be message, custom_event, join, leave, presence or ping",
+                "`type` must be message, custom_event, join, leave, history, presence or ping",
             )),
         }
     }
@@ -198,6 +188,14 @@ impl<'a> Envelope<'a> {
             return Ok(None);
         };
         RoomName::parse(&text).map(Some).map_err(invalid_room)
+    }
+
+    fn since(&self) -> Result<Option<Since>, Refusal> {
+        let epoch = optional_string("epoch", self.epoch)?;
+        let epoch = epoch.map(|text| text.parse()).transpose();
+        let epoch = epoch.map_err(|()| wrong_type("epoch", "an epoch the server gave"))?;
+        let offset = optional_number("since", self.since)?;
+        Ok(offset.map(|offset| Since { offset, epoch }))
     }
 
     fn required_room(&self) -> Result<RoomName, Refusal> {
@@ -250,6 +248,11 @@ fn optional_bool(field: &str, raw: Option<&RawValue>) -> Result<Option<bool>, Re
     serde_json::from_str(raw.get()).map_err(|_| wrong_type(field, "true or false"))
 }
 
+fn optional_number(field: &str, raw: Option<&RawValue>) -> Result<Option<u64>, Refusal> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get()).map_err(|_| wrong_type(field, "a whole number, 0 or more"))
+}
+
 /// Counts brackets outside strings; whether they match is left to the parser.
 fn nests_deeper_than(text: &str, depth_max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
@@ -296,6 +299,9 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                 "room" => &mut envelope.room,
                 "id" => &mut envelope.id,
                 "presence" => &mut envelope.presence,
+                "since" => &mut envelope.since,
+                "epoch" => &mut envelope.epoch,
+                "limit" => &mut envelope.limit,
                 _ => {
                     if others.contains(&*key) {
                         envelope.duplicate = Some(key.into_owned());
@@ -332,275 +338,5 @@ impl<'de> Deserialize<'de> for Key<'de> {
             }
         }
         deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-/// A message as it was stored and is relayed.
-#[derive(Debug)]
-pub struct Publication {
-    /// Its room.
-    pub room: RoomName,
-    /// Its place in the room's stream, from 1.
-    pub offset: u64,
-    /// The publisher's id for it.
-    pub id: Option<RequestId>,
-    /// Who published it.
-    pub from: ClientId,
-    /// When it was stored, in Unix milliseconds.
-    pub ts: u64,
-    /// `message` or `custom_event`.
-    pub kind: Kind,
-    /// The payload's JSON text, verbatim.
-    pub payload: Box<str>,
-}
-
-impl Publication {
-    /// Appends the JSON text members receive.
-    ///
-    /// Written by hand because it is the message path; only `id` can hold what JSON must escape.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
-        let (kind, room) = (self.kind.as_str(), self.room.as_str());
-        out.reserve(self.payload.len() + 160);
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(kind.as_bytes());
-        out.extend_from_slice(b"\",\"payload\":");
-        out.extend_from_slice(self.payload.as_bytes());
-        out.extend_from_slice(b",\"room\":\"");
-        out.extend_from_slice(room.as_bytes());
-        let _infallible = write!(
-            out,
-            "\",\"offset\":{},\"from\":\"{}\",\"ts\":{}",
-            self.offset, self.from, self.ts
-        );
-        if let Some(id) = &self.id {
-            out.extend_from_slice(b",\"id\":");
-            let _infallible = serde_json::to_writer(&mut *out, id.as_str());
-        }
-        out.push(b'}');
-    }
-}
-
-/// A room as the welcome and `joined` describe it.
-#[derive(Clone, Debug)]
-pub struct RoomState {
-    /// Its name.
-    pub room: RoomName,
-    /// Where the member's stream starts: it receives every later offset.
-    pub position: Position,
-    /// Whether what was missed since the position the client named was delivered.
-    pub recovered: bool,
-    /// Members, this one included.
-    pub members: usize,
-}
-
-/// What the server itself says, other than relayed publications.
-#[derive(Clone, Debug)]
-pub enum ServerMessage<'a> {
-    /// The first frame of every connection: a `message` without a room.
-    Welcome {
-        /// The operator's text.
-        text: &'a str,
-        /// The connection's name.
-        client: ClientId,
-        /// The rooms it is a member of.
-        rooms: &'a [RoomState],
-    },
-    /// Answer to `join`.
-    Joined(&'a RoomState),
-    /// Answer to `leave`.
-    Left(&'a RoomName),
-    /// Answer to `presence`, and the updates a member asked for.
-    Presence {
-        /// Which room.
-        room: &'a RoomName,
-        /// How many members.
-        members: usize,
-        /// Who they are, where they are few enough to list.
-        clients: Option<&'a [ClientId]>,
-    },
-    /// A publish with an id is stored.
-    Ack {
-        /// Where.
-        room: &'a RoomName,
-        /// Its place.
-        position: Position,
-    },
-    /// Answer to `ping`.
-    Pong,
-    /// A refused request.
-    Error(&'a Refusal),
-}
-
-impl ServerMessage<'_> {
-    /// One text frame; `id` is that of the request this answers.
-    pub fn to_frames(&self, id: Option<&RequestId>) -> Frames {
-        let body = Body {
-            message: self,
-            id: id.map(RequestId::as_str),
-        };
-        // Plain structs of strings and numbers: serialising them into memory cannot fail.
-        Frames::text(&serde_json::to_vec(&body).unwrap_or_default())
-    }
-}
-
-struct Body<'a> {
-    message: &'a ServerMessage<'a>,
-    id: Option<&'a str>,
-}
-
-impl Serialize for Body<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        let mut map = serializer.serialize_map(None)?;
-        let room = match self.message {
-            ServerMessage::Welcome {
-                text,
-                client,
-                rooms,
-            } => {
-                map.serialize_entry("type", "message")?;
-                map.serialize_entry("payload", text)?;
-                map.serialize_entry("from", "server")?;
-                map.serialize_entry("client", &client.to_string())?;
-                let rooms: Vec<_> = rooms.iter().map(RoomFields::from).collect();
-                map.serialize_entry("rooms", &rooms)?;
-                None
-            }
-            ServerMessage::Joined(state) => {
-                map.serialize_entry("type", "joined")?;
-                map.serialize_entry("payload", &RoomFields::from(*state))?;
-                Some(&state.room)
-            }
-            ServerMessage::Left(room) => {
-                map.serialize_entry("type", "left")?;
-                map.serialize_entry(
-                    "payload",
-                    &LeftFields {
-                        room: room.as_str(),
-                    },
-                )?;
-                Some(*room)
-            }
-            ServerMessage::Presence {
-                room,
-                members,
-                clients,
-            } => {
-                map.serialize_entry("type", "presence")?;
-                let clients = clients.map(|clients| {
-                    clients
-                        .iter()
-                        .map(|id| ClientFields {
-                            client: id.to_string(),
-                        })
-                        .collect()
-                });
-                map.serialize_entry(
-                    "payload",
-                    &PresenceFields {
-                        members: *members,
-                        clients,
-                    },
-                )?;
-                Some(*room)
-            }
-            ServerMessage::Ack { room, position } => {
-                map.serialize_entry("type", "ack")?;
-                map.serialize_entry("payload", &PositionFields::new(room, *position))?;
-                Some(*room)
-            }
-            ServerMessage::Pong => {
-                map.serialize_entry("type", "pong")?;
-                map.serialize_entry("payload", &Empty {})?;
-                None
-            }
-            ServerMessage::Error(refusal) => {
-                map.serialize_entry("type", "error")?;
-                map.serialize_entry("payload", &ErrorFields::from(*refusal))?;
-                None
-            }
-        };
-        if let Some(room) = room {
-            map.serialize_entry("room", room.as_str())?;
-        }
-        if let Some(id) = self.id {
-            map.serialize_entry("id", id)?;
-        }
-        map.end()
-    }
-}
-
-#[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct LeftFields<'a> {
-    room: &'a str,
-}
-
-#[derive(Serialize)]
-struct ClientFields {
-    client: String,
-}
-
-#[derive(Serialize)]
-struct PresenceFields {
-    members: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clients: Option<Vec<ClientFields>>,
-}
-
-#[derive(Serialize)]
-struct PositionFields<'a> {
-    room: &'a str,
-    epoch: String,
-    offset: u64,
-}
-
-impl<'a> PositionFields<'a> {
-    fn new(room: &'a RoomName, position: Position) -> Self {
-        let Position { epoch, offset } = position;
-        Self {
-            room: room.as_str(),
-            epoch: epoch.to_string(),
-            offset,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RoomFields<'a> {
-    #[serde(flatten)]
-    position: PositionFields<'a>,
-    recovered: bool,
-    members: usize,
-}
-
-impl<'a> From<&'a RoomState> for RoomFields<'a> {
-    fn from(state: &'a RoomState) -> Self {
-        Self {
-            position: PositionFields::new(&state.room, state.position),
-            recovered: state.recovered,
-            members: state.members,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ErrorFields<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-}
-
-impl<'a> From<&'a Refusal> for ErrorFields<'a> {
-    fn from(refusal: &'a Refusal) -> Self {
-        let retry_after_ms = refusal.retry_after.map(|after| after.as_millis() as u64);
-        Self {
-            code: refusal.code.as_str(),
-            message: &refusal.message,
-            retry_after_ms,
-        }
     }
 }

@@ -1,0 +1,140 @@
+//! `GET /rooms/{room}/events`: a room as Server-Sent Events, for those who only read.
+//!
+//! The reader is a member like any other and is served through the same outbox; what it missed since
+//! its `Last-Event-ID` comes first.
+
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use tiny_http::{Method, ResponseBox};
+
+use crate::app::App;
+use crate::broadcaster::{Event, RoomStream};
+use crate::http::{self, Request};
+use crate::outbox::{Outbox, Wire};
+use crate::protocol::{
+    ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
+};
+use crate::resume::HeldRoom;
+
+/// A request that may be answered with a stream.
+pub struct Accepted {
+    stream: Arc<RoomStream>,
+    since: Option<Since>,
+}
+
+/// Whether the request asks for a stream of events.
+pub fn is_events(request: &Request) -> bool {
+    let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
+    request.method == Method::Get && matches!(path[..], ["rooms", _, "events"])
+}
+
+/// Judges such a request; `Err` is the answer to one that is refused.
+pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
+    let refused =
+        |status, refusal: Refusal| http::error(status, refusal.code.as_str(), &refusal.message);
+    let name = request.segments.get(1).map_or("", String::as_str);
+    let room = RoomName::parse(name).map_err(|why| refused(400, invalid_room(why)))?;
+    let last = request.header("Last-Event-ID");
+    let last = last.or_else(|| request.query_values("last_event_id").next());
+    let since = match last.filter(|id| !id.is_empty()) {
+        None => None,
+        Some(id) => Some(last_event_id(id).ok_or_else(|| {
+            http::error(
+                400,
+                "invalid_field",
+                "Last-Event-ID must be an id of this stream",
+            )
+        })?),
+    };
+    let stream = app
+        .broker
+        .open(&room)
+        .map_err(|why| refused(503, Refusal::from(why)))?;
+    Ok(Accepted { stream, since })
+}
+
+/// The answer's head; the connection ends with the stream, so it needs no length.
+pub fn head(app: &App, request: &Request) -> Vec<u8> {
+    http::render_stream_head("text/event-stream", request, &app.config.allow_origin)
+}
+
+/// Streams until the reader leaves or the server closes. `client` is the reader's name.
+pub fn serve(accepted: Accepted, client: ClientId, peer: SocketAddr, socket: TcpStream, app: &App) {
+    let (metrics, limits) = (Arc::clone(&app.metrics), app.outbox_limits());
+    let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
+    let _slot = app.sessions.take();
+    let _counted = app.metrics.clients.hold();
+    log::debug!("{client} {peer} reads {} as events", accepted.stream.name());
+    let reader = Reader { app, client };
+    stream(&accepted, &outbox, app);
+    drop(reader);
+    log::debug!("{client} {peer} reads no more");
+    outbox.abort();
+}
+
+fn stream(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) {
+    let held = app.broadcaster.hold(|hold| Event::Connect {
+        outbox: Arc::clone(outbox),
+        rooms: vec![Arc::clone(&accepted.stream)],
+        hold,
+    });
+    let Some(state) = held.and_then(|mut states| states.pop()) else {
+        return outbox.close(CloseCode::InternalError);
+    };
+    let room = HeldRoom::new(app, state, accepted.since);
+    outbox.push(&greeting(&room));
+    if room.go_live(app, outbox) {
+        await_end(outbox, app);
+    }
+}
+
+/// Says where the stream starts, so that a reader who was never sent a message can resume as well.
+fn greeting(room: &HeldRoom) -> Frames {
+    let (state, recovered) = (&room.state, room.state.recovered);
+    let (epoch, offset) = (state.position.epoch, state.position.offset);
+    let text = format!(
+        "retry: 2000\nid: {epoch}-{offset}\nevent: joined\ndata: {{\"room\":\"{}\",\"epoch\":\"{epoch}\",\
+         \"offset\":{offset},\"recovered\":{recovered},\"members\":{}}}\n\n",
+        state.room, state.members
+    );
+    Frames::from(text.into_bytes())
+}
+
+/// A reader says nothing; what comes is its leaving. Silence is broken by a comment, which finds out
+/// whether it is still there.
+fn await_end(outbox: &Arc<Outbox>, app: &App) {
+    let mut socket = outbox.socket();
+    if socket
+        .set_read_timeout(Some(app.config.limits.ping_interval))
+        .is_err()
+    {
+        return;
+    }
+    let mut ignored = [0; 256];
+    loop {
+        match socket.read(&mut ignored) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                outbox.push(&Frames::from(b":\n\n".to_vec()));
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// The end of a reader, however it came.
+struct Reader<'a> {
+    app: &'a App,
+    client: ClientId,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let client = self.client;
+        self.app.broadcaster.send(Event::Disconnect { client });
+    }
+}

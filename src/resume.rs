@@ -1,0 +1,155 @@
+//! Continuing after a gap: the member is held, the gap is read on the client's own thread, then what
+//! was held follows. No gap, no duplicate, and nobody else waits.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::broadcaster::Released;
+use crate::broker::Slice;
+use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
+use crate::outbox::{Outbox, Wire};
+use crate::protocol::{
+    CloseCode, Epoch, FrameBuffer, Frames, Position, Publication, RoomName, RoomState, Since,
+    write_event,
+};
+
+/// A room whose member is held.
+#[derive(Debug)]
+pub struct HeldRoom {
+    /// As the client is to be told: its stream starts at `state.position`.
+    pub state: RoomState,
+    /// Up to where the store must be read before the member can be released.
+    target: u64,
+}
+
+impl HeldRoom {
+    /// Decides whether all that was missed can be delivered. `state` is as the broadcaster gave it.
+    pub fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Self {
+        let target = state.position.offset;
+        if let Some(since) = since {
+            state.recovered = is_recoverable(app, &state, since);
+            if state.recovered {
+                state.position.offset = since.offset;
+                app.metrics.recovered.add(1);
+            } else {
+                app.metrics.not_recovered.add(1);
+            }
+        }
+        Self { state, target }
+    }
+
+    /// Delivers what was missed and makes the member live. The client must have been told where its
+    /// stream starts. Says whether the connection goes on.
+    pub fn go_live(self, app: &App, outbox: &Arc<Outbox>) -> bool {
+        let room = &self.state.room;
+        let Position { epoch, offset } = self.state.position;
+        let (mut reached, mut target) = (offset, self.target);
+        loop {
+            while reached < target {
+                match deliver_page(app, outbox, room, epoch, reached, target) {
+                    Some(last) => reached = last,
+                    None => return false,
+                }
+            }
+            match app.broadcaster.release(outbox.client(), room.clone()) {
+                Some(Released::Live) => return true,
+                Some(Released::ReadOn(offset)) => target = offset,
+                None => return false,
+            }
+        }
+    }
+}
+
+fn is_recoverable(app: &App, state: &RoomState, since: Since) -> bool {
+    let Position { epoch, offset } = state.position;
+    if since.epoch.is_some_and(|theirs| theirs != epoch) || since.offset > offset {
+        return false;
+    }
+    let slice = Slice {
+        since: Some(since.offset),
+        messages_max: 1,
+        bytes_max: 1,
+    };
+    since.offset == offset
+        || app
+            .broker
+            .history(&state.room, slice)
+            .is_ok_and(|page| page.contiguous && page.epoch == epoch)
+}
+
+/// Gives the last offset delivered. `None` ends the connection: the client reads more slowly than
+/// history is dropped, so it is told to come back and then hears that there is a gap.
+fn deliver_page(
+    app: &App,
+    outbox: &Arc<Outbox>,
+    room: &RoomName,
+    epoch: Epoch,
+    reached: u64,
+    target: u64,
+) -> Option<u64> {
+    let slice = Slice {
+        since: Some(reached),
+        messages_max: PAGE_MESSAGES_MAX,
+        bytes_max: PAGE_BYTES_MAX,
+    };
+    let mut messages = match app.broker.history(room, slice) {
+        Ok(page) if page.contiguous && page.epoch == epoch => page.messages,
+        _ => Vec::new(),
+    };
+    messages.retain(|message| message.offset <= target);
+    let Some(last) = messages.last().map(|message| message.offset) else {
+        outbox.close(CloseCode::SlowConsumer);
+        return None;
+    };
+    app.metrics.deliveries.add(messages.len() as u64);
+    let mut burst = Burst::new(epoch);
+    let sent = messages
+        .iter()
+        .try_for_each(|message| burst.add(message, outbox));
+    (sent.is_some() && burst.send(outbox).is_some()).then_some(last)
+}
+
+/// Messages encoded for one client, sent in bursts that its outbox takes even while it lags.
+struct Burst {
+    epoch: Epoch,
+    json: Vec<u8>,
+    frames: FrameBuffer,
+    events: Vec<u8>,
+}
+
+impl Burst {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            json: Vec::new(),
+            frames: FrameBuffer::default(),
+            events: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, message: &Publication, outbox: &Arc<Outbox>) -> Option<()> {
+        self.json.clear();
+        message.write_json(&mut self.json);
+        let waiting = self.frames.len() + self.events.len();
+        if waiting > 0 && waiting + self.json.len() > outbox.burst_bytes() {
+            self.send(outbox)?;
+        }
+        let (epoch, offset) = (self.epoch, message.offset);
+        match outbox.wire() {
+            Wire::WebSocket => self.frames.push_text(&self.json),
+            Wire::Events => {
+                write_event(&mut self.events, Position { epoch, offset }, &self.json);
+            }
+        }
+        Some(())
+    }
+
+    /// `None` when the connection has ended.
+    fn send(&mut self, outbox: &Arc<Outbox>) -> Option<()> {
+        let burst = match outbox.wire() {
+            Wire::WebSocket => self.frames.take().0,
+            Wire::Events => Frames::from(std::mem::take(&mut self.events)),
+        };
+        outbox.push_patiently(&burst).then_some(())
+    }
+}
