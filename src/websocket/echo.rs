@@ -9,6 +9,8 @@ use crate::protocol::Frames;
 use super::Upgraded;
 use super::transport::{End, Incoming, Transport};
 
+/// Not inlined, so that the stack of a session need not hold it.
+#[inline(never)]
 pub(super) fn serve(upgraded: Upgraded, app: &App) {
     let Upgraded {
         client,

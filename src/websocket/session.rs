@@ -96,9 +96,15 @@ impl<'a> Session<'a> {
         let Some(states) = self.app.broadcaster.hold(connect) else {
             return self.outbox.close(CloseCode::InternalError);
         };
+        self.welcome_back(states, &wanted);
+    }
+
+    /// Not inlined, since few clients need it and every client's stack would have to hold it.
+    #[inline(never)]
+    fn welcome_back(&self, states: Vec<RoomState>, wanted: &[WantedRoom]) {
         let held: Vec<HeldRoom> = states
             .into_iter()
-            .zip(&wanted)
+            .zip(wanted)
             .map(|(state, room)| HeldRoom::new(self.app, state, room.since))
             .collect();
         let rooms: Vec<RoomState> = held.iter().map(|room| room.state.clone()).collect();
@@ -158,6 +164,8 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Not inlined, so that a client that only listens never touches the stack it takes.
+    #[inline(never)]
     fn request(&mut self, text: &str) {
         self.app.metrics.requests.add(1);
         match ClientMessage::parse(text) {
