@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::ArgPredicate;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
 use crate::auth::AllowedOrigins;
-use crate::config::{Config, ConfigError, HistoryLimits, Limits};
+use crate::config::{Config, ConfigError, Database, Durability, HistoryLimits, Limits};
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
@@ -103,21 +104,37 @@ struct Cli {
           value_parser = seconds, help_heading = "Timeouts")]
     shutdown_timeout: Duration,
 
-    /// Messages kept a room
+    /// Keep the history in this SQLite database, so that it outlives the server
+    #[arg(long, env = "WSCAST_DB", value_name = "PATH", help_heading = "History")]
+    db: Option<PathBuf>,
+    /// What an acknowledged message survives: normal, the end of the process; full, the loss of power
+    /// as well, for a sync of the disk at every batch
+    #[arg(
+        long,
+        env = "WSCAST_DURABILITY",
+        default_value = "normal",
+        value_name = "HOW",
+        help_heading = "History"
+    )]
+    durability: Durability,
+    /// Messages kept a room; with --db 10000
     #[arg(long, env = "WSCAST_HISTORY_MESSAGES", default_value = "1000", value_name = "N",
-          value_parser = count, help_heading = "History")]
+          default_value_if("db", ArgPredicate::IsPresent, "10000"), value_parser = count, help_heading = "History")]
     history_messages: usize,
-    /// Bytes of payload kept a room
+    /// Bytes of payload kept a room; with --db 16MiB
     #[arg(long, env = "WSCAST_HISTORY_BYTES", default_value = "1MiB", value_name = "BYTES",
-          value_parser = bytes, help_heading = "History")]
+          default_value_if("db", ArgPredicate::IsPresent, "16MiB"), value_parser = bytes,
+          help_heading = "History")]
     history_bytes: usize,
-    /// Seconds a message is kept
+    /// Seconds a message is kept; with --db a week
     #[arg(long, env = "WSCAST_HISTORY_AGE", default_value = "3600", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "History")]
+          default_value_if("db", ArgPredicate::IsPresent, "604800"), value_parser = seconds,
+          help_heading = "History")]
     history_age: Duration,
-    /// Bytes of payload kept of all rooms together
+    /// Bytes of payload kept of all rooms together; with --db 256MiB
     #[arg(long, env = "WSCAST_HISTORY_TOTAL_BYTES", default_value = "64MiB", value_name = "BYTES",
-          value_parser = bytes, help_heading = "History")]
+          default_value_if("db", ArgPredicate::IsPresent, "256MiB"), value_parser = bytes,
+          help_heading = "History")]
     history_total_bytes: usize,
 
     /// Most detailed level that is logged: off, error, warn, info, debug or trace
@@ -213,6 +230,10 @@ fn config(cli: Cli) -> Config {
             age: cli.history_age,
             total_bytes: cli.history_total_bytes,
         },
+        database: cli.db.map(|path| Database {
+            path,
+            durability: cli.durability,
+        }),
         drain: cli.drain,
         shutdown_timeout: cli.shutdown_timeout,
         log_level: cli.log_level,

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -60,8 +61,10 @@ pub struct Config {
     pub echo: bool,
     /// What clients may use.
     pub limits: Limits,
-    /// What the in-memory history keeps.
+    /// What the history keeps.
     pub history: HistoryLimits,
+    /// Where it is kept; `None` keeps it in memory.
+    pub database: Option<Database>,
     /// Time over which Close frames are spread at shutdown.
     pub drain: Duration,
     /// Time after which shutdown no longer waits for anyone.
@@ -108,6 +111,46 @@ pub struct HistoryLimits {
     pub age: Duration,
     /// Payload bytes of all rooms together.
     pub total_bytes: usize,
+}
+
+/// A database file.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The file; SQLite puts two more beside it while it is in use.
+    pub path: PathBuf,
+    /// What a message that was acknowledged survives.
+    pub durability: Durability,
+}
+
+/// What a message that was acknowledged survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, however it comes. With the power the last messages may go; then
+    /// numbering restarts, so that clients hear of it.
+    Normal,
+    /// The loss of power as well: every batch is synced before it is acknowledged.
+    Full,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "normal",
+            Self::Full => "full",
+        })
+    }
+}
+
+impl FromStr for Durability {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "normal" => Ok(Self::Normal),
+            "full" => Ok(Self::Full),
+            _ => Err("write normal or full"),
+        }
+    }
 }
 
 /// A setting that cannot be used: says which, what it was and what to write instead.

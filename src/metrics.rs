@@ -1,7 +1,7 @@
 //! Counters that only grow and gauges that return to zero, because only guards move them.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,6 +82,14 @@ pub struct Metrics {
     pub published: Counter,
     /// Publishes whose id had been stored before.
     pub duplicates: Counter,
+    /// Messages dropped from history to keep its bounds.
+    pub pruned: Counter,
+    /// Batches that a store on disk has taken.
+    pub commits: Counter,
+    /// Time they took, in microseconds.
+    pub commit_micros: Counter,
+    /// Batches that it has refused.
+    pub commits_failed: Counter,
     /// Rooms whose missed messages were delivered to a client that came back.
     pub recovered: Counter,
     /// Rooms whose missed messages were no longer there.
@@ -205,6 +213,21 @@ impl Metrics {
                 &self.duplicates,
             ),
             (
+                "messages_pruned",
+                "Messages dropped from history to keep its bounds",
+                &self.pruned,
+            ),
+            (
+                "store_commits",
+                "Batches that the store on disk has taken",
+                &self.commits,
+            ),
+            (
+                "store_commits_failed",
+                "Batches that the store on disk has refused",
+                &self.commits_failed,
+            ),
+            (
                 "resumes_recovered",
                 "Rooms resumed with all that was missed",
                 &self.recovered,
@@ -243,12 +266,20 @@ impl Metrics {
                 counter.get(),
             );
         }
+        let seconds = self.commit_micros.get() as f64 / 1e6;
+        write_metric(
+            &mut out,
+            "store_commit_seconds_total",
+            "Time that commits to the store on disk took",
+            "counter",
+            seconds,
+        );
         out
     }
 }
 
 /// Appends one metric with its help and type lines.
-pub fn write_metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+pub fn write_metric(out: &mut String, name: &str, help: &str, kind: &str, value: impl Display) {
     let _infallible = write!(
         out,
         "# HELP wscast_{name} {help}\n# TYPE wscast_{name} {kind}\nwscast_{name} {value}\n"

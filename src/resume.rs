@@ -70,11 +70,14 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> bool {
         messages_max: 1,
         bytes_max: 1,
     };
-    since.offset == offset
-        || app
-            .broker
-            .history(&state.room, slice)
-            .is_ok_and(|page| page.contiguous && page.epoch == epoch)
+    since.offset == offset || read(app, &state.room, epoch, slice).is_some()
+}
+
+/// What follows an offset, if the store has it without a gap.
+fn read(app: &App, room: &RoomName, epoch: Epoch, slice: Slice) -> Option<Vec<Arc<Publication>>> {
+    let stream = app.broker.find(room)?;
+    let page = app.broker.history(&stream, slice).ok()?;
+    (page.contiguous && page.epoch == epoch).then_some(page.messages)
 }
 
 /// Gives the last offset delivered. `None` ends the connection: the client reads more slowly than
@@ -92,10 +95,7 @@ fn deliver_page(
         messages_max: PAGE_MESSAGES_MAX,
         bytes_max: PAGE_BYTES_MAX,
     };
-    let mut messages = match app.broker.history(room, slice) {
-        Ok(page) if page.contiguous && page.epoch == epoch => page.messages,
-        _ => Vec::new(),
-    };
+    let mut messages = read(app, room, epoch, slice).unwrap_or_default();
     messages.retain(|message| message.offset <= target);
     let Some(last) = messages.last().map(|message| message.offset) else {
         outbox.close(CloseCode::SlowConsumer);

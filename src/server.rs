@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::app::App;
 use crate::broadcaster::{Broadcaster, Event};
-use crate::broker::{BrokerHandle, Memory};
+use crate::broker::{Broker, BrokerHandle, Memory};
 use crate::config::{Config, SOCKET_SEND_BYTES};
 use crate::limits::{self, Ceiling, Slots};
 use crate::listener;
@@ -22,6 +22,9 @@ use crate::threads;
 
 /// How often the totals are noted for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Least time the store has at the end to finish what it was given.
+const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
 
 /// A server whose port is bound and whose threads are running; it accepts once it [runs](Self::run).
 pub struct Server {
@@ -44,6 +47,8 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The history cannot be kept where it is to be.
+    Store(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -58,6 +63,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Store(why) => f.write_str(why),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
     }
@@ -78,19 +84,19 @@ impl Server {
         let (listener, address) = bound.map_err(|source| StartError::Bind { address, source })?;
 
         let mut ceiling = limits::raise_and_measure();
-        if let Some(connections) = config.limits.max_connections {
-            if connections <= ceiling.connections {
-                ceiling = Ceiling {
-                    connections,
-                    set_by: "--max-connections",
-                };
-            }
+        if let Some(connections) = config.limits.max_connections
+            && connections <= ceiling.connections
+        {
+            ceiling = Ceiling {
+                connections,
+                set_by: "--max-connections",
+            };
         }
         let metrics = Arc::new(Metrics::default());
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
-        let engine = Arc::new(Memory::new(config.history.clone(), config.limits.max_rooms));
+        let engine = store(&config, &metrics)?;
         let (broker, broker_thread) =
             BrokerHandle::start(engine, broadcaster.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
@@ -150,7 +156,38 @@ impl Server {
         }
         self.app.broadcaster.send(Event::Stop);
         let _panicked = self.broadcaster_thread.join();
+        // What was published is stored before the process ends, even past the deadline, but a store
+        // that hangs is not waited for for ever.
+        let store_deadline = deadline.max(Instant::now() + STORE_FLUSH_MIN);
+        self.app.broker.stop(store_deadline);
+        while !self.broker_thread.is_finished() && Instant::now() < store_deadline {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if !self.broker_thread.is_finished() {
+            log::warn!("the store did not finish in time");
+        }
         log::info!("stopped");
-        drop(self.broker_thread);
+    }
+}
+
+/// Where the history is kept.
+fn store(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Broker>, StartError> {
+    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
+    let metrics = Arc::clone(metrics);
+    let Some(database) = &config.database else {
+        return Ok(Arc::new(Memory::new(limits, rooms_max, metrics)));
+    };
+    #[cfg(feature = "sqlite")]
+    {
+        let sqlite = crate::broker::Sqlite::open(database, limits, rooms_max, metrics);
+        let sqlite = sqlite.map_err(|error| StartError::Store(error.to_string()))?;
+        Ok(Arc::new(sqlite))
+    }
+    #[cfg(not(feature = "sqlite"))]
+    {
+        let path = &database.path;
+        Err(StartError::Store(format!(
+            "--db {path:?}: this wscast was built without SQLite; build it with --features sqlite"
+        )))
     }
 }

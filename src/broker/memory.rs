@@ -2,37 +2,37 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::broadcaster::RoomStream;
 use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Page, Position, Publication, RoomName};
+use crate::metrics::Metrics;
+use crate::protocol::{Epoch, Page, Publication, RoomName};
 
-use super::dedupe::{Place, Recent};
-use super::{Broker, BrokerError, Publish, Slice, Stored, Usage};
+use super::dedupe::Recent;
+use super::directory::Directory;
+use super::{Broker, BrokerError, Publish, Slice, Stored, Usage, unix_milliseconds};
 
 /// Rooms and their recent messages; gone with the process.
 #[derive(Debug)]
 pub struct Memory {
     limits: HistoryLimits,
-    rooms_max: usize,
+    directory: Directory,
     table: Mutex<Table>,
+    metrics: Arc<Metrics>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     rooms: HashMap<RoomName, Room>,
-    /// The epoch of rooms opened from now on. Forgetting a room that had offsets draws a new one, so
-    /// that no offset is ever used twice within an epoch.
-    epoch: Epoch,
     messages: usize,
     bytes: usize,
+    pruned: u64,
     recent: Recent,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Room {
-    stream: Arc<RoomStream>,
     last_offset: u64,
     ring: VecDeque<Kept>,
     bytes: usize,
@@ -46,86 +46,88 @@ struct Kept {
 
 impl Memory {
     /// An empty store.
-    pub fn new(limits: HistoryLimits, rooms_max: usize) -> Self {
-        let table = Table {
-            rooms: HashMap::new(),
-            epoch: Epoch::random(),
-            messages: 0,
-            bytes: 0,
-            recent: Recent::default(),
-        };
+    pub fn new(limits: HistoryLimits, rooms_max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
+            directory: Directory::new(rooms_max, limits.age, Epoch::random(), []),
             limits,
-            rooms_max,
-            table: Mutex::new(table),
+            table: Mutex::default(),
+            metrics,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Rooms that nobody has used for long.
+    fn forget_idle_rooms(&self, table: &mut Table, now: Instant) {
+        let has_history = |name: &RoomName| table.rooms.get(name).is_some_and(Room::has_history);
+        let idle = self.directory.idle(now, has_history);
+        let next = match self.directory.any_numbered(&idle) {
+            true => Epoch::random(),
+            false => self.directory.epoch(),
+        };
+        self.directory.forget(&idle, next);
+        for name in &idle {
+            // One that came into use in between goes on where it was.
+            if self.directory.find(name).is_none() {
+                table.rooms.remove(name);
+            }
+        }
+    }
 }
 
 impl Broker for Memory {
     fn open(&self, name: &RoomName) -> Result<Arc<RoomStream>, BrokerError> {
-        let mut table = self.lock();
-        if let Some(room) = table.rooms.get(name) {
-            return Ok(Arc::clone(&room.stream));
-        }
-        if table.rooms.len() >= self.rooms_max {
-            table.forget_idle_rooms();
-        }
-        if table.rooms.len() >= self.rooms_max {
-            return Err(BrokerError::TooManyRooms);
-        }
-        let stream = Arc::new(RoomStream::new(name.clone(), table.epoch, 0));
-        let room = Room {
-            stream: Arc::clone(&stream),
-            last_offset: 0,
-            ring: VecDeque::new(),
-            bytes: 0,
-        };
-        table.rooms.insert(name.clone(), room);
-        Ok(stream)
+        self.directory.open(name)
     }
 
     fn find(&self, name: &RoomName) -> Option<Arc<RoomStream>> {
-        self.lock()
-            .rooms
-            .get(name)
-            .map(|room| Arc::clone(&room.stream))
+        self.directory.find(name)
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>> {
         let (ts, at) = (unix_milliseconds(), Instant::now());
         let mut table = self.lock();
-        batch
+        let stored = batch
             .iter()
-            .map(|publish| table.append(publish, ts, at, &self.limits))
-            .collect()
+            .map(|publish| Ok(table.append(publish, ts, at, &self.limits)))
+            .collect();
+        self.metrics.pruned.add(std::mem::take(&mut table.pruned));
+        stored
     }
 
-    fn history(&self, name: &RoomName, slice: Slice) -> Result<Page, BrokerError> {
+    fn history(&self, stream: &RoomStream, slice: Slice) -> Result<Page, BrokerError> {
         let table = self.lock();
-        let room = table.rooms.get(name).ok_or(BrokerError::Unavailable)?;
-        Ok(room.page(slice))
+        Ok(match table.rooms.get(stream.name()) {
+            Some(room) => room.page(stream, slice),
+            None => Page::empty(stream.name(), stream.position(), slice.since),
+        })
     }
 
-    fn expire(&self, now: Instant) {
+    fn maintain(&self, now: Instant) {
         let mut table = self.lock();
         table.recent.expire(now);
         table.drop_older_than(self.limits.age, now);
-        table.forget_idle_rooms();
+        self.forget_idle_rooms(&mut table, now);
+        self.metrics.pruned.add(std::mem::take(&mut table.pruned));
     }
 
     fn usage(&self) -> Usage {
         let table = self.lock();
         Usage {
-            rooms: table.rooms.len(),
-            messages: table.messages,
-            bytes: table.bytes,
+            rooms: self.directory.len(),
+            messages: table.messages as u64,
+            bytes: table.bytes as u64,
+            disk_bytes: None,
         }
     }
+
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn close(&self) {}
 }
 
 impl Table {
@@ -135,33 +137,18 @@ impl Table {
         ts: u64,
         at: Instant,
         limits: &HistoryLimits,
-    ) -> Result<Stored, BrokerError> {
+    ) -> Stored {
         let key = publish.key();
         if let Some(place) = key.as_ref().and_then(|key| self.recent.find(key)) {
-            return Ok(Stored::Duplicate(place.clone()));
+            return Stored::Duplicate(place.clone());
         }
-        let name = publish.stream.name();
         // Whoever publishes holds the room's stream, and a room that is held is not forgotten.
-        let room = self.rooms.get_mut(name).ok_or(BrokerError::Stopped)?;
+        let room = self.rooms.entry(publish.stream.name().clone()).or_default();
         room.last_offset += 1;
-        let publication = Arc::new(Publication {
-            room: name.clone(),
-            offset: room.last_offset,
-            id: publish.id.clone(),
-            from: Arc::clone(&publish.from),
-            ts,
-            kind: publish.kind,
-            payload: publish.payload.clone(),
-        });
+        let publication = Arc::new(publish.publication(room.last_offset, ts));
         if let Some(key) = key {
-            let place = Place {
-                room: name.clone(),
-                position: Position {
-                    epoch: room.stream.epoch(),
-                    offset: room.last_offset,
-                },
-            };
-            self.recent.remember(key, place, at);
+            self.recent
+                .remember(key, publish.place(room.last_offset), at);
         }
         let bytes = publication.payload.len();
         room.ring.push_back(Kept {
@@ -172,12 +159,12 @@ impl Table {
         self.messages += 1;
         self.bytes += bytes;
         while room.ring.len() > limits.messages || room.bytes > limits.bytes {
-            let dropped = room.drop_oldest();
+            self.bytes -= room.drop_oldest();
             self.messages -= 1;
-            self.bytes -= dropped;
+            self.pruned += 1;
         }
         self.shrink_to(limits.total_bytes);
-        Ok(Stored::New(publication))
+        Stored::New(publication)
     }
 
     /// The room that holds most gives way, half of it at a time: a flooded room costs itself.
@@ -189,6 +176,7 @@ impl Table {
             for _ in 0..largest.ring.len().div_ceil(2) {
                 self.bytes -= largest.drop_oldest();
                 self.messages -= 1;
+                self.pruned += 1;
             }
         }
     }
@@ -202,27 +190,19 @@ impl Table {
             {
                 self.bytes -= room.drop_oldest();
                 self.messages -= 1;
+                self.pruned += 1;
             }
-        }
-    }
-
-    /// Rooms that nobody holds and that have no history.
-    fn forget_idle_rooms(&mut self) {
-        let mut forgot_offsets = false;
-        self.rooms.retain(|_, room| {
-            let keep = !room.ring.is_empty() || Arc::strong_count(&room.stream) > 1;
-            forgot_offsets |= !keep && room.last_offset > 0;
-            keep
-        });
-        if forgot_offsets {
-            self.epoch = Epoch::random();
         }
     }
 }
 
 impl Room {
+    fn has_history(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
     /// The ring has no gaps, so an offset's place in it follows from the last one.
-    fn page(&self, slice: Slice) -> Page {
+    fn page(&self, stream: &RoomStream, slice: Slice) -> Page {
         let first = self.last_offset - self.ring.len() as u64 + 1;
         let newest = (self.last_offset).saturating_sub(slice.messages_max as u64);
         let since = slice.since.unwrap_or(newest);
@@ -234,8 +214,8 @@ impl Room {
         };
         let wanted = self.ring.iter().skip(skip).take(slice.messages_max);
         Page {
-            room: self.stream.name().clone(),
-            epoch: self.stream.epoch(),
+            room: stream.name().clone(),
+            epoch: stream.epoch(),
             first,
             last: self.last_offset,
             contiguous: since >= first - 1 && since <= self.last_offset,
@@ -258,11 +238,4 @@ impl Room {
         }
         bytes
     }
-}
-
-fn unix_milliseconds() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    since_epoch.as_millis() as u64
 }

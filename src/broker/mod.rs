@@ -5,18 +5,21 @@
 //! as one batch. A full channel makes publishers wait; nothing is dropped.
 
 mod dedupe;
+mod directory;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use crate::broadcaster::{Broadcaster, Event, RoomStream};
-use crate::config::BROKER_QUEUE_MAX;
+use crate::config::{ANSWER_TIMEOUT, BROKER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{
@@ -27,9 +30,11 @@ use crate::threads;
 
 pub use dedupe::Place;
 pub use memory::Memory;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, Sqlite};
 
-/// How often expired history is looked for.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a store is looked after.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A store of rooms and their messages: memory here; a database or Redis elsewhere.
 ///
@@ -45,13 +50,20 @@ pub trait Broker: Send + Sync {
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>>;
 
     /// Messages of a room's past, in the order of their offsets. Called on clients' own threads.
-    fn history(&self, room: &RoomName, slice: Slice) -> Result<Page, BrokerError>;
+    fn history(&self, stream: &RoomStream, slice: Slice) -> Result<Page, BrokerError>;
 
-    /// Drops what is past its age. Called about once a second on the broker thread.
-    fn expire(&self, now: Instant);
+    /// Drops what is past its age, and tries whether a store that failed works again. Called about
+    /// once a second on the broker thread.
+    fn maintain(&self, now: Instant);
 
     /// What is stored now.
     fn usage(&self) -> Usage;
+
+    /// Whether it stores; if not, why, in words for the operator.
+    fn health(&self) -> Result<(), String>;
+
+    /// Makes all that is stored safe. Called once, after the last message, on the broker thread.
+    fn close(&self);
 }
 
 /// Which part of a room's history is wanted.
@@ -80,9 +92,11 @@ pub struct Usage {
     /// Rooms that have a numbering.
     pub rooms: usize,
     /// Messages in history.
-    pub messages: usize,
+    pub messages: u64,
     /// Payload bytes in history.
-    pub bytes: usize,
+    pub bytes: u64,
+    /// Bytes of the store's files, if it has any.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Why a broker refuses.
@@ -147,6 +161,29 @@ impl Publish {
     fn key(&self) -> Option<dedupe::Key> {
         Some((self.scope.clone()?, self.id.clone()?))
     }
+
+    /// The message as it is stored.
+    fn publication(&self, offset: u64, ts: u64) -> Publication {
+        Publication {
+            room: self.stream.name().clone(),
+            offset,
+            id: self.id.clone(),
+            from: Arc::clone(&self.from),
+            ts,
+            kind: self.kind,
+            payload: self.payload.clone(),
+        }
+    }
+
+    fn place(&self, offset: u64) -> Place {
+        Place {
+            room: self.stream.name().clone(),
+            position: Position {
+                epoch: self.stream.epoch(),
+                offset,
+            },
+        }
+    }
 }
 
 /// Who waits for what becomes of a publish.
@@ -162,32 +199,49 @@ pub enum Answer {
 #[derive(Clone)]
 pub struct BrokerHandle {
     engine: Arc<dyn Broker>,
-    publishes: Sender<Publish>,
+    work: Sender<Work>,
+}
+
+/// What the broker thread is told.
+enum Work {
+    Publish(Publish),
+    Stop,
 }
 
 impl BrokerHandle {
-    /// Starts the broker thread. It ends when every handle is dropped, after the last message.
+    /// Starts the broker thread. It ends when it is told to [stop](Self::stop) or every handle is
+    /// dropped, after the last message.
     pub fn start(
         engine: Arc<dyn Broker>,
         broadcaster: Broadcaster,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (publishes, waiting) = bounded(BROKER_QUEUE_MAX);
+        let (work, waiting) = bounded(BROKER_QUEUE_MAX);
         let worker = Worker {
             engine: Arc::clone(&engine),
             broadcaster,
             metrics,
         };
         let thread = threads::spawn_service("broker", move || worker.run(&waiting))?;
-        Ok((Self { engine, publishes }, thread))
+        Ok((Self { engine, work }, thread))
     }
 
     /// Hands over a message; waits while the channel is full, which is how publishers feel that the
-    /// server is busy.
+    /// server is busy. A store that takes nothing for too long cannot be used.
     pub fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
-        self.publishes
-            .send(publish)
-            .map_err(|_| BrokerError::Stopped)
+        let sent = self
+            .work
+            .send_timeout(Work::Publish(publish), ANSWER_TIMEOUT);
+        sent.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => BrokerError::Unavailable,
+            SendTimeoutError::Disconnected(_) => BrokerError::Stopped,
+        })
+    }
+
+    /// Ends the broker thread once it has stored what waits; later publishes are refused. Gives up
+    /// at the deadline, if even this cannot be said to it.
+    pub fn stop(&self, deadline: Instant) {
+        let _ended = self.work.send_deadline(Work::Stop, deadline);
     }
 
     /// See [`Broker::open`].
@@ -201,8 +255,13 @@ impl BrokerHandle {
     }
 
     /// See [`Broker::history`].
-    pub fn history(&self, room: &RoomName, slice: Slice) -> Result<Page, BrokerError> {
-        self.engine.history(room, slice)
+    pub fn history(&self, stream: &RoomStream, slice: Slice) -> Result<Page, BrokerError> {
+        self.engine.history(stream, slice)
+    }
+
+    /// See [`Broker::health`].
+    pub fn health(&self) -> Result<(), String> {
+        self.engine.health()
     }
 
     /// See [`Broker::usage`].
@@ -212,7 +271,7 @@ impl BrokerHandle {
 
     /// Messages waiting.
     pub fn queue_len(&self) -> usize {
-        self.publishes.len()
+        self.work.len()
     }
 }
 
@@ -223,42 +282,46 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, waiting: &Receiver<Publish>) {
+    fn run(self, waiting: &Receiver<Work>) {
         let mut batch = Vec::with_capacity(BROKER_QUEUE_MAX);
-        let mut expire_at = Instant::now() + EXPIRY_INTERVAL;
-        loop {
-            match waiting.recv_deadline(expire_at) {
+        let mut maintain_at = Instant::now() + MAINTENANCE_INTERVAL;
+        let mut stopping = false;
+        while !stopping {
+            match waiting.recv_deadline(maintain_at) {
                 Ok(first) => {
-                    batch.push(first);
-                    batch.extend(waiting.try_iter().take(BROKER_QUEUE_MAX - 1));
+                    let rest = waiting.try_iter().take(BROKER_QUEUE_MAX - 1);
+                    for work in std::iter::once(first).chain(rest) {
+                        match work {
+                            Work::Publish(publish) => batch.push(publish),
+                            Work::Stop => stopping = true,
+                        }
+                    }
                     self.store(&batch);
                     batch.clear();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => stopping = true,
             }
             let now = Instant::now();
-            if now >= expire_at {
-                self.engine.expire(now);
-                expire_at = now + EXPIRY_INTERVAL;
+            if now >= maintain_at {
+                self.engine.maintain(now);
+                maintain_at = now + MAINTENANCE_INTERVAL;
             }
         }
+        self.engine.close();
     }
 
     /// Stores a batch, then answers and delivers it in its order.
     fn store(&self, batch: &[Publish]) {
+        if batch.is_empty() {
+            return;
+        }
         let stored = self.engine.append(batch);
         for (publish, result) in batch.iter().zip(stored) {
             let place = match result {
                 Ok(Stored::New(publication)) => {
                     self.metrics.published.add(1);
-                    let place = Place {
-                        room: publication.room.clone(),
-                        position: Position {
-                            epoch: publish.stream.epoch(),
-                            offset: publication.offset,
-                        },
-                    };
+                    let place = publish.place(publication.offset);
                     let stream = Arc::clone(&publish.stream);
                     self.broadcaster.send(Event::Deliver {
                         stream,
@@ -298,4 +361,11 @@ fn answer(publish: &Publish, place: Result<Place, BrokerError>) {
             let _gave_up = waiting.try_send(place);
         }
     }
+}
+
+fn unix_milliseconds() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since_epoch.as_millis() as u64
 }

@@ -19,18 +19,21 @@ const ROOMS_PAGE_MAX: usize = 1000;
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
-    message: &'static str,
+    message: String,
     connected_clients: u64,
     uptime_seconds: f64,
     version: &'static str,
 }
 
-/// `GET /health`: 200 while clients are welcome, 503 while the server goes away.
+/// `GET /health`: 200 while clients are welcome, 503 while the server goes away or cannot store.
 pub(super) fn health(_request: &Request, app: &App) -> ResponseBox {
     let (status, word, message) = if app.shutdown.is_requested() {
-        (503, "draining", "the server is closing down")
+        (503, "draining", "the server is closing down".to_owned())
+    } else if let Err(why) = app.broker.health() {
+        let message = format!("publishes are refused: {why}");
+        (503, "degraded", message)
     } else {
-        (200, "healthy", "WebSocket server is running")
+        (200, "healthy", "WebSocket server is running".to_owned())
     };
     let health = Health {
         status: word,
@@ -53,6 +56,8 @@ struct Stats {
     totals: Totals,
     rates: RatesPerSecond,
     history: History,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<Store>,
     queues: Queues,
 }
 
@@ -83,8 +88,19 @@ struct RatesPerSecond {
 
 #[derive(Serialize)]
 struct History {
-    messages: usize,
-    bytes: usize,
+    messages: u64,
+    bytes: u64,
+    messages_pruned: u64,
+}
+
+/// The database, if there is one.
+#[derive(Serialize)]
+struct Store {
+    disk_bytes: u64,
+    commits: u64,
+    commits_failed: u64,
+    /// Average since start.
+    commit_milliseconds: f64,
 }
 
 /// What waits now.
@@ -129,7 +145,16 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
         history: History {
             messages: usage.messages,
             bytes: usage.bytes,
+            messages_pruned: metrics.pruned.get(),
         },
+        store: usage.disk_bytes.map(|disk_bytes| Store {
+            disk_bytes,
+            commits: metrics.commits.get(),
+            commits_failed: metrics.commits_failed.get(),
+            commit_milliseconds: metrics.commit_micros.get() as f64
+                / metrics.commits.get().max(1) as f64
+                / 1000.0,
+        }),
         queues: Queues {
             broker: app.broker.queue_len(),
             broadcaster: app.broadcaster.queue_len(),
@@ -142,21 +167,31 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
     let usage = app.broker.usage();
     let mut text = app.metrics.prometheus();
     for (name, help, value) in [
-        ("rooms", "Rooms that have a numbering", usage.rooms),
+        ("rooms", "Rooms that have a numbering", usage.rooms as u64),
         ("history_messages", "Messages in history", usage.messages),
         ("history_bytes", "Payload bytes in history", usage.bytes),
         (
             "broker_queue_length",
             "Publishes waiting for the broker",
-            app.broker.queue_len(),
+            app.broker.queue_len() as u64,
         ),
         (
             "broadcaster_queue_length",
             "Events waiting for the broadcaster",
-            app.broadcaster.queue_len(),
+            app.broadcaster.queue_len() as u64,
+        ),
+        (
+            "store_disk_bytes",
+            "Bytes of the store's files",
+            usage.disk_bytes.unwrap_or(0),
+        ),
+        (
+            "store_up",
+            "Whether messages can be stored",
+            u64::from(app.broker.health().is_ok()),
         ),
     ] {
-        crate::metrics::write_metric(&mut text, name, help, "gauge", value as u64);
+        crate::metrics::write_metric(&mut text, name, help, "gauge", value);
     }
     data(200, "text/plain; version=0.0.4; charset=utf-8", text).with("Cache-Control", "no-store")
 }

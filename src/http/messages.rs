@@ -31,15 +31,15 @@ fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     if !(1..=PAGE_MESSAGES_MAX as u64).contains(&limit) {
         return Err(error(400, "invalid_field", "`limit` must be 1 to 1000"));
     }
-    if app.broker.find(&room).is_none() {
+    let Some(stream) = app.broker.find(&room) else {
         return Err(error(404, "room_not_found", "that room has no history"));
-    }
+    };
     let slice = Slice {
         since,
         messages_max: limit as usize,
         bytes_max: PAGE_BYTES_MAX,
     };
-    let mut page = app.broker.history(&room, slice).map_err(unavailable)?;
+    let mut page = app.broker.history(&stream, slice).map_err(unavailable)?;
     // Offsets of another epoch say nothing about this one: the page then starts at the beginning.
     if request
         .query_values("epoch")
@@ -49,7 +49,7 @@ fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
             since: Some(page.first - 1),
             ..slice
         };
-        page = app.broker.history(&room, slice).map_err(unavailable)?;
+        page = app.broker.history(&stream, slice).map_err(unavailable)?;
         page.contiguous = false;
     }
     Ok(json(&page))

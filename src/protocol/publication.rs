@@ -107,6 +107,20 @@ pub struct Page {
     pub messages: Vec<Arc<Publication>>,
 }
 
+impl Page {
+    /// Of a room whose store has nothing; `last` is where its stream is.
+    pub fn empty(room: &RoomName, last: Position, since: Option<u64>) -> Self {
+        Self {
+            room: room.clone(),
+            epoch: last.epoch,
+            first: last.offset + 1,
+            last: last.offset,
+            contiguous: since.unwrap_or(0) == last.offset,
+            messages: Vec::new(),
+        }
+    }
+}
+
 /// The same for the socket and for HTTP.
 impl Serialize for Page {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

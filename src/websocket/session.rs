@@ -292,14 +292,14 @@ impl<'a> Session<'a> {
         limit: Option<usize>,
         id: Option<&RequestId>,
     ) -> Result<(), Refusal> {
-        self.joined(room)?;
+        let stream = self.joined(room)?;
         let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT);
         let slice = Slice {
             since,
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
-        let page = self.app.broker.history(room, slice)?;
+        let page = self.app.broker.history(stream, slice)?;
         self.outbox
             .push_patiently(&ServerMessage::History(&page).to_frames(id));
         Ok(())

@@ -210,7 +210,7 @@ impl Fleet {
 
     fn open(&mut self, socket: TcpStream, dialect: Dialect) -> io::Result<()> {
         let index = self.clients.len();
-        let client = Client::open(socket, dialect, index % SAMPLE_EVERY == 0)?;
+        let client = Client::open(socket, dialect, index.is_multiple_of(SAMPLE_EVERY))?;
         // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(

@@ -221,7 +221,7 @@ impl Spread {
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let (last, middle) = (sorted.len().saturating_sub(1), sorted.len() / 2);
         // The middle of an even number of figures lies between two.
-        let median = if sorted.len() % 2 == 0 {
+        let median = if sorted.len().is_multiple_of(2) {
             (at(last / 2) + at(middle)) / 2.0
         } else {
             at(middle)

@@ -226,6 +226,8 @@ fn every_setting_has_its_variable() {
             "--outbox-bytes" => "3MiB",
             "--shutdown-timeout" => "77",
             "--drain" => "7.5",
+            "--db" => "/tmp/somewhere.db",
+            "--durability" => "full",
             _ => "99",
         };
         let ended = run(program().arg("--check-config").env(&variable, value));
