@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod closing;
+mod crash;
 mod handshake;
 mod head;
 mod hostile;
@@ -19,4 +20,6 @@ mod settings;
 mod shutdown;
 mod slow;
 mod smuggling;
+mod storage;
+mod storage_faults;
 mod support;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use rusqlite::Connection;
 
 use crate::config::Durability;
@@ -21,6 +21,11 @@ const CHECKPOINT_WAL_BYTES: u64 = 4 * 1024 * 1024;
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Looks at the log's size are at least this far apart.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// After this time without a write nobody minds if the log is cut.
+const QUIET: Duration = Duration::from_secs(1);
+/// Until there is something to do.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Wakes the thread; dropped, it ends it.
 #[derive(Debug)]
@@ -64,22 +69,33 @@ impl Drop for Checkpointer {
     }
 }
 
-/// A writer begins the log anew, and short, when all of it was moved before its next commit.
+/// A writer begins the log anew, and short, when all of it was moved before its next commit. When
+/// nobody writes, that is done here.
 fn run(database: &Database, connection: &Connection, woken: &Receiver<()>) {
     let mut moved = 0;
-    while woken.recv().is_ok() {
-        let wal = database.wal_bytes();
-        if wal < moved {
-            moved = 0;
+    loop {
+        let wait = if moved > 0 { QUIET } else { FOREVER };
+        match woken.recv_timeout(wait) {
+            Ok(()) => {
+                let wal = database.wal_bytes();
+                if wal < moved {
+                    moved = 0;
+                }
+                if wal >= moved + CHECKPOINT_WAL_BYTES {
+                    checkpoint(connection, "PASSIVE");
+                    moved = wal;
+                }
+                if wal >= WAL_BYTES_MAX {
+                    checkpoint(connection, "TRUNCATE");
+                }
+                std::thread::park_timeout(LOOK_INTERVAL);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                checkpoint(connection, "TRUNCATE");
+                moved = 0;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        if wal >= moved + CHECKPOINT_WAL_BYTES {
-            checkpoint(connection, "PASSIVE");
-            moved = wal;
-        }
-        if wal >= WAL_BYTES_MAX {
-            checkpoint(connection, "TRUNCATE");
-        }
-        std::thread::park_timeout(LOOK_INTERVAL);
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod observe;
 mod raw;
+mod scratch;
 mod server;
 mod siege;
 mod stream;
@@ -11,6 +12,7 @@ mod wire;
 pub use client::TestClient;
 pub use observe::allow_many_sockets;
 pub use raw::{RawConnection, Response, frame, handshake};
+pub use scratch::{Scratch, SmallDisk};
 pub use server::TestServer;
 pub use siege::{Chance, Siege};
 pub use stream::said;

@@ -4,8 +4,9 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+use serde_json::{Value, json};
 
-use super::{RawConnection, Response};
+use super::{RawConnection, Response, TestServer};
 
 impl RawConnection {
     /// One request with these header lines besides `Host`, and its answer.
@@ -38,6 +39,27 @@ impl RawConnection {
     /// Ends with a reset, as a client that crashed does.
     pub fn reset(self) {
         set_socket_linger(&self.socket, Some(Duration::ZERO)).expect("linger");
+    }
+}
+
+impl TestServer {
+    /// Publishes over HTTP; `target` is the room's messages.
+    pub fn post(&self, target: &str, body: &Value) -> Response {
+        let mut raw = self.raw();
+        let body = body.to_string();
+        let length = format!("Content-Length: {}", body.len());
+        let headers = ["Content-Type: application/json", &length];
+        raw.send(request("POST", target, &headers) + &body);
+        raw.response()
+    }
+
+    /// Publishes a message with an id in this session, and gives its place.
+    pub fn publish(&self, room: &str, session: &str, id: &str, payload: impl Into<Value>) -> Value {
+        let target = format!("/rooms/{room}/messages?session={session}");
+        let body = json!({"type": "message", "payload": payload.into(), "id": id});
+        let response = self.post(&target, &body);
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()
     }
 }
 
