@@ -17,6 +17,7 @@ use crate::protocol::{
     ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
 };
 use crate::resume::HeldRoom;
+use crate::threads;
 
 /// A request that may be answered with a stream.
 pub struct Accepted {
@@ -75,19 +76,25 @@ pub fn serve(accepted: Accepted, client: ClientId, peer: SocketAddr, socket: Tcp
 }
 
 fn stream(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) {
+    if threads::run_aside(|| begin(accepted, outbox, app)) {
+        await_end(outbox, app);
+    }
+}
+
+/// Says whether the reader is live.
+fn begin(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) -> bool {
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
         rooms: vec![Arc::clone(&accepted.stream)],
         hold,
     });
     let Some(state) = held.and_then(|mut states| states.pop()) else {
-        return outbox.close(CloseCode::InternalError);
+        outbox.close(CloseCode::InternalError);
+        return false;
     };
     let room = HeldRoom::new(app, state, accepted.since);
     outbox.push(&greeting(&room));
-    if room.go_live(app, outbox) {
-        await_end(outbox, app);
-    }
+    room.go_live(app, outbox)
 }
 
 /// Says where the stream starts, so that a reader who was never sent a message can resume as well.

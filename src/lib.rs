@@ -28,6 +28,8 @@
 //! - A slow client costs nobody else time: a push never blocks.
 //! - Nobody but the broadcaster touches rooms; it does no I/O but a non-blocking send.
 //! - A full channel makes the publisher wait; nothing is dropped between two threads.
+//! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk holds up nobody but
+//!   those who publish.
 //!
 //! # The rooms of the house, top to bottom
 //!

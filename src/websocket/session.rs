@@ -15,6 +15,7 @@ use crate::protocol::{
     RoomState, Scope, ServerMessage, Since,
 };
 use crate::resume::HeldRoom;
+use crate::threads;
 
 use super::Upgraded;
 use super::handshake::WantedRoom;
@@ -93,14 +94,12 @@ impl<'a> Session<'a> {
         if wanted.iter().all(|room| room.since.is_none()) {
             return self.app.broadcaster.send(connect(None));
         }
-        let Some(states) = self.app.broadcaster.hold(connect) else {
-            return self.outbox.close(CloseCode::InternalError);
-        };
-        self.welcome_back(states, &wanted);
+        threads::run_aside(|| match self.app.broadcaster.hold(connect) {
+            Some(states) => self.welcome_back(states, &wanted),
+            None => self.outbox.close(CloseCode::InternalError),
+        });
     }
 
-    /// Not inlined, since few clients need it and every client's stack would have to hold it.
-    #[inline(never)]
     fn welcome_back(&self, states: Vec<RoomState>, wanted: &[WantedRoom]) {
         let held: Vec<HeldRoom> = states
             .into_iter()
@@ -262,7 +261,7 @@ impl<'a> Session<'a> {
         };
         match since {
             None => self.app.broadcaster.send(join(None)),
-            Some(since) => self.resume(join, since, answer_id.as_ref()),
+            Some(since) => threads::run_aside(|| self.resume(join, since, answer_id.as_ref())),
         }
         Ok(())
     }
@@ -299,10 +298,12 @@ impl<'a> Session<'a> {
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
-        let page = self.app.broker.history(stream, slice)?;
-        self.outbox
-            .push_patiently(&ServerMessage::History(&page).to_frames(id));
-        Ok(())
+        threads::run_aside(|| {
+            let page = self.app.broker.history(stream, slice)?;
+            self.outbox
+                .push_patiently(&ServerMessage::History(&page).to_frames(id));
+            Ok(())
+        })
     }
 
     fn leave(&mut self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
