@@ -9,7 +9,9 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{RawConnection, Scratch, SmallDisk, TestClient, TestServer, eventually};
+use crate::support::{
+    LoopDisk, RawConnection, Scratch, SmallDisk, TestClient, TestServer, eventually,
+};
 
 /// What the server answers to a publish with an id: an acknowledgement or an error's code.
 fn publish(client: &mut TestClient, id: &str, payload: &str) -> Result<u64, String> {
@@ -116,6 +118,35 @@ fn a_full_disk_refuses_publishes_and_recovers() {
     }
     assert!(server.log().contains("cannot be used"), "{}", server.log());
     assert!(server.stats()["store"]["commits_failed"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_disk_that_turns_read_only_refuses_publishes_and_keeps_what_it_has() {
+    let Some(disk) = LoopDisk::mount() else {
+        return;
+    };
+    let mut acknowledged = Vec::new();
+    {
+        let mut server = disk.serve();
+        let mut alice = server.client_at("/ws?session=alice-and-nobody-else");
+        for id in ["1", "2", "3"] {
+            let offset = publish(&mut alice, id, "stored").expect("stored");
+            acknowledged.push((id.to_owned(), offset));
+        }
+        disk.fail();
+        let refused = publish(&mut alice, "4", "refused");
+        assert_eq!(refused, Err("storage_unavailable".to_owned()));
+        all_else_goes_on(&server, &mut alice);
+        assert_stored(&server, &acknowledged);
+        server.signal(Signal::TERM);
+        assert!(server.wait_for_exit().success(), "{}", server.log());
+    }
+    disk.unmount();
+    assert!(disk.mount_again(), "the disk is mended");
+    let server = disk.serve();
+    assert_stored(&server, &acknowledged);
+    let mut alice = server.client_at("/ws?session=alice-and-nobody-else");
+    assert_eq!(publish(&mut alice, "4", "stored now"), Ok(4));
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod wire;
 pub use client::TestClient;
 pub use observe::allow_many_sockets;
 pub use raw::{RawConnection, Response, frame, handshake};
-pub use scratch::{Scratch, SmallDisk};
+pub use scratch::{LoopDisk, Scratch, SmallDisk};
 pub use server::TestServer;
 pub use siege::{Chance, Siege};
 pub use stream::said;

@@ -110,3 +110,67 @@ impl SmallDisk {
         })
     }
 }
+
+/// A real file system in a file, which its error handling can turn read-only under a running server.
+/// Only root can mount one.
+pub struct LoopDisk {
+    mount: PathBuf,
+    image: PathBuf,
+    _scratch: Scratch,
+}
+
+impl LoopDisk {
+    /// `None`, and a line that says so, where this may not be done.
+    pub fn mount() -> Option<Self> {
+        let scratch = Scratch::new();
+        let disk = Self {
+            mount: scratch.path("disk"),
+            image: scratch.path("image"),
+            _scratch: scratch,
+        };
+        fs::create_dir(&disk.mount).expect("mount point");
+        let image = fs::File::create(&disk.image).expect("image");
+        image.set_len(16 << 20).expect("image");
+        let formatted = run(Command::new("mkfs.ext4").arg("-q").arg(&disk.image));
+        if formatted && disk.mount_again() {
+            return Some(disk);
+        }
+        eprintln!("NOT TESTED: this needs mkfs.ext4 and the right to mount a loop device");
+        None
+    }
+
+    /// Mounts it writable.
+    pub fn mount_again(&self) -> bool {
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount))
+    }
+
+    /// What an error of the disk does: nothing can be written any more, open files included.
+    pub fn fail(&self) {
+        let mut remount = Command::new("mount");
+        let failed = run(remount.args(["-o", "remount,abort"]).arg(&self.mount));
+        assert!(failed, "cannot abort the file system");
+    }
+
+    pub fn unmount(&self) {
+        let unmounted = || run(Command::new("umount").arg(&self.mount)).then_some(());
+        eventually("it is unmounted", unmounted);
+    }
+
+    pub fn serve(&self) -> TestServer {
+        let database = format!("{}/history.db", self.mount.display());
+        // An aborted file system forgets what was not synced.
+        TestServer::start(&["--db", &database, "--durability", "full"])
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _not_mounted = run(Command::new("umount").arg(&self.mount));
+    }
+}
+
+fn run(command: &mut Command) -> bool {
+    let output = command.output();
+    output.is_ok_and(|output| output.status.success())
+}
