@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::auth::Authority;
 use crate::broadcaster::Broadcaster;
 use crate::broker::BrokerHandle;
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub struct App {
     pub broker: BrokerHandle,
     /// Owns rooms and members.
     pub broadcaster: Broadcaster,
+    /// Tells who a client is.
+    pub authority: Arc<Authority>,
     /// Whether the server is going away.
     pub shutdown: Shutdown,
     /// WebSocket sessions that have not ended.
@@ -41,6 +44,7 @@ impl App {
         metrics: Arc<Metrics>,
         broker: BrokerHandle,
         broadcaster: Broadcaster,
+        authority: Arc<Authority>,
         shutdown: Shutdown,
     ) -> Self {
         Self {
@@ -48,6 +52,7 @@ impl App {
             metrics,
             broker,
             broadcaster,
+            authority,
             shutdown,
             sessions: Slots::new(usize::MAX),
             started: Instant::now(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::auth::AllowedOrigins;
+use crate::auth::{AllowedOrigins, AuthSettings};
 
 /// Most connections when neither the user nor the machine says less.
 pub const CONNECTIONS_MAX: usize = 100_000;
@@ -57,6 +57,8 @@ pub struct Config {
     pub welcome: String,
     /// Origins that browsers may connect from, for CORS and WebSocket alike.
     pub allow_origin: AllowedOrigins,
+    /// What tokens are checked with.
+    pub auth: AuthSettings,
     /// Whether `/echo` is served.
     pub echo: bool,
     /// What clients may use.

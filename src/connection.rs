@@ -149,7 +149,7 @@ fn serve_request(
     };
     respond(
         reader.socket,
-        http::handle(&request, app),
+        http::handle(&mut request, app),
         Some(&request),
         after,
         app,

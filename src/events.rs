@@ -6,10 +6,12 @@
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tiny_http::{Method, ResponseBox};
 
 use crate::app::App;
+use crate::auth::Identity;
 use crate::broadcaster::{Event, RoomStream};
 use crate::http::{self, Request};
 use crate::outbox::{Outbox, Wire};
@@ -19,8 +21,12 @@ use crate::protocol::{
 use crate::resume::HeldRoom;
 use crate::threads;
 
+/// A time-out of zero would mean none.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// A request that may be answered with a stream.
 pub struct Accepted {
+    identity: Arc<Identity>,
     stream: Arc<RoomStream>,
     since: Option<Since>,
 }
@@ -37,6 +43,10 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
         |status, refusal: Refusal| http::error(status, refusal.code.as_str(), &refusal.message);
     let name = request.segments.get(1).map_or("", String::as_str);
     let room = RoomName::parse(name).map_err(|why| refused(400, invalid_room(why)))?;
+    let identity = http::identify(request, app)?;
+    identity
+        .may_subscribe(&room)
+        .map_err(|refusal| http::refused(&refusal))?;
     let last = request.header("Last-Event-ID");
     let last = last.or_else(|| request.query_values("last_event_id").next());
     let since = match last.filter(|id| !id.is_empty()) {
@@ -53,7 +63,11 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
         .broker
         .open(&room)
         .map_err(|why| refused(503, Refusal::from(why)))?;
-    Ok(Accepted { stream, since })
+    Ok(Accepted {
+        identity,
+        stream,
+        since,
+    })
 }
 
 /// The answer's head; the connection ends with the stream, so it needs no length.
@@ -77,7 +91,7 @@ pub fn serve(accepted: Accepted, client: ClientId, peer: SocketAddr, socket: Tcp
 
 fn stream(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) {
     if threads::run_aside(|| begin(accepted, outbox, app)) {
-        await_end(outbox, app);
+        await_end(outbox, accepted.identity.time_left(), app);
     }
 }
 
@@ -85,6 +99,7 @@ fn stream(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) {
 fn begin(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) -> bool {
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
+        user: accepted.identity.user.clone(),
         rooms: vec![Arc::clone(&accepted.stream)],
         hold,
     });
@@ -110,17 +125,21 @@ fn greeting(room: &HeldRoom) -> Frames {
 }
 
 /// A reader says nothing; what comes is its leaving. Silence is broken by a comment, which finds out
-/// whether it is still there.
-fn await_end(outbox: &Arc<Outbox>, app: &App) {
+/// whether it is still there. With its token the stream ends.
+fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
+    let end = time_left.and_then(|left| Instant::now().checked_add(left));
     let mut socket = outbox.socket();
-    if socket
-        .set_read_timeout(Some(app.config.limits.ping_interval))
-        .is_err()
-    {
-        return;
-    }
     let mut ignored = [0; 256];
     loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return outbox.close(CloseCode::Unauthorized);
+        }
+        let silence = app.config.limits.ping_interval;
+        let silence = silence.min(left.unwrap_or(silence)).max(SHORTEST_WAIT);
+        if socket.set_read_timeout(Some(silence)).is_err() {
+            return;
+        }
         match socket.read(&mut ignored) {
             Ok(0) => return,
             Ok(_) => {}

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub handshakes_refused: Counter,
     /// HTTP requests answered.
     pub http_requests: Counter,
+    /// Tokens that were refused.
+    pub auth_failures: Counter,
     /// Text frames from clients.
     pub requests: Counter,
     /// Requests refused with an error.
@@ -201,6 +203,11 @@ impl Metrics {
                 "requests_refused",
                 "Requests refused with an error",
                 &self.requests_refused,
+            ),
+            (
+                "auth_failures",
+                "Tokens that were refused",
+                &self.auth_failures,
             ),
             (
                 "messages_published",

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::app::App;
+use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::{Broker, BrokerHandle, Memory};
 use crate::config::{Config, SOCKET_SEND_BYTES};
@@ -47,6 +48,8 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A key cannot be used.
+    Key(String),
     /// The history cannot be kept where it is to be.
     Store(String),
     /// A thread cannot be started.
@@ -63,7 +66,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::Store(why) => f.write_str(why),
+            Self::Key(why) | Self::Store(why) => f.write_str(why),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
     }
@@ -92,6 +95,8 @@ impl Server {
                 set_by: "--max-connections",
             };
         }
+        let authority = Authority::load(config.auth.clone());
+        let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
         let metrics = Arc::new(Metrics::default());
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
@@ -100,7 +105,14 @@ impl Server {
         let (broker, broker_thread) =
             BrokerHandle::start(engine, broadcaster.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
-        let app = Arc::new(App::new(config, metrics, broker, broadcaster, shutdown));
+        let app = Arc::new(App::new(
+            config,
+            metrics,
+            broker,
+            broadcaster,
+            Arc::new(authority),
+            shutdown,
+        ));
         let slots = Slots::new(ceiling.connections);
         Ok(Self {
             listener,

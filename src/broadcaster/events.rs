@@ -1,12 +1,12 @@
 //! Everything the broadcaster can be told, in one closed enum.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::outbox::Outbox;
-use crate::protocol::{ClientId, Position, Publication, RequestId, RoomName, RoomState};
+use crate::protocol::{ClientId, CloseCode, Position, Publication, RequestId, RoomName, RoomState};
 
 use super::RoomStream;
 
@@ -20,10 +20,17 @@ pub enum Event {
         /// The message.
         publication: Arc<Publication>,
     },
+    /// A client is there that has yet to say who it is: it can be closed, and nothing else.
+    Await {
+        /// Where its frames go.
+        outbox: Arc<Outbox>,
+    },
     /// A client is there: it joins these rooms and is welcomed, or, held, its thread welcomes it.
     Connect {
         /// Where its frames go.
         outbox: Arc<Outbox>,
+        /// Who it is, if its token says so.
+        user: Option<Arc<str>>,
         /// Its first rooms.
         rooms: Vec<Arc<RoomStream>>,
         /// Where the states of the rooms go if the client is to be held in all of them.
@@ -83,6 +90,24 @@ pub enum Event {
         /// Where the answer goes: `None` if it has no members.
         answer: Sender<Option<RoomDetail>>,
     },
+    /// Who is connected?
+    Clients {
+        /// Only those named after this one.
+        after: Option<ClientId>,
+        /// Most of them.
+        limit: usize,
+        /// Where the answer goes, by name.
+        answer: Sender<Vec<ClientDetail>>,
+    },
+    /// Close clients.
+    Close {
+        /// Which.
+        who: Who,
+        /// What they are told.
+        code: CloseCode,
+        /// Where it goes how many they were.
+        answer: Sender<usize>,
+    },
     /// Close every client with 1001, in random order, spread over this time.
     Drain {
         /// The time.
@@ -100,6 +125,28 @@ pub enum Released {
     /// More was published than is held back: it is held anew from this offset, up to which its thread
     /// must read on.
     ReadOn(u64),
+}
+
+/// Clients to be closed.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// This one.
+    Client(ClientId),
+    /// All of a user.
+    User(Arc<str>),
+}
+
+/// A client in a list.
+#[derive(Clone, Debug)]
+pub struct ClientDetail {
+    /// Its name.
+    pub client: ClientId,
+    /// Who it is, if its token says so.
+    pub user: Option<Arc<str>>,
+    /// The rooms it is in.
+    pub rooms: Vec<RoomName>,
+    /// When it came.
+    pub connected: Instant,
 }
 
 /// A room in a list.

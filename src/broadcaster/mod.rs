@@ -28,7 +28,7 @@ use crate::protocol::{
 use crate::threads;
 
 use drain::Drain;
-pub use events::{Event, Released, RoomDetail, RoomSummary};
+pub use events::{ClientDetail, Event, Released, RoomDetail, RoomSummary, Who};
 use presence::PresenceSchedule;
 use room::Room;
 pub use room::RoomStream;
@@ -68,6 +68,20 @@ impl Broadcaster {
         self.ask(|answer| Event::Room { name, answer })
     }
 
+    /// Clients by name, at most `limit`, after this one.
+    pub fn clients(&self, after: Option<ClientId>, limit: usize) -> Option<Vec<ClientDetail>> {
+        self.ask(|answer| Event::Clients {
+            after,
+            limit,
+            answer,
+        })
+    }
+
+    /// Closes clients; says how many.
+    pub fn close(&self, who: Who, code: CloseCode) -> Option<usize> {
+        self.ask(|answer| Event::Close { who, code, answer })
+    }
+
     /// Makes a client a held member of rooms, or of one more; gives their states in the order asked.
     pub fn hold(
         &self,
@@ -100,7 +114,9 @@ impl Broadcaster {
 /// A connected client as the broadcaster knows it.
 struct Client {
     outbox: Arc<Outbox>,
+    user: Option<Arc<str>>,
     rooms: Vec<RoomName>,
+    connected: Instant,
 }
 
 /// What the thread owns.
@@ -192,11 +208,30 @@ impl Rooms {
                 stream,
                 publication,
             } => self.deliver(&stream, &publication),
+            Event::Await { outbox } => {
+                self.admit(Arc::clone(&outbox), None);
+                self.turn_away_if_draining(&outbox);
+            }
             Event::Connect {
                 outbox,
+                user,
                 rooms,
                 hold,
-            } => self.connect(outbox, rooms, hold),
+            } => {
+                self.admit(Arc::clone(&outbox), user);
+                self.connect(&outbox, rooms, hold);
+                self.turn_away_if_draining(&outbox);
+            }
+            Event::Clients {
+                after,
+                limit,
+                answer,
+            } => {
+                let _gone = answer.try_send(self.list_clients(after, limit));
+            }
+            Event::Close { who, code, answer } => {
+                let _gone = answer.try_send(self.close(&who, code));
+            }
             Event::Join {
                 client,
                 stream,
@@ -249,20 +284,60 @@ impl Rooms {
         self.metrics.deliveries.add(delivered);
     }
 
+    fn admit(&mut self, outbox: Arc<Outbox>, user: Option<Arc<str>>) {
+        let client = Client {
+            user,
+            rooms: Vec::new(),
+            connected: Instant::now(),
+            outbox,
+        };
+        self.clients.insert(client.outbox.client(), client);
+    }
+
+    fn turn_away_if_draining(&self, outbox: &Arc<Outbox>) {
+        if self.drain.is_some() {
+            outbox.close(CloseCode::GoingAway);
+        }
+    }
+
+    fn list_clients(&self, after: Option<ClientId>, limit: usize) -> Vec<ClientDetail> {
+        let names = self.clients.keys().copied();
+        let mut names: Vec<_> = names
+            .filter(|name| after.is_none_or(|a| *name > a))
+            .collect();
+        names.sort_unstable();
+        let clients = names.into_iter().take(limit).filter_map(|client| {
+            let Client {
+                user,
+                rooms,
+                connected,
+                ..
+            } = self.clients.get(&client)?;
+            Some(ClientDetail {
+                client,
+                user: user.clone(),
+                rooms: rooms.clone(),
+                connected: *connected,
+            })
+        });
+        clients.collect()
+    }
+
+    fn close(&self, who: &Who, code: CloseCode) -> usize {
+        let chosen = self.clients.iter().filter(|(id, client)| match who {
+            Who::Client(wanted) => *id == wanted,
+            Who::User(user) => client.user.as_ref() == Some(user),
+        });
+        chosen.map(|(_, client)| client.outbox.close(code)).count()
+    }
+
     fn connect(
         &mut self,
-        outbox: Arc<Outbox>,
+        outbox: &Arc<Outbox>,
         streams: Vec<Arc<RoomStream>>,
         hold: Option<Sender<Vec<RoomState>>>,
     ) {
         let client = outbox.client();
-        self.clients.insert(
-            client,
-            Client {
-                outbox: Arc::clone(&outbox),
-                rooms: Vec::new(),
-            },
-        );
         let states: Vec<RoomState> = streams
             .into_iter()
             .filter_map(|stream| self.add_member(client, stream, false, hold.is_some()))
@@ -279,9 +354,6 @@ impl Rooms {
                 };
                 outbox.push(&welcome.to_frames(None));
             }
-        }
-        if self.drain.is_some() {
-            outbox.close(CloseCode::GoingAway);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::broadcaster::RoomDetail;
 use crate::protocol::{RoomName, invalid_room};
 
+use super::access::may_subscribe;
 use super::answer::{WithHeader, data, json, json_with_status};
 use super::{Request, busy, error};
 
@@ -19,6 +20,13 @@ const ROOMS_PAGE_MAX: usize = 1000;
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    #[serde(flatten)]
+    details: Option<HealthDetails>,
+}
+
+/// Not for strangers, where there are keys.
+#[derive(Serialize)]
+struct HealthDetails {
     message: String,
     connected_clients: u64,
     uptime_seconds: f64,
@@ -26,7 +34,7 @@ struct Health {
 }
 
 /// `GET /health`: 200 while clients are welcome, 503 while the server goes away or cannot store.
-pub(super) fn health(_request: &Request, app: &App) -> ResponseBox {
+pub(super) fn health(request: &Request, app: &App) -> ResponseBox {
     let (status, word, message) = if app.shutdown.is_requested() {
         (503, "draining", "the server is closing down".to_owned())
     } else if let Err(why) = app.broker.health() {
@@ -35,12 +43,15 @@ pub(super) fn health(_request: &Request, app: &App) -> ResponseBox {
     } else {
         (200, "healthy", "WebSocket server is running".to_owned())
     };
-    let health = Health {
-        status: word,
+    let details = request.identity.as_ref().map(|_| HealthDetails {
         message,
         connected_clients: app.metrics.clients.get(),
         uptime_seconds: uptime_seconds(app),
         version: env!("CARGO_PKG_VERSION"),
+    });
+    let health = Health {
+        status: word,
+        details,
     };
     json_with_status(status, &health)
 }
@@ -219,6 +230,7 @@ pub(super) fn rooms(request: &Request, app: &App) -> ResponseBox {
     let Some(mut rooms) = app.broadcaster.rooms() else {
         return no_answer();
     };
+    rooms.retain(|room| may_subscribe(request, &room.name).is_ok());
     let total = rooms.len();
     rooms.retain(|room| room.name.as_str() > after);
     rooms.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -262,6 +274,9 @@ pub(super) fn room(request: &Request, app: &App) -> ResponseBox {
             return error(400, refusal.code.as_str(), &refusal.message);
         }
     };
+    if let Err(response) = may_subscribe(request, &name) {
+        return response;
+    }
     let Some(detail) = app.broadcaster.room(name.clone()) else {
         return no_answer();
     };

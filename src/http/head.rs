@@ -5,10 +5,12 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use tiny_http::Method;
 
+use crate::auth::Identity;
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 type Segments = Vec<String>;
@@ -28,6 +30,8 @@ pub struct Request {
     headers: Vec<(String, String)>,
     /// The body, if it had one.
     pub body: Vec<u8>,
+    /// Who asks, once that was looked up.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// A head that is complete: the request, what follows it, and where it ends.
@@ -91,6 +95,18 @@ impl Request {
             .iter()
             .filter(move |(n, _)| n == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The token: `Authorization: Bearer` (RFC 6750 §2.1), else `?token=`, for those who cannot send
+    /// headers. Never to be logged.
+    pub fn token(&self) -> Option<&str> {
+        let bearer = self.header("Authorization").and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim_matches(' '))
+        });
+        bearer.or_else(|| self.query_values("token").next())
     }
 
     /// Whether the connection may carry another request after this one (RFC 9112 §9.3).
@@ -170,6 +186,7 @@ fn understand(head: &[u8], len: usize) -> Result<Head, HeadError> {
         minor_version: raw.version.unwrap_or(1),
         headers: raw.headers.iter().map(owned_header).collect(),
         body: Vec::new(),
+        identity: None,
     };
     check_host(&request)?;
     let body = body_length(&request)?;

@@ -14,6 +14,7 @@ use crate::protocol::{
     invalid_room,
 };
 
+use super::access::{may_publish, may_subscribe};
 use super::answer::{WithHeader, data, json, json_with_status};
 use super::{Request, busy, error};
 
@@ -26,6 +27,7 @@ pub(super) fn list(request: &Request, app: &App) -> ResponseBox {
 
 fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     let room = room_of(request)?;
+    may_subscribe(request, &room)?;
     let since = number(request, "since")?;
     let limit = number(request, "limit")?.unwrap_or(PAGE_MESSAGES_DEFAULT as u64);
     if !(1..=PAGE_MESSAGES_MAX as u64).contains(&limit) {
@@ -71,17 +73,20 @@ struct PlaceBody<'a> {
 
 fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     let room = room_of(request)?;
+    may_publish(request, &room)?;
     let text = json_text(request, app)?;
     let (publish, id) = understand(text, &room)?;
     let stream = app.broker.open(&room).map_err(unavailable)?;
+    let user = request.identity.as_ref().and_then(|who| who.user.clone());
+    let client = || Arc::from(app.name_client().to_string());
     let (answer, answered) = bounded(1);
     let message = BrokerPublish {
         stream,
-        from: Arc::from(app.name_client().to_string()),
+        from: user.clone().unwrap_or_else(client),
         kind: publish.kind,
         payload: publish.payload.into(),
         id,
-        scope: scope(request)?,
+        scope: user.map(Scope::User).or(scope(request)?),
         answer: Answer::Thread(answer),
     };
     app.broker.publish(message).map_err(unavailable)?;

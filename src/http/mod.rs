@@ -3,15 +3,18 @@
 //! A handler is `fn(&Request, &App) -> ResponseBox` on tiny_http's response types. Nothing here
 //! touches a socket; the connection reads and writes.
 
+mod access;
 mod answer;
 mod api;
 mod assets;
+mod clients;
 mod cors;
 mod head;
 mod messages;
 mod respond;
 mod routes;
 
+pub use access::{identify, refused, unauthorized};
 pub use answer::{busy, error};
 pub use head::{Body, Head, HeadError, Request, parse};
 pub use respond::{After, continue_100, render, render_stream_head};

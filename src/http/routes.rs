@@ -4,8 +4,9 @@ use tiny_http::{Method, ResponseBox};
 
 use crate::app::App;
 
+use super::access::{Needs, admit};
 use super::answer::WithHeader;
-use super::{Request, api, assets, cors, error, messages};
+use super::{Request, api, assets, clients, cors, error, messages};
 
 type Handler = fn(&Request, &App) -> ResponseBox;
 
@@ -14,6 +15,7 @@ struct Route {
     pattern: &'static [&'static str],
     /// GET answers HEAD too.
     method: Method,
+    needs: Needs,
     handler: Handler,
 }
 
@@ -21,62 +23,92 @@ const ROUTES: &[Route] = &[
     Route {
         pattern: &[""],
         method: Method::Get,
+        needs: Needs::Nothing,
         handler: assets::page,
     },
     Route {
         pattern: &["assets", "{}"],
         method: Method::Get,
+        needs: Needs::Nothing,
         handler: assets::asset,
     },
     Route {
         pattern: &["health"],
         method: Method::Get,
+        needs: Needs::Nothing,
         handler: api::health,
     },
     Route {
         pattern: &["stats"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: api::stats,
     },
     Route {
         pattern: &["metrics"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: api::metrics,
     },
     Route {
         pattern: &["rooms"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: api::rooms,
     },
     Route {
         pattern: &["rooms", "{}"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: api::room,
     },
     Route {
         pattern: &["rooms", "{}", "messages"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: messages::list,
     },
     Route {
         pattern: &["rooms", "{}", "messages"],
         method: Method::Post,
+        needs: Needs::Identity,
         handler: messages::publish,
     },
     Route {
         // A GET without a body is streamed before it comes here.
         pattern: &["rooms", "{}", "events"],
         method: Method::Get,
+        needs: Needs::Identity,
         handler: messages::events_head,
+    },
+    Route {
+        pattern: &["clients"],
+        method: Method::Get,
+        needs: Needs::Admin,
+        handler: clients::list,
+    },
+    Route {
+        pattern: &["clients", "{}"],
+        method: Method::Delete,
+        needs: Needs::Admin,
+        handler: clients::close_client,
+    },
+    Route {
+        pattern: &["users", "{}", "clients"],
+        method: Method::Delete,
+        needs: Needs::Admin,
+        handler: clients::close_user,
     },
     Route {
         pattern: &["ws"],
         method: Method::Get,
+        needs: Needs::Nothing,
         handler: api::upgrade_required,
     },
     Route {
         pattern: &["echo"],
         method: Method::Get,
+        needs: Needs::Nothing,
         handler: api::upgrade_required,
     },
 ];
@@ -103,7 +135,7 @@ pub fn is_websocket(request: &Request, app: &App) -> bool {
 }
 
 /// Answers a request that is not a WebSocket's.
-pub fn handle(request: &Request, app: &App) -> ResponseBox {
+pub fn handle(request: &mut Request, app: &App) -> ResponseBox {
     app.metrics.http_requests.add(1);
     let hidden = |route: &&Route| route.pattern != ["echo"] || app.config.echo;
     let routes: Vec<&Route> = ROUTES
@@ -120,7 +152,10 @@ pub fn handle(request: &Request, app: &App) -> ResponseBox {
         );
     }
     if let Some(route) = routes.iter().find(|route| route.answers(&request.method)) {
-        return (route.handler)(request, app);
+        return match admit(request, route.needs, app) {
+            Ok(()) => (route.handler)(request, app),
+            Err(response) => response,
+        };
     }
     let allow = allow(&routes);
     if request.method == Method::Options {

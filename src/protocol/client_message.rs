@@ -56,6 +56,11 @@ pub enum ClientMessage<'a> {
         /// Which room.
         room: RoomName,
     },
+    /// `auth`: who the client is, or that it is so for longer.
+    Auth {
+        /// A JSON Web Token.
+        token: Cow<'a, str>,
+    },
     /// `ping`: are you there? Browsers cannot see ping frames.
     Ping,
 }
@@ -105,6 +110,7 @@ struct Envelope<'a> {
     since: Option<&'a RawValue>,
     epoch: Option<&'a RawValue>,
     limit: Option<&'a RawValue>,
+    token: Option<&'a RawValue>,
     duplicate: Option<String>,
 }
 
@@ -166,10 +172,13 @@ impl<'a> Envelope<'a> {
             "presence" => Ok(ClientMessage::Presence {
                 room: self.required_room()?,
             }),
+            "auth" => Ok(ClientMessage::Auth {
+                token: optional_string("token", self.token)?.ok_or_else(|| missing("token"))?,
+            }),
             "ping" => Ok(ClientMessage::Ping),
             _ => Err(Refusal::new(
                 ErrorCode::UnknownType,
-                "`type` must be message, custom_event, join, leave, history, presence or ping",
+                "`type` must be message, custom_event, join, leave, history, presence, auth or ping",
             )),
         }
     }
@@ -302,6 +311,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                 "since" => &mut envelope.since,
                 "epoch" => &mut envelope.epoch,
                 "limit" => &mut envelope.limit,
+                "token" => &mut envelope.token,
                 _ => {
                     if others.contains(&*key) {
                         envelope.duplicate = Some(key.into_owned());

@@ -36,6 +36,10 @@ pub enum ErrorCode {
     StorageUnavailable,
     /// The server is closing down.
     ShuttingDown,
+    /// There is no token, or it grants nothing.
+    Unauthorized,
+    /// The token does not grant this.
+    Forbidden,
 }
 
 impl ErrorCode {
@@ -57,6 +61,8 @@ impl ErrorCode {
             Self::BinaryUnsupported => "binary_unsupported",
             Self::StorageUnavailable => "storage_unavailable",
             Self::ShuttingDown => "shutting_down",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
         }
     }
 }
@@ -101,6 +107,10 @@ pub enum CloseCode {
     TooBig,
     /// 1011: the server failed.
     InternalError,
+    /// 4001: no token, or one that grants nothing or has expired.
+    Unauthorized,
+    /// 4003: closed by an operator, or not allowed what it wants.
+    Forbidden,
     /// 4100: the client does not read what it is sent.
     SlowConsumer,
 }
@@ -115,6 +125,8 @@ impl CloseCode {
             Self::InvalidData => 1007,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
+            Self::Unauthorized => 4001,
+            Self::Forbidden => 4003,
             Self::SlowConsumer => 4100,
         }
     }
@@ -128,6 +140,8 @@ impl CloseCode {
             Self::InvalidData => "text is not UTF-8",
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
+            Self::Unauthorized => "token needed, bad or expired",
+            Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",
         }
     }

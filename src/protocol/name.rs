@@ -94,9 +94,12 @@ impl RequestId {
 }
 
 /// Within what the ids of publishes are compared, so that two clients that both count 1, 2, 3 do not
-/// swallow each other's messages: the session the client chose on connecting, else the connection.
+/// swallow each other's messages: the user its token names, else the session the client chose on
+/// connecting, else the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
+    /// The `sub` of a token.
+    User(Arc<str>),
     /// The text of `?session=`: chosen at random by the client, kept over reconnects, never relayed.
     Session(Arc<str>),
     /// One connection.
@@ -110,13 +113,22 @@ impl Scope {
             .contains(&text.len())
             .then(|| Self::Session(text.into()))
     }
-}
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The text by which a store keeps it; that of a connection is not worth keeping.
+    pub fn to_stored(&self) -> Option<String> {
         match self {
-            Self::Session(text) => write!(f, "s:{text}"),
-            Self::Connection(client) => write!(f, "{client}"),
+            Self::User(user) => Some(format!("u:{user}")),
+            Self::Session(session) => Some(format!("s:{session}")),
+            Self::Connection(_) => None,
+        }
+    }
+
+    /// Understands what [`to_stored`](Self::to_stored) gave.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("u", user) => Some(Self::User(user.into())),
+            ("s", session) => Self::session(session),
+            _ => None,
         }
     }
 }
@@ -134,6 +146,24 @@ impl ClientId {
     /// The `count`-th connection of the process that drew `process` at its start.
     pub fn new(process: u32, count: u64) -> Self {
         Self { process, count }
+    }
+}
+
+/// What [`Display`](fmt::Display) writes.
+impl FromStr for ClientId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (process, count) = text
+            .strip_prefix('c')
+            .and_then(|t| t.split_once('-'))
+            .ok_or(())?;
+        let id = Self {
+            process: u32::from_str_radix(process, 16).map_err(|_| ())?,
+            count: count.parse().map_err(|_| ())?,
+        };
+        // One spelling only.
+        (id.to_string() == text).then_some(id).ok_or(())
     }
 }
 

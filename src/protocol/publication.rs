@@ -67,7 +67,8 @@ pub struct Publication {
 impl Publication {
     /// Appends the JSON text members receive.
     ///
-    /// Written by hand because it is the message path; only `id` can hold what JSON must escape.
+    /// Written by hand because it is the message path; only `from` and `id` can hold what JSON must
+    /// escape.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let (kind, room) = (self.kind.as_str(), self.room.as_str());
         out.reserve(self.payload.len() + 160);
@@ -77,11 +78,9 @@ impl Publication {
         out.extend_from_slice(self.payload.as_bytes());
         out.extend_from_slice(b",\"room\":\"");
         out.extend_from_slice(room.as_bytes());
-        let _infallible = write!(
-            out,
-            "\",\"offset\":{},\"from\":\"{}\",\"ts\":{}",
-            self.offset, self.from, self.ts
-        );
+        let _infallible = write!(out, "\",\"offset\":{},\"from\":", self.offset);
+        let _infallible = serde_json::to_writer(&mut *out, &*self.from);
+        let _infallible = write!(out, ",\"ts\":{}", self.ts);
         if let Some(id) = &self.id {
             out.extend_from_slice(b",\"id\":");
             let _infallible = serde_json::to_writer(&mut *out, id.as_str());

@@ -51,6 +51,18 @@ pub enum ServerMessage<'a> {
         /// Its place.
         position: Position,
     },
+    /// Answer to `auth`.
+    Authenticated {
+        /// The token's `sub`.
+        user: Option<&'a str>,
+        /// When it expires, in Unix seconds.
+        expires: Option<u64>,
+    },
+    /// The token ends in this many milliseconds; a new one by `auth` keeps the connection.
+    TokenExpiring {
+        /// How many.
+        in_ms: u64,
+    },
     /// Answer to `ping`.
     Pong,
     /// A refused request.
@@ -140,6 +152,18 @@ impl Serialize for Body<'_> {
                 map.serialize_entry("payload", &PositionFields::new(room, *position))?;
                 Some(*room)
             }
+            ServerMessage::Authenticated { user, expires } => {
+                map.serialize_entry("type", "authenticated")?;
+                let (user, expires) = (*user, *expires);
+                map.serialize_entry("payload", &IdentityFields { user, expires })?;
+                None
+            }
+            ServerMessage::TokenExpiring { in_ms } => {
+                map.serialize_entry("type", "token_expiring")?;
+                let expires_in_ms = *in_ms;
+                map.serialize_entry("payload", &ExpiryFields { expires_in_ms })?;
+                None
+            }
             ServerMessage::Pong => {
                 map.serialize_entry("type", "pong")?;
                 map.serialize_entry("payload", &Empty {})?;
@@ -163,6 +187,19 @@ impl Serialize for Body<'_> {
 
 #[derive(Serialize)]
 struct Empty {}
+
+#[derive(Serialize)]
+struct IdentityFields<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ExpiryFields {
+    expires_in_ms: u64,
+}
 
 #[derive(Serialize)]
 struct LeftFields<'a> {

@@ -7,10 +7,11 @@ use tiny_http::{Method, ResponseBox};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
+use crate::auth::{AuthError, Identity};
 use crate::broadcaster::RoomStream;
 use crate::broker::BrokerError;
-use crate::http::{Request, error};
-use crate::protocol::{ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
+use crate::http::{self, Request, error};
+use crate::protocol::{CloseCode, ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
 const KEY_BYTES: usize = 16;
@@ -23,8 +24,8 @@ pub enum Accepted {
     Session {
         /// The answer's bytes.
         response: String,
-        /// The rooms the client starts in.
-        rooms: Vec<WantedRoom>,
+        /// What the session begins with.
+        entry: Entry,
         /// Within what the ids of its publishes are compared, if it chose that.
         scope: Option<Scope>,
     },
@@ -34,6 +35,28 @@ pub enum Accepted {
         response: String,
     },
 }
+
+/// What a session begins with.
+pub enum Entry {
+    /// The client is known and is welcomed in these rooms.
+    Known {
+        /// Who it is.
+        identity: Arc<Identity>,
+        /// The rooms the client starts in.
+        rooms: Vec<WantedRoom>,
+    },
+    /// It has yet to send a token; then it enters these rooms.
+    Unknown {
+        /// Which, as it asked for them.
+        rooms: RoomsAsked,
+    },
+    /// It is told why it may not enter: a page cannot read the status of a refused handshake, but it
+    /// can read a Close frame.
+    Refused(CloseCode),
+}
+
+/// Rooms with where the client's knowledge of each ends.
+pub type RoomsAsked = Vec<(RoomName, Option<Since>)>;
 
 /// A room that a client asks for on connecting.
 pub struct WantedRoom {
@@ -62,6 +85,10 @@ enum Refused {
     Origin,
     /// 400: a parameter, or the rooms asked for, cannot be taken.
     Query(Refusal),
+    /// 401: the token grants nothing.
+    Token(AuthError),
+    /// 403: the token does not grant one of the rooms.
+    Room(Refusal),
     /// 503: the broker has no room for them.
     Broker(BrokerError),
 }
@@ -69,7 +96,7 @@ enum Refused {
 pub(super) fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
     judge(request, app).map_err(|refused| {
         app.metrics.handshakes_refused.add(1);
-        refused.into_response(request)
+        refused.into_response(request, app)
     })
 }
 
@@ -89,10 +116,63 @@ fn judge(request: &Request, app: &App) -> Result<Accepted, Refused> {
     if request.segments == ["echo"] {
         return Ok(Accepted::Echo { response });
     }
+    let scope = scope(request)?;
+    let asked = rooms_asked(request, app)?;
+    let entry = match enter(request, asked, app) {
+        Err(Refused::Token(_)) if is_page(request) => {
+            app.metrics.auth_failures.add(1);
+            Entry::Refused(CloseCode::Unauthorized)
+        }
+        Err(Refused::Room(_)) if is_page(request) => Entry::Refused(CloseCode::Forbidden),
+        entry => entry?,
+    };
     Ok(Accepted::Session {
         response,
-        rooms: open_rooms(request, app)?,
-        scope: scope(request)?,
+        entry,
+        scope,
+    })
+}
+
+/// Only browsers send an Origin, and they always do (RFC 6455 §4.1).
+fn is_page(request: &Request) -> bool {
+    request.header_lines("Origin").next().is_some()
+}
+
+fn enter(request: &Request, asked: RoomsAsked, app: &App) -> Result<Entry, Refused> {
+    match app.authority.identify(request.token()) {
+        Ok(identity) => {
+            let rooms = open_rooms(asked, &identity, app)?;
+            Ok(Entry::Known { identity, rooms })
+        }
+        Err(AuthError::TokenNeeded) => Ok(Entry::Unknown { rooms: asked }),
+        Err(why) => Err(Refused::Token(why)),
+    }
+}
+
+/// Opens the rooms that a client starts in, all of them or none.
+fn open_rooms(
+    asked: RoomsAsked,
+    identity: &Identity,
+    app: &App,
+) -> Result<Vec<WantedRoom>, Refused> {
+    let opened = asked.into_iter().map(|(name, since)| {
+        identity.may_subscribe(&name).map_err(Refused::Room)?;
+        let stream = app.broker.open(&name).map_err(Refused::Broker)?;
+        Ok(WantedRoom { stream, since })
+    });
+    opened.collect()
+}
+
+/// The same for a client that came without a token and has sent it now.
+pub(super) fn open_later(
+    asked: RoomsAsked,
+    identity: &Identity,
+    app: &App,
+) -> Result<Vec<WantedRoom>, Refusal> {
+    open_rooms(asked, identity, app).map_err(|refused| match refused {
+        Refused::Room(refusal) => refusal,
+        Refused::Broker(why) => Refusal::from(why),
+        _ => Refusal::new(ErrorCode::Forbidden, "these rooms cannot be entered"),
     })
 }
 
@@ -127,8 +207,8 @@ fn check_headers(request: &Request) -> Result<String, Refused> {
     }
 }
 
-fn open_rooms(request: &Request, app: &App) -> Result<Vec<WantedRoom>, Refused> {
-    let mut wanted: Vec<(RoomName, Option<Since>)> = Vec::new();
+fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
+    let mut wanted = RoomsAsked::new();
     let mut since = positions(request)?.into_iter();
     for text in request.query_values("room") {
         let name = RoomName::parse(text).map_err(|why| Refused::Query(invalid_room(why)))?;
@@ -148,11 +228,7 @@ fn open_rooms(request: &Request, app: &App) -> Result<Vec<WantedRoom>, Refused> 
     if wanted.is_empty() {
         wanted.push((RoomName::lobby(), since.next()));
     }
-    let opened = wanted.into_iter().map(|(name, since)| {
-        let stream = app.broker.open(&name)?;
-        Ok(WantedRoom { stream, since })
-    });
-    opened.collect::<Result<_, _>>().map_err(Refused::Broker)
+    Ok(wanted)
 }
 
 /// `since` and `epoch`, a pair a room in the order of the rooms.
@@ -186,7 +262,7 @@ fn bad_field(field: &str, expected: &str) -> Refused {
 }
 
 impl Refused {
-    fn into_response(self, request: &Request) -> ResponseBox {
+    fn into_response(self, request: &Request, app: &App) -> ResponseBox {
         match self {
             Self::Malformed(why) => error(400, "bad_handshake", why),
             Self::Version => {
@@ -204,6 +280,8 @@ impl Refused {
                 )
             }
             Self::Query(refusal) => error(400, refusal.code.as_str(), &refusal.message),
+            Self::Token(why) => http::unauthorized(&why, app),
+            Self::Room(refusal) => http::refused(&refusal),
             Self::Broker(why) => {
                 let refusal = Refusal::from(why);
                 error(503, refusal.code.as_str(), &refusal.message)

@@ -1,5 +1,6 @@
 //! The WebSocket side: the opening handshake and one client's session.
 
+mod access;
 mod echo;
 mod handshake;
 mod session;
@@ -35,7 +36,7 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
 /// Runs one client's conversation, on this thread, until the connection has ended.
 pub fn serve(accepted: Accepted, upgraded: Upgraded, app: &App) {
     match accepted {
-        Accepted::Session { rooms, scope, .. } => session::serve(upgraded, rooms, scope, app),
+        Accepted::Session { entry, scope, .. } => session::serve(upgraded, entry, scope, app),
         Accepted::Echo { .. } => echo::serve(upgraded, app),
     }
 }

@@ -1,10 +1,12 @@
 //! One client's conversation: requests are understood, answered or handed on, in order.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use crate::app::App;
+use crate::auth::Identity;
 use crate::broadcaster::{Event, RoomStream};
 use crate::broker::{Answer, Publish as BrokerPublish, Slice};
 use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
@@ -18,10 +20,11 @@ use crate::resume::HeldRoom;
 use crate::threads;
 
 use super::Upgraded;
-use super::handshake::WantedRoom;
+use super::access::{Access, Due};
+use super::handshake::{Entry, RoomsAsked, WantedRoom, open_later};
 use super::transport::{End, Incoming, Transport};
 
-pub(super) fn serve(upgraded: Upgraded, rooms: Vec<WantedRoom>, scope: Option<Scope>, app: &App) {
+pub(super) fn serve(upgraded: Upgraded, entry: Entry, scope: Option<Scope>, app: &App) {
     let Upgraded {
         client,
         peer,
@@ -43,7 +46,7 @@ pub(super) fn serve(upgraded: Upgraded, rooms: Vec<WantedRoom>, scope: Option<Sc
     let _slot = app.sessions.take();
     log::debug!("{client} {peer} connected");
     let mut session = Session::new(app, Arc::clone(&outbox), scope);
-    session.enter(rooms);
+    session.begin(entry);
     let end = session.converse(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.reason(end));
     drop(session);
@@ -62,8 +65,11 @@ struct Session<'a> {
     /// Within what the ids of its publishes are compared.
     scope: Scope,
     outbox: Arc<Outbox>,
+    access: Access,
     /// In the order joined: the first is where a message without a room goes.
     rooms: Vec<Arc<RoomStream>>,
+    /// What it asked for on connecting, until it is known who it is.
+    asked: RoomsAsked,
     _counted: GaugeGuard,
 }
 
@@ -77,9 +83,35 @@ impl<'a> Session<'a> {
             from: client.to_string().into(),
             scope: scope.unwrap_or(Scope::Connection(client)),
             outbox,
+            access: Access::new(None),
             rooms: Vec::new(),
+            asked: RoomsAsked::new(),
             _counted: app.metrics.clients.hold(),
         }
+    }
+
+    fn begin(&mut self, entry: Entry) {
+        match entry {
+            Entry::Known { identity, rooms } => {
+                self.know(identity);
+                self.enter(rooms);
+            }
+            Entry::Unknown { rooms } => {
+                self.asked = rooms;
+                let outbox = Arc::clone(&self.outbox);
+                self.app.broadcaster.send(Event::Await { outbox });
+            }
+            Entry::Refused(code) => self.outbox.close(code),
+        }
+    }
+
+    /// From now on the client is who its token says.
+    fn know(&mut self, identity: Arc<Identity>) {
+        if let Some(user) = &identity.user {
+            self.from = Arc::clone(user);
+            self.scope = Scope::User(Arc::clone(user));
+        }
+        self.access = Access::new(Some(identity));
     }
 
     /// Joins the first rooms and welcomes the client: the broadcaster does both at once, unless the
@@ -88,6 +120,7 @@ impl<'a> Session<'a> {
         self.rooms = wanted.iter().map(|room| Arc::clone(&room.stream)).collect();
         let connect = |hold| Event::Connect {
             outbox: Arc::clone(&self.outbox),
+            user: self.access.identity().ok().and_then(|who| who.user.clone()),
             rooms: self.rooms.clone(),
             hold,
         };
@@ -122,12 +155,14 @@ impl<'a> Session<'a> {
 
     fn converse(&mut self, transport: &mut Transport) -> End {
         loop {
+            transport.wake_at(self.access.next_at());
             match transport.next() {
                 Incoming::Text(text) => self.request(text.as_str()),
                 Incoming::Binary(_) => {
                     let message = "send text; binary frames are not relayed";
                     self.refuse(None, &Refusal::new(ErrorCode::BinaryUnsupported, message));
                 }
+                Incoming::Alarm => self.keep_appointment(),
                 Incoming::End(end) => {
                     self.say_why(end);
                     return end;
@@ -186,6 +221,9 @@ impl<'a> Session<'a> {
     /// `Err` is answered by the caller; every `Ok` has been or will be answered once by whoever took
     /// the request on.
     fn act(&mut self, message: ClientMessage<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
+        if !matches!(message, ClientMessage::Auth { .. } | ClientMessage::Ping) {
+            self.access.identity()?;
+        }
         match message {
             ClientMessage::Publish(publish) => self.publish(publish, id),
             ClientMessage::Join {
@@ -205,6 +243,7 @@ impl<'a> Session<'a> {
                     .send(Event::Presence { client, room, id });
                 Ok(())
             }
+            ClientMessage::Auth { token } => self.authenticate(&token, id.as_ref()),
             ClientMessage::Ping => {
                 self.outbox
                     .push(&ServerMessage::Pong.to_frames(id.as_ref()));
@@ -218,6 +257,7 @@ impl<'a> Session<'a> {
             Some(room) => self.joined(room)?,
             None => self.rooms.first().ok_or_else(not_in_any_room)?,
         };
+        self.access.identity()?.may_publish(stream.name())?;
         let publish = BrokerPublish {
             stream: Arc::clone(stream),
             from: Arc::clone(&self.from),
@@ -245,6 +285,7 @@ impl<'a> Session<'a> {
                     let message = format!("leave a room first; a connection may join {most}");
                     return Err(Refusal::new(ErrorCode::TooManyRooms, message));
                 }
+                self.access.identity()?.may_subscribe(&room)?;
                 let stream = self.app.broker.open(&room)?;
                 self.rooms.push(Arc::clone(&stream));
                 stream
@@ -264,6 +305,85 @@ impl<'a> Session<'a> {
             Some(since) => threads::run_aside(|| self.resume(join, since, answer_id.as_ref())),
         }
         Ok(())
+    }
+
+    /// A first token lets the client in; a later one, of the same user, keeps it.
+    fn authenticate(&mut self, token: &str, id: Option<&RequestId>) -> Result<(), Refusal> {
+        let identity = self.app.authority.identify(Some(token)).map_err(|why| {
+            self.app.metrics.auth_failures.add(1);
+            Refusal::new(ErrorCode::Unauthorized, why.to_string())
+        });
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(refusal) if self.access.is_known() => return Err(refusal),
+            Err(refusal) => return self.turn_away(id, &refusal, CloseCode::Unauthorized),
+        };
+        if let Ok(known) = self.access.identity()
+            && known.user != identity.user
+        {
+            let message = "this token is another user's; connect anew with it";
+            return Err(Refusal::new(ErrorCode::Forbidden, message));
+        }
+        let expires = identity.validity.map(|validity| validity.until.as_secs());
+        let authenticated = ServerMessage::Authenticated {
+            user: identity.user.as_deref(),
+            expires,
+        };
+        let frames = authenticated.to_frames(id);
+        if self.access.is_known() {
+            self.know(Arc::clone(&identity));
+            self.outbox.push(&frames);
+            self.leave_what_is_lost(&identity);
+            return Ok(());
+        }
+        let asked = std::mem::take(&mut self.asked);
+        match open_later(asked, &identity, self.app) {
+            Ok(rooms) => {
+                self.know(identity);
+                self.outbox.push(&frames);
+                self.enter(rooms);
+                Ok(())
+            }
+            Err(refusal) => self.turn_away(id, &refusal, CloseCode::Forbidden),
+        }
+    }
+
+    /// Says why, and ends the connection of one who was never let in.
+    fn turn_away(
+        &self,
+        id: Option<&RequestId>,
+        refusal: &Refusal,
+        code: CloseCode,
+    ) -> Result<(), Refusal> {
+        self.refuse(id, refusal);
+        self.outbox.close(code);
+        Ok(())
+    }
+
+    /// Rooms that the new token no longer grants.
+    fn leave_what_is_lost(&mut self, identity: &Identity) {
+        let lost = |stream: &Arc<RoomStream>| identity.may_subscribe(stream.name()).is_err();
+        let lost: Vec<RoomName> = self
+            .rooms
+            .iter()
+            .filter(|stream| lost(stream))
+            .map(|stream| stream.name().clone())
+            .collect();
+        for room in lost {
+            let _is_a_member = self.leave(room, None);
+        }
+    }
+
+    fn keep_appointment(&mut self) {
+        match self.access.take_due(Instant::now()) {
+            Some(Due::Warning(left)) => {
+                let in_ms = left.as_millis() as u64;
+                let warning = ServerMessage::TokenExpiring { in_ms };
+                self.outbox.push(&warning.to_frames(None));
+            }
+            Some(Due::Close) => self.outbox.close(CloseCode::Unauthorized),
+            None => {}
+        }
     }
 
     fn resume(

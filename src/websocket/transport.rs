@@ -24,6 +24,8 @@ const READ_BUFFER_BYTES: usize = 2048;
 pub(super) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// The moment came that [`Transport::wake_at`] named.
+    Alarm,
     End(End),
 }
 
@@ -49,6 +51,8 @@ pub(super) struct Transport {
     pong_timeout: Duration,
     /// Whether a ping is out and nothing was heard since.
     pinged: bool,
+    /// When the session wants to be woken, whatever comes.
+    alarm: Option<Instant>,
 }
 
 impl Transport {
@@ -73,12 +77,36 @@ impl Transport {
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
             pinged: false,
+            alarm: None,
         })
+    }
+
+    /// Makes [`next`](Self::next) return at this moment, if nothing else does before.
+    pub(super) fn wake_at(&mut self, alarm: Option<Instant>) {
+        if self.alarm != alarm {
+            self.alarm = alarm;
+            let _socket_gone = self.set_read_timeout(self.patience());
+        }
+    }
+
+    /// How long the client may be silent now.
+    fn patience(&self) -> Duration {
+        match self.pinged {
+            true => self.pong_timeout,
+            false => self.ping_interval,
+        }
+    }
+
+    fn alarm_is_due(&self) -> bool {
+        self.alarm.is_some_and(|alarm| alarm <= Instant::now())
     }
 
     /// Waits for the next message. Pings are answered and silence is noticed on the way.
     pub(super) fn next(&mut self) -> Incoming {
         loop {
+            if self.alarm_is_due() {
+                return Incoming::Alarm;
+            }
             let read = self.websocket.read();
             if matches!(read, Ok(ref message) if !message.is_close()) && self.is_ending() {
                 return Incoming::End(End::ClosedByServer);
@@ -96,6 +124,7 @@ impl Transport {
                     return Incoming::End(End::ClosedByClient);
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Error::Io(error)) if is_timeout(&error) && self.alarm_is_due() => {}
                 Err(Error::Io(error)) if is_timeout(&error) => {
                     if let Some(end) = self.check_liveness() {
                         return Incoming::End(end);
@@ -156,6 +185,13 @@ impl Transport {
 
     fn set_read_timeout(&self, timeout: Duration) -> Option<End> {
         let socket = self.websocket.get_ref().outbox.socket();
+        let until_alarm = self
+            .alarm
+            .map(|alarm| alarm.saturating_duration_since(Instant::now()));
+        // A time-out of zero would mean none.
+        let timeout = timeout
+            .min(until_alarm.unwrap_or(timeout))
+            .max(Duration::from_millis(1));
         socket
             .set_read_timeout(Some(timeout))
             .is_err()

@@ -228,6 +228,7 @@ fn every_setting_has_its_variable() {
             "--drain" => "7.5",
             "--db" => "/tmp/somewhere.db",
             "--durability" => "full",
+            "--anonymous" => "subscribe",
             _ => "99",
         };
         let ended = run(program().arg("--check-config").env(&variable, value));
@@ -368,7 +369,7 @@ fn what_clients_say_and_their_tokens_are_never_logged() {
         client.say("SECRET3");
         client.expect("SECRET3");
         client.send(json!({"type": "auth", "token": "SECRET4"}));
-        client.expect_error();
+        client.next_of("authenticated");
         client.send_text("{SECRET5");
         assert_eq!(client.expect_error(), "invalid_json");
         let authorization = "Authorization: Bearer SECRET6";

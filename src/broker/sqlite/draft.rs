@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Transaction, params};
 
 use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Publication, RoomName, Scope};
+use crate::protocol::{Epoch, Publication, RoomName};
 
 use super::super::Place;
 use super::super::dedupe::Key;
@@ -151,17 +151,17 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Remembers where the publish with this id was stored. An id of one connection ends with it, so
-    /// only that of a session is worth the disk.
+    /// Remembers where the publish with this id was stored. An id of one connection ends with it and
+    /// is not worth the disk.
     pub(super) fn remember(&mut self, key: Key, place: Place, ts: u64) -> rusqlite::Result<()> {
-        if let (Scope::Session(session), id) = &key {
-            let insert = "INSERT INTO ids (ts, session, id, room, epoch, offset)
+        if let Some(scope) = key.0.to_stored() {
+            let insert = "INSERT INTO ids (ts, scope, id, room, epoch, offset)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             let epoch = place.position.epoch.to_string();
             self.transaction.prepare_cached(insert)?.execute(params![
                 ts,
-                &**session,
-                id.as_str(),
+                scope,
+                key.1.as_str(),
                 place.room.as_str(),
                 epoch,
                 place.position.offset,

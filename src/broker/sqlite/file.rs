@@ -48,7 +48,7 @@ const SCHEMA: &str = "
     CREATE TABLE ids (
         seq INTEGER PRIMARY KEY,
         ts INTEGER NOT NULL,
-        session TEXT NOT NULL,
+        scope TEXT NOT NULL,
         id TEXT NOT NULL,
         room TEXT NOT NULL,
         epoch TEXT NOT NULL,

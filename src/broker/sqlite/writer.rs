@@ -323,16 +323,16 @@ fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, Num
 
 fn load_ids(connection: &Connection) -> rusqlite::Result<Recent> {
     let (now, now_ts) = (Instant::now(), unix_milliseconds());
-    let select = "SELECT ts, session, id, room, epoch, offset FROM ids ORDER BY seq";
+    let select = "SELECT ts, scope, id, room, epoch, offset FROM ids ORDER BY seq";
     let mut select = connection.prepare(select)?;
     let mut rows = select.query([])?;
     let mut recent = Recent::default();
     while let Some(row) = rows.next()? {
         let age = Duration::from_millis(now_ts.saturating_sub(row.get(0)?));
-        let session = Scope::session(row.get_ref(1)?.as_str()?);
+        let scope = Scope::from_stored(row.get_ref(1)?.as_str()?);
         let id = RequestId::parse(row.get_ref(2)?.as_str()?);
         let key = (
-            session.ok_or_else(|| corrupt("session"))?,
+            scope.ok_or_else(|| corrupt("scope"))?,
             id.map_err(|_| corrupt("id"))?,
         );
         let (epoch, offset) = (epoch_at(row, 4)?, row.get(5)?);

@@ -132,15 +132,26 @@ impl LoopDisk {
         let image = fs::File::create(&disk.image).expect("image");
         image.set_len(16 << 20).expect("image");
         let formatted = run(Command::new("mkfs.ext4").arg("-q").arg(&disk.image));
-        if formatted && disk.mount_again() {
+        if formatted && disk.try_mount() {
             return Some(disk);
         }
         eprintln!("NOT TESTED: this needs mkfs.ext4 and the right to mount a loop device");
         None
     }
 
-    /// Mounts it writable.
-    pub fn mount_again(&self) -> bool {
+    /// Mounts it once it is writable again: the loop device of before goes away in its own time.
+    pub fn mount_again(&self) {
+        eventually("the disk is mended", || {
+            let mounted = self.try_mount();
+            let writable = mounted && fs::write(self.mount.join("probe"), "x").is_ok();
+            if mounted && !writable {
+                self.unmount();
+            }
+            writable.then_some(())
+        });
+    }
+
+    fn try_mount(&self) -> bool {
         let mut mount = Command::new("mount");
         run(mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount))
     }

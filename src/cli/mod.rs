@@ -1,5 +1,8 @@
 //! What the user types: flags, environment variables, and one line for each way to get them wrong.
 
+mod token;
+mod values;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,7 +14,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
-use crate::auth::AllowedOrigins;
+use self::values::{CountOrAuto, bytes, count, count_or_auto, seconds, seconds_or_zero, switch};
+use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{Config, ConfigError, Database, Durability, HistoryLimits, Limits};
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
@@ -50,6 +54,17 @@ struct Cli {
         value_name = "ORIGINS"
     )]
     allow_origin: AllowedOrigins,
+    #[command(flatten)]
+    keys: token::Keys,
+    /// What those without a token may do where tokens are checked: none, subscribe or both
+    #[arg(
+        long,
+        env = "WSCAST_ANONYMOUS",
+        default_value = "none",
+        value_name = "WHAT",
+        help_heading = "Tokens"
+    )]
+    anonymous: Anonymous,
     /// Serve /echo, which sends every message back, for conformance suites
     #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
@@ -158,6 +173,16 @@ struct Cli {
     /// Print the effective settings and exit
     #[arg(long)]
     check_config: bool,
+
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+}
+
+/// What the program does besides serving.
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Mint a token, or explain one
+    Token(token::TokenCommand),
 }
 
 /// What the command line asks for.
@@ -182,7 +207,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             _ => return Err(one_line(&error)),
         },
     };
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
+    if let Some(Subcommand::Token(token)) = cli.command.take() {
+        let settings = cli.keys.settings(cli.anonymous);
+        return token.run(&settings).map(Command::Print);
+    }
     let check_only = cli.check_config;
     let config = config(cli)
         .validate()
@@ -211,6 +240,7 @@ fn config(cli: Cli) -> Config {
         port: cli.port,
         welcome: cli.welcome,
         allow_origin: cli.allow_origin,
+        auth: cli.keys.settings(cli.anonymous),
         echo: cli.echo,
         limits: Limits {
             max_connections: cli.max_connections.0,
@@ -280,6 +310,10 @@ fn one_line(error: &clap::Error) -> String {
             let why = std::error::Error::source(error).map(ToString::to_string);
             format!("{setting} {value:?}: {}", instead(&setting, why))
         }
+        ErrorKind::InvalidSubcommand => {
+            let command = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            format!("{command}: no such command; `wscast --help` lists them")
+        }
         ErrorKind::UnknownArgument => {
             let similar = context(ContextKind::SuggestedArg);
             let hint = similar
@@ -302,80 +336,6 @@ fn instead(setting: &str, why: Option<String>) -> String {
         "--host" => "write an address such as 0.0.0.0, 127.0.0.1 or ::".to_owned(),
         "--log-level" => "write off, error, warn, info, debug or trace".to_owned(),
         _ => why.unwrap_or_else(|| "not a value for this setting".to_owned()),
-    }
-}
-
-/// clap reads `Option<T>` as "may be left out", so `auto` needs a type of its own.
-#[derive(Clone, Copy, Debug)]
-struct CountOrAuto(Option<usize>);
-
-fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
-    match text {
-        "auto" => Ok(CountOrAuto(None)),
-        number => count(number)
-            .map(|n| CountOrAuto(Some(n)))
-            .map_err(|_| "write auto or a whole number of 1 or more".to_owned()),
-    }
-}
-
-/// The words people write in unit and compose files.
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" | "" => Ok(false),
-        _ => Err("write true or false".to_owned()),
-    }
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..) => Ok(n),
-        _ => Err("write a whole number of 1 or more".to_owned()),
-    }
-}
-
-/// `65536`, `64KiB`, `1MiB` or `2GiB`.
-fn bytes(text: &str) -> Result<usize, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor = match unit {
-        "" | "B" => Some(1),
-        "KiB" => Some(1usize << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor| digits.parse::<usize>().ok()?.checked_mul(factor));
-    match bytes {
-        Some(n @ 1..) => Ok(n),
-        _ => Err("write a number of bytes such as 65536, 64KiB or 1MiB".to_owned()),
-    }
-}
-
-/// Longest duration a setting takes: ten years, well inside what clocks can add.
-const SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match seconds_or_zero(text) {
-        Ok(duration) if duration.is_zero() => Err("write more than 0 seconds".to_owned()),
-        other => other,
-    }
-}
-
-fn seconds_or_zero(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => {
-            // A socket time-out of zero means none, so nothing may round down to it.
-            let duration = Duration::from_secs_f64(seconds);
-            Ok(if seconds > 0.0 {
-                duration.max(Duration::from_millis(1))
-            } else {
-                duration
-            })
-        }
-        _ => Err("write a number of seconds such as 10 or 0.5".to_owned()),
     }
 }
 

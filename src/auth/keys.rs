@@ -1,0 +1,220 @@
+//! The keys that tokens are checked with: where they come from, and which are too weak to use.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+
+/// Shortest secret, in bytes: as long as the hash of HS256 (RFC 7518 §3.2).
+const SECRET_BYTES_MIN: usize = 32;
+/// A secret drawn at random has more different bytes than this.
+const SECRET_VARIETY_MIN: usize = 8;
+/// Largest key file, in bytes.
+const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Most keys of a set.
+const KEYS_MAX: usize = 100;
+/// What people find in tutorials and leave as it is.
+const PLACEHOLDERS: [&str; 12] = [
+    "secret-key-here",
+    "secret_key_here",
+    "your-secret",
+    "your_secret",
+    "yoursecret",
+    "your-256-bit",
+    "a-string-secret-at-least-256-bits-long",
+    "changeme",
+    "change-me",
+    "change_me",
+    "replace-this",
+    "insecure",
+];
+
+/// A key with the one algorithm that it is used for: the token does not choose.
+pub(super) struct VerifyingKey {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+    /// The name of the key in its set.
+    pub(super) id: Option<String>,
+}
+
+/// Keys must not end up in a log.
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let algorithm = self.algorithm;
+        write!(f, "VerifyingKey({algorithm:?}, {:?})", self.id)
+    }
+}
+
+/// Why a key cannot be used; its `Display` is one line that does not hold the key.
+#[derive(Debug)]
+pub enum KeyError {
+    /// The file cannot be read.
+    File(PathBuf, io::Error),
+    /// A secret of fewer bytes than the algorithm's hash.
+    TooShort(String),
+    /// A secret that anybody would try.
+    Guessable(String),
+    /// The file holds no key that we know.
+    NoKey(PathBuf, String),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "draw one at random: openssl rand -base64 48";
+        match self {
+            Self::File(path, why) => write!(f, "key file {path:?}: {why}"),
+            Self::TooShort(of) => write!(
+                f,
+                "{of}: a secret needs at least {SECRET_BYTES_MIN} bytes; {REMEDY}"
+            ),
+            Self::Guessable(of) => {
+                write!(f, "{of}: this secret is a well-known one; {REMEDY}")
+            }
+            Self::NoKey(path, why) => write!(
+                f,
+                "key file {path:?}: {why}; name a PEM public key or a JWKS file with RSA, P-256 or \
+                 Ed25519 keys"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A secret for HS256, strong enough to keep.
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Checks a secret; `of` names the setting it comes from.
+    pub fn new(bytes: &[u8], of: &str) -> Result<Self, KeyError> {
+        let bytes = bytes.trim_ascii();
+        let lower = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+        let mut different = bytes.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        if PLACEHOLDERS.iter().any(|known| lower.contains(known))
+            || (different.len() < SECRET_VARIETY_MIN && bytes.len() >= SECRET_BYTES_MIN)
+        {
+            return Err(KeyError::Guessable(of.to_owned()));
+        }
+        if bytes.len() < SECRET_BYTES_MIN {
+            return Err(KeyError::TooShort(of.to_owned()));
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// Reads a secret; white space around it is not part of it.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        Self::new(&read(path)?, &format!("key file {path:?}"))
+    }
+
+    pub(super) fn verifying(&self) -> VerifyingKey {
+        VerifyingKey {
+            algorithm: Algorithm::HS256,
+            key: DecodingKey::from_secret(&self.0),
+            id: None,
+        }
+    }
+
+    pub(super) fn signing(&self) -> EncodingKey {
+        EncodingKey::from_secret(&self.0)
+    }
+}
+
+/// Reads the public keys of a PEM or JWKS file.
+pub(super) fn read_public(path: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
+    let bytes = read(path)?;
+    let keys = if bytes.trim_ascii_start().starts_with(b"{") {
+        key_set(&bytes)
+    } else {
+        pem(&bytes).map(|key| vec![key])
+    };
+    keys.map_err(|why| KeyError::NoKey(path.to_owned(), why))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let failed = |why| KeyError::File(path.to_owned(), why);
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let mut bounded = io::Read::take(file, KEY_FILE_BYTES_MAX);
+    io::Read::read_to_end(&mut bounded, &mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn pem(bytes: &[u8]) -> Result<VerifyingKey, String> {
+    type Reader = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+    let kinds: [(Algorithm, Reader); 3] = [
+        (Algorithm::RS256, DecodingKey::from_rsa_pem),
+        (Algorithm::ES256, DecodingKey::from_ec_pem),
+        (Algorithm::EdDSA, DecodingKey::from_ed_pem),
+    ];
+    if String::from_utf8_lossy(bytes).contains("PRIVATE KEY") {
+        return Err("is a private key, which does not belong here".to_owned());
+    }
+    let keys = kinds.into_iter().find_map(|(algorithm, read)| {
+        let key = read(bytes).ok()?;
+        Some(VerifyingKey {
+            algorithm,
+            key,
+            id: None,
+        })
+    });
+    keys.ok_or_else(|| "is no PEM public key".to_owned())
+}
+
+/// A set may hold keys for other uses; a symmetric one is not for us to know.
+fn key_set(bytes: &[u8]) -> Result<Vec<VerifyingKey>, String> {
+    let set: JwkSet = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+    let known = set.keys.iter().take(KEYS_MAX).filter_map(from_jwk);
+    let keys: Vec<_> = known.collect();
+    match keys.is_empty() {
+        true => Err("holds no key that can be used".to_owned()),
+        false => Ok(keys),
+    }
+}
+
+fn from_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
+            Algorithm::ES256
+        }
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+            Algorithm::EdDSA
+        }
+        _ => return None,
+    };
+    Some(VerifyingKey {
+        algorithm,
+        key: DecodingKey::from_jwk(jwk).ok()?,
+        id: jwk.common.key_id.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_secrets_are_refused() {
+        for weak in [
+            "",
+            "short",
+            "a-string-secret-at-least-256-bits-long",
+            "your-secret-key-change-in-production",
+            "django-insecure-0123456789abcdefghijklmnop",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "12121212121212121212121212121212121212121212",
+        ] {
+            assert!(
+                Secret::new(weak.as_bytes(), "SECRET_KEY").is_err(),
+                "{weak}"
+            );
+        }
+        let strong = "jO2aXyWnP0s1hV7mUe4kZqLr9tBcDfGiHoJp";
+        assert!(Secret::new(strong.as_bytes(), "SECRET_KEY").is_ok());
+    }
+}

@@ -1,0 +1,82 @@
+//! Who asks, and what the answer is to one who may not (RFC 6750 §3).
+
+use std::sync::Arc;
+
+use tiny_http::ResponseBox;
+
+use crate::app::App;
+use crate::auth::{AuthError, Identity};
+use crate::protocol::{ErrorCode, Refusal, RoomName};
+
+use super::answer::WithHeader;
+use super::{Request, error};
+
+/// What a route asks of who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// To be known; which rooms it may see or use is the handler's business.
+    Identity,
+    /// To look after other clients.
+    Admin,
+}
+
+/// Finds out who asks and lets it pass, or gives the answer.
+pub(super) fn admit(request: &mut Request, needs: Needs, app: &App) -> Result<(), ResponseBox> {
+    let identity = app.authority.identify(request.token());
+    match (needs, &identity) {
+        (Needs::Nothing, _) => {}
+        (_, Err(why)) => return Err(unauthorized(why, app)),
+        (Needs::Admin, Ok(identity)) if !identity.admin => {
+            let message = "this takes a token with the claim `admin`";
+            return Err(refused(&Refusal::new(ErrorCode::Forbidden, message)));
+        }
+        (_, Ok(_)) => {}
+    }
+    request.identity = identity.ok();
+    Ok(())
+}
+
+/// Who asks, for a stream or a WebSocket; `Err` is the answer.
+pub fn identify(request: &Request, app: &App) -> Result<Arc<Identity>, ResponseBox> {
+    let identity = app.authority.identify(request.token());
+    identity.map_err(|why| unauthorized(&why, app))
+}
+
+/// 401, and how to do better.
+pub fn unauthorized(why: &AuthError, app: &App) -> ResponseBox {
+    let challenge = match why {
+        AuthError::TokenNeeded => "Bearer".to_owned(),
+        AuthError::Token(why) => {
+            app.metrics.auth_failures.add(1);
+            format!("Bearer error=\"invalid_token\", error_description=\"{why}\"")
+        }
+    };
+    error(401, ErrorCode::Unauthorized.as_str(), &why.to_string())
+        .with("WWW-Authenticate", &challenge)
+}
+
+/// 403 with the refusal's words.
+pub fn refused(refusal: &Refusal) -> ResponseBox {
+    error(403, refusal.code.as_str(), &refusal.message)
+}
+
+/// Refuses one who may not read this room.
+pub(super) fn may_subscribe(request: &Request, room: &RoomName) -> Result<(), ResponseBox> {
+    known(request)?
+        .may_subscribe(room)
+        .map_err(|refusal| refused(&refusal))
+}
+
+/// Refuses one who may not publish to this room.
+pub(super) fn may_publish(request: &Request, room: &RoomName) -> Result<(), ResponseBox> {
+    known(request)?
+        .may_publish(room)
+        .map_err(|refusal| refused(&refusal))
+}
+
+fn known(request: &Request) -> Result<&Identity, ResponseBox> {
+    let nobody = || error(401, ErrorCode::Unauthorized.as_str(), "a token is needed");
+    request.identity.as_deref().ok_or_else(nobody)
+}
