@@ -111,7 +111,11 @@ fn created(place: &Place) -> ResponseBox {
 }
 
 /// `HEAD /rooms/{room}/events`
-pub(super) fn events_head(_request: &Request, _app: &App) -> ResponseBox {
+pub(super) fn events_head(request: &Request, _app: &App) -> ResponseBox {
+    let permitted = room_of(request).and_then(|room| may_subscribe(request, &room));
+    if let Err(response) = permitted {
+        return response;
+    }
     data(200, "text/event-stream", Vec::new()).with("Cache-Control", "no-store")
 }
 

@@ -7,6 +7,7 @@ mod scratch;
 mod server;
 mod siege;
 mod stream;
+pub mod token;
 mod wire;
 
 pub use client::TestClient;
