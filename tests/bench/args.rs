@@ -21,6 +21,12 @@ pub(crate) enum Case {
     E,
     #[value(name = "F")]
     F,
+    #[value(name = "G")]
+    G,
+    #[value(name = "H")]
+    H,
+    #[value(name = "I")]
+    I,
 }
 
 /// What this binary does when it runs as its own child.
@@ -81,6 +87,9 @@ pub(crate) struct Options {
     /// The server's --slow-timeout in F [default: 10, quick: 2]
     #[arg(long)]
     slow_timeout: Option<f64>,
+    /// Messages that a client of case I has missed [default: 100000, quick: 10000]
+    #[arg(long)]
+    missed: Option<u64>,
     /// Smaller defaults: a look in a few seconds, not figures to quote
     #[arg(long)]
     quick: bool,
@@ -150,6 +159,12 @@ impl Options {
             outbox_bytes: self.outbox_bytes.unwrap_or(or(256 << 10, 1 << 20)),
             slow_timeout: Duration::from_secs_f64(timeout.clamp(0.001, 600.0)),
         }
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed
+            .unwrap_or(if self.quick { 10_000 } else { 100_000 })
+            .max(1)
     }
 
     /// The most sockets a case opens.

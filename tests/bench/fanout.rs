@@ -10,11 +10,14 @@
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
 //! | F | 1 800 clients, 100 messages a second, without and with 200 that never read | latency, CPU per delivery, peak RSS |
+//! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
+//! | H | 1 publisher, 32 outstanding or 1; 100 publishers | acknowledged publishes, in memory and in SQLite, and synced |
+//! | I | 200 clients, 50 messages a second, while one client, then ten, read 100 000 missed messages again and again | latency of the 200 |
 //!
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every
 //! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
-//! Case F needs no floor: wscast stands beside itself.
+//! Cases F to I need no floor: wscast stands beside itself.
 //!
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
 //! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
@@ -22,6 +25,7 @@
 //! exceeds what the settings allow; a missed target is only reported, because a noisy neighbour can cause it.
 
 mod args;
+mod catch_up;
 mod children;
 mod cpu;
 mod fleet;
@@ -33,6 +37,9 @@ mod report;
 mod scenarios;
 mod stalled;
 mod stats;
+mod storage;
+mod storage_report;
+mod talk;
 
 use std::io;
 use std::process::ExitCode;
@@ -81,6 +88,8 @@ fn run(options: Options) -> io::Result<()> {
     if bench.options.wants(Case::F) {
         report.extend(stall_rows(&bench)?);
     }
+
+    report.extend(storage_report::rows(&bench)?);
 
     print!("{}", report.table());
     match &bench.options.json {

@@ -30,6 +30,9 @@ pub(crate) struct Row {
 pub(crate) enum Sides {
     FloorAndWscast,
     WithoutAndWithStalled,
+    MemoryAndSqlite,
+    NormalAndFull,
+    WithoutAndWithReturning,
 }
 
 /// The most a median may be.
@@ -134,6 +137,9 @@ impl Sides {
         match self {
             Sides::FloorAndWscast => ["floor", "wscast"],
             Sides::WithoutAndWithStalled => ["without", "with stalled"],
+            Sides::MemoryAndSqlite => ["memory", "SQLite"],
+            Sides::NormalAndFull => ["SQLite, normal", "SQLite, full"],
+            Sides::WithoutAndWithReturning => ["without", "with returning"],
         }
     }
 }

@@ -92,7 +92,16 @@ impl Bench {
 
     /// Cases A to C.
     pub(crate) fn fanout(&self, kind: Kind, load: Load) -> io::Result<Fanout> {
-        let mut server = Server::start(kind, &self.options, &self.machine)?;
+        self.fanout_with(kind, &[], load)
+    }
+
+    pub(crate) fn fanout_with(
+        &self,
+        kind: Kind,
+        arguments: &[String],
+        load: Load,
+    ) -> io::Result<Fanout> {
+        let mut server = Server::start_with(kind, arguments, &self.options, &self.machine)?;
         let (mut fleet, mut publisher) = self.join(&server)?;
         run_load(
             &mut fleet,

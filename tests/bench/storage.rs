@@ -1,0 +1,152 @@
+//! Cases G and H: what it costs that messages outlive the server.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::children::{Kind, Server};
+use crate::latency::percentile_ms;
+use crate::scenarios::{Bench, Fanout, Load};
+use crate::talk::Talk;
+
+const PAYLOAD_BYTES: usize = 100;
+
+/// Where the server keeps its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    Memory,
+    Sqlite,
+    /// SQLite that syncs every batch.
+    SqliteFull,
+}
+
+/// A directory for one measurement, gone with it.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    pub(crate) fn new() -> io::Result<Disk> {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = target.join(format!("bench-{}", std::process::id()));
+        let _left_behind = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path)?;
+        Ok(Disk(path))
+    }
+
+    /// The server's flags.
+    pub(crate) fn arguments(&self, history: History) -> Vec<String> {
+        let database = self.0.join("history.db").display().to_string();
+        let flags: &[&str] = match history {
+            History::Memory => &[],
+            History::Sqlite => &["--db", &database],
+            History::SqliteFull => &["--db", &database, "--durability", "full"],
+        };
+        flags.iter().map(|flag| (*flag).to_owned()).collect()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _left_behind = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Publishers that each wait for acknowledgements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publishers {
+    pub(crate) count: usize,
+    /// Publishes of each that may be unacknowledged.
+    pub(crate) outstanding: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) per_ms: f64,
+    pub(crate) cpu_us: f64,
+    pub(crate) latency_p50_ms: f64,
+    pub(crate) latency_p99_ms: f64,
+}
+
+impl Bench {
+    /// Case G.
+    pub(crate) fn stored_fanout(&self, history: History, load: Load) -> io::Result<Fanout> {
+        let disk = Disk::new()?;
+        self.fanout_with(Kind::Wscast, &disk.arguments(history), load)
+    }
+
+    /// Case H: each publisher is alone in a room, so that storing is what is measured.
+    pub(crate) fn acknowledged(
+        &self,
+        history: History,
+        publishers: Publishers,
+    ) -> io::Result<Acknowledged> {
+        let disk = Disk::new()?;
+        let arguments = disk.arguments(history);
+        let server = Server::start_with(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        let (stop, address) = (AtomicBool::new(false), server.address);
+        let duration = Duration::from_secs_f64(self.options.seconds());
+        let (latencies, cpu) = thread::scope(|scope| {
+            let stop = &stop;
+            let workers: Vec<_> = (0..publishers.count)
+                .map(|n| scope.spawn(move || publish(address, n, publishers.outstanding, stop)))
+                .collect();
+            let before = server.cpu();
+            thread::park_timeout(duration);
+            stop.store(true, Ordering::Relaxed);
+            let cpu = server.cpu()?.since(&before?);
+            let mut latencies = Vec::new();
+            for worker in workers {
+                let result = worker.join();
+                latencies.extend(result.map_err(|_| io::Error::other("a publisher failed"))??);
+            }
+            io::Result::Ok((latencies, cpu))
+        })?;
+        let mut latencies = latencies;
+        latencies.sort_unstable();
+        let count = latencies.len() as f64;
+        Ok(Acknowledged {
+            per_ms: count / duration.as_secs_f64() / 1e3,
+            cpu_us: cpu.as_secs_f64() * 1e6 / count,
+            latency_p50_ms: percentile_ms(&latencies, 50),
+            latency_p99_ms: percentile_ms(&latencies, 99),
+        })
+    }
+}
+
+/// Publishes until told to stop; gives the time that each acknowledgement took.
+fn publish(
+    address: SocketAddrV4,
+    name: usize,
+    outstanding: usize,
+    stop: &AtomicBool,
+) -> io::Result<Vec<Duration>> {
+    let mut talk = Talk::connect(address, &format!("/ws?room=publisher-{name}"))?;
+    let payload = "x".repeat(PAYLOAD_BYTES);
+    let (mut sent, mut latencies) = (Vec::<Instant>::new(), Vec::new());
+    loop {
+        while !stop.load(Ordering::Relaxed) && sent.len() - latencies.len() < outstanding {
+            let id = sent.len();
+            let json = format!(r#"{{"type":"message","payload":"{payload}","id":"{id}"}}"#);
+            sent.push(Instant::now());
+            talk.send(&json)?;
+        }
+        if sent.len() == latencies.len() {
+            return Ok(latencies);
+        }
+        let frame = talk.next_text()?;
+        if frame.starts_with(br#"{"type":"ack""#) {
+            let expected = format!(r#""id":"{}"}}"#, latencies.len());
+            if !frame.ends_with(expected.as_bytes()) {
+                let frame = String::from_utf8_lossy(frame).into_owned();
+                return Err(io::Error::other(format!("{frame} instead of {expected}")));
+            }
+            latencies.push(sent[latencies.len()].elapsed());
+        } else if !frame.starts_with(br#"{"type":"message""#) {
+            let frame = String::from_utf8_lossy(frame).into_owned();
+            return Err(io::Error::other(format!("unexpected {frame}")));
+        }
+    }
+}
