@@ -12,6 +12,9 @@ const SERVICE_STACK_BYTES: usize = 512 * 1024;
 /// Stack of a thread that does something rare for a client. glibc keeps the stacks of ended threads,
 /// touched pages included, for new threads of up to a quarter of the size; clients are not to get these.
 const ASIDE_STACK_BYTES: usize = 8 * CLIENT_STACK_BYTES;
+/// How far such a thread stands back for those that serve everyone: a client that reads a long past as
+/// fast as it can would otherwise take as much of a core as all live traffic.
+const ASIDE_NICENESS: i32 = 10;
 
 /// Starts a thread that serves one client. Its panic is logged by the hook and stays its own.
 ///
@@ -31,7 +34,11 @@ pub fn spawn_client(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 pub fn run_aside<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     let mut run = Some(run);
     let ran = std::thread::scope(|scope| {
-        let aside = || run.take().map(|run| run());
+        let aside = || {
+            // On Linux this is the thread's alone. Where it cannot be, it is only less polite.
+            let _lower = rustix::process::nice(ASIDE_NICENESS);
+            run.take().map(|run| run())
+        };
         let thread = Builder::new()
             .name("aside".to_owned())
             .stack_size(ASIDE_STACK_BYTES)

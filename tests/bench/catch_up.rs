@@ -18,6 +18,29 @@ const LIVE: Load = Load::PerSecond(50);
 const LIVE_CLIENTS: usize = 200;
 const PAYLOAD_BYTES: usize = 100;
 
+const LAST_IN_LINE: i32 = 19;
+
+/// Who comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returning {
+    Nobody,
+    /// One client, once a second.
+    OneASecond,
+    /// Ten clients, each again as soon as it has everything.
+    TenAtOnce,
+}
+
+impl Returning {
+    /// How many, and how far apart.
+    fn plan(self) -> (usize, Duration) {
+        match self {
+            Returning::Nobody => (0, Duration::ZERO),
+            Returning::OneASecond => (1, Duration::from_secs(1)),
+            Returning::TenAtOnce => (10, Duration::ZERO),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CatchUp {
     pub(crate) latency_p50_ms: f64,
@@ -29,9 +52,9 @@ pub(crate) struct CatchUp {
 }
 
 impl Bench {
-    /// Live clients beside as many clients as `returning`, each of which comes back from the room's
-    /// first message again and again for as long as the live ones are watched.
-    pub(crate) fn catch_up(&self, history: History, returning: usize) -> io::Result<CatchUp> {
+    /// Live clients beside others, which come back from the room's first message for as long as the
+    /// live ones are watched.
+    pub(crate) fn catch_up(&self, history: History, returning: Returning) -> io::Result<CatchUp> {
         let disk = Disk::new()?;
         let mut arguments = disk.arguments(history);
         let wide = ["--history-messages=10000000", "--history-bytes=1GiB"];
@@ -48,8 +71,9 @@ impl Bench {
         let duration = Duration::from_secs_f64(2.0 * self.options.seconds());
         let mut times = thread::scope(|scope| {
             let stop = &stop;
-            let clients: Vec<_> = (0..returning)
-                .map(|_| scope.spawn(move || come_back(address, missed, stop)))
+            let (clients, pause) = returning.plan();
+            let clients: Vec<_> = (0..clients)
+                .map(|_| scope.spawn(move || come_back(address, missed, pause, stop)))
                 .collect();
             let until = Until::Time(Instant::now() + duration);
             let watched = run_load(&mut fleet, &mut publisher, LIVE, until);
@@ -96,7 +120,14 @@ fn fill(address: SocketAddrV4, messages: u64) -> io::Result<()> {
 
 /// Comes back from the first message until told to stop; gives the time each return took. Offsets must
 /// follow each other from 1 on.
-fn come_back(address: SocketAddrV4, missed: u64, stop: &AtomicBool) -> io::Result<Vec<Duration>> {
+fn come_back(
+    address: SocketAddrV4,
+    missed: u64,
+    pause: Duration,
+    stop: &AtomicBool,
+) -> io::Result<Vec<Duration>> {
+    // What is measured is the server's delay, not that of this process, which has one core as well.
+    rustix::process::nice(LAST_IN_LINE)?;
     let mut times = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let begin = Instant::now();
@@ -113,6 +144,7 @@ fn come_back(address: SocketAddrV4, missed: u64, stop: &AtomicBool) -> io::Resul
             }
         }
         times.push(begin.elapsed());
+        thread::park_timeout(pause.saturating_sub(begin.elapsed()));
     }
     Ok(times)
 }
