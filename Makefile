@@ -34,7 +34,7 @@ test: rust ## Run every test; sets up what they need
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
 
-test-clients: rust ## Run the original protocol's clients: Python, curl and Node
+test-clients: rust ## Run clients: the JavaScript one, and the original protocol's in Python, curl and Node
 	@sh tests/setup/test.sh python curl node
 
 test-browser: rust ## Run the test page in a headless browser

@@ -21,18 +21,36 @@ const PAGE: Asset = Asset {
     bytes: include_bytes!("../../assets/index.html"),
 };
 
-const ASSETS: &[Asset] = &[
-    Asset {
-        name: "page.css",
-        content_type: "text/css; charset=utf-8",
-        bytes: include_bytes!("../../assets/page.css"),
-    },
-    Asset {
-        name: "page.js",
-        content_type: "text/javascript; charset=utf-8",
-        bytes: include_bytes!("../../assets/page.js"),
-    },
+/// Style sheets and modules by name; the name's ending says which it is.
+macro_rules! assets {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Asset {
+            name: $name,
+            content_type: content_type($name),
+            bytes: include_bytes!(concat!("../../assets/", $name)),
+        }),+]
+    };
+}
+
+const ASSETS: &[Asset] = assets![
+    "client.js",
+    "client-base.js",
+    "client-connection.js",
+    "client-membership.js",
+    "client-publishes.js",
+    "client-requests.js",
+    "client-rooms.js",
+    "client-types.js",
+    "page.css",
+    "page.js",
 ];
+
+const fn content_type(name: &str) -> &'static str {
+    match name.as_bytes() {
+        [.., b'.', b'c', b's', b's'] => "text/css; charset=utf-8",
+        _ => "text/javascript; charset=utf-8",
+    }
+}
 
 /// What the page may do: its own files and a socket, nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \

@@ -32,7 +32,7 @@ run_curl() {
 ready_node() { node_packages "$target/clients" tests/clients; }
 run_node() {
     CLIENT_MODULES=$target/clients/node_modules \
-        bounded node --test --test-reporter=spec tests/clients/test_node.mjs
+        bounded node --test --test-reporter=spec tests/clients/test_*.mjs
 }
 
 ready_browser() {
