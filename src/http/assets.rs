@@ -43,6 +43,11 @@ const ASSETS: &[Asset] = assets![
     "client-types.js",
     "page.css",
     "page.js",
+    "page-element.js",
+    "page-json.js",
+    "page-log.js",
+    "page-rooms.js",
+    "page-words.js",
 ];
 
 const fn content_type(name: &str) -> &'static str {
