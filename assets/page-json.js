@@ -20,7 +20,8 @@ export function parseFrame(text) {
 /** @type {(key: string, value: unknown, context?: { source?: string }) => unknown} */
 function keepDigits(_key, value, context) {
   const rounded = typeof value === 'number' && context?.source !== String(value);
-  return rounded && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
+  const { rawJSON } = /** @type {any} */ (JSON);
+  return rounded && context?.source && rawJSON ? rawJSON(context.source) : value;
 }
 
 /** @param {unknown} value */

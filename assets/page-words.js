@@ -47,10 +47,9 @@ const ENGLISH = {
   badRoomInUrl: (room) =>
     `The page address asks for a room “${room}”, which is no room name: use 1 to 64 letters, digits or . _ - :`,
   retryAfter: (s) => `Try again in ${s} s.`,
-  unsent: (n) => `${n === 1 ? '1 message waits' : `${n} messages wait`} for the connection.`,
-  missed: (room, n) => `${n === 1 ? '1 message' : `${n} messages`} in ${room} came while you were away and can no longer be had`,
-  restarted: (room) =>
-    `${room} has started anew: what came while you were away can no longer be had`,
+  unsent: (n) => `${n} waiting to be sent`,
+  missed: (room, n) => `You missed ${n === 1 ? '1 message' : `${n} messages`} in ${room}, no longer kept by the server`,
+  restarted: (room) => `${room} has started anew: what you missed, if anything, is lost`,
   more: (n) => `… ${n} more characters`,
   faultAt: (line, column) => `Line ${line}, column ${column}: `,
   expected: (what, found) =>
@@ -139,9 +138,9 @@ const CHINESE = {
   badRoom: (room) => `“${room}”不是有效的房间名称：请使用 1 到 64 个字母、数字或 . _ - :`,
   badRoomInUrl: (room) => `页面地址中的“${room}”不是有效的房间名称：请使用 1 到 64 个字母、数字或 . _ - :`,
   retryAfter: (s) => `请在 ${s} 秒后重试。`,
-  unsent: (n) => `${n} 条消息将在连接恢复后发送。`,
-  missed: (room, n) => `离线期间 ${room} 有 ${n} 条消息，已无法找回`,
-  restarted: (room) => `${room} 已重新开始：离线期间的消息已无法找回`,
+  unsent: (n) => `${n} 条待发送`,
+  missed: (room, n) => `你错过了 ${room} 的 ${n} 条消息，服务器已不再保留`,
+  restarted: (room) => `${room} 已重新开始：离线期间如有消息，已无法找回`,
   more: (n) => `……还有 ${n} 个字符`,
   faultAt: (line, column) => `第 ${line} 行第 ${column} 列：`,
   expected: (what, found) => `此处应为${what}，${found === undefined ? '但文本已结束' : `却是 ${found}`}`,
@@ -200,10 +199,10 @@ export const words = chooseWords();
 /** Puts the words in place of the English ones the document came with. */
 export function translateDocument() {
   document.documentElement.lang = words.lang;
-  for (const node of document.querySelectorAll('[data-text]')) {
+  for (const node of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('[data-text]'))) {
     node.textContent = words[node.dataset.text];
   }
-  for (const node of document.querySelectorAll('[data-placeholder]')) {
+  for (const node of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('[data-placeholder]'))) {
     node.placeholder = words[node.dataset.placeholder];
   }
 }

@@ -84,9 +84,9 @@ describe('the network fails', () => {
     await goesOffline(alice, proxy);
 
     await alice.say('said offline');
-    assert.equal(await alice.text('#unsent'), '1 message waits for the connection.');
+    assert.equal(await alice.text('#unsent'), '1 waiting to be sent');
     await alice.sendEvent('{"said": "offline too"}');
-    assert.equal(await alice.text('#unsent'), '2 messages wait for the connection.');
+    assert.equal(await alice.text('#unsent'), '2 waiting to be sent');
     proxy.mode = 'pass';
 
     await alice.is('connected');
