@@ -48,7 +48,7 @@ const RANDOM_BYTES = 16;
  */
 
 export class WscastClient {
-  /** Within what this client's publishes are compared; a secret. @type {string} */
+  /** Within what this client's publishes are compared; a secret. @type {string} @readonly */
   session;
   #base;
   #token;

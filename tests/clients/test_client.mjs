@@ -1,9 +1,11 @@
 // assets/client.js against the real binary, through a network that fails.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { WscastClient } from "../../assets/client.js";
 import { Proxy } from "./proxy.mjs";
@@ -343,27 +345,23 @@ describe("the end", () => {
     assert.equal(alice.client.state.name, "closed");
   });
 
-  test("nothing keeps the process alive, be the link half open or its server gone", async (t) => {
-    const server = await startServer(t);
-    const proxy = await Proxy.start(t, portOf(server));
-    const { spawn } = await import("node:child_process");
-    for (const [mode, url] of [["open", server.ws], ["hang", proxy.ws], ["refuse", "ws://127.0.0.1:1/ws"]]) {
-      proxy.mode = mode;
-      const program = `
-        import { createRequire } from "node:module";
-        import { WscastClient } from ${JSON.stringify(new URL("../../assets/client.js", import.meta.url).href)};
-        const { WebSocket } = createRequire(${JSON.stringify(path.resolve(modules, "..", "package.json"))})("ws");
-        const client = new WscastClient(${JSON.stringify(url)}, { WebSocket });
-        client.publish("x").catch(() => {});
-        const until = ${JSON.stringify(mode)} === "open" ? "open" : ${JSON.stringify(mode)} === "hang" ? "connecting" : "waiting";
-        client.on("state", ({ name }) => { if (name === until) setImmediate(() => client.close()); });
-      `;
-      const child = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: ["ignore", "ignore", "inherit"] });
-      const ended = new Promise((done) => child.once("exit", done));
+  for (const [how, mode] of [["on a good link", "open"], ["on a link that is half open", "stalled"], ["while it connects", "connecting"], ["while it waits", "waiting"]]) {
+    test(`a client that is closed ${how} keeps no process alive`, async (t) => {
+      const server = await startServer(t);
+      const proxy = await Proxy.start(t, portOf(server));
+      if (mode === "connecting") proxy.mode = "hang";
+      if (mode === "waiting") proxy.mode = "refuse";
+      const child = spawn(process.execPath, [fileURLToPath(new URL("closing_program.mjs", import.meta.url)), proxy.ws, mode], {
+        stdio: ["pipe", "pipe", "inherit"],
+      });
       t.after(() => child.kill("SIGKILL"));
-      assert.equal(await withinDeadline(ended, `end of the process (${mode})`), 0);
-    }
-  });
+      const ended = new Promise((done) => child.once("exit", done));
+      await withinDeadline(new Promise((done) => child.stdout.once("data", done)), "word that it is there");
+      if (mode === "stalled") proxy.stall();
+      child.stdin.end("close\n");
+      assert.equal(await withinDeadline(ended, "end of the process"), 0);
+    });
+  }
 });
 
 test("cut again and again at random, nothing is lost, doubled or out of order", async (t) => {

@@ -109,6 +109,18 @@ describe("reconnecting", () => {
     assert.equal(socket().url.searchParams.get("token"), "at last");
   });
 
+  test("a token that comes too late is not used", async (t) => {
+    const asked = [];
+    const { sockets, pass } = await scene(t, { token: () => new Promise((resolve) => asked.push(resolve)) });
+    await pass(15_000);
+    await pass(1_000);
+    assert.equal(asked.length, 2);
+    asked[1]("new");
+    asked[0]("old");
+    await settled();
+    assert.deepEqual(sockets.map(({ url }) => url.searchParams.get("token")), ["new"]);
+  });
+
   test("an attempt without a welcome is given up after its time", async (t) => {
     const { client, socket, pass } = await scene(t, { connectTimeout: 3_000 });
     await pass(2_999);
@@ -136,6 +148,71 @@ describe("reconnecting", () => {
     assert.equal(client.state.name, "open");
     await pass(1);
     assert.deepEqual([client.state.name, client.state.code], ["waiting", "silent"]);
+  });
+});
+
+describe("what the browser knows", () => {
+  /** A browser's window and document, as far as they tell of network and tab. */
+  function pretendBrowser(t) {
+    const [window, document] = [new EventTarget(), new EventTarget()];
+    document.visibilityState = "visible";
+    for (const name of ["addEventListener", "removeEventListener"]) globalThis[name] = window[name].bind(window);
+    globalThis.document = document;
+    t.after(() => {
+      for (const name of ["addEventListener", "removeEventListener", "document"]) delete globalThis[name];
+    });
+    return { window, document };
+  }
+
+  test("online and a page that is looked at end the wait, offline lengthens it", async (t) => {
+    const { window, document } = pretendBrowser(t);
+    const { client, sockets, socket, pass } = await scene(t);
+    socket().end(1006);
+    window.dispatchEvent(new Event("offline"));
+    assert.equal(client.state.delay, 20_000);
+    await pass(19_999);
+    assert.equal(sockets.length, 1);
+    await pass(1);
+    assert.equal(sockets.length, 2, "but not for ever");
+    socket().end(1006);
+    assert.equal(client.state.delay, 20_000);
+    window.dispatchEvent(new Event("online"));
+    await settled();
+    assert.equal(sockets.length, 3);
+    socket().end(1006);
+    document.visibilityState = "hidden";
+    document.dispatchEvent(new Event("visibilitychange"));
+    await settled();
+    assert.equal(sockets.length, 3);
+    document.visibilityState = "visible";
+    document.dispatchEvent(new Event("visibilitychange"));
+    await settled();
+    assert.equal(sockets.length, 4);
+    client.close();
+    window.dispatchEvent(new Event("online"));
+    await settled();
+    assert.equal(sockets.length, 4, "a client that is closed hears nothing");
+  });
+
+  test("on an open connection they make it ask, once, whether anybody is there", async (t) => {
+    const { window, document } = pretendBrowser(t);
+    const { client, socket, pass } = await scene(t);
+    socket().welcome();
+    window.dispatchEvent(new Event("offline"));
+    await pass(6_000);
+    document.dispatchEvent(new Event("visibilitychange"));
+    window.dispatchEvent(new Event("online"));
+    assert.equal(socket().heard("ping").length, 1);
+    await pass(3_000);
+    await pass(1_000);
+    assert.equal(client.state.code, "silent", "asking again does not lengthen the wait for an answer");
+
+    await pass(client.state.delay);
+    socket().welcome();
+    window.dispatchEvent(new Event("online"));
+    socket().tell({ type: "pong", payload: {} });
+    window.dispatchEvent(new Event("online"));
+    assert.equal(socket().heard("ping").length, 2);
   });
 });
 

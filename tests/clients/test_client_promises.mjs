@@ -79,6 +79,23 @@ describe("what is missing", () => {
     assert.equal(told("message").at(-1).payload, 901);
   });
 
+  test("presence is asked for on every connection, and what that answer shows to be missing is fetched", async (t) => {
+    const { socket, pass, told } = await scene(t, { rooms: [{ room: "lobby", presence: true }] });
+    socket().welcome();
+    assert.deepEqual(socket().heard("join").map(({ room, presence, since }) => [room, presence, since]), [["lobby", true, undefined]]);
+    socket().message(1);
+    socket().end(1006);
+    await pass(1_000);
+    socket().welcome([{ room: "lobby", epoch: EPOCH, offset: 1, recovered: true, members: 1 }]);
+    const [{ id }, ...others] = socket().heard("join");
+    assert.deepEqual(others, []);
+    const state = { room: "lobby", epoch: EPOCH, offset: 3, recovered: false, members: 2 };
+    socket().tell({ type: "joined", id, room: "lobby", payload: state });
+    assert.deepEqual(socket().heard("join").map(({ since, epoch }) => [since, epoch]), [[1, EPOCH]]);
+    assert.deepEqual(told("gap"), []);
+    assert.equal(told("joined").length, 2, "once a connection");
+  });
+
   test("a room that cannot be joined again now is tried again later", async (t) => {
     const rooms = ["a", "b"];
     const { client, socket, told, pass } = await scene(t, { rooms });
@@ -213,6 +230,46 @@ describe("publishing", () => {
     });
   }
 
+  test("a refusal says that it was not published: the time in which it may be repeated begins anew", async (t) => {
+    const { client, socket, pass } = await scene(t, { publishTimeout: Infinity, heartbeatInterval: Infinity });
+    socket().welcome();
+    expected(client.publish("x"));
+    const [{ id }] = socket().heard("message");
+    socket().tell({ type: "error", id, payload: { code: "rate_limited", message: "later", retry_after_ms: 230_000 } });
+    await pass(230_000);
+    assert.equal(socket().heard("message").length, 1);
+    socket().end(1006);
+    await pass(14_000);
+    socket().welcome([{ room: "lobby", epoch: EPOCH, offset: 0, recovered: true, members: 1 }]);
+    assert.equal(socket().heard("message").length, 1);
+  });
+
+  test("a room that is not joined yet is waited for, the others are not", async (t) => {
+    const { client, socket } = await scene(t);
+    socket().welcome();
+    const joined = client.join("ops");
+    expected(client.publish("to ops", { room: "ops" }));
+    expected(client.publish("to lobby", { room: "lobby" }));
+    assert.deepEqual(socket().heard("message").map(({ payload }) => payload), ["to lobby"]);
+    const [{ id }] = socket().heard("join");
+    socket().tell({ type: "joined", id, room: "ops", payload: { room: "ops", epoch: EPOCH, offset: 0, recovered: false, members: 1 } });
+    await joined;
+    assert.deepEqual(socket().heard("message").map(({ payload }) => payload), ["to ops"]);
+  });
+
+  test("a room that is left takes what waits for it with it", async (t) => {
+    const { client, socket, pass } = await scene(t, { rooms: ["lobby", "ops"] });
+    socket().welcome();
+    const sent = expected(client.publish("sent", { room: "ops" }));
+    socket().end(1006);
+    const waits = expected(client.publish("waits", { room: "ops" }));
+    await client.leave("ops");
+    assert.equal(await outcome(waits), "not_in_room");
+    assert.equal(await outcome(sent), "unknown_outcome");
+    await pass(1_000);
+    assert.deepEqual(socket().url.searchParams.getAll("room"), ["lobby"]);
+  });
+
   test("every other refusal is the publisher's", async (t) => {
     const { client, socket } = await scene(t);
     socket().welcome();
@@ -308,6 +365,37 @@ describe("requests", () => {
     assert.equal(await outcome(late), "timeout");
     assert.deepEqual(client.rooms, ["lobby", "ops"]);
     assert.deepEqual(told("left").map(({ room }) => room), ["late"]);
+  });
+
+  test("a past that was asked for is asked for again with the next connection", async (t) => {
+    const { client, socket, pass, told } = await scene(t);
+    socket().welcome();
+    for (const offset of [1, 2, 3]) socket().message(offset);
+    const joined = client.join("lobby", { since: 1 });
+    assert.equal(socket().heard("join")[0].since, 1);
+    socket().end(1006);
+    await pass(1_000);
+    assert.deepEqual(socket().url.searchParams.getAll("since"), ["1"]);
+    socket().welcome([{ room: "lobby", epoch: EPOCH, offset: 1, recovered: true, members: 1 }]);
+    assert.equal((await joined).offset, 1);
+    for (const offset of [2, 3]) socket().message(offset);
+    assert.deepEqual(told("message").map(({ payload }) => payload), [1, 2, 3, 2, 3]);
+  });
+
+  test("a past that is asked for while it connects is asked for after the welcome", async (t) => {
+    const { client, socket, told } = await scene(t, { rooms: [{ room: "lobby", since: 5, epoch: EPOCH }] });
+    const joined = client.join("lobby", { since: 1, epoch: EPOCH });
+    const state = { room: "lobby", epoch: EPOCH, offset: 5, recovered: true, members: 1 };
+    socket().welcome([state]);
+    socket().message(6);
+    const [{ id, since }, ...others] = socket().heard("join");
+    assert.equal(since, 1);
+    assert.deepEqual(others, []);
+    socket().tell({ type: "joined", id, room: "lobby", payload: { ...state, offset: 1 } });
+    assert.equal((await joined).offset, 1);
+    for (const offset of [2, 3, 4, 5, 6]) socket().message(offset);
+    assert.deepEqual(told("message").map(({ payload }) => payload), [2, 3, 4, 5, 6]);
+    assert.deepEqual(told("gap"), []);
   });
 
   test("an in-band token is sent, and a server that knows none says so", async (t) => {
