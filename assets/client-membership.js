@@ -157,10 +157,10 @@ export class Membership {
   #entered(state, how) {
     const room = this.rooms.get(state.room);
     if (!room) return;
-    const before = room.live;
+    const { live, mends } = room;
     const outcome = this.rooms.settle(room, state, how);
-    if (outcome.name === 'hole') this.mend(state.room);
-    if (!before) this.#emit('joined', state);
+    if (room.mends > mends) this.mend(state.room);
+    if (!live) this.#emit('joined', state);
     if (outcome.name === 'gap') this.#emit('gap', outcome.gap);
     if (outcome.name === 'recovered') this.#emit('recovered', state);
   }

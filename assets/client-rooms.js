@@ -26,11 +26,12 @@ export function isRoomName(name) {
  * A room as the server describes it.
  * @typedef {{ room: string, epoch: string, offset: number, recovered: boolean, members: number }} RoomState
  *
- * Messages after `from`, up to `to`, that will not come. If the epochs differ, how many is not known.
+ * Messages after `from`, up to `to`, that will not come. If the epochs differ, how many is not known, and
+ * `to` is the beginning of the new one.
  * @typedef {{ room: string, from: Position, to: Position }} Gap
  *
  * What became of a room: `begun`, it was not known before; `same`, nothing was missed; `recovered`, what
- * was missed follows; `gap`; `hole`, it must be joined again from where it is known.
+ * was missed follows; `gap`; `hole`. If `mending` is set then, it must be joined again from its position.
  * @typedef {{ name: 'begun' } | { name: 'same' } | { name: 'recovered' } | { name: 'gap', gap: Gap }
  *   | { name: 'hole' }} Outcome
  */
@@ -196,6 +197,13 @@ export class Rooms {
     room.position = { epoch: state.epoch, offset: state.offset };
     if (!known) return { name: 'begun' };
     if (same && state.offset === known.offset) return { name: 'same' };
+    if (!same && state.offset > 0) {
+      // All of the new numbering was missed, and what the server has of it can still be had.
+      room.position.offset = 0;
+      room.highest = state.offset;
+      room.mending = true;
+      room.mends += 1;
+    }
     return { name: 'gap', gap: { room: room.name, from: { ...known }, to: { ...room.position } } };
   }
 }

@@ -298,13 +298,15 @@ describe("a server that is started again", () => {
     server.terminate();
     await server.exited();
     await alice.is("waiting");
-    const published = alice.client.publish("meanwhile");
+    const published = alice.client.publish("mine");
     const again = await startServer(t);
+    const carol = await Person.connect(t, again.ws);
+    await carol.client.publish("hers");
     proxy.target = portOf(again);
     proxy.mode = "pass";
 
     const place = await withinDeadline(published, "acknowledgement");
-    await alice.hearsExactly("lobby", ["before", "meanwhile"]);
+    await alice.hearsExactly("lobby", ["before", "hers", "mine"]);
     const [gap, ...others] = alice.told("gap");
     assert.deepEqual(others, []);
     assert.deepEqual(gap, { room: "lobby", from, to: { epoch: place.epoch, offset: 0 } });

@@ -79,6 +79,30 @@ describe("what is missing", () => {
     assert.equal(told("message").at(-1).payload, 901);
   });
 
+  test("a room that has started anew: its past is a gap, what it has since is fetched", async (t) => {
+    for (const recovered of [true, false]) {
+      const { client, socket, told, pass } = await scene(t);
+      socket().welcome();
+      socket().message(1);
+      socket().end(1006);
+      await pass(1_000);
+      const state = { room: "lobby", epoch: OTHER_EPOCH, offset: 3, recovered: false, members: 1 };
+      socket().welcome([state]);
+      const gap = { room: "lobby", from: { epoch: EPOCH, offset: 1 }, to: { epoch: OTHER_EPOCH, offset: 0 } };
+      assert.deepEqual(told("gap"), [gap]);
+      const [{ id, since, epoch }] = socket().heard("join");
+      assert.deepEqual([since, epoch], [0, OTHER_EPOCH]);
+      socket().message(4);
+      socket().tell({ type: "joined", id, room: "lobby", payload: { ...state, offset: recovered ? 0 : 4, recovered } });
+      for (const offset of recovered ? [1, 2, 3, 4, 5] : [5]) socket().message(offset);
+      assert.deepEqual(told("message").map(({ payload }) => payload), recovered ? [1, 1, 2, 3, 4, 5] : [1, 5]);
+      const rest = { room: "lobby", from: { epoch: OTHER_EPOCH, offset: 0 }, to: { epoch: OTHER_EPOCH, offset: 4 } };
+      assert.deepEqual(told("gap"), recovered ? [gap] : [gap, rest]);
+      client.close();
+      t.mock.timers.reset();
+    }
+  });
+
   test("presence is asked for on every connection, and what that answer shows to be missing is fetched", async (t) => {
     const { socket, pass, told } = await scene(t, { rooms: [{ room: "lobby", presence: true }] });
     socket().welcome();
