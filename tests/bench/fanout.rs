@@ -12,7 +12,7 @@
 //! | F | 1 800 clients, 100 messages a second, without and with 200 that never read | latency, CPU per delivery, peak RSS |
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
 //! | H | 1 publisher, 32 outstanding or 1; 100 publishers | acknowledged publishes, in memory and in SQLite, and synced |
-//! | I | 200 clients, 50 messages a second, while one client, then ten, read 100 000 missed messages again and again | latency of the 200 |
+//! | I | 200 clients, 50 messages a second, while one client a second, then ten at once, come back to 100 000 missed messages | latency of the 200 |
 //!
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::args::Case;
-use crate::catch_up::CatchUp;
+use crate::catch_up::{CatchUp, Returning};
 use crate::report::{Row, Sides, Target};
 use crate::scenarios::{Bench, Load};
 use crate::storage::{Acknowledged, History, Publishers};
@@ -35,7 +35,7 @@ pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
     }
     if bench.options.wants(Case::I) {
         for history in [History::Memory, History::Sqlite] {
-            for returning in [1, 10] {
+            for returning in [Returning::OneASecond, Returning::TenAtOnce] {
                 rows.extend(catch_up_rows(bench, history, returning)?);
             }
         }
@@ -87,7 +87,7 @@ fn acknowledged_rows(
     Ok(rows.into())
 }
 
-fn catch_up_rows(bench: &Bench, history: History, returning: usize) -> io::Result<Vec<Row>> {
+fn catch_up_rows(bench: &Bench, history: History, returning: Returning) -> io::Result<Vec<Row>> {
     type Figure = fn(&CatchUp) -> f64;
     let figures: [(&str, &'static str, Figure, Option<Target>); 4] = [
         ("live p50", "ms", |live| live.latency_p50_ms, None),
@@ -101,14 +101,14 @@ fn catch_up_rows(bench: &Bench, history: History, returning: usize) -> io::Resul
         ("caught up", "", |live| live.caught_up, None),
     ];
     let mut rows = figures.map(|(what, unit, _, target)| {
-        let what = format!("I  {history:?}, {returning} returning: {what}");
+        let what = format!("I  {history:?}, {returning:?}: {what}");
         let mut row = Row::new(what, unit, Sides::WithoutAndWithReturning);
-        row.target = target.filter(|_| returning == 1);
+        row.target = target.filter(|_| returning == Returning::OneASecond);
         row
     });
     for round in 1..=bench.options.rounds() {
-        let [without, with] = [0, returning].map(|returning| {
-            eprintln!("I, round {round}: {history:?}, {returning} returning");
+        let [without, with] = [Returning::Nobody, returning].map(|returning| {
+            eprintln!("I, round {round}: {history:?}, {returning:?}");
             bench.catch_up(history, returning)
         });
         let (without, with) = (without?, with?);
