@@ -1,12 +1,8 @@
 //! One client's thread: a head is read under a deadline, then HTTP or a WebSocket follows.
 
-use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use tiny_http::ResponseBox;
 
 use crate::app::App;
@@ -15,6 +11,7 @@ use crate::events;
 use crate::http::{self, After, Body, Head, HeadError, Request};
 use crate::limits::Slot;
 use crate::metrics::GaugeGuard;
+use crate::socket::{Peer, Socket};
 use crate::websocket::{self, Upgraded};
 
 /// Bytes asked of the socket at a time while a head or a body is read.
@@ -24,10 +21,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket that was accepted, and what it holds for as long as it is open.
 pub struct Connection {
-    /// The socket, in blocking mode.
-    pub socket: TcpStream,
+    /// The socket.
+    pub socket: Socket,
     /// Who connected.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Its place among the connections there may be.
     pub slot: Slot,
     /// Its place in the gauge.
@@ -97,7 +94,7 @@ pub fn serve(connection: Connection, app: &App) {
 /// Not inlined: its frame is gone from the stack before the session starts, and each page of stack
 /// that is never touched is 4 KiB less for every idle client.
 #[inline(never)]
-fn serve_http(socket: &TcpStream, app: &App) -> Option<(Stream, Vec<u8>)> {
+fn serve_http(socket: &Socket, app: &App) -> Option<(Stream, Vec<u8>)> {
     let mut reader = RequestReader {
         socket,
         buffer: Vec::new(),
@@ -187,7 +184,7 @@ fn stream_events(reader: &RequestReader<'_>, request: &Request, app: &App) -> Se
     }
 }
 
-fn refuse(socket: &TcpStream, error: ReadError, request: Option<&Request>, app: &App) -> Served {
+fn refuse(socket: &Socket, error: ReadError, request: Option<&Request>, app: &App) -> Served {
     let response = match error {
         ReadError::Closed => return Served::Over,
         ReadError::Refused(why) => ResponseBox::from(why),
@@ -203,7 +200,7 @@ fn refuse(socket: &TcpStream, error: ReadError, request: Option<&Request>, app: 
 }
 
 fn respond(
-    socket: &TcpStream,
+    socket: &Socket,
     response: ResponseBox,
     request: Option<&Request>,
     after: After,
@@ -219,7 +216,7 @@ fn respond(
 
 /// Reads requests off a socket; what follows one stays in the buffer for the next.
 struct RequestReader<'a> {
-    socket: &'a TcpStream,
+    socket: &'a Socket,
     buffer: Vec<u8>,
     app: &'a App,
 }
@@ -282,7 +279,9 @@ impl RequestReader<'_> {
     fn fill(&mut self, deadline: Instant) -> Result<(), ReadError> {
         let filled = self.buffer.len();
         self.buffer.resize(filled + READ_BYTES, 0);
-        let read = read_before(self.socket, &mut self.buffer[filled..], deadline);
+        let read = self
+            .socket
+            .read_before(&mut self.buffer[filled..], deadline);
         self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => Err(ReadError::Closed),
@@ -293,53 +292,15 @@ impl RequestReader<'_> {
     }
 }
 
-/// Reads what is there, waiting until the deadline at most.
-fn read_before(mut socket: &TcpStream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            other => return other,
-        }
-    }
-}
-
 /// Sends an answer within a time of its own: a client that does not read holds its thread no longer.
-fn send_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + RESPONSE_TIMEOUT;
-    while !bytes.is_empty() {
-        match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                let timeout = Timespec {
-                    tv_sec: left.as_secs() as _,
-                    tv_nsec: left.subsec_nanos() as _,
-                };
-                let _writable_or_time_up =
-                    poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&timeout));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+    socket.send_before(bytes, Instant::now() + RESPONSE_TIMEOUT)
 }
 
 /// Half-closes and reads off what is left, so that unread input does not reset the answer away.
-fn close_gently(socket: &TcpStream) {
-    let _already_gone = socket.shutdown(Shutdown::Write);
+fn close_gently(socket: &Socket) {
+    socket.finish();
     let deadline = Instant::now() + LINGER;
     let mut discarded = [0; 512];
-    while matches!(read_before(socket, &mut discarded, deadline), Ok(1..)) {}
+    while matches!(socket.read_before(&mut discarded, deadline), Ok(1..)) {}
 }

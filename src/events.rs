@@ -3,8 +3,7 @@
 //! The reader is a member like any other and is served through the same outbox; what it missed since
 //! its `Last-Event-ID` comes first.
 
-use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::protocol::{
     ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
 };
 use crate::resume::HeldRoom;
+use crate::socket::{Peer, Socket};
 use crate::threads;
 
 /// A time-out of zero would mean none.
@@ -76,7 +76,7 @@ pub fn head(app: &App, request: &Request) -> Vec<u8> {
 }
 
 /// Streams until the reader leaves or the server closes. `client` is the reader's name.
-pub fn serve(accepted: Accepted, client: ClientId, peer: SocketAddr, socket: TcpStream, app: &App) {
+pub fn serve(accepted: Accepted, client: ClientId, peer: Peer, socket: Socket, app: &App) {
     let (metrics, limits) = (Arc::clone(&app.metrics), app.outbox_limits());
     let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
     let _slot = app.sessions.take();
@@ -128,7 +128,7 @@ fn greeting(room: &HeldRoom) -> Frames {
 /// whether it is still there. With its token the stream ends.
 fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
     let end = time_left.and_then(|left| Instant::now().checked_add(left));
-    let mut socket = outbox.socket();
+    let socket = outbox.socket();
     let mut ignored = [0; 256];
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -137,7 +137,7 @@ fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
         }
         let silence = app.config.limits.ping_interval;
         let silence = silence.min(left.unwrap_or(silence)).max(SHORTEST_WAIT);
-        if socket.set_read_timeout(Some(silence)).is_err() {
+        if socket.set_read_timeout(silence).is_err() {
             return;
         }
         match socket.read(&mut ignored) {

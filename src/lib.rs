@@ -56,5 +56,6 @@ pub mod protocol;
 pub mod resume;
 pub mod server;
 pub mod shutdown;
+pub mod socket;
 pub mod threads;
 pub mod websocket;

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::connection::{self, Connection};
 use crate::http::{self, After};
 use crate::limits::Slots;
+use crate::socket::{Peer, Socket};
 use crate::threads;
 
 /// Pause after an accept that failed for want of something: descriptors, memory.
@@ -79,8 +80,8 @@ fn start_connection(
         drop(offered);
         if let Some(socket) = taken {
             let connection = Connection {
-                socket,
-                peer,
+                socket: Socket::new(socket),
+                peer: Peer::Tcp(peer),
                 slot,
                 counted,
             };

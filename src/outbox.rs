@@ -6,18 +6,16 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use crate::config::LINGER;
 use crate::metrics::{GaugeGuard, Metrics};
 use crate::protocol::{ClientId, CloseCode, Frames};
+use crate::socket::{Offered, Socket};
 use crate::threads;
 
 /// Queued buffers that share one system call while a client catches up.
@@ -26,7 +24,6 @@ const DRAIN_SLICES_MAX: usize = 64;
 const QUEUE_LEN_MAX: usize = 16 * 1024;
 /// Time an evicted client has to read the Close frame that says why.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
-const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Bounds of every outbox.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +39,7 @@ pub struct OutboxLimits {
 pub struct Outbox {
     client: ClientId,
     /// In place, not behind a pointer: a delivery touches as little memory as it can.
-    socket: TcpStream,
+    socket: Socket,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
     wire: Wire,
@@ -90,7 +87,7 @@ impl Outbox {
     /// An outbox that sends to `socket`, which stays in blocking mode for its reader.
     pub fn new(
         client: ClientId,
-        socket: TcpStream,
+        socket: Socket,
         limits: OutboxLimits,
         metrics: Arc<Metrics>,
         wire: Wire,
@@ -112,7 +109,7 @@ impl Outbox {
     }
 
     /// The socket, for its reader.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
@@ -239,27 +236,22 @@ impl Outbox {
     fn half_close(&self, state: &mut State) {
         state.phase = Phase::Finished;
         state.clear();
-        let _already_gone = self.socket.shutdown(Shutdown::Write);
+        self.socket.finish();
     }
 
     fn abandon(&self, state: &mut State) {
         state.phase = Phase::Finished;
         state.clear();
-        let _already_gone = self.socket.shutdown(Shutdown::Both);
+        self.socket.close();
     }
 
     fn send_or_queue(self: &Arc<Self>, state: &mut State, bytes: &Bytes) {
-        let mut sent = 0;
-        loop {
-            match send(&self.socket, &bytes[sent..], SEND_FLAGS) {
-                Ok(more) if sent + more == bytes.len() => return,
-                Ok(more) => sent += more,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(_) => return self.abandon(state),
-            }
-        }
-        state.enqueue(bytes.slice(sent..));
+        let taken = match self.socket.offer(bytes) {
+            Ok(Offered::All) => return,
+            Ok(Offered::Part(taken)) => taken,
+            Err(_) => return self.abandon(state),
+        };
+        state.enqueue(bytes.slice(taken..));
         state.phase = Phase::Lagging;
         let (outbox, lagging) = (Arc::clone(self), self.metrics.lagging.hold());
         let spawned = threads::spawn_client("drain", move || outbox.drain(lagging));
@@ -280,7 +272,7 @@ impl Outbox {
             };
             // In short waits, since a push that evicts brings the deadline forward.
             let deadline = deadline.min(Instant::now() + EVICTION_GRACE);
-            let writable = wait_writable(&self.socket, deadline);
+            let writable = self.socket.wait_writable(deadline);
             let mut state = self.lock();
             if writable {
                 match self.send_queued(&mut state) {
@@ -301,7 +293,7 @@ impl Outbox {
                     self.half_close(&mut state);
                     drop((state, lagging));
                     if until.is_some() {
-                        wait_hung_up(&self.socket, LINGER);
+                        self.socket.wait_hung_up(LINGER);
                         self.abort();
                     }
                     return;
@@ -338,8 +330,7 @@ impl Outbox {
                 .take(DRAIN_SLICES_MAX)
                 .map(|b| IoSlice::new(b))
                 .collect();
-            let mut no_control = SendAncillaryBuffer::default();
-            match sendmsg(&self.socket, &slices, &mut no_control, SEND_FLAGS) {
+            match self.socket.offer_slices(&slices) {
                 Ok(sent) => {
                     total += sent;
                     state.dequeue(sent);
@@ -380,24 +371,4 @@ impl State {
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
     }
-}
-
-fn wait_hung_up(socket: &TcpStream, patience: Duration) {
-    let timeout = Timespec {
-        tv_sec: patience.as_secs() as _,
-        tv_nsec: patience.subsec_nanos() as _,
-    };
-    let mut fds = [PollFd::new(socket, PollFlags::empty())];
-    let _hung_up_or_time_up = poll(&mut fds, Some(&timeout));
-}
-
-/// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.
-fn wait_writable(socket: &TcpStream, deadline: Instant) -> bool {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec {
-        tv_sec: left.as_secs() as _,
-        tv_nsec: left.subsec_nanos() as _,
-    };
-    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
 }

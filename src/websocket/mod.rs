@@ -6,13 +6,12 @@ mod handshake;
 mod session;
 mod transport;
 
-use std::net::{SocketAddr, TcpStream};
-
 use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::Request;
 use crate::protocol::ClientId;
+use crate::socket::{Peer, Socket};
 
 pub use handshake::Accepted;
 
@@ -21,9 +20,9 @@ pub struct Upgraded {
     /// The client's name.
     pub client: ClientId,
     /// Its address.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// The socket, in blocking mode, its handshake answered.
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// Bytes that followed the request's head.
     pub rest: Vec<u8>,
 }

@@ -65,9 +65,7 @@ impl Transport {
             .write_buffer_size(0)
             .max_message_size(Some(limits.max_message_bytes))
             .max_frame_size(Some(limits.max_message_bytes));
-        outbox
-            .socket()
-            .set_read_timeout(Some(limits.ping_interval))?;
+        outbox.socket().set_read_timeout(limits.ping_interval)?;
         let half = ReadHalf {
             outbox,
             heard: false,
@@ -138,12 +136,12 @@ impl Transport {
     /// Reads and forgets what still comes, until the peer closes too or the time is up. Closing a
     /// socket with unread input would reset it, and the Close frame with it.
     pub(super) fn linger(&mut self) {
-        let mut socket = self.websocket.get_ref().outbox.socket();
+        let socket = self.websocket.get_ref().outbox.socket();
         let deadline = Instant::now() + LINGER;
         let mut discarded = [0; 512];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
+            if left.is_zero() || socket.set_read_timeout(left).is_err() {
                 return;
             }
             match socket.read(&mut discarded) {
@@ -193,7 +191,7 @@ impl Transport {
             .min(until_alarm.unwrap_or(timeout))
             .max(Duration::from_millis(1));
         socket
-            .set_read_timeout(Some(timeout))
+            .set_read_timeout(timeout)
             .is_err()
             .then_some(End::Gone)
     }

@@ -1,0 +1,163 @@
+//! A client's socket: the one set of words for it, whatever carries its bytes.
+//!
+//! TCP and Unix sockets need no telling apart once they are accepted: both are a descriptor that is
+//! received from and sent to. The socket stays in blocking mode for its reader; a send never blocks.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
+};
+
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// A connected socket; dropped, it is closed.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A host.
+    Tcp(SocketAddr),
+    /// A process on this machine: a proxy, most likely.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// What became of bytes that were offered to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// All are on their way.
+    All,
+    /// The socket took this many and no more for now. The rest is to be offered once it is writable.
+    Part(usize),
+}
+
+impl Socket {
+    /// Takes over a descriptor in blocking mode.
+    pub fn new(fd: impl Into<OwnedFd>) -> Self {
+        Self { fd: fd.into() }
+    }
+
+    /// Sets how long a [`read`](Self::read) waits; it then fails with `WouldBlock`.
+    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.fd, Timeout::Recv, Some(timeout))?)
+    }
+
+    /// Waits for bytes and reads them; 0 means that no more will come. `Interrupted` means that nothing
+    /// came yet and that it is for the caller to say how much longer to wait.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = recv(&self.fd, buffer, RecvFlags::empty())?;
+        Ok(read)
+    }
+
+    /// Reads what is there, waiting until the deadline at most.
+    pub fn read_before(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.set_read_timeout(left)?;
+            match self.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends what the socket takes now. Never blocks.
+    pub fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match send(&self.fd, &bytes[sent..], SEND_FLAGS) {
+                Ok(more) => sent += more,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Offered::Part(sent)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Offered::All)
+    }
+
+    /// Sends some of what stands in several places with one system call; says how many bytes were
+    /// taken. Never blocks: `AGAIN` when the socket takes none.
+    pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        sendmsg(
+            &self.fd,
+            slices,
+            &mut SendAncillaryBuffer::default(),
+            SEND_FLAGS,
+        )
+    }
+
+    /// Sends all, waiting until the deadline at most.
+    pub fn send_before(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        loop {
+            match self.offer(bytes)? {
+                Offered::All => return Ok(()),
+                Offered::Part(taken) => bytes = &bytes[taken..],
+            }
+            if !self.wait_writable(deadline) && Instant::now() >= deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.
+    pub fn wait_writable(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        wait(&self.fd, PollFlags::OUT, left)
+    }
+
+    /// Waits until the peer has ended both directions or reset.
+    pub fn wait_hung_up(&self, patience: Duration) {
+        wait(&self.fd, PollFlags::empty(), patience);
+    }
+
+    /// Says that nothing more will be sent; what the peer still sends can be read.
+    pub fn finish(&self) {
+        let _already_gone = shutdown(&self.fd, Shutdown::Write);
+    }
+
+    /// Ends both directions; a blocked reader wakes up.
+    pub fn close(&self) {
+        let _already_gone = shutdown(&self.fd, Shutdown::Both);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn wait(fd: impl AsFd, flags: PollFlags, patience: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: patience.as_secs() as _,
+        tv_nsec: patience.subsec_nanos() as _,
+    };
+    let mut fds = [PollFd::new(&fd, flags)];
+    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
+}
