@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::outbox::OutboxLimits;
 use crate::protocol::ClientId;
 use crate::shutdown::Shutdown;
+use crate::tls;
 
 /// Shared by all connections; holds no state of any one of them.
 pub struct App {
@@ -26,6 +27,8 @@ pub struct App {
     pub broadcaster: Broadcaster,
     /// Tells who a client is.
     pub authority: Arc<Authority>,
+    /// What TCP connections shake hands with, if they speak TLS.
+    pub tls: Option<Arc<tls::Acceptor>>,
     /// Whether the server is going away.
     pub shutdown: Shutdown,
     /// WebSocket sessions that have not ended.
@@ -45,6 +48,7 @@ impl App {
         broker: BrokerHandle,
         broadcaster: Broadcaster,
         authority: Arc<Authority>,
+        tls: Option<Arc<tls::Acceptor>>,
         shutdown: Shutdown,
     ) -> Self {
         Self {
@@ -53,6 +57,7 @@ impl App {
             broker,
             broadcaster,
             authority,
+            tls,
             shutdown,
             sessions: Slots::new(usize::MAX),
             started: Instant::now(),

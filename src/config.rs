@@ -53,6 +53,12 @@ pub struct Config {
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Unix sockets to listen on as well, by their paths. They never speak TLS.
+    pub listen: Vec<PathBuf>,
+    /// Permission bits of their files: who may connect.
+    pub listen_mode: u32,
+    /// What the port speaks TLS with; `None` speaks plain HTTP and WebSocket.
+    pub tls: Option<TlsFiles>,
     /// Text of the first frame of every connection.
     pub welcome: String,
     /// Origins that browsers may connect from, for CORS and WebSocket alike.
@@ -77,6 +83,15 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
 }
 
+/// The files of a certificate, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate, then those that lead to one that clients know.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 /// What one client, or all of them, may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -96,7 +111,7 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// Time a pinged client has to be heard.
     pub pong_timeout: Duration,
-    /// Time for a whole request head, from its first byte or the connection.
+    /// Time for a TLS handshake, and for a whole request head, from its first byte or the connection.
     pub head_timeout: Duration,
     /// Time an HTTP connection may idle between requests.
     pub keep_alive: Duration,

@@ -12,6 +12,7 @@ use crate::http::{self, After, Body, Head, HeadError, Request};
 use crate::limits::Slot;
 use crate::metrics::GaugeGuard;
 use crate::socket::{Peer, Socket};
+use crate::tls::{Acceptor, HandshakeError};
 use crate::websocket::{self, Upgraded};
 
 /// Bytes asked of the socket at a time while a head or a body is read.
@@ -64,11 +65,17 @@ enum Stream {
 /// Serves a connection until it ends.
 pub fn serve(connection: Connection, app: &App) {
     let Connection {
-        socket,
+        mut socket,
         peer,
         slot: _slot,
         counted: _counted,
     } = connection;
+    // Proxies on this machine have ended TLS already.
+    if let (Some(tls), Peer::Tcp(_)) = (&app.tls, peer)
+        && !start_tls(&mut socket, peer, tls, app)
+    {
+        return;
+    }
     let Some((stream, rest)) = serve_http(&socket, app) else {
         return;
     };
@@ -87,6 +94,28 @@ pub fn serve(connection: Connection, app: &App) {
         },
         app,
     );
+}
+
+/// Says whether the socket speaks TLS now. Who speaks plain HTTP instead is told so in plain HTTP.
+#[inline(never)]
+fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool {
+    let deadline = Instant::now() + app.config.limits.head_timeout;
+    let Err(why) = socket.start_tls(tls, deadline) else {
+        return true;
+    };
+    app.metrics.tls_refused.add(1);
+    log::debug!("{peer} refused: {why}");
+    match why {
+        HandshakeError::Gone | HandshakeError::TimedOut => {}
+        HandshakeError::Refused(_) => close_gently(socket),
+        HandshakeError::NotTls => {
+            let why = "this port speaks TLS; use https:// or wss://";
+            let response = http::error(400, "tls_required", why);
+            let _over = respond(socket, response, None, After::Close, app);
+            close_gently(socket);
+        }
+    }
+    false
 }
 
 /// Answers requests until one asks for a WebSocket, whose first bytes may have come already.

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use wscast::cli::{self, Command};
 use wscast::config::Config;
+use wscast::reload::Reloads;
 use wscast::server::Server;
 use wscast::shutdown::Shutdown;
 use wscast::{logging, threads};
@@ -36,12 +37,17 @@ fn serve(config: Config) -> Result<(), String> {
         let path = config.log_file.clone().unwrap_or_default();
         format!("--log-file {path:?}: {error}; name a file in a directory that may be written")
     })?;
-    let shutdown = Shutdown::default();
-    stop_on_signal(shutdown.clone()).map_err(|error| format!("cannot await signals: {error}"))?;
-    let server = Server::bind(config, shutdown).map_err(|error| error.to_string())?;
+    let (shutdown, reloads) = (Shutdown::default(), Reloads::default());
+    obey_signals(shutdown.clone(), reloads.clone())
+        .map_err(|error| format!("cannot await signals: {error}"))?;
+    let sockets: String = config.listen.iter().fold(String::new(), |lines, path| {
+        lines + &format!("socket  unix:{}\n", path.display())
+    });
+    let s = if config.tls.is_some() { "s" } else { "" };
+    let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
     let reachable = reachable(server.address());
     print(&format!(
-        "page    http://{reachable}/\nsocket  ws://{reachable}/ws\n"
+        "page    http{s}://{reachable}/\nsocket  ws{s}://{reachable}/ws\n{sockets}"
     ));
     let ceiling = server.ceiling();
     log::info!(
@@ -52,11 +58,16 @@ fn serve(config: Config) -> Result<(), String> {
     server.run().map_err(|error| error.to_string())
 }
 
-/// The first SIGTERM or SIGINT asks for shutdown, the second ends the process at once.
-fn stop_on_signal(shutdown: Shutdown) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+/// The first SIGTERM or SIGINT asks for shutdown, the second ends the process at once. SIGHUP reads again
+/// what can be; where that is nothing, it can only mean that the terminal was closed, and asks for
+/// shutdown too.
+fn obey_signals(shutdown: Shutdown, reloads: Reloads) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     threads::spawn_service("signals", move || {
         for signal in signals.forever() {
+            if signal == SIGHUP && reloads.run() {
+                continue;
+            }
             if shutdown.is_requested() {
                 std::process::exit(128 + signal);
             }

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Accepts that failed.
     pub accept_errors: Counter,
+    /// Connections that came to an end without a TLS handshake, where it is needed.
+    pub tls_refused: Counter,
     /// WebSocket handshakes completed.
     pub handshakes: Counter,
     /// WebSocket handshakes refused.
@@ -179,6 +181,11 @@ impl Metrics {
                 &self.connections_refused,
             ),
             ("accept_errors", "Accepts that failed", &self.accept_errors),
+            (
+                "tls_refused",
+                "Connections without the TLS handshake they need",
+                &self.tls_refused,
+            ),
             (
                 "handshakes",
                 "WebSocket handshakes completed",

@@ -330,14 +330,18 @@ impl Outbox {
                 .take(DRAIN_SLICES_MAX)
                 .map(|b| IoSlice::new(b))
                 .collect();
-            match self.socket.offer_slices(&slices) {
-                Ok(sent) => {
+            match self.socket.offer_slices(&slices)? {
+                Offered::All => {
+                    let sent = slices.iter().map(|slice| slice.len()).sum();
                     total += sent;
                     state.dequeue(sent);
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(error) => return Err(error),
+                Offered::Part(sent) => {
+                    total += sent;
+                    state.dequeue(sent);
+                    state.wait_for_more();
+                    break;
+                }
             }
         }
         Ok(total)
@@ -359,6 +363,14 @@ impl State {
             }
             sent -= front.len();
             self.queue.pop_front();
+        }
+    }
+
+    /// The queue is never empty while the socket holds back some of what it took: nothing stands for
+    /// that, and goes when it does.
+    fn wait_for_more(&mut self) {
+        if self.queue.is_empty() {
+            self.enqueue(Bytes::new());
         }
     }
 

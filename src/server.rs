@@ -3,23 +3,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::app::App;
 use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::{Broker, BrokerHandle, Memory};
-use crate::config::{Config, SOCKET_SEND_BYTES};
+use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Slots};
-use crate::listener;
+use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
+use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
 use crate::threads;
+use crate::tls;
 
 /// How often the totals are noted for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
 
 /// A server whose port is bound and whose threads are running; it accepts once it [runs](Self::run).
 pub struct Server {
-    listener: Arc<TcpListener>,
+    listeners: Vec<Arc<Listener>>,
     address: SocketAddr,
     ceiling: Ceiling,
     slots: Slots,
@@ -50,8 +51,17 @@ pub enum StartError {
     },
     /// A key cannot be used.
     Key(String),
+    /// The path cannot be listened on.
+    Listen {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The history cannot be kept where it is to be.
     Store(String),
+    /// The certificate cannot be used.
+    Tls(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -66,7 +76,8 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::Key(why) | Self::Store(why) => f.write_str(why),
+            Self::Listen { path, source } => write!(f, "--listen {path:?}: {source}"),
+            Self::Key(why) | Self::Store(why) | Self::Tls(why) => f.write_str(why),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
     }
@@ -75,17 +86,14 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Server {
-    /// Binds the port and starts broadcaster and broker.
-    pub fn bind(config: Config, shutdown: Shutdown) -> Result<Self, StartError> {
-        let address = SocketAddr::new(config.host, config.port);
-        let bound = TcpListener::bind(address).and_then(|listener| {
-            // Accepted sockets inherit it, which saves a system call for each.
-            set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES)?;
-            let address = listener.local_addr()?;
-            Ok((Arc::new(listener), address))
-        });
-        let (listener, address) = bound.map_err(|source| StartError::Bind { address, source })?;
-
+    /// Binds the port and starts broadcaster and broker. What may be read again while it runs is added
+    /// to `reloads`.
+    pub fn bind(config: Config, shutdown: Shutdown, reloads: &Reloads) -> Result<Self, StartError> {
+        let tls = match &config.tls {
+            Some(files) => Some(load_tls(files, reloads)?),
+            None => None,
+        };
+        let (listeners, address) = listen(&config)?;
         let mut ceiling = limits::raise_and_measure();
         if let Some(connections) = config.limits.max_connections
             && connections <= ceiling.connections
@@ -95,8 +103,7 @@ impl Server {
                 set_by: "--max-connections",
             };
         }
-        let authority = Authority::load(config.auth.clone());
-        let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
+        let authority = load_keys(&config, address, reloads)?;
         let metrics = Arc::new(Metrics::default());
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
@@ -110,12 +117,13 @@ impl Server {
             metrics,
             broker,
             broadcaster,
-            Arc::new(authority),
+            authority,
+            tls,
             shutdown,
         ));
         let slots = Slots::new(ceiling.connections);
         Ok(Self {
-            listener,
+            listeners,
             address,
             ceiling,
             slots,
@@ -138,13 +146,12 @@ impl Server {
     /// Serves until shutdown is requested, then closes everyone and returns; `Err` only if serving
     /// could not begin.
     pub fn run(self) -> Result<(), StartError> {
-        let (listener, slots, app) = (
-            Arc::clone(&self.listener),
-            self.slots.clone(),
-            Arc::clone(&self.app),
-        );
-        threads::spawn_service("listener", move || listener::run(&listener, &slots, &app))
-            .map_err(StartError::Thread)?;
+        for listener in &self.listeners {
+            let (listener, app) = (Arc::clone(listener), Arc::clone(&self.app));
+            let slots = self.slots.clone();
+            threads::spawn_service("listener", move || listener::run(&listener, &slots, &app))
+                .map_err(StartError::Thread)?;
+        }
         while !self.app.shutdown.wait(SAMPLE_INTERVAL) {
             self.app.metrics.sample(Instant::now());
         }
@@ -155,8 +162,9 @@ impl Server {
     fn stop(self) {
         let config = &self.app.config;
         let deadline = Instant::now() + config.shutdown_timeout;
-        // On Linux this wakes a blocked accept; the port is free as soon as the socket is dropped.
-        let _already = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read);
+        for listener in &self.listeners {
+            listener.retire();
+        }
         let clients = self.app.metrics.clients.get();
         log::info!("closing {clients} clients over {:?}", config.drain);
         self.app
@@ -180,6 +188,55 @@ impl Server {
         }
         log::info!("stopped");
     }
+}
+
+/// The port, then the Unix sockets; and the port's address.
+fn listen(config: &Config) -> Result<(Vec<Arc<Listener>>, SocketAddr), StartError> {
+    let address = SocketAddr::new(config.host, config.port);
+    let bound = Listener::tcp(address).map_err(|source| StartError::Bind { address, source });
+    let (port, address) = bound?;
+    let mut listeners = vec![Arc::new(port)];
+    for path in &config.listen {
+        let bound = Listener::unix(path, config.listen_mode);
+        listeners.push(Arc::new(bound.map_err(|source| StartError::Listen {
+            path: path.clone(),
+            source,
+        })?));
+    }
+    Ok((listeners, address))
+}
+
+/// What tokens are checked with. Nobody is to serve the world unawares.
+fn load_keys(
+    config: &Config,
+    address: SocketAddr,
+    reloads: &Reloads,
+) -> Result<Arc<Authority>, StartError> {
+    let authority = Authority::load(config.auth.clone());
+    let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
+    if !authority.has_keys() {
+        if !address.ip().is_loopback() {
+            log::warn!(
+                "no key is set: everyone who reaches {address} may read and publish everything"
+            );
+        }
+        return Ok(Arc::new(authority));
+    }
+    let authority = Arc::new(authority);
+    let reloaded = Arc::clone(&authority);
+    reloads.add(move || match reloaded.reload() {
+        Ok(()) => Ok("the keys of tokens".to_owned()),
+        Err(why) => Err(why.to_string()),
+    });
+    Ok(authority)
+}
+
+fn load_tls(files: &TlsFiles, reloads: &Reloads) -> Result<Arc<tls::Acceptor>, StartError> {
+    let acceptor = tls::Acceptor::load(files).map_err(StartError::Tls)?;
+    let acceptor = Arc::new(acceptor);
+    let reloaded = Arc::clone(&acceptor);
+    reloads.add(move || reloaded.reload());
+    Ok(acceptor)
 }
 
 /// Where the history is kept.

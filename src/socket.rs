@@ -1,7 +1,8 @@
 //! A client's socket: the one set of words for it, whatever carries its bytes.
 //!
 //! TCP and Unix sockets need no telling apart once they are accepted: both are a descriptor that is
-//! received from and sent to. The socket stays in blocking mode for its reader; a send never blocks.
+//! received from and sent to. The socket stays in blocking mode for its reader; a send never blocks. What
+//! TLS needs is behind a pointer, and none of its code on the path of those who do without.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,12 +17,15 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
 };
 
+use crate::tls::{self, HandshakeError};
+
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// A connected socket; dropped, it is closed.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    tls: Option<Box<tls::Session>>,
 }
 
 /// Who is at the other end.
@@ -47,14 +51,28 @@ impl fmt::Display for Peer {
 pub enum Offered {
     /// All are on their way.
     All,
-    /// The socket took this many and no more for now. The rest is to be offered once it is writable.
+    /// The socket took this many and no more for now. The rest is to be offered once it is writable; and
+    /// if there is no rest, nothing is to be offered, because some of it waits inside.
     Part(usize),
 }
 
 impl Socket {
     /// Takes over a descriptor in blocking mode.
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
-        Self { fd: fd.into() }
+        Self {
+            fd: fd.into(),
+            tls: None,
+        }
+    }
+
+    /// Speaks TLS from now on, once hands are shaken, which may take until the deadline.
+    pub fn start_tls(
+        &mut self,
+        acceptor: &tls::Acceptor,
+        deadline: Instant,
+    ) -> Result<(), HandshakeError> {
+        self.tls = Some(tls::Session::accept(self.fd.as_fd(), acceptor, deadline)?);
+        Ok(())
     }
 
     /// Sets how long a [`read`](Self::read) waits; it then fails with `WouldBlock`.
@@ -65,6 +83,9 @@ impl Socket {
     /// Waits for bytes and reads them; 0 means that no more will come. `Interrupted` means that nothing
     /// came yet and that it is for the caller to say how much longer to wait.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.read(self.fd.as_fd(), buffer);
+        }
         let (read, _) = recv(&self.fd, buffer, RecvFlags::empty())?;
         Ok(read)
     }
@@ -87,8 +108,16 @@ impl Socket {
         }
     }
 
+    /// Throws away some of what has come, so that closing does not reset what was sent. Never blocks.
+    pub fn discard(&self) {
+        let _nothing_there = recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT);
+    }
+
     /// Sends what the socket takes now. Never blocks.
     pub fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
+        if let Some(tls) = &self.tls {
+            return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)]);
+        }
         let mut sent = 0;
         while sent < bytes.len() {
             match send(&self.fd, &bytes[sent..], SEND_FLAGS) {
@@ -101,15 +130,24 @@ impl Socket {
         Ok(Offered::All)
     }
 
-    /// Sends some of what stands in several places with one system call; says how many bytes were
-    /// taken. Never blocks: `AGAIN` when the socket takes none.
-    pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        sendmsg(
+    /// The same for what stands in several places, with one system call. The socket may be ready for
+    /// more after a part.
+    pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
+        if let Some(tls) = &self.tls {
+            return tls.offer(self.fd.as_fd(), slices);
+        }
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        match sendmsg(
             &self.fd,
             slices,
             &mut SendAncillaryBuffer::default(),
             SEND_FLAGS,
-        )
+        ) {
+            Ok(sent) if sent == total => Ok(Offered::All),
+            Ok(sent) => Ok(Offered::Part(sent)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Offered::Part(0)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends all, waiting until the deadline at most.
@@ -127,17 +165,19 @@ impl Socket {
 
     /// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.
     pub fn wait_writable(&self, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
-        wait(&self.fd, PollFlags::OUT, left)
+        wait(&self.fd, PollFlags::OUT, deadline)
     }
 
     /// Waits until the peer has ended both directions or reset.
     pub fn wait_hung_up(&self, patience: Duration) {
-        wait(&self.fd, PollFlags::empty(), patience);
+        wait(&self.fd, PollFlags::empty(), Instant::now() + patience);
     }
 
     /// Says that nothing more will be sent; what the peer still sends can be read.
     pub fn finish(&self) {
+        if let Some(tls) = &self.tls {
+            tls.close_notify(self.fd.as_fd());
+        }
         let _already_gone = shutdown(&self.fd, Shutdown::Write);
     }
 
@@ -153,10 +193,12 @@ impl AsFd for Socket {
     }
 }
 
-fn wait(fd: impl AsFd, flags: PollFlags, patience: Duration) -> bool {
+/// Whether a descriptor is ready for this (or has failed or ended) before the deadline.
+pub fn wait(fd: impl AsFd, flags: PollFlags, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {
-        tv_sec: patience.as_secs() as _,
-        tv_nsec: patience.subsec_nanos() as _,
+        tv_sec: left.as_secs() as _,
+        tv_nsec: left.subsec_nanos() as _,
     };
     let mut fds = [PollFd::new(&fd, flags)];
     matches!(poll(&mut fds, Some(&timeout)), Ok(1..))

@@ -14,9 +14,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
-use self::values::{CountOrAuto, bytes, count, count_or_auto, seconds, seconds_or_zero, switch};
+use self::values::{
+    CountOrAuto, bytes, count, count_or_auto, mode, seconds, seconds_or_zero, switch, unix_path,
+};
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{Config, ConfigError, Database, Durability, HistoryLimits, Limits};
+use crate::config::{Config, ConfigError, Database, Durability, HistoryLimits, Limits, TlsFiles};
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
@@ -37,6 +39,42 @@ struct Cli {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "WSCAST_PORT", default_value = "5000")]
     port: u16,
+    /// Listen on a Unix socket besides the port, for a proxy on the same machine: unix:PATH. May be
+    /// repeated, or separated by commas
+    #[arg(
+        long,
+        env = "WSCAST_LISTEN",
+        value_name = "unix:PATH",
+        value_delimiter = ',',
+        value_parser = unix_path
+    )]
+    listen: Vec<PathBuf>,
+    /// Permission bits of these sockets: who may connect
+    #[arg(
+        long,
+        env = "WSCAST_LISTEN_MODE",
+        default_value = "660",
+        value_name = "BITS",
+        value_parser = mode
+    )]
+    listen_mode: u32,
+    /// Speak TLS, https and wss, on the port, with the certificate chain in this PEM file; SIGHUP reads
+    /// it and the key again
+    #[arg(
+        long,
+        env = "WSCAST_TLS_CERT",
+        value_name = "PATH",
+        help_heading = "TLS"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in a PEM file
+    #[arg(
+        long,
+        env = "WSCAST_TLS_KEY",
+        value_name = "PATH",
+        help_heading = "TLS"
+    )]
+    tls_key: Option<PathBuf>,
     /// Text of the first frame of every connection
     #[arg(
         long,
@@ -102,7 +140,7 @@ struct Cli {
     #[arg(long, env = "WSCAST_PONG_TIMEOUT", default_value = "10", value_name = "SECONDS",
           value_parser = seconds, help_heading = "Timeouts")]
     pong_timeout: Duration,
-    /// Seconds for a whole request head
+    /// Seconds for a TLS handshake, and for a whole request head
     #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10", value_name = "SECONDS",
           value_parser = seconds, help_heading = "Timeouts")]
     head_timeout: Duration,
@@ -213,9 +251,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         return token.run(&settings).map(Command::Print);
     }
     let check_only = cli.check_config;
-    let config = config(cli)
-        .validate()
-        .map_err(|error: ConfigError| error.to_string())?;
+    let config = config(cli).and_then(Config::validate);
+    let config = config.map_err(|error: ConfigError| error.to_string())?;
     if check_only {
         return Ok(Command::Print(effective_settings(&matches)));
     }
@@ -234,10 +271,13 @@ fn command() -> clap::Command {
         })
 }
 
-fn config(cli: Cli) -> Config {
-    Config {
+fn config(cli: Cli) -> Result<Config, ConfigError> {
+    Ok(Config {
         host: cli.host,
         port: cli.port,
+        listen: cli.listen,
+        listen_mode: cli.listen_mode,
+        tls: tls_files(cli.tls_cert, cli.tls_key)?,
         welcome: cli.welcome,
         allow_origin: cli.allow_origin,
         auth: cli.keys.settings(cli.anonymous),
@@ -268,6 +308,22 @@ fn config(cli: Cli) -> Config {
         shutdown_timeout: cli.shutdown_timeout,
         log_level: cli.log_level,
         log_file: cli.log_file,
+    })
+}
+
+fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
+    let alone = |setting, path: PathBuf, other| {
+        Err(ConfigError {
+            setting,
+            value: path.display().to_string(),
+            instead: format!("goes with {other}; write both, or neither"),
+        })
+    };
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+        (None, None) => Ok(None),
+        (Some(cert), None) => alone("--tls-cert", cert, "--tls-key"),
+        (None, Some(key)) => alone("--tls-key", key, "--tls-cert"),
     }
 }
 
@@ -283,9 +339,13 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
             let _infallible = writeln!(out, "--{flag} = {}", matches.get_flag(id));
             continue;
         }
-        let raw = matches.get_raw(id).and_then(|mut values| values.next());
-        let value = raw.map(|value| value.to_string_lossy());
-        let _infallible = writeln!(out, "--{flag} = {}", value.as_deref().unwrap_or("(none)"));
+        let raw = matches.get_raw(id).into_iter().flatten();
+        let values: Vec<_> = raw.map(|value| value.to_string_lossy()).collect();
+        let value = match values.is_empty() {
+            true => "(none)".to_owned(),
+            false => values.join(","),
+        };
+        let _infallible = writeln!(out, "--{flag} = {value}");
     }
     out
 }
@@ -377,6 +437,19 @@ mod tests {
                 ["--outbox-bytes", "100", "at least"],
             ),
             (&["--max-rooms", "0"], ["--max-rooms", "0", "1 or more"]),
+            (
+                &["--listen", "/run/x.sock"],
+                ["--listen", "/run/x.sock", "unix:"],
+            ),
+            (&["--listen-mode", "9"], ["--listen-mode", "9", "660"]),
+            (
+                &["--tls-cert", "c.pem"],
+                ["--tls-cert", "c.pem", "--tls-key"],
+            ),
+            (
+                &["--tls-key", "k.pem"],
+                ["--tls-key", "k.pem", "--tls-cert"],
+            ),
         ] {
             let line = run(args).expect_err("accepted");
             assert!(parts.iter().all(|part| line.contains(part)), "{line}");

@@ -1,5 +1,6 @@
 //! How values are written: counts, switches, bytes, seconds; each error says what to write instead.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// clap reads `Option<T>` as "may be left out", so `auto` needs a type of its own.
@@ -28,6 +29,24 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..) => Ok(n),
         _ => Err("write a whole number of 1 or more".to_owned()),
+    }
+}
+
+pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err(
+            "write unix: and a path, such as unix:/run/wscast.sock; for a port see --port"
+                .to_owned(),
+        ),
+    }
+}
+
+/// As `chmod` takes it.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("write permission bits such as 660 or 600".to_owned()),
     }
 }
 

@@ -12,6 +12,7 @@ use tiny_http::Method;
 
 use crate::auth::Identity;
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::tls;
 
 type Segments = Vec<String>;
 type Query = Vec<(String, String)>;
@@ -123,6 +124,11 @@ impl Request {
 /// `scanned` remembers how far earlier calls have looked, so that a head that comes byte by byte costs
 /// no more than one that comes at once.
 pub fn parse(buffer: &[u8], scanned: &mut usize) -> Result<Option<Head>, HeadError> {
+    if buffer.first() == Some(&tls::HANDSHAKE_BYTE) {
+        return Err(HeadError::Bad(
+            "this port does not speak TLS; use http:// or ws://",
+        ));
+    }
     let end = scan(buffer, scanned)?;
     match end {
         Some(end) if end > HEAD_BYTES_MAX => Err(HeadError::TooLarge),

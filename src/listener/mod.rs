@@ -1,8 +1,9 @@
 //! The accept loop. No error ends it: only shutdown does.
 
+mod bound;
+
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use crate::http::{self, After};
 use crate::limits::Slots;
 use crate::socket::{Peer, Socket};
 use crate::threads;
+use crate::tls;
+
+pub use bound::{Listener, SocketFile};
 
 /// Pause after an accept that failed for want of something: descriptors, memory.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,7 +29,7 @@ const REFUSED_MAX: usize = 256;
 const REFUSED_LINGER: Duration = Duration::from_millis(500);
 
 /// Accepts until shutdown is requested and the listening socket is shut down.
-pub fn run(listener: &TcpListener, slots: &Slots, app: &Arc<App>) {
+pub fn run(listener: &Listener, slots: &Slots, app: &Arc<App>) {
     let mut troubles = Troubles::default();
     let Some(refusals) = start_refusals() else {
         return;
@@ -59,18 +63,16 @@ pub fn run(listener: &TcpListener, slots: &Slots, app: &Arc<App>) {
 }
 
 fn start_connection(
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    peer: Peer,
     slots: &Slots,
     app: &Arc<App>,
     refusals: &Sender<Refused>,
 ) -> Result<(), &'static str> {
     let Some(slot) = slots.take() else {
-        turn_away(socket, refusals, app);
+        turn_away(socket, peer, refusals, app);
         return Err("all connections are taken; --max-connections sets how many there may be");
     };
-    // Small frames must not wait for each other (RFC 896); without it they only come later.
-    let _unsupported = socket.set_nodelay(true);
     // Shared until the thread has taken it: if there is no thread, the client is still told.
     let handover = Arc::new(Mutex::new(Some(socket)));
     let counted = app.metrics.connections.hold();
@@ -80,8 +82,8 @@ fn start_connection(
         drop(offered);
         if let Some(socket) = taken {
             let connection = Connection {
-                socket: Socket::new(socket),
-                peer: Peer::Tcp(peer),
+                socket,
+                peer,
                 slot,
                 counted,
             };
@@ -90,13 +92,13 @@ fn start_connection(
     });
     spawned.map_err(|_| {
         if let Some(socket) = take(&handover) {
-            turn_away(socket, refusals, app);
+            turn_away(socket, peer, refusals, app);
         }
         "no more threads: the machine's limit is reached"
     })
 }
 
-fn take(handover: &Mutex<Option<TcpStream>>) -> Option<TcpStream> {
+fn take(handover: &Mutex<Option<Socket>>) -> Option<Socket> {
     handover
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -104,18 +106,22 @@ fn take(handover: &Mutex<Option<TcpStream>>) -> Option<TcpStream> {
 }
 
 struct Refused {
-    socket: TcpStream,
+    socket: Socket,
     until: Instant,
 }
 
 /// Says 503 at once. The thread that accepts never waits: whoever reads the answer is waited for
 /// elsewhere, and nobody if too many are waited for already.
-fn turn_away(socket: TcpStream, refusals: &Sender<Refused>, app: &App) {
-    let response = http::busy("too_many_connections", "the server is full; try again");
-    let bytes = http::render(response, None, &app.config.allow_origin, After::Close);
-    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-    let _gone = rustix::net::send(&socket, &bytes, flags);
-    let _gone = socket.shutdown(Shutdown::Write);
+fn turn_away(socket: Socket, peer: Peer, refusals: &Sender<Refused>, app: &App) {
+    let bytes = if app.tls.is_some() && peer != Peer::Unix {
+        // It could read an answer only after a handshake, for which nobody is free.
+        tls::TURNED_AWAY.to_vec()
+    } else {
+        let response = http::busy("too_many_connections", "the server is full; try again");
+        http::render(response, None, &app.config.allow_origin, After::Close)
+    };
+    let _gone = socket.offer(&bytes);
+    socket.finish();
     let _full = refusals.try_send(Refused {
         socket,
         until: Instant::now() + REFUSED_LINGER,
@@ -147,12 +153,10 @@ fn read_off(refused: &Receiver<Refused>) {
         }
         let now = Instant::now();
         while waiting.len() > REFUSED_MAX || waiting.front().is_some_and(|r| r.until <= now) {
-            let Some(mut oldest) = waiting.pop_front() else {
+            let Some(oldest) = waiting.pop_front() else {
                 break;
             };
-            let mut request = [0; 4096];
-            let _nothing_to_read = oldest.socket.set_nonblocking(true);
-            let _discarded = oldest.socket.read(&mut request);
+            oldest.socket.discard();
         }
     }
 }

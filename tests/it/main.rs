@@ -24,4 +24,7 @@ mod smuggling;
 mod storage;
 mod storage_faults;
 mod support;
+mod tls;
+mod tls_hostile;
 mod tokens;
+mod unix;

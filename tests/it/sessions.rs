@@ -10,6 +10,7 @@ use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::token::{OTHER_SECRET, SECRET, claims, hs256, now, signed, token};
@@ -98,7 +99,7 @@ fn who_sends_no_token_is_closed_in_time_and_at_shutdown() {
     let mut waiting = TestClient::connect_unwelcomed(server.address(), "/ws");
     waiting.send(json!({"type": "ping"}));
     waiting.next_of("pong");
-    server.signal(rustix::process::Signal::TERM);
+    server.signal(Signal::TERM);
     assert_eq!(waiting.close_code(), 1001);
     assert!(server.wait_for_exit().success());
 }
@@ -167,6 +168,54 @@ fn a_secret_is_rotated_without_refusing_anyone() {
             200
         );
     }
+}
+
+#[test]
+fn keys_are_read_again_on_sighup_and_kept_if_they_are_bad() {
+    let disk = Scratch::new();
+    let path = disk.path("secret");
+    fs::write(&path, SECRET).expect("write");
+    let server = TestServer::start(&["--secret-key-file", path.to_str().expect("UTF-8")]);
+    let status = |secret: &str| {
+        let token = signed(secret, &claims(json!({})));
+        server.raw().get(&format!("/stats?token={token}")).status
+    };
+    let mut session = enter(&server, json!({}));
+    assert_eq!((status(SECRET), status(OTHER_SECRET)), (200, 401));
+    fs::write(&path, OTHER_SECRET).expect("write");
+    server.signal(Signal::HUP);
+    eventually("the new key is in force", || {
+        (status(OTHER_SECRET) == 200).then_some(())
+    });
+    assert_eq!(status(SECRET), 401);
+    fs::write(&path, "short").expect("write");
+    server.signal(Signal::HUP);
+    eventually("it is said", || {
+        server.log().contains("32 bytes").then_some(())
+    });
+    assert_eq!(status(OTHER_SECRET), 200, "the last good key stays");
+    // Who is in stays in.
+    session.say("still here");
+    session.expect("still here");
+}
+
+#[test]
+fn a_server_open_to_the_world_says_so() {
+    let warns = |server: TestServer| server.log().contains("no key is set");
+    let logged = |server: &TestServer| {
+        eventually("it has started", || {
+            server.log().contains("up to").then_some(())
+        });
+    };
+    let open = TestServer::start(&["--host", "0.0.0.0"]);
+    logged(&open);
+    assert!(warns(open));
+    let local = TestServer::start(&[]);
+    logged(&local);
+    assert!(!warns(local));
+    let keyed = server(&["--host", "0.0.0.0"]);
+    logged(&keyed);
+    assert!(!warns(keyed));
 }
 
 /// A public key in the form of RFC 8410 and RFC 5480.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, RawConnection, TestServer, allow_many_sockets, said};
+use crate::support::{PATIENCE, RawConnection, Socket, TestServer, allow_many_sockets, said};
 
 /// Somebody's turn comes at once, everybody else's after an hour or so.
 const LONG_DRAIN: [&str; 4] = ["--drain", "10000", "--shutdown-timeout", "10000"];
@@ -24,7 +24,7 @@ fn assert_port_is_free(address: SocketAddr) {
 }
 
 /// Which of these sockets is the first that has something to read.
-fn first_told(sockets: &[&TcpStream]) -> usize {
+fn first_told(sockets: &[&Socket]) -> usize {
     let mut waiting: Vec<_> = sockets
         .iter()
         .map(|socket| PollFd::new(socket, PollFlags::IN))

@@ -1,21 +1,26 @@
 //! A well-behaved WebSocket client that speaks the product's words.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::PATIENCE;
+use super::Socket;
 
 /// A client that is connected and has read its welcome.
 pub struct TestClient {
-    websocket: WebSocket<TcpStream>,
+    websocket: WebSocket<Socket>,
     welcome: Value,
 }
 
 impl TestClient {
     pub fn connect(address: SocketAddr, target: &str) -> Self {
-        let mut client = Self::connect_unwelcomed(address, target);
+        Self::enter(Socket::tcp(address), target)
+    }
+
+    /// Reads the welcome as well.
+    pub fn enter(socket: Socket, target: &str) -> Self {
+        let mut client = Self::over(socket, target);
         client.welcome = client.next();
         assert_eq!(client.welcome["from"], "server", "{}", client.welcome);
         client
@@ -23,10 +28,12 @@ impl TestClient {
 
     /// For `/echo`, which welcomes nobody.
     pub fn connect_unwelcomed(address: SocketAddr, target: &str) -> Self {
-        let socket = TcpStream::connect(address).expect("connect");
-        socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
-        socket.set_nodelay(true).expect("nodelay");
-        let url = format!("ws://{address}{target}");
+        Self::over(Socket::tcp(address), target)
+    }
+
+    fn over(socket: Socket, target: &str) -> Self {
+        // Whether TLS is spoken below is not its concern.
+        let url = format!("ws://localhost{target}");
         let (websocket, _) = tungstenite::client(url, socket).expect("handshake");
         Self {
             websocket,
@@ -158,12 +165,12 @@ impl TestClient {
     }
 
     /// The socket below.
-    pub fn socket(&mut self) -> &mut TcpStream {
+    pub fn socket(&mut self) -> &mut Socket {
         self.websocket.get_mut()
     }
 
     /// The protocol above.
-    pub fn websocket(&mut self) -> &mut WebSocket<TcpStream> {
+    pub fn websocket(&mut self) -> &mut WebSocket<Socket> {
         &mut self.websocket
     }
 }

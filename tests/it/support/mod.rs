@@ -6,6 +6,7 @@ mod raw;
 mod scratch;
 mod server;
 mod siege;
+mod socket;
 mod stream;
 pub mod token;
 mod wire;
@@ -16,6 +17,7 @@ pub use raw::{RawConnection, Response, frame, handshake};
 pub use scratch::{LoopDisk, Scratch, SmallDisk};
 pub use server::TestServer;
 pub use siege::{Chance, Siege};
+pub use socket::{Certificate, Socket};
 pub use stream::said;
 pub use wire::request;
 

@@ -1,18 +1,18 @@
 //! A bare TCP connection: bytes out, and HTTP answers or WebSocket frames in.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::Socket;
 
 /// The key and answer of RFC 6455 §1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A socket and what was read from it but not asked for yet.
 pub struct RawConnection {
-    pub socket: TcpStream,
+    pub socket: Socket,
     buffer: Vec<u8>,
 }
 
@@ -41,9 +41,10 @@ impl RawFrame {
 
 impl RawConnection {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("connect");
-        socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
-        socket.set_nodelay(true).expect("nodelay");
+        Self::over(Socket::tcp(address))
+    }
+
+    pub fn over(socket: Socket) -> Self {
         Self {
             socket,
             buffer: Vec::new(),

@@ -7,14 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
 use serde_json::Value;
 
+use super::socket::{Socket, trust_anyone};
 use super::{RawConnection, TestClient, eventually};
 
 /// A running server; dropped, it is killed.
 pub struct TestServer {
     child: Child,
     address: SocketAddr,
+    /// How its clients speak TLS, if it does.
+    trust: Option<Arc<ClientConfig>>,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
 }
@@ -61,7 +65,7 @@ impl TestServer {
         let mut page = String::new();
         stdout.read_line(&mut page).expect("stdout");
         let address = page
-            .split_once("http://")
+            .split_once("://")
             .and_then(|(_, rest)| rest.trim_end().trim_end_matches('/').parse().ok());
         let Some(address) = address else {
             let status = child.wait().expect("wait");
@@ -72,6 +76,7 @@ impl TestServer {
         Self {
             child,
             address,
+            trust: page.contains("https://").then(trust_anyone),
             log,
             log_reader,
         }
@@ -99,12 +104,21 @@ impl TestServer {
 
     /// A client that connected to this path and query and has read its welcome.
     pub fn client_at(&self, target: &str) -> TestClient {
-        TestClient::connect(self.address, target)
+        TestClient::enter(self.connect(), target)
     }
 
-    /// A bare TCP connection.
+    /// A connection as its clients make it, over TLS where it speaks that.
+    pub fn connect(&self) -> Socket {
+        let socket = Socket::tcp(self.address);
+        match &self.trust {
+            Some(trust) => socket.with_tls(trust),
+            None => socket,
+        }
+    }
+
+    /// A bare connection.
     pub fn raw(&self) -> RawConnection {
-        RawConnection::connect(self.address)
+        RawConnection::over(self.connect())
     }
 
     /// The JSON body of a `GET` that must be answered with 200.
