@@ -40,7 +40,9 @@ pub struct Outbox {
     client: ClientId,
     /// In place, not behind a pointer: a delivery touches as little memory as it can.
     socket: Socket,
-    limits: OutboxLimits,
+    bytes_max: usize,
+    /// Half the size of a `Duration`: so an outbox fits where a request's parts were, 176 bytes a client.
+    slow_timeout_nanos: u64,
     metrics: Arc<Metrics>,
     wire: Wire,
     state: Mutex<State>,
@@ -95,7 +97,8 @@ impl Outbox {
         Arc::new(Self {
             client,
             socket,
-            limits,
+            bytes_max: limits.bytes,
+            slow_timeout_nanos: u64::try_from(limits.slow_timeout.as_nanos()).unwrap_or(u64::MAX),
             metrics,
             wire,
             state: Mutex::default(),
@@ -115,7 +118,7 @@ impl Outbox {
 
     /// Bytes that may come in one burst without evicting a client that reads: a quarter of the bound.
     pub fn burst_bytes(&self) -> usize {
-        self.limits.bytes / 4
+        self.bytes_max / 4
     }
 
     /// How frames must look that are pushed here.
@@ -128,7 +131,7 @@ impl Outbox {
     /// Says whether the connection goes on.
     pub fn push_patiently(self: &Arc<Self>, frames: &Frames) -> bool {
         let mut state = self.lock();
-        while state.phase == Phase::Lagging && state.queued_bytes > self.limits.bytes / 2 {
+        while state.phase == Phase::Lagging && state.queued_bytes > self.bytes_max / 2 {
             state = self
                 .drained
                 .wait(state)
@@ -152,7 +155,7 @@ impl Outbox {
             Phase::Direct => self.send_or_queue(&mut state, frames.bytes()),
             Phase::Lagging => {
                 let bytes = state.queued_bytes + frames.bytes().len();
-                if bytes > self.limits.bytes || state.queue.len() >= QUEUE_LEN_MAX {
+                if bytes > self.bytes_max || state.queue.len() >= QUEUE_LEN_MAX {
                     self.evict(&mut state);
                 } else {
                     state.enqueue(frames.bytes().clone());
@@ -172,6 +175,10 @@ impl Outbox {
     /// Ends the connection now; what is queued is dropped and a blocked reader wakes up.
     pub fn abort(&self) {
         self.abandon(&mut self.lock());
+    }
+
+    fn slow_timeout(&self) -> Duration {
+        Duration::from_nanos(self.slow_timeout_nanos)
     }
 
     fn last_words(&self, code: CloseCode) -> Bytes {
@@ -268,7 +275,7 @@ impl Outbox {
         loop {
             let deadline = match self.lock().phase {
                 Phase::Finishing { until: Some(until) } => until,
-                _ => progress + self.limits.slow_timeout,
+                _ => progress + self.slow_timeout(),
             };
             // In short waits, since a push that evicts brings the deadline forward.
             let deadline = deadline.min(Instant::now() + EVICTION_GRACE);
@@ -309,7 +316,7 @@ impl Outbox {
     fn give_up(&self, state: &mut State, progress: Instant) {
         let out_of_time = match state.phase {
             Phase::Finishing { until: Some(until) } => until <= Instant::now(),
-            _ => progress + self.limits.slow_timeout <= Instant::now(),
+            _ => progress + self.slow_timeout() <= Instant::now(),
         };
         if !out_of_time {
             return;
