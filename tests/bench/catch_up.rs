@@ -60,8 +60,7 @@ impl Bench {
         let wide = ["--history-messages=10000000", "--history-bytes=1GiB"];
         arguments.extend(wide.iter().map(|flag| (*flag).to_owned()));
         arguments.push("--history-total-bytes=1GiB".to_owned());
-        let mut server =
-            Server::start_with(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        let mut server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
         let missed = self.options.missed();
         fill(server.address, missed)?;
 

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     FloorRelay,
     FloorIdle,
     Wscast,
+    /// With a certificate, which the arguments name.
+    WscastTls,
 }
 
 /// A running server. Dropping it kills the process and waits for its end.
@@ -37,12 +39,8 @@ pub(crate) struct Server {
 struct Process(Child);
 
 impl Server {
-    pub(crate) fn start(kind: Kind, options: &Options, machine: &Machine) -> io::Result<Server> {
-        Server::start_with(kind, &[], options, machine)
-    }
-
     /// With arguments of a case's own, before those that the user passes on.
-    pub(crate) fn start_with(
+    pub(crate) fn start(
         kind: Kind,
         arguments: &[String],
         options: &Options,
@@ -102,7 +100,7 @@ fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Co
     match kind {
         Kind::FloorRelay => floor("relay"),
         Kind::FloorIdle => floor("idle"),
-        Kind::Wscast => {
+        Kind::Wscast | Kind::WscastTls => {
             let mut command = floor("guard")?;
             command.arg("--").arg(&options.server);
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
@@ -126,7 +124,7 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Waits for the line with `ws://127.0.0.1:PORT/ws`. The output is read on to its end, so that the
+/// Waits for the line with `ws://127.0.0.1:PORT/ws`, or `wss`. The output is read on to its end, so that the
 /// server never meets a full or broken pipe.
 fn printed_port(output: ChildStdout) -> Option<u16> {
     let (found, port) = mpsc::channel();
@@ -142,7 +140,7 @@ fn printed_port(output: ChildStdout) -> Option<u16> {
 }
 
 fn port_in(line: &str) -> Option<u16> {
-    let (_, after_host) = line.split_once("ws://127.0.0.1:")?;
+    let (_, after_host) = line.split_once("://127.0.0.1:")?;
     let digits = after_host.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }

@@ -9,6 +9,7 @@
 //! | C | the same clients, 64 messages outstanding | the same |
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
+//! | T | A, B, D and E over TLS | the same, beside plain wscast |
 //! | F | 1 800 clients, 100 messages a second, without and with 200 that never read | latency, CPU per delivery, peak RSS |
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
 //! | H | 1 publisher, 32 outstanding or 1; 100 publishers | acknowledged publishes, in memory and in SQLite, and synced |
@@ -17,7 +18,7 @@
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every
 //! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
-//! Cases F to I need no floor: wscast stands beside itself.
+//! Cases F to I and T need no floor: wscast stands beside itself.
 //!
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
 //! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
@@ -32,6 +33,7 @@ mod fleet;
 mod floor;
 mod frames;
 mod latency;
+mod link;
 mod machine;
 mod report;
 mod scenarios;
@@ -90,6 +92,9 @@ fn run(options: Options) -> io::Result<()> {
     }
 
     report.extend(storage_report::rows(&bench)?);
+    if bench.options.wants(Case::T) {
+        report.extend(tls_rows(&bench)?);
+    }
 
     print!("{}", report.table());
     match &bench.options.json {
@@ -164,6 +169,42 @@ fn arrival_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         .filter(|(case, _)| bench.options.wants(*case))
         .map(|(_, row)| row)
         .collect())
+}
+
+/// Case T: the same server, without a certificate and with one.
+fn tls_rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    let row = |what: &str, unit| Row::new(format!("T  {what}"), unit, Sides::PlainAndTls);
+    let loads = [Load::PerSecond(50), Load::Outstanding(4)];
+    let mut rows = Vec::new();
+    for load in loads {
+        let mut cpu = row(&format!("{load}: CPU per delivery"), "µs");
+        let mut rate = row(&format!("{load}: deliveries per second"), "k/s");
+        let mut busy = row(&format!("{load}: load generator busy"), "%");
+        for round in 1..=bench.options.rounds() {
+            let [plain, tls] = [Kind::Wscast, Kind::WscastTls].map(|kind| {
+                eprintln!("T, round {round}: {kind:?}");
+                bench.fanout(kind, load)
+            });
+            let (plain, tls) = (plain?, tls?);
+            cpu.pair(plain.cpu_us_per_delivery, tls.cpu_us_per_delivery);
+            rate.pair(plain.deliveries_per_ms, tls.deliveries_per_ms);
+            busy.pair(plain.generator_busy_percent, tls.generator_busy_percent);
+        }
+        rows.extend([cpu, rate, busy]);
+    }
+    let mut rss = row("idle: RSS per connection", "KiB");
+    let mut cpu = row("handshakes: CPU per connection", "µs");
+    for round in 1..=bench.options.rounds() {
+        let [plain, tls] = [Kind::Wscast, Kind::WscastTls].map(|kind| {
+            eprintln!("T, round {round}: {kind:?}, idle");
+            bench.arrivals(kind)
+        });
+        let (plain, tls) = (plain?, tls?);
+        rss.pair(plain.rss_kib_per_connection, tls.rss_kib_per_connection);
+        cpu.pair(plain.cpu_us_per_handshake, tls.cpu_us_per_handshake);
+    }
+    rows.extend([rss, cpu]);
+    Ok(rows)
 }
 
 /// Case F: the same healthy clients, first alone, then among those that stall.

@@ -13,12 +13,11 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
 use crate::latency;
+use crate::link::{Certificate, Link};
 
 /// The client whose own messages pace the closed loops.
 pub(crate) const PUBLISHER: usize = 0;
@@ -63,13 +62,23 @@ impl Fleet {
         count: usize,
         dialect: Dialect,
     ) -> io::Result<Fleet> {
-        Fleet::connect_by(connect_usual, address, count, dialect)
+        Fleet::connect_by(connect_usual, address, count, dialect, None)
+    }
+
+    /// WebSocket clients that speak TLS.
+    pub(crate) fn connect_tls(
+        address: SocketAddrV4,
+        count: usize,
+        certificate: &Certificate,
+    ) -> io::Result<Fleet> {
+        let (dial, dialect) = (connect_usual, Dialect::WebSocket);
+        Fleet::connect_by(dial, address, count, dialect, Some(certificate))
     }
 
     /// WebSocket clients that are to stall: once nobody polls them, their kernel takes as little for
     /// them as it can.
     pub(crate) fn connect_narrow(address: SocketAddrV4, count: usize) -> io::Result<Fleet> {
-        Fleet::connect_by(connect_narrow, address, count, Dialect::WebSocket)
+        Fleet::connect_by(connect_narrow, address, count, Dialect::WebSocket, None)
     }
 
     fn connect_by(
@@ -77,6 +86,7 @@ impl Fleet {
         address: SocketAddrV4,
         count: usize,
         dialect: Dialect,
+        certificate: Option<&Certificate>,
     ) -> io::Result<Fleet> {
         let mut fleet = Fleet {
             clients: Vec::with_capacity(count),
@@ -88,7 +98,7 @@ impl Fleet {
         let deadline = Instant::now() + OPENING_DEADLINE;
         while fleet.clients.len() < count {
             for _ in 0..OPENING_AT_ONCE.min(count - fleet.clients.len()) {
-                fleet.open(dial(address)?, dialect)?;
+                fleet.open(Link::new(dial(address)?, certificate)?, dialect)?;
             }
             fleet.receive(fleet.clients.len() as u64, deadline)?;
         }
@@ -103,9 +113,9 @@ impl Fleet {
         self.received
     }
 
-    /// A second handle of the publisher's socket, to write to.
-    pub(crate) fn publisher(&self) -> io::Result<TcpStream> {
-        self.clients[PUBLISHER].socket.try_clone()
+    /// A second handle of the publisher's connection, to write to.
+    pub(crate) fn publisher(&self) -> io::Result<Link> {
+        self.clients[PUBLISHER].link.share()
     }
 
     /// Length on the wire of the last text frame the publisher received.
@@ -208,14 +218,14 @@ impl Fleet {
         }
     }
 
-    fn open(&mut self, socket: TcpStream, dialect: Dialect) -> io::Result<()> {
+    fn open(&mut self, link: Link, dialect: Dialect) -> io::Result<()> {
         let index = self.clients.len();
-        let client = Client::open(socket, dialect, index.is_multiple_of(SAMPLE_EVERY))?;
+        let client = Client::open(link, dialect, index.is_multiple_of(SAMPLE_EVERY))?;
         // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(
             &self.epoll,
-            &client.socket,
+            &client.link.socket,
             EventData::new_u64(index as u64),
             flags,
         )?;
@@ -262,7 +272,7 @@ fn connect_narrow(address: SocketAddrV4) -> io::Result<TcpStream> {
 
 #[derive(Debug)]
 struct Client {
-    socket: TcpStream,
+    link: Link,
     stage: Stage,
     frames: FrameReader,
     /// Text frames received, the welcome among them.
@@ -292,13 +302,13 @@ enum Offsets {
 }
 
 impl Client {
-    fn open(socket: TcpStream, dialect: Dialect, sampled: bool) -> io::Result<Client> {
-        socket.set_nodelay(true)?;
+    fn open(link: Link, dialect: Dialect, sampled: bool) -> io::Result<Client> {
+        link.socket.set_nodelay(true)?;
         // Closing resets: thousands of sockets in TIME_WAIT would slow the rounds that follow.
-        set_socket_linger(&socket, Some(Duration::ZERO))?;
+        set_socket_linger(&link.socket, Some(Duration::ZERO))?;
         let stage = match dialect {
             Dialect::WebSocket => {
-                send_all(&socket, REQUEST)?;
+                link.send_all(REQUEST)?;
                 Stage::Head
             }
             Dialect::BareFrames => Stage::Live,
@@ -309,7 +319,7 @@ impl Client {
         };
         let (frames, held) = (FrameReader::default(), Vec::new());
         Ok(Client {
-            socket,
+            link,
             stage,
             frames,
             texts: 0,
@@ -323,15 +333,15 @@ impl Client {
     fn read(&mut self, scratch: &mut [u8]) -> io::Result<u64> {
         let before = self.texts;
         loop {
-            let read = match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Err(io::Error::other("the server closed the connection")),
-                Ok((read, _)) => read,
+            let read = match self.link.read(scratch) {
+                Ok(0) => return Err(io::Error::other("the server closed the connection")),
+                Ok(read) => read,
                 Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             };
             self.take(&scratch[..read])?;
             // A short read emptied the socket; epoll(7) allows to rely on that.
-            if read < scratch.len() {
+            if read < scratch.len() && !self.link.is_tls() {
                 break;
             }
         }
@@ -385,7 +395,7 @@ impl Client {
                 self.check_offset()?;
             }
             TEXT => {}
-            PING => return send_all(&self.socket, &client_pong(&self.held)),
+            PING => return self.link.send_all(&client_pong(&self.held)),
             CLOSE => return Err(quoting(&close_text(&self.held), &self.held)),
             _ => return Err(io::Error::other(format!("unexpected opcode {opcode:#x}"))),
         }
@@ -421,15 +431,6 @@ impl Client {
                 Ok(())
             }
         }
-    }
-}
-
-/// The few bytes a client sends always fit its socket's buffer, unless the server has stopped reading.
-pub(crate) fn send_all(socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-        Ok(sent) if sent == bytes.len() => Ok(()),
-        Ok(_) | Err(Errno::AGAIN) => Err(io::Error::other("the server has stopped reading")),
-        Err(error) => Err(error.into()),
     }
 }
 

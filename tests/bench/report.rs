@@ -33,6 +33,7 @@ pub(crate) enum Sides {
     MemoryAndSqlite,
     NormalAndFull,
     WithoutAndWithReturning,
+    PlainAndTls,
 }
 
 /// The most a median may be.
@@ -140,6 +141,7 @@ impl Sides {
             Sides::MemoryAndSqlite => ["memory", "SQLite"],
             Sides::NormalAndFull => ["SQLite, normal", "SQLite, full"],
             Sides::WithoutAndWithReturning => ["without", "with returning"],
+            Sides::PlainAndTls => ["plain", "TLS"],
         }
     }
 }

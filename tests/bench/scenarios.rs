@@ -1,7 +1,7 @@
 //! One measurement each: start a server, bring the clients, load it, read what it cost, check what came.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpStream;
 use std::process;
 use std::time::{Duration, Instant};
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crate::args::Options;
 use crate::children::{Kind, Server};
 use crate::cpu::CpuTime;
-use crate::fleet::{Dialect, Fleet, send_all};
+use crate::fleet::{Dialect, Fleet};
 use crate::floor::announcement;
 use crate::frames::{client_text, server_text};
 use crate::latency;
+use crate::link::{Certificate, Link};
 use crate::machine::Machine;
 
 const PAYLOAD_BYTES: usize = 100;
@@ -72,12 +73,14 @@ pub(crate) struct Bench {
     pub(crate) machine: Machine,
     /// Length on the wire of a message as wscast relays it: the floor sends as much.
     relayed_bytes: usize,
+    /// What servers of case T show.
+    certificate: Certificate,
 }
 
 impl Bench {
     /// Sends one message through wscast, to learn how long it is for those who receive it.
     pub(crate) fn new(options: Options, machine: Machine) -> io::Result<Bench> {
-        let server = Server::start(Kind::Wscast, &options, &machine)?;
+        let server = Server::start(Kind::Wscast, &[], &options, &machine)?;
         let mut fleet = Fleet::connect(server.address, 1, Dialect::WebSocket)?;
         let mut publisher = Publisher::client(&fleet)?;
         fleet.forget_counts();
@@ -87,21 +90,17 @@ impl Bench {
             options,
             machine,
             relayed_bytes: fleet.last_frame_bytes(),
+            certificate: Certificate::make()?,
         })
     }
 
     /// Cases A to C.
     pub(crate) fn fanout(&self, kind: Kind, load: Load) -> io::Result<Fanout> {
-        self.fanout_with(kind, &[], load)
+        self.fanout_of(self.start(kind)?, load)
     }
 
-    pub(crate) fn fanout_with(
-        &self,
-        kind: Kind,
-        arguments: &[String],
-        load: Load,
-    ) -> io::Result<Fanout> {
-        let mut server = Server::start_with(kind, arguments, &self.options, &self.machine)?;
+    /// Of a server that was started for it.
+    pub(crate) fn fanout_of(&self, mut server: Server, load: Load) -> io::Result<Fanout> {
         let (mut fleet, mut publisher) = self.join(&server)?;
         run_load(
             &mut fleet,
@@ -137,10 +136,10 @@ impl Bench {
     /// Cases D and E. The connections stay open; only their arrival and their presence cost.
     pub(crate) fn arrivals(&self, kind: Kind) -> io::Result<Arrivals> {
         let count = self.options.idle();
-        let mut server = Server::start(kind, &self.options, &self.machine)?;
-        let _first = Fleet::connect(server.address, WARM_UP_CONNECTIONS, dialect(kind))?;
+        let mut server = self.start(kind)?;
+        let _first = self.fleet(&server, WARM_UP_CONNECTIONS)?;
         let (rss_before, cpu_before) = (server.rss_kib()?, server.cpu()?);
-        let mut fleet = Fleet::connect(server.address, count, dialect(kind))?;
+        let mut fleet = self.fleet(&server, count)?;
         fleet.idle(QUIET_STEP)?;
         let cpu = server.cpu()?.since(&cpu_before);
         let rss = quiet_rss_kib(&server, &mut fleet)?;
@@ -155,29 +154,47 @@ impl Bench {
 
     fn join(&self, server: &Server) -> io::Result<(Fleet, Publisher)> {
         let clients = self.options.clients();
-        if server.kind == Kind::Wscast {
-            let fleet = Fleet::connect(server.address, clients, Dialect::WebSocket)?;
+        if matches!(server.kind, Kind::Wscast | Kind::WscastTls) {
+            let fleet = self.fleet(server, clients)?;
             let publisher = Publisher::client(&fleet)?;
             return Ok((fleet, publisher));
         }
         // The floor takes its first connection for the one that carries the messages.
         let publisher = Publisher::control(server, clients, self.relayed_bytes)?;
-        let fleet = Fleet::connect(server.address, clients, Dialect::BareFrames)?;
+        let fleet = self.fleet(server, clients)?;
         Ok((fleet, publisher))
+    }
+
+    fn start(&self, kind: Kind) -> io::Result<Server> {
+        let arguments: &[String] = match kind {
+            Kind::WscastTls => &self.certificate.flags,
+            _ => &[],
+        };
+        Server::start(kind, arguments, &self.options, &self.machine)
+    }
+
+    fn fleet(&self, server: &Server, count: usize) -> io::Result<Fleet> {
+        let address = server.address;
+        match server.kind {
+            Kind::Wscast => Fleet::connect(address, count, Dialect::WebSocket),
+            Kind::WscastTls => Fleet::connect_tls(address, count, &self.certificate),
+            Kind::FloorRelay | Kind::FloorIdle => {
+                Fleet::connect(address, count, Dialect::BareFrames)
+            }
+        }
     }
 }
 
-fn dialect(kind: Kind) -> Dialect {
-    match kind {
-        Kind::Wscast => Dialect::WebSocket,
-        Kind::FloorRelay | Kind::FloorIdle => Dialect::BareFrames,
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.certificate.remove();
     }
 }
 
 /// Where messages go in: one of wscast's own clients, or the floor's control connection.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    socket: TcpStream,
+    link: Link,
     message: Vec<u8>,
     /// Since the load began.
     pub(crate) published: u64,
@@ -191,7 +208,7 @@ impl Publisher {
         let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
         let message = client_text(json.as_bytes());
         Ok(Publisher {
-            socket: fleet.publisher()?,
+            link: fleet.publisher()?,
             message,
             published: 0,
             stamp_at: None,
@@ -204,7 +221,7 @@ impl Publisher {
         let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
         let message = client_text(json.as_bytes());
         Ok(Publisher {
-            socket: fleet.publisher()?,
+            link: fleet.publisher()?,
             stamp_at: latency::stamp_at(&message),
             message,
             published: 0,
@@ -212,11 +229,12 @@ impl Publisher {
     }
 
     fn control(server: &Server, clients: usize, message_bytes: usize) -> io::Result<Publisher> {
-        let mut socket = TcpStream::connect(server.address)?;
+        let socket = TcpStream::connect(server.address)?;
         socket.set_nodelay(true)?;
-        socket.write_all(&announcement(clients, message_bytes))?;
+        let link = Link::new(socket, None)?;
+        link.send_all(&announcement(clients, message_bytes))?;
         Ok(Publisher {
-            socket,
+            link,
             message: server_text(message_bytes),
             published: 0,
             stamp_at: None,
@@ -229,7 +247,7 @@ impl Publisher {
             if let Some(at) = self.stamp_at {
                 latency::stamp(&mut self.message[at..]);
             }
-            send_all(&self.socket, &self.message)?;
+            self.link.send_all(&self.message)?;
             self.published += 1;
         }
         Ok(())

@@ -45,8 +45,7 @@ impl Bench {
     pub(crate) fn stall(&self, crowd: Crowd) -> io::Result<Stall> {
         let plan = self.options.stall_plan();
         let arguments = server_arguments(&plan);
-        let mut server =
-            Server::start_with(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        let mut server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
         let mut fleet = Fleet::connect(server.address, plan.healthy, Dialect::WebSocket)?;
         let mut publisher = Publisher::stamped(&fleet, plan.payload_bytes)?;
         let warm_up = Until::Published(WARM_UP_MESSAGES);

@@ -74,7 +74,9 @@ impl Bench {
     /// Case G.
     pub(crate) fn stored_fanout(&self, history: History, load: Load) -> io::Result<Fanout> {
         let disk = Disk::new()?;
-        self.fanout_with(Kind::Wscast, &disk.arguments(history), load)
+        let arguments = disk.arguments(history);
+        let server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        self.fanout_of(server, load)
     }
 
     /// Case H: each publisher is alone in a room, so that storing is what is measured.
@@ -85,7 +87,7 @@ impl Bench {
     ) -> io::Result<Acknowledged> {
         let disk = Disk::new()?;
         let arguments = disk.arguments(history);
-        let server = Server::start_with(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        let server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
         let (stop, address) = (AtomicBool::new(false), server.address);
         let duration = Duration::from_secs_f64(self.options.seconds());
         let (latencies, cpu) = thread::scope(|scope| {
