@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -103,6 +104,8 @@ pub struct Limits {
     pub max_rooms: usize,
     /// Rooms a connection may be a member of.
     pub max_rooms_per_connection: usize,
+    /// What one connection may ask each second.
+    pub request_rate: RequestRate,
     /// Bytes that may wait for one client.
     pub outbox_bytes: usize,
     /// Time without progress after which a client that has bytes waiting is evicted.
@@ -115,6 +118,15 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time an HTTP connection may idle between requests.
     pub keep_alive: Duration,
+}
+
+/// What one connection may ask each second; `None` is as much as it likes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestRate {
+    /// Requests.
+    pub requests: Option<NonZeroU32>,
+    /// Bytes of their frames.
+    pub bytes: Option<NonZeroU32>,
 }
 
 /// What a room's history, and all of them together, may hold.

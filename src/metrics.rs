@@ -82,6 +82,8 @@ pub struct Metrics {
     pub requests: Counter,
     /// Requests refused with an error.
     pub requests_refused: Counter,
+    /// Requests refused because their connection asked too much.
+    pub rate_limited: Counter,
     /// Messages stored and given an offset.
     pub published: Counter,
     /// Publishes whose id had been stored before.
@@ -210,6 +212,11 @@ impl Metrics {
                 "requests_refused",
                 "Requests refused with an error",
                 &self.requests_refused,
+            ),
+            (
+                "requests_rate_limited",
+                "Requests refused because their connection asked too much",
+                &self.rate_limited,
             ),
             (
                 "auth_failures",

@@ -15,10 +15,13 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
 use self::values::{
-    CountOrAuto, bytes, count, count_or_auto, mode, seconds, seconds_or_zero, switch, unix_path,
+    CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, mode, rate, seconds,
+    seconds_or_zero, switch, unix_path,
 };
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{Config, ConfigError, Database, Durability, HistoryLimits, Limits, TlsFiles};
+use crate::config::{
+    Config, ConfigError, Database, Durability, HistoryLimits, Limits, RequestRate, TlsFiles,
+};
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
@@ -123,6 +126,14 @@ struct Cli {
     #[arg(long, env = "WSCAST_MAX_ROOMS_PER_CONNECTION", default_value = "32", value_name = "N",
           value_parser = count, help_heading = "Limits")]
     max_rooms_per_connection: usize,
+    /// Requests a second of one connection, ten seconds' worth of them at once; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_REQUEST_RATE", default_value = "100", value_name = "N",
+          value_parser = rate, help_heading = "Limits")]
+    max_request_rate: Rate,
+    /// Bytes a second of one connection's requests, ten seconds' worth of them at once; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_BYTE_RATE", default_value = "1MiB", value_name = "BYTES",
+          value_parser = byte_rate, help_heading = "Limits")]
+    max_byte_rate: Rate,
     /// Bytes that may wait for one client before it is evicted as a slow consumer
     #[arg(long, env = "WSCAST_OUTBOX_BYTES", default_value = "1MiB", value_name = "BYTES",
           value_parser = bytes, help_heading = "Limits")]
@@ -287,6 +298,10 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
             max_message_bytes: cli.max_message_bytes,
             max_rooms: cli.max_rooms,
             max_rooms_per_connection: cli.max_rooms_per_connection,
+            request_rate: RequestRate {
+                requests: cli.max_request_rate.0,
+                bytes: cli.max_byte_rate.0,
+            },
             outbox_bytes: cli.outbox_bytes,
             slow_timeout: cli.slow_timeout,
             ping_interval: cli.ping_interval,

@@ -1,5 +1,6 @@
 //! How values are written: counts, switches, bytes, seconds; each error says what to write instead.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,26 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
         Ok(mode @ 0..=0o777) => Ok(mode),
         _ => Err("write permission bits such as 660 or 600".to_owned()),
     }
+}
+
+/// A bound that may be left out by writing 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate(pub(super) Option<NonZeroU32>);
+
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse() {
+        Ok(number) => Ok(Rate(NonZeroU32::new(number))),
+        Err(_) => Err("write a whole number, or 0 for no bound".to_owned()),
+    }
+}
+
+pub(super) fn byte_rate(text: &str) -> Result<Rate, String> {
+    if text == "0" {
+        return Ok(Rate(None));
+    }
+    let bytes = bytes(text)?;
+    let number = u32::try_from(bytes).map_err(|_| "write less than 4GiB".to_owned())?;
+    Ok(Rate(NonZeroU32::new(number)))
 }
 
 /// `65536`, `64KiB`, `1MiB` or `2GiB`.

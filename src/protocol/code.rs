@@ -40,6 +40,8 @@ pub enum ErrorCode {
     Unauthorized,
     /// The token does not grant this.
     Forbidden,
+    /// More than a connection may ask in this time.
+    RateLimited,
 }
 
 impl ErrorCode {
@@ -63,6 +65,7 @@ impl ErrorCode {
             Self::ShuttingDown => "shutting_down",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -113,6 +116,8 @@ pub enum CloseCode {
     Forbidden,
     /// 4100: the client does not read what it is sent.
     SlowConsumer,
+    /// 4101: the client went on asking for more than it may.
+    RateLimited,
 }
 
 impl CloseCode {
@@ -128,6 +133,7 @@ impl CloseCode {
             Self::Unauthorized => 4001,
             Self::Forbidden => 4003,
             Self::SlowConsumer => 4100,
+            Self::RateLimited => 4101,
         }
     }
 
@@ -143,6 +149,7 @@ impl CloseCode {
             Self::Unauthorized => "token needed, bad or expired",
             Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",
+            Self::RateLimited => "rate limited",
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::auth::Identity;
 use crate::broadcaster::{Event, RoomStream};
 use crate::broker::{Answer, Publish as BrokerPublish, Slice};
 use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
+use crate::limits::{Exceeded, RateMeter};
 use crate::metrics::GaugeGuard;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
@@ -66,6 +67,7 @@ struct Session<'a> {
     scope: Scope,
     outbox: Arc<Outbox>,
     access: Access,
+    rate: RateMeter,
     /// In the order joined: the first is where a message without a room goes.
     rooms: Vec<Arc<RoomStream>>,
     /// What it asked for on connecting, until it is known who it is.
@@ -76,7 +78,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn new(app: &'a App, outbox: Arc<Outbox>, scope: Option<Scope>) -> Self {
         app.metrics.handshakes.add(1);
-        let client = outbox.client();
+        let (client, limits) = (outbox.client(), &app.config.limits);
         Self {
             app,
             client,
@@ -84,6 +86,7 @@ impl<'a> Session<'a> {
             scope: scope.unwrap_or(Scope::Connection(client)),
             outbox,
             access: Access::new(None),
+            rate: RateMeter::new(limits.request_rate, limits.max_message_bytes),
             rooms: Vec::new(),
             asked: RoomsAsked::new(),
             _counted: app.metrics.clients.hold(),
@@ -202,13 +205,32 @@ impl<'a> Session<'a> {
     #[inline(never)]
     fn request(&mut self, text: &str) {
         self.app.metrics.requests.add(1);
-        match ClientMessage::parse(text) {
+        let understood = ClientMessage::parse(text);
+        if let Err(exceeded) = self.rate.count(text.len()) {
+            let id = match &understood {
+                Ok(request) => request.id.as_ref(),
+                Err(refused) => refused.id.as_ref(),
+            };
+            return self.slow_down(id, exceeded);
+        }
+        match understood {
             Ok(Request { id, message }) => {
                 if let Err(refusal) = self.act(message, id.clone()) {
                     self.refuse(id.as_ref(), &refusal);
                 }
             }
             Err(refused) => self.refuse(refused.id.as_ref(), &refused.refusal),
+        }
+    }
+
+    fn slow_down(&self, id: Option<&RequestId>, exceeded: Exceeded) {
+        self.app.metrics.rate_limited.add(1);
+        let message = "too much in too short a time; nothing was done";
+        let mut refusal = Refusal::new(ErrorCode::RateLimited, message);
+        refusal.retry_after = Some(exceeded.retry_after);
+        self.refuse(id, &refusal);
+        if exceeded.is_abuse {
+            self.outbox.close(CloseCode::RateLimited);
         }
     }
 

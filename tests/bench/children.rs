@@ -104,6 +104,8 @@ fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Co
             let mut command = floor("guard")?;
             command.arg("--").arg(&options.server);
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
+            // One publisher asks for as much as the server can do.
+            command.args(["--max-request-rate", "0", "--max-byte-rate", "0"]);
             command.args(arguments).args(&options.server_arg);
             Ok(command)
         }

@@ -673,7 +673,8 @@ fn prometheus_can_read_every_line_of_metrics() {
     // A delivery is counted once all of its batch have gone out.
     let text = eventually("the delivery is counted", || {
         let text = server.raw().get("/metrics").text();
-        text.contains("wscast_messages_delivered_total 1\n").then_some(text)
+        text.contains("wscast_messages_delivered_total 1\n")
+            .then_some(text)
     });
     assert!(text.ends_with('\n'), "{text}");
     let lines: Vec<&str> = text.lines().collect();

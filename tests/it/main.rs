@@ -14,6 +14,7 @@ mod messages;
 mod order;
 mod presence;
 mod protocol;
+mod rate;
 mod resume;
 mod rooms;
 mod sessions;

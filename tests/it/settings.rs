@@ -226,6 +226,7 @@ fn every_setting_has_its_variable() {
             "--outbox-bytes" => "3MiB",
             "--shutdown-timeout" => "77",
             "--drain" => "7.5",
+            "--max-byte-rate" => "2MiB",
             "--db" => "/tmp/somewhere.db",
             "--durability" => "full",
             "--anonymous" => "subscribe",

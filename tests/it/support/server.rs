@@ -44,6 +44,12 @@ impl TestServer {
         if !given("--port") {
             command.args(["--port", "0"]);
         }
+        // Tests are in a hurry.
+        for rate in ["--max-request-rate", "--max-byte-rate"] {
+            if !given(rate) {
+                command.args([rate, "0"]);
+            }
+        }
         if !given("--log-level") {
             command.args(["--log-level", "debug"]);
         }

@@ -1,4 +1,6 @@
-//! How many connections there may be, and which limit of the machine says so.
+//! How many connections there may be, and which limit of the machine says so; how much each may ask.
+
+mod rate;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::CONNECTIONS_MAX;
+
+pub use rate::{Exceeded, RateMeter};
 
 /// Descriptors and threads kept back for the server itself: log, listener, services, drain threads.
 /// Where the limit is very low, half of it.
