@@ -13,7 +13,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 
-import { Server, Tab, eventually, openBrowser } from './support.mjs';
+import { Certificate, Server, Tab, eventually, openBrowser } from './support.mjs';
 
 let browser;
 let server;
@@ -46,6 +46,27 @@ async function openTab(query = '') {
 
 /** What the browser itself reports when the server is gone; the page cannot keep it from doing so. */
 const SERVER_GONE = /^WebSocket connection to .* failed/;
+
+test('over TLS the page connects with wss, and its neighbour sees what it says', async () => {
+  const certificate = new Certificate();
+  const sealed = await Server.start(certificate.flags);
+  // Nobody has signed the certificate but itself.
+  const trusting = await browser.newContext({ locale: 'en-US', ignoreHTTPSErrors: true });
+  try {
+    const [alice, bob] = [await Tab.open(trusting, sealed.page), await Tab.open(trusting, sealed.page)];
+    for (const tab of [alice, bob]) await tab.is('connected');
+
+    await alice.say('sealed');
+
+    await bob.sees('sealed', { room: 'lobby' });
+    assert.match(bob.addresses[0], /^wss:/);
+    bob.isQuiet();
+  } finally {
+    await trusting.close();
+    await sealed.kill();
+    certificate.remove();
+  }
+});
 
 describe('talking', () => {
   test('what one tab says, both see, once', async () => {

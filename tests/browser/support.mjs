@@ -1,9 +1,10 @@
 // What the scenarios are told in: a server that can be killed, a browser, and tabs with a person at each.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -28,13 +29,44 @@ export async function openBrowser() {
   return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS });
 }
 
+/** A certificate for 127.0.0.1 that signs itself, in files. */
+export class Certificate {
+  #folder = mkdtempSync(join(tmpdir(), 'wscast-'));
+
+  constructor() {
+    execFileSync('openssl', [
+      ...'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost'.split(' '),
+      '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+      '-out', this.#file('cert.pem'), '-keyout', this.#file('key.pem'),
+    ], { stdio: 'ignore' });
+  }
+
+  get flags() {
+    return ['--tls-cert', this.#file('cert.pem'), '--tls-key', this.#file('key.pem')];
+  }
+
+  remove() {
+    rmSync(this.#folder, { recursive: true });
+  }
+
+  #file(name) {
+    return join(this.#folder, name);
+  }
+}
+
 /** The real server in a process of its own. */
 export class Server {
   #process = null;
   #port = 0;
+  #flags;
 
-  static async start() {
-    const server = new Server();
+  /** @param {string[]} flags beside the address */
+  constructor(flags = []) {
+    this.#flags = flags;
+  }
+
+  static async start(flags) {
+    const server = new Server(flags);
     await server.start();
     return server;
   }
@@ -42,13 +74,14 @@ export class Server {
   /** Starts it: on any free port the first time, afterwards on the same one. */
   async start() {
     assert.ok(existsSync(SERVER), `no server at ${SERVER}: build it or set WSCAST_BIN`);
-    const args = ['--host', '127.0.0.1', '--port', String(this.#port)];
+    const args = ['--host', '127.0.0.1', '--port', String(this.#port), ...this.#flags];
     this.#process = spawn(SERVER, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#port = await announcedPort(this.#process);
   }
 
   get page() {
-    return `http://127.0.0.1:${this.#port}/`;
+    const scheme = this.#flags.includes('--tls-cert') ? 'https' : 'http';
+    return `${scheme}://127.0.0.1:${this.#port}/`;
   }
 
   /** As a crash would end it: no goodbye to anybody. */
@@ -87,7 +120,7 @@ function announcedPort(child) {
     child.stderr.on('data', (chunk) => { complained = (complained + chunk).slice(-4000); });
     child.stdout.on('data', (chunk) => {
       said = (said + chunk).slice(-4000);
-      const url = /http:\/\/[^\s/]+:(\d+)\//.exec(said);
+      const url = /https?:\/\/[^\s/]+:(\d+)\//.exec(said);
       if (!url) return;
       clearTimeout(timer);
       done(Number(url[1]));

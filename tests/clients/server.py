@@ -12,7 +12,45 @@ import time
 DEADLINE_SECONDS = 20
 """How long anything that must happen may take before a test gives up on it."""
 
-SOCKET_LINE = re.compile(r"\bws://127\.0\.0\.1:(\d+)/ws\b")
+SOCKET_LINE = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)/ws\b")
+
+
+class Certificate:
+    """A certificate for 127.0.0.1 that signs itself, in files, for as long as a `with` block lasts.
+
+    Python and curl trust it meanwhile without being told so by the test: their environment says it.
+    """
+
+    VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE")
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.cert, self.key = (os.path.join(self._folder.name, name) for name in ("cert.pem", "key.pem"))
+        # As the README says it.
+        subprocess.run(
+            [
+                *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365".split(),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+                *("-keyout", self.key, "-out", self.cert),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        self._before = {name: os.environ.get(name) for name in self.VARIABLES}
+        os.environ.update(dict.fromkeys(self.VARIABLES, self.cert))
+        return self
+
+    def __exit__(self, *_):
+        for name, value in self._before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        self._folder.cleanup()
+
+    @property
+    def flags(self):
+        return ("--tls-cert", self.cert, "--tls-key", self.key)
 
 
 class Server:
@@ -27,6 +65,7 @@ class Server:
         if not binary:
             raise RuntimeError("set WSCAST_BIN to the wscast binary, or run `make test-clients`")
         self.command = [binary, "--host", "127.0.0.1", "--port", "0", *arguments]
+        self.secure = "s" if "--tls-cert" in arguments else ""
         self.process = None
         self.port = None
 
@@ -65,11 +104,11 @@ class Server:
 
     @property
     def http(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{self.secure}://127.0.0.1:{self.port}"
 
     @property
     def ws(self):
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{self.secure}://127.0.0.1:{self.port}/ws"
 
     def terminate(self):
         """Asks the server to end, as an init system does, without waiting for it."""

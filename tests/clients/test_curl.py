@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import unittest
 
-from server import DEADLINE_SECONDS, Server
+from server import DEADLINE_SECONDS, Certificate, Server
 
 
 class Answer:
@@ -35,9 +36,13 @@ def curl(*arguments):
 class HttpInterface(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server()
+        cls.server = Server(*cls.flags())
         cls.server.__enter__()
         cls.addClassCleanup(cls.server.__exit__)
+
+    @classmethod
+    def flags(cls):
+        return ()
 
     def ask(self, path, *arguments):
         output = curl("-i", *arguments, self.server.http + path)
@@ -144,6 +149,38 @@ class HttpInterface(unittest.TestCase):
         connections = curl("-w", "%{num_connects} ", *outputs).split()
 
         self.assertEqual(connections, ["1", "0", "0", "0"])
+
+
+class HttpInterfaceOverTls(HttpInterface):
+    """The same, with https."""
+
+    @classmethod
+    def flags(cls):
+        cls.certificate = Certificate().__enter__()
+        cls.addClassCleanup(cls.certificate.__exit__)
+        return cls.certificate.flags
+
+    def test_both_versions_are_spoken_and_older_ones_are_not(self):
+        for version in ["1.2", "1.3"]:
+            health = curl("--tlsv" + version, "--tls-max", version, self.server.http + "/health")
+            self.assertEqual(json.loads(health)["status"], "healthy")
+        with self.assertRaises(AssertionError):
+            curl("--tlsv1.0", "--tls-max", "1.1", self.server.http + "/health")
+
+    def test_plain_http_is_told_what_to_do(self):
+        answer = json.loads(curl(f"http://127.0.0.1:{self.server.port}/health"))
+
+        self.assertEqual(answer["error"]["code"], "tls_required")
+
+
+class HttpInterfaceByPath(unittest.TestCase):
+    def test_curl_reaches_a_unix_socket(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = folder + "/wscast.sock"
+            with Server("--listen", "unix:" + path):
+                health = curl("--unix-socket", path, "http://wscast/health")
+
+        self.assertEqual(json.loads(health)["status"], "healthy")
 
 
 if __name__ == "__main__":

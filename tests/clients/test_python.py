@@ -9,7 +9,7 @@ import urllib.request
 
 import websockets
 
-from server import DEADLINE_SECONDS, Server
+from server import DEADLINE_SECONDS, Certificate, Server
 
 ORIGINAL_TYPES = {"message", "custom_event"}
 
@@ -54,8 +54,11 @@ async def within_deadline(awaitable):
 
 class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
-        self.server = Server().__enter__()
+        self.server = Server(*self.flags()).__enter__()
         self.addCleanup(self.server.__exit__)
+
+    def flags(self):
+        return ()
 
     async def connect(self, **options):
         """A client that has read its welcome."""
@@ -238,6 +241,15 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
         for client in clients:
             self.assertEqual(await client.close_code(), 1001)
         self.assertEqual(self.server.exit_code(), 0)
+
+
+class OriginalProtocolOverTls(OriginalProtocol):
+    """The same clients, with wss."""
+
+    def flags(self):
+        certificate = Certificate().__enter__()
+        self.addCleanup(certificate.__exit__)
+        return certificate.flags
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ stamp() {
     cat "$@" | cksum
 }
 
+# openssl_here: there is the command that makes certificates.
+openssl_here() {
+    have openssl || debian openssl
+}
+
 # python3_here: there is a Python that runs the tests.
 python3_here() {
     have python3 || debian python3 || return

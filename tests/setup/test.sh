@@ -16,13 +16,16 @@ run_rust() {
     bounded cargo test --locked
 }
 
-ready_python() { python3_packages "$target/venv" tests/clients/requirements.txt; }
+ready_python() {
+    openssl_here || return
+    python3_packages "$target/venv" tests/clients/requirements.txt
+}
 run_python() {
     bounded "$target/venv/bin/python" tests/clients/test_python.py -v 2>&1
 }
 
 ready_curl() {
-    python3_here || return
+    python3_here && openssl_here || return
     have curl || debian curl
 }
 run_curl() {
@@ -36,7 +39,7 @@ run_node() {
 }
 
 ready_browser() {
-    browser_here || return
+    browser_here && openssl_here || return
     node_packages "$target/browser" tests/browser
 }
 run_browser() {
