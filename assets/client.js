@@ -378,6 +378,10 @@ export class WscastClient {
       case 'error':
         this.#refused(frame);
         break;
+      case 'token_expiring':
+        // Without a newer one, or if it is refused, the server closes in its own time.
+        if (typeof this.#token === 'function') this.authenticate().catch(() => {});
+        break;
       case 'pong':
         break;
       default:

@@ -28,7 +28,9 @@ translateDocument();
 
 const log = createLog({ list: byId('log'), empty: byId('log-empty'), jump: byId('log-end') });
 const roomList = createRoomList({ list: byId('rooms'), onSelect: selectRoom, onLeave: leaveRoom });
-const client = new WscastClient('/ws', { rooms: readAddress(), parse: parseFrame });
+const client = new WscastClient('/ws', { rooms: readAddress(), parse: parseFrame, token: readToken });
+// A token that was pasted into the address is to be used now.
+addEventListener('hashchange', () => client.reconnect());
 
 /** This tab. */
 const tab = {
@@ -42,6 +44,11 @@ const tab = {
   told: new WeakSet(),
   countdown: 0,
 };
+
+/** The token behind the # of the address, which the browser keeps to itself. */
+function readToken() {
+  return new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
+}
 
 /** The rooms the page address asks for; without any, the lobby. */
 function readAddress() {

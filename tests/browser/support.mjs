@@ -9,7 +9,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const SERVER = resolve(process.env.WSCAST_BIN ?? join(ROOT, 'target/release/wscast'));
+export const SERVER = resolve(process.env.WSCAST_BIN ?? join(ROOT, 'target/release/wscast'));
 const MODULES = resolve(process.env.BROWSER_MODULES ?? join(ROOT, 'target/browser'));
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 

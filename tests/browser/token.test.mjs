@@ -1,0 +1,69 @@
+// The test page before a server that wants tokens: it says so, and takes one from its own address.
+// Run as page.test.mjs is.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { SERVER, Server, Tab, openBrowser } from './support.mjs';
+
+const folder = mkdtempSync(join(tmpdir(), 'wscast-'));
+const key = join(folder, 'key');
+let browser;
+let server;
+
+before(async () => {
+  writeFileSync(key, 'kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs');
+  browser = await openBrowser();
+  server = await Server.start(['--secret-key-file', key]);
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.kill();
+  rmSync(folder, { recursive: true });
+});
+
+function mint(...grant) {
+  const args = ['token', '--secret-key-file', key, '--user', 'alice', ...grant];
+  return execFileSync(SERVER, args, { encoding: 'utf8' }).trim();
+}
+
+for (const [locale, wanted] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
+  test(`without a token the page says what is missing, and connects once it is there (${locale})`, async () => {
+    const context = await browser.newContext({ locale });
+    const tab = await Tab.open(context, server.page);
+    await tab.is('closed');
+    const entry = tab.page.locator('#log .entry', { hasText: wanted }).first();
+    await entry.waitFor();
+    const token = mint('--subscribe', '*', '--publish', '*');
+    await tab.page.evaluate((token) => { location.hash = `token=${token}`; }, token);
+    await tab.is('connected');
+    await tab.page.fill('#message-text', 'hello');
+    await tab.page.click('#send-message');
+    await tab.page.locator('#log .entry[data-type=message] .payload', { hasText: 'hello' }).waitFor();
+    await context.close();
+  });
+}
+
+test('a token that is about to end is renewed from the address', async () => {
+  const context = await browser.newContext({ locale: 'en-US' });
+  const short = mint('--subscribe', '*', '--publish', '*', '--ttl', '6');
+  const tab = await Tab.open(context, `${server.page}#token=${short}`);
+  await tab.is('connected');
+  const long = mint('--subscribe', '*', '--publish', '*', '--ttl', '1h');
+  // Without the event that makes the page reconnect.
+  await tab.page.evaluate((token) => history.replaceState(null, '', `#token=${token}`), long);
+  const states = await tab.page.evaluate(() => new Promise((done) => {
+    const seen = [];
+    const state = document.querySelector('#state');
+    new MutationObserver(() => seen.push(state.dataset.state)).observe(state, { attributes: true });
+    setTimeout(() => done(seen), 7000);
+  }));
+  assert.deepEqual(states, [], 'the connection outlives its first token');
+  await tab.is('connected');
+  await context.close();
+});
