@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::outbox::OutboxLimits;
 use crate::protocol::ClientId;
 use crate::shutdown::Shutdown;
-use crate::tls;
+use crate::socket::tls;
 
 /// Shared by all connections; holds no state of any one of them.
 pub struct App {

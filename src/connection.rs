@@ -11,8 +11,8 @@ use crate::events;
 use crate::http::{self, After, Body, Head, HeadError, Request};
 use crate::limits::Slot;
 use crate::metrics::GaugeGuard;
+use crate::socket::tls::{Acceptor, HandshakeError};
 use crate::socket::{Peer, Socket};
-use crate::tls::{Acceptor, HandshakeError};
 use crate::websocket::{self, Upgraded};
 
 /// Bytes asked of the socket at a time while a head or a body is read.

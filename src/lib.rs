@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!             accept thread                        one thread per client
-//! socket ──► listener ──► connection: read the head, route
+//! socket ──► listener ──► connection: (shake hands over TLS,) read the head, route
 //!                            ├─ HTTP ──► http: handler(&Request, &App) -> ResponseBox, keep-alive
 //!                            └─ WebSocket ──► websocket: handshake, session
 //!                                                        │ understand, check
@@ -28,6 +28,8 @@
 //! - A slow client costs nobody else time: a push never blocks.
 //! - Nobody but the broadcaster touches rooms; it does no I/O but a non-blocking send.
 //! - A full channel makes the publisher wait; nothing is dropped between two threads.
+//! - No lock is held while anyone waits for a socket: over TLS each record is sealed and opened under its
+//!   client's own lock, and bytes move without blocking.
 //! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk holds up nobody but
 //!   those who publish.
 //!
@@ -35,8 +37,8 @@
 //!
 //! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
 //! [`http`], [`websocket`] and [`events`] → [`resume`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
-//! [`outbox`] → [`protocol`]; [`auth`], [`limits`], [`metrics`], [`shutdown`] and [`threads`] stand on
-//! the ground floor. Arrows point down only.
+//! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`],
+//! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
 
 pub mod app;
 pub mod auth;
@@ -59,5 +61,4 @@ pub mod server;
 pub mod shutdown;
 pub mod socket;
 pub mod threads;
-pub mod tls;
 pub mod websocket;

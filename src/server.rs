@@ -19,8 +19,8 @@ use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
+use crate::socket::tls;
 use crate::threads;
-use crate::tls;
 
 /// How often the totals are noted for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);

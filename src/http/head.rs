@@ -12,7 +12,7 @@ use tiny_http::Method;
 
 use crate::auth::Identity;
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::tls;
+use crate::socket::tls;
 
 type Segments = Vec<String>;
 type Query = Vec<(String, String)>;

@@ -13,9 +13,9 @@ use crate::app::App;
 use crate::connection::{self, Connection};
 use crate::http::{self, After};
 use crate::limits::Slots;
+use crate::socket::tls;
 use crate::socket::{Peer, Socket};
 use crate::threads;
-use crate::tls;
 
 pub use bound::{Listener, SocketFile};
 

@@ -167,6 +167,21 @@ class HttpInterfaceOverTls(HttpInterface):
         with self.assertRaises(AssertionError):
             curl("--tlsv1.0", "--tls-max", "1.1", self.server.http + "/health")
 
+    def test_who_wants_to_negotiate_again_is_refused(self):
+        address = f"127.0.0.1:{self.server.port}"
+        command = ["openssl", "s_client", "-connect", address, "-tls1_2", "-quiet", "-no_ign_eof"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(command, **pipes) as client:
+            client.stdin.write(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+            client.stdin.flush()
+            while b"healthy" not in client.stdout.readline(1000):
+                pass
+            # What s_client takes for a command.
+            said = client.communicate(b"R\n", timeout=DEADLINE_SECONDS)[0]
+
+        self.assertIn(b"no renegotiation", said)
+        self.assertEqual(json.loads(curl(self.server.http + "/health"))["status"], "healthy")
+
     def test_plain_http_is_told_what_to_do(self):
         answer = json.loads(curl(f"http://127.0.0.1:{self.server.port}/health"))
 

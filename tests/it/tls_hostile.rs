@@ -166,3 +166,31 @@ fn a_thousand_dead_clients_hold_up_nobody() {
     drop((dead, speaker));
     siege.survives("a thousand dead clients");
 }
+
+/// A thousand that say half a hello and no more: each costs a thread until the deadline and little else,
+/// and those who speak whole sentences come in all the while.
+#[test]
+fn a_thousand_half_handshakes_keep_nobody_out() {
+    const HALF: usize = 1000;
+    allow_many_sockets();
+    let certificate = Certificate::new();
+    let mut siege = besiege(&certificate, &[]);
+    let hello = Certificate::client_hello();
+    let before = siege.server.rss_kib();
+    let mut half: Vec<_> = (0..HALF)
+        .map(|_| {
+            let mut raw = RawConnection::connect(siege.server.address());
+            raw.send(&hello[..hello.len() / 2]);
+            raw
+        })
+        .collect();
+    siege.serves("meanwhile");
+    let grown = siege.server.rss_kib().saturating_sub(before);
+    println!("{grown} KiB more");
+    assert!(grown < HALF as u64 * 40, "{grown} KiB");
+    for raw in &mut half {
+        ended(raw);
+    }
+    drop(half);
+    siege.survives("a thousand half handshakes");
+}

@@ -42,15 +42,22 @@ impl Session {
         if first_byte(fd)? != HANDSHAKE_BYTE {
             return Err(HandshakeError::NotTls);
         }
-        let session = threads::run_aside(|| Self::begin(acceptor))?;
-        for _ in 0..HANDSHAKE_PIECES_MAX {
-            // Signatures and key exchange need a deep stack, once.
-            if threads::run_aside(|| session.shake_hands(fd, deadline))? {
-                return Ok(session);
+        // Signatures and key exchange need a deep stack, once.
+        let (session, mut done) = threads::run_aside(|| {
+            let session = Self::begin(acceptor)?;
+            let done = session.shake_hands(fd, deadline)?;
+            Ok::<_, HandshakeError>((session, done))
+        })?;
+        let mut pieces = 1;
+        while !done {
+            if pieces == HANDSHAKE_PIECES_MAX {
+                return Err(HandshakeError::TimedOut);
             }
+            pieces += 1;
             wait_readable(fd, deadline)?;
+            done = threads::run_aside(|| session.shake_hands(fd, deadline))?;
         }
-        Err(HandshakeError::TimedOut)
+        Ok(session)
     }
 
     fn begin(acceptor: &Acceptor) -> Result<Box<Self>, HandshakeError> {
@@ -116,16 +123,22 @@ impl Session {
         }
     }
 
-    /// Seals and sends what the socket takes now. Never blocks. `Part` may say that all was taken: then
-    /// some of it is sealed and waits here, and nothing more is taken until that is gone.
-    pub fn offer(&self, fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
+    /// Seals and sends what the socket takes now, of the first bytes up to `most`. Never blocks. `Part`
+    /// may say that all was taken: then some of it is sealed and waits here, and nothing more is taken
+    /// until that is gone.
+    pub fn offer(
+        &self,
+        fd: BorrowedFd<'_>,
+        slices: &[IoSlice<'_>],
+        most: usize,
+    ) -> Result<Offered, Errno> {
         let mut connection = self.lock();
         if !flush(&mut connection, fd)? {
             return Ok(Offered::Part(0));
         }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let mut taken = 0;
-        while taken < total {
+        while taken < total.min(most) {
             let record = window(slices, taken);
             let sealed = connection.writer().write_vectored(&record);
             match sealed {
@@ -136,7 +149,10 @@ impl Session {
                 return Ok(Offered::Part(taken));
             }
         }
-        Ok(Offered::All)
+        Ok(match taken == total {
+            true => Offered::All,
+            false => Offered::Part(taken),
+        })
     }
 
     /// Says that nothing more will be sent (RFC 8446 §6.1), if the socket takes it.

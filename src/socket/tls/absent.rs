@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// Is never called.
-    pub fn offer(&self, _: BorrowedFd<'_>, _: &[IoSlice<'_>]) -> Result<Offered, Errno> {
+    pub fn offer(&self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: usize) -> Result<Offered, Errno> {
         match *self {}
     }
 

@@ -17,9 +17,15 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
 };
 
-use crate::tls::{self, HandshakeError};
+pub mod tls;
+
+use self::tls::HandshakeError;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// Bytes of a queue that are sealed in one go: sealing takes longer than sending, and whoever pushes to the
+/// queue meanwhile waits for its lock.
+const SEALED_AT_ONCE: usize = 64 * 1024;
 
 /// A connected socket; dropped, it is closed.
 #[derive(Debug)]
@@ -116,7 +122,7 @@ impl Socket {
     /// Sends what the socket takes now. Never blocks.
     pub fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
-            return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)]);
+            return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)], usize::MAX);
         }
         let mut sent = 0;
         while sent < bytes.len() {
@@ -134,7 +140,7 @@ impl Socket {
     /// more after a part.
     pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
-            return tls.offer(self.fd.as_fd(), slices);
+            return tls.offer(self.fd.as_fd(), slices, SEALED_AT_ONCE);
         }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         match sendmsg(
