@@ -11,7 +11,7 @@ pub(super) const DEDUPE_WINDOW: Duration = Duration::from_secs(300);
 pub(super) const DEDUPE_IDS_MAX: usize = 100_000;
 
 /// A publish that can be repeated: its id, and within what the id is compared.
-pub(super) type Key = (Scope, RequestId);
+pub(super) type Key = (RoomName, Scope, RequestId);
 
 /// Where a publish was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,8 @@ mod tests {
 
     fn key(n: usize) -> Key {
         let scope = Scope::session("a session of its own").unwrap();
-        (scope, RequestId::parse(&n.to_string()).unwrap())
+        let id = RequestId::parse(&n.to_string()).unwrap();
+        (RoomName::lobby(), scope, id)
     }
 
     #[test]

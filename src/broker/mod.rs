@@ -159,7 +159,8 @@ pub struct Publish {
 
 impl Publish {
     fn key(&self) -> Option<dedupe::Key> {
-        Some((self.scope.clone()?, self.id.clone()?))
+        let room = self.stream.name().clone();
+        Some((room, self.scope.clone()?, self.id.clone()?))
     }
 
     /// The message as it is stored.

@@ -154,14 +154,14 @@ impl<'a> Draft<'a> {
     /// Remembers where the publish with this id was stored. An id of one connection ends with it and
     /// is not worth the disk.
     pub(super) fn remember(&mut self, key: Key, place: Place, ts: u64) -> rusqlite::Result<()> {
-        if let Some(scope) = key.0.to_stored() {
+        if let Some(scope) = key.1.to_stored() {
             let insert = "INSERT INTO ids (ts, scope, id, room, epoch, offset)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             let epoch = place.position.epoch.to_string();
             self.transaction.prepare_cached(insert)?.execute(params![
                 ts,
                 scope,
-                key.1.as_str(),
+                key.2.as_str(),
                 place.room.as_str(),
                 epoch,
                 place.position.offset,

@@ -331,15 +331,15 @@ fn load_ids(connection: &Connection) -> rusqlite::Result<Recent> {
         let age = Duration::from_millis(now_ts.saturating_sub(row.get(0)?));
         let scope = Scope::from_stored(row.get_ref(1)?.as_str()?);
         let id = RequestId::parse(row.get_ref(2)?.as_str()?);
+        let room = room_at(row, 3)?;
         let key = (
+            room.clone(),
             scope.ok_or_else(|| corrupt("scope"))?,
             id.map_err(|_| corrupt("id"))?,
         );
         let (epoch, offset) = (epoch_at(row, 4)?, row.get(5)?);
-        let place = Place {
-            room: room_at(row, 3)?,
-            position: Position { epoch, offset },
-        };
+        let position = Position { epoch, offset };
+        let place = Place { room, position };
         if let Some(at) = now.checked_sub(age).filter(|_| age < DEDUPE_WINDOW) {
             recent.remember(key, place, at);
         }
