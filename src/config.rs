@@ -74,6 +74,8 @@ pub struct Config {
     pub history: HistoryLimits,
     /// Where it is kept; `None` keeps it in memory.
     pub database: Option<Database>,
+    /// Redis that it is shared through with other nodes; then no database.
+    pub redis: Option<RedisSettings>,
     /// Time over which Close frames are spread at shutdown.
     pub drain: Duration,
     /// Time after which shutdown no longer waits for anyone.
@@ -151,6 +153,24 @@ pub struct Database {
     pub durability: Durability,
 }
 
+/// A Redis that several nodes share.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// Its address, or several of a cluster with commas between them; may hold a password.
+    pub url: String,
+    /// What all names in it begin with.
+    pub prefix: String,
+}
+
+/// Settings are printed for debugging; a password is not.
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a message that was acknowledged survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -213,6 +233,13 @@ impl Config {
                     "must hold one whole message; write at least --max-message-bytes + 1024 = {}",
                     limits.max_message_bytes.saturating_add(1024)
                 ),
+            });
+        }
+        if let (Some(database), Some(_)) = (&self.database, &self.redis) {
+            return Err(ConfigError {
+                setting: "--db",
+                value: database.path.display().to_string(),
+                instead: "history is kept in one place; write --db or --redis".to_owned(),
             });
         }
         if self.drain > self.shutdown_timeout {

@@ -75,7 +75,7 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> bool {
 
 /// What follows an offset, if the store has it without a gap.
 fn read(app: &App, room: &RoomName, epoch: Epoch, slice: Slice) -> Option<Vec<Arc<Publication>>> {
-    let stream = app.broker.find(room)?;
+    let stream = app.broker.find(room).ok()??;
     let page = app.broker.history(&stream, slice).ok()?;
     (page.contiguous && page.epoch == epoch).then_some(page.messages)
 }

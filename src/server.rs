@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::{Broker, BrokerHandle, Memory};
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, RedisSettings, TlsFiles};
 use crate::limits::{self, Ceiling, Slots};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
@@ -108,7 +108,7 @@ impl Server {
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
-        let engine = store(&config, &metrics)?;
+        let engine = store(&config, &broadcaster, &metrics)?;
         let (broker, broker_thread) =
             BrokerHandle::start(engine, broadcaster.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
@@ -240,7 +240,14 @@ fn load_tls(files: &TlsFiles, reloads: &Reloads) -> Result<Arc<tls::Acceptor>, S
 }
 
 /// Where the history is kept.
-fn store(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Broker>, StartError> {
+fn store(
+    config: &Config,
+    broadcaster: &Broadcaster,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    if let Some(settings) = &config.redis {
+        return shared_store(settings, config, broadcaster, metrics);
+    }
     let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
     let metrics = Arc::clone(metrics);
     let Some(database) = &config.database else {
@@ -259,4 +266,30 @@ fn store(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Broker>, Sta
             "--db {path:?}: this wscast was built without SQLite; build it with --features sqlite"
         )))
     }
+}
+
+/// Where several nodes keep it together.
+#[cfg(feature = "redis")]
+fn shared_store(
+    settings: &RedisSettings,
+    config: &Config,
+    broadcaster: &Broadcaster,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
+    let metrics = Arc::clone(metrics);
+    let redis = crate::broker::Redis::connect(settings, limits, rooms_max, broadcaster, metrics);
+    let redis = redis.map_err(|error| StartError::Store(error.to_string()))?;
+    Ok(Arc::new(redis))
+}
+
+#[cfg(not(feature = "redis"))]
+fn shared_store(
+    _: &RedisSettings,
+    _: &Config,
+    _: &Broadcaster,
+    _: &Arc<Metrics>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let why = "--redis: this wscast was built without Redis; build it with --features redis";
+    Err(StartError::Store(why.to_owned()))
 }

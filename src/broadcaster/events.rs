@@ -9,6 +9,7 @@ use crate::outbox::Outbox;
 use crate::protocol::{ClientId, CloseCode, Position, Publication, RequestId, RoomName, RoomState};
 
 use super::RoomStream;
+use super::elsewhere::{Elsewhere, LocalMembers};
 
 /// One thing for the broadcaster to do; taken in the order sent.
 #[derive(Debug)]
@@ -80,6 +81,26 @@ pub enum Event {
     Disconnect {
         /// Who.
         client: ClientId,
+    },
+    /// The numbering of a room has restarted, or messages of it were lost: its members are closed, so that
+    /// they come back and hear where they stand, and whoever joins from now on begins anew.
+    Restart {
+        /// The room.
+        room: RoomName,
+    },
+    /// Other nodes have said who is in a room.
+    Elsewhere {
+        /// The room.
+        room: RoomName,
+        /// Its members there.
+        elsewhere: Elsewhere,
+    },
+    /// Which rooms have other members than when this was last asked?
+    Moved {
+        /// Whether all rooms that have members are asked for instead.
+        all: bool,
+        /// Where the answer goes.
+        answer: Sender<Vec<LocalMembers>>,
     },
     /// Which rooms have members?
     Rooms(Sender<Vec<RoomSummary>>),
@@ -165,6 +186,6 @@ pub struct RoomDetail {
     pub members: usize,
     /// Who, unless they are too many to list.
     pub clients: Option<Vec<ClientId>>,
-    /// The last offset delivered.
-    pub position: Position,
+    /// The last offset delivered, if it has members on this node.
+    pub position: Option<Position>,
 }

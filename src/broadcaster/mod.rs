@@ -6,12 +6,13 @@
 //! order, each at most once, from its join position on.
 
 mod drain;
+mod elsewhere;
 mod events;
 mod presence;
 mod room;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::protocol::{
 use crate::threads;
 
 use drain::Drain;
+pub use elsewhere::{Elsewhere, LocalMembers};
 pub use events::{ClientDetail, Event, Released, RoomDetail, RoomSummary, Who};
 use presence::PresenceSchedule;
 use room::Room;
@@ -56,6 +58,12 @@ impl Broadcaster {
     /// Hands over one event. After the thread's end this does nothing: nobody is left to care.
     pub fn send(&self, event: Event) {
         let _stopped = self.0.send(event);
+    }
+
+    /// Rooms whose members on this node have changed since this was last asked, or all that have any. Being
+    /// asked is what makes the broadcaster remember which have.
+    pub fn moved(&self, all: bool) -> Option<Vec<LocalMembers>> {
+        self.ask(|answer| Event::Moved { all, answer })
     }
 
     /// Rooms that have members now, in no order.
@@ -125,6 +133,10 @@ struct Rooms {
     metrics: Arc<Metrics>,
     clients: HashMap<ClientId, Client>,
     rooms: HashMap<RoomName, Room>,
+    /// Members of rooms on other nodes, whether there are members here or not.
+    elsewhere: HashMap<RoomName, Elsewhere>,
+    /// Rooms that others are to be told of, if anyone ever asked for them.
+    moved: Option<HashSet<RoomName>>,
     /// Rooms with a batch that has not gone out.
     pending: Vec<RoomName>,
     presence: PresenceSchedule,
@@ -138,6 +150,8 @@ impl Rooms {
             metrics,
             clients: HashMap::new(),
             rooms: HashMap::new(),
+            elsewhere: HashMap::new(),
+            moved: None,
             pending: Vec::new(),
             presence: PresenceSchedule::default(),
             drain: None,
@@ -249,22 +263,30 @@ impl Rooms {
                 self.answer_presence(client, &room, id.as_ref());
             }
             Event::Disconnect { client } => self.disconnect(client),
+            Event::Restart { room } => self.restart(&room),
+            Event::Elsewhere { room, elsewhere } => self.set_elsewhere(&room, elsewhere),
+            Event::Moved { all, answer } => {
+                let _gone = answer.try_send(self.take_moved(all));
+            }
             Event::Rooms(answer) => {
-                let _gone = answer.try_send(self.rooms.values().map(Room::summary).collect());
+                let _gone = answer.try_send(self.list_rooms());
             }
             Event::Room { name, answer } => {
-                let _gone = answer.try_send(self.rooms.get(&name).map(Room::detail));
+                let _gone = answer.try_send(self.detail(&name));
             }
             Event::Drain { over } => self.start_drain(over),
             Event::Stop => {}
         }
     }
 
-    fn deliver(&mut self, stream: &RoomStream, publication: &Publication) {
+    fn deliver(&mut self, stream: &Arc<RoomStream>, publication: &Publication) {
         stream.set_delivered(publication.offset);
         let Some(room) = self.rooms.get_mut(&publication.room) else {
             return;
         };
+        if !room.follows(stream) {
+            return self.restart(&publication.room);
+        }
         if !room.has_pending() {
             self.pending.push(publication.room.clone());
         }
@@ -385,15 +407,23 @@ impl Rooms {
         presence: bool,
         held: bool,
     ) -> Option<RoomState> {
-        let client = self.clients.get_mut(&id)?;
         let name = stream.name().clone();
-        let room = self
-            .rooms
-            .entry(name.clone())
-            .or_insert_with(|| Room::new(stream));
+        let follows = |room: &Room| room.follows(&stream);
+        if !self.rooms.get(&name).is_none_or(follows) {
+            // Who joined before the numbering restarted is not to be with those who joined after it.
+            self.restart(&name);
+        }
+        let client = self.clients.get_mut(&id)?;
+        let room = self.rooms.entry(name.clone()).or_insert_with(|| {
+            let elsewhere = self.elsewhere.get(&name).cloned();
+            Room::new(stream, elsewhere.unwrap_or_else(Elsewhere::nobody))
+        });
         self.metrics.deliveries.add(room.flush());
         if room.add(Arc::clone(&client.outbox), presence, held) {
             client.rooms.push(name.clone());
+            if let Some(moved) = &mut self.moved {
+                moved.insert(name.clone());
+            }
         }
         self.presence.changed(room, Instant::now());
         Some(RoomState {
@@ -428,7 +458,10 @@ impl Rooms {
         let room = entry.get_mut();
         self.metrics.deliveries.add(room.flush());
         room.remove(client);
-        if room.members() == 0 {
+        if let Some(moved) = &mut self.moved {
+            moved.insert(name.clone());
+        }
+        if room.local_members() == 0 {
             entry.remove();
         } else {
             self.presence.changed(entry.get_mut(), Instant::now());
@@ -442,6 +475,67 @@ impl Rooms {
         for name in &gone.rooms {
             self.remove_member(client, name);
         }
+    }
+
+    /// Closed members leave as all closed clients do, and find the room gone.
+    fn restart(&mut self, name: &RoomName) {
+        let Some(mut room) = self.rooms.remove(name) else {
+            return;
+        };
+        self.metrics.deliveries.add(room.flush());
+        room.close_members(CloseCode::Restarted);
+        if let Some(moved) = &mut self.moved {
+            moved.insert(name.clone());
+        }
+    }
+
+    fn set_elsewhere(&mut self, name: &RoomName, elsewhere: Elsewhere) {
+        match elsewhere.members {
+            0 => drop(self.elsewhere.remove(name)),
+            _ => drop(self.elsewhere.insert(name.clone(), elsewhere.clone())),
+        }
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.set_elsewhere(elsewhere);
+            self.presence.changed(room, Instant::now());
+        }
+    }
+
+    fn take_moved(&mut self, all: bool) -> Vec<LocalMembers> {
+        let moved = self.moved.replace(HashSet::new()).unwrap_or_default();
+        if all {
+            return self.rooms.values().map(Room::local).collect();
+        }
+        let nobody = |room: &RoomName| LocalMembers {
+            room: room.clone(),
+            members: 0,
+            clients: Some(Vec::new()),
+        };
+        let local = |room| self.rooms.get(room).map_or(nobody(room), Room::local);
+        moved.iter().map(local).collect()
+    }
+
+    fn detail(&self, name: &RoomName) -> Option<RoomDetail> {
+        let elsewhere = |elsewhere: &Elsewhere| RoomDetail {
+            members: elsewhere.members,
+            clients: elsewhere.clients.clone(),
+            position: None,
+        };
+        let here = self.rooms.get(name).map(Room::detail);
+        here.or_else(|| self.elsewhere.get(name).map(elsewhere))
+    }
+
+    /// Those that have members anywhere.
+    fn list_rooms(&self) -> Vec<RoomSummary> {
+        let here = self.rooms.values().map(Room::summary);
+        let only_elsewhere = self
+            .elsewhere
+            .iter()
+            .filter(|(name, _)| !self.rooms.contains_key(*name));
+        let summary = |(name, elsewhere): (&RoomName, &Elsewhere)| RoomSummary {
+            name: name.clone(),
+            members: elsewhere.members,
+        };
+        here.chain(only_elsewhere.map(summary)).collect()
     }
 
     fn answer_presence(&self, client: ClientId, name: &RoomName, id: Option<&RequestId>) {

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::config::{HELD_BYTES_MAX, PRESENCE_LIST_MAX};
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    ClientId, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
+    ClientId, CloseCode, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
     ServerMessage, write_event,
 };
 
+use super::elsewhere::{Elsewhere, LocalMembers};
 use super::events::{Released, RoomDetail, RoomSummary};
 
 /// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
@@ -96,6 +97,7 @@ impl Held {
 pub(super) struct Room {
     stream: Arc<RoomStream>,
     members: HashMap<ClientId, Member>,
+    elsewhere: Elsewhere,
     watchers: usize,
     batch: FrameBuffer,
     /// The same batch for those who read Server-Sent Events, if there are any.
@@ -106,10 +108,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(stream: Arc<RoomStream>) -> Self {
+    pub(super) fn new(stream: Arc<RoomStream>, elsewhere: Elsewhere) -> Self {
         Self {
             stream,
             members: HashMap::new(),
+            elsewhere,
             watchers: 0,
             batch: FrameBuffer::default(),
             events: Vec::new(),
@@ -122,12 +125,27 @@ impl Room {
         self.stream.name()
     }
 
+    /// Whether this is the numbering that the members were told.
+    pub(super) fn follows(&self, stream: &Arc<RoomStream>) -> bool {
+        Arc::ptr_eq(&self.stream, stream)
+    }
+
     pub(super) fn position(&self) -> Position {
         self.stream.position()
     }
 
-    pub(super) fn members(&self) -> usize {
+    /// Members on this node.
+    pub(super) fn local_members(&self) -> usize {
         self.members.len()
+    }
+
+    /// Members on all nodes.
+    pub(super) fn members(&self) -> usize {
+        self.members.len() + self.elsewhere.members
+    }
+
+    pub(super) fn set_elsewhere(&mut self, elsewhere: Elsewhere) {
+        self.elsewhere = elsewhere;
     }
 
     pub(super) fn has_watchers(&self) -> bool {
@@ -221,6 +239,12 @@ impl Room {
         messages * self.members.len() as u64
     }
 
+    pub(super) fn close_members(&self, code: CloseCode) {
+        for member in self.members.values() {
+            member.outbox.close(code);
+        }
+    }
+
     pub(super) fn summary(&self) -> RoomSummary {
         RoomSummary {
             name: self.name().clone(),
@@ -228,11 +252,20 @@ impl Room {
         }
     }
 
+    pub(super) fn local(&self) -> LocalMembers {
+        LocalMembers {
+            room: self.name().clone(),
+            members: self.local_members(),
+            clients: (self.local_members() <= PRESENCE_LIST_MAX)
+                .then(|| self.members.keys().copied().collect()),
+        }
+    }
+
     pub(super) fn detail(&self) -> RoomDetail {
         RoomDetail {
             members: self.members(),
             clients: self.listed_clients(),
-            position: self.position(),
+            position: Some(self.position()),
         }
     }
 
@@ -255,8 +288,10 @@ impl Room {
     }
 
     fn listed_clients(&self) -> Option<Vec<ClientId>> {
+        let elsewhere = self.elsewhere.clients.as_ref()?;
         (self.members() <= PRESENCE_LIST_MAX).then(|| {
-            let mut clients: Vec<_> = self.members.keys().copied().collect();
+            let here = self.members.keys();
+            let mut clients: Vec<_> = here.chain(elsewhere).copied().collect();
             clients.sort_unstable();
             clients
         })

@@ -82,8 +82,8 @@ impl Broker for Memory {
         self.directory.open(name)
     }
 
-    fn find(&self, name: &RoomName) -> Option<Arc<RoomStream>> {
-        self.directory.find(name)
+    fn find(&self, name: &RoomName) -> Result<Option<Arc<RoomStream>>, BrokerError> {
+        Ok(self.directory.find(name))
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>> {
@@ -117,8 +117,8 @@ impl Broker for Memory {
         let table = self.lock();
         Usage {
             rooms: self.directory.len(),
-            messages: table.messages as u64,
-            bytes: table.bytes as u64,
+            messages: Some(table.messages as u64),
+            bytes: Some(table.bytes as u64),
             disk_bytes: None,
         }
     }

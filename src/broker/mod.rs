@@ -6,7 +6,11 @@
 
 mod dedupe;
 mod directory;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod health;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -18,18 +22,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
-use crate::broadcaster::{Broadcaster, Event, RoomStream};
+use crate::broadcaster::{Broadcaster, Event, RoomStream, Who};
 use crate::config::{ANSWER_TIMEOUT, BROKER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{
-    ErrorCode, Kind, Page, Position, Publication, Refusal, RequestId, RoomName, Scope,
+    CloseCode, ErrorCode, Kind, Page, Position, Publication, Refusal, RequestId, RoomName, Scope,
     ServerMessage,
 };
 use crate::threads;
 
 pub use dedupe::Place;
 pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::{ConnectError, Redis};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Sqlite};
 
@@ -40,13 +46,19 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Shared by the broker thread, which alone appends, and by clients' threads, which open rooms.
 pub trait Broker: Send + Sync {
-    /// The numbering of a room, begun now if the room is new. It stays for as long as it is held.
+    /// The numbering of a room, begun now if the room is new, for one who becomes a member: from now on
+    /// what is published there is delivered. It stays for as long as it is held.
     fn open(&self, room: &RoomName) -> Result<Arc<RoomStream>, BrokerError>;
 
-    /// The numbering of a room that is known.
-    fn find(&self, room: &RoomName) -> Option<Arc<RoomStream>>;
+    /// The same for one who only publishes.
+    fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomStream>, BrokerError> {
+        self.open(room)
+    }
 
-    /// Stores messages, in order; an answer each, in order. What it answers `New` is stored.
+    /// The numbering of a room, if it is known. Called on clients' own threads.
+    fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomStream>>, BrokerError>;
+
+    /// Stores messages, in order; an answer each, in order. What it answers `New` or `Relayed` is stored.
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>>;
 
     /// Messages of a room's past, in the order of their offsets. Called on clients' own threads.
@@ -61,6 +73,14 @@ pub trait Broker: Send + Sync {
 
     /// Whether it stores; if not, why, in words for the operator.
     fn health(&self) -> Result<(), String>;
+
+    /// Tells the other nodes, if there are any, to close these clients too. Called on clients' own threads.
+    fn close_elsewhere(&self, _who: &Who, _code: CloseCode) {}
+
+    /// How this node stands among others; `None` if there can be no others.
+    fn cluster(&self) -> Option<Cluster> {
+        None
+    }
 
     /// Makes all that is stored safe. Called once, after the last message, on the broker thread.
     fn close(&self);
@@ -82,6 +102,8 @@ pub struct Slice {
 pub enum Stored {
     /// It has an offset of its own and is to be delivered.
     New(Arc<Publication>),
+    /// It has an offset of its own, and the store itself delivers it to every node.
+    Relayed(Place),
     /// Its id was stored before, here; it is not delivered again.
     Duplicate(Place),
 }
@@ -91,12 +113,25 @@ pub enum Stored {
 pub struct Usage {
     /// Rooms that have a numbering.
     pub rooms: usize,
-    /// Messages in history.
-    pub messages: u64,
-    /// Payload bytes in history.
-    pub bytes: u64,
+    /// Messages in history, where that is known.
+    pub messages: Option<u64>,
+    /// Payload bytes in history, where that is known.
+    pub bytes: Option<u64>,
     /// Bytes of the store's files, if it has any.
     pub disk_bytes: Option<u64>,
+}
+
+/// A node among those that share a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cluster {
+    /// Nodes that are alive, this one included.
+    pub nodes: usize,
+    /// How long what is published now takes to come back to this node.
+    pub lag: Duration,
+    /// How often the way back was lost and found again.
+    pub reconnects: u64,
+    /// Messages that came by reading them from the store, since they did not come by themselves.
+    pub gap_fills: u64,
 }
 
 /// Why a broker refuses.
@@ -106,6 +141,8 @@ pub enum BrokerError {
     TooManyRooms,
     /// The store cannot be written or read now.
     Unavailable,
+    /// The store did not say in time what became of it.
+    Unknown,
     /// The broker has stopped.
     Stopped,
 }
@@ -114,6 +151,7 @@ impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unavailable => "the store cannot be used now",
+            Self::Unknown => "the store did not answer in time",
             Self::TooManyRooms => "the server has as many rooms as it may have",
             Self::Stopped => "the server is closing down",
         })
@@ -130,6 +168,11 @@ impl From<BrokerError> for Refusal {
             BrokerError::Unavailable => Self::new(
                 ErrorCode::StorageUnavailable,
                 "the message could not be stored and was not published; try again later",
+            ),
+            BrokerError::Unknown => Self::new(
+                ErrorCode::StorageUnavailable,
+                "the store did not answer in time; the message may have been published: send it again \
+                 with the same id",
             ),
             BrokerError::Stopped => {
                 Self::new(ErrorCode::ShuttingDown, "the server is closing down")
@@ -250,8 +293,13 @@ impl BrokerHandle {
         self.engine.open(room)
     }
 
+    /// See [`Broker::open_to_publish`].
+    pub fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomStream>, BrokerError> {
+        self.engine.open_to_publish(room)
+    }
+
     /// See [`Broker::find`].
-    pub fn find(&self, room: &RoomName) -> Option<Arc<RoomStream>> {
+    pub fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomStream>>, BrokerError> {
         self.engine.find(room)
     }
 
@@ -268,6 +316,16 @@ impl BrokerHandle {
     /// See [`Broker::usage`].
     pub fn usage(&self) -> Usage {
         self.engine.usage()
+    }
+
+    /// See [`Broker::close_elsewhere`].
+    pub fn close_elsewhere(&self, who: &Who, code: CloseCode) {
+        self.engine.close_elsewhere(who, code);
+    }
+
+    /// See [`Broker::cluster`].
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.engine.cluster()
     }
 
     /// Messages waiting.
@@ -328,6 +386,10 @@ impl Worker {
                         stream,
                         publication,
                     });
+                    Ok(place)
+                }
+                Ok(Stored::Relayed(place)) => {
+                    self.metrics.published.add(1);
                     Ok(place)
                 }
                 Ok(Stored::Duplicate(place)) => {

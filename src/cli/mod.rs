@@ -15,12 +15,13 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
 use self::values::{
-    CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, mode, rate, seconds,
+    CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, mode, rate, redis_prefix, seconds,
     seconds_or_zero, switch, unix_path,
 };
 use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{
-    Config, ConfigError, Database, Durability, HistoryLimits, Limits, RequestRate, TlsFiles,
+    Config, ConfigError, Database, Durability, HistoryLimits, Limits, RedisSettings, RequestRate,
+    TlsFiles,
 };
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
@@ -181,6 +182,20 @@ struct Cli {
         help_heading = "History"
     )]
     durability: Durability,
+    /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
+    /// unix:///path; user and password before an @; several of a Redis Cluster separated by commas
+    #[arg(
+        long,
+        env = "WSCAST_REDIS",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Nodes"
+    )]
+    redis: Option<String>,
+    /// What all names in Redis begin with, for several deployments on one
+    #[arg(long, env = "WSCAST_REDIS_PREFIX", default_value = "wscast", value_name = "TEXT",
+          value_parser = redis_prefix, help_heading = "Nodes")]
+    redis_prefix: String,
     /// Messages kept a room; with --db 10000
     #[arg(long, env = "WSCAST_HISTORY_MESSAGES", default_value = "1000", value_name = "N",
           default_value_if("db", ArgPredicate::IsPresent, "10000"), value_parser = count, help_heading = "History")]
@@ -318,6 +333,10 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         database: cli.db.map(|path| Database {
             path,
             durability: cli.durability,
+        }),
+        redis: cli.redis.map(|url| RedisSettings {
+            url,
+            prefix: cli.redis_prefix,
         }),
         drain: cli.drain,
         shutdown_timeout: cli.shutdown_timeout,

@@ -43,6 +43,15 @@ pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Braces say where a key is placed in a Redis Cluster; that is not for this part of it to say.
+pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    match !text.is_empty() && text.len() <= 64 && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 letters, digits, `.`, `_`, `-` or `:`".to_owned()),
+    }
+}
+
 /// As `chmod` takes it.
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {

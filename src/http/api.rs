@@ -7,7 +7,8 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::broadcaster::RoomDetail;
-use crate::protocol::{RoomName, invalid_room};
+use crate::broker::Cluster;
+use crate::protocol::{Position, RoomName, invalid_room};
 
 use super::access::may_subscribe;
 use super::answer::{WithHeader, data, json, json_with_status};
@@ -38,8 +39,7 @@ pub(super) fn health(request: &Request, app: &App) -> ResponseBox {
     let (status, word, message) = if app.shutdown.is_requested() {
         (503, "draining", "the server is closing down".to_owned())
     } else if let Err(why) = app.broker.health() {
-        let message = format!("publishes are refused: {why}");
-        (503, "degraded", message)
+        (503, "degraded", why)
     } else {
         (200, "healthy", "WebSocket server is running".to_owned())
     };
@@ -69,6 +69,8 @@ struct Stats {
     history: History,
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<Store>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterBody>,
     queues: Queues,
 }
 
@@ -102,8 +104,10 @@ struct RatesPerSecond {
 
 #[derive(Serialize)]
 struct History {
-    messages: u64,
-    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
     messages_pruned: u64,
 }
 
@@ -115,6 +119,26 @@ struct Store {
     commits_failed: u64,
     /// Average since start.
     commit_milliseconds: f64,
+}
+
+/// This node among those that share its store.
+#[derive(Serialize)]
+struct ClusterBody {
+    nodes: usize,
+    lag_milliseconds: f64,
+    reconnects: u64,
+    gap_fills: u64,
+}
+
+impl From<Cluster> for ClusterBody {
+    fn from(cluster: Cluster) -> Self {
+        Self {
+            nodes: cluster.nodes,
+            lag_milliseconds: cluster.lag.as_secs_f64() * 1000.0,
+            reconnects: cluster.reconnects,
+            gap_fills: cluster.gap_fills,
+        }
+    }
 }
 
 /// What waits now.
@@ -172,6 +196,7 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
                 / metrics.commits.get().max(1) as f64
                 / 1000.0,
         }),
+        cluster: app.broker.cluster().map(ClusterBody::from),
         queues: Queues {
             broker: app.broker.queue_len(),
             broadcaster: app.broadcaster.queue_len(),
@@ -185,8 +210,16 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
     let mut text = app.metrics.prometheus();
     for (name, help, value) in [
         ("rooms", "Rooms that have a numbering", usage.rooms as u64),
-        ("history_messages", "Messages in history", usage.messages),
-        ("history_bytes", "Payload bytes in history", usage.bytes),
+        (
+            "history_messages",
+            "Messages in history, where that is known",
+            usage.messages.unwrap_or(0),
+        ),
+        (
+            "history_bytes",
+            "Payload bytes in history, where that is known",
+            usage.bytes.unwrap_or(0),
+        ),
         (
             "broker_queue_length",
             "Publishes waiting for the broker",
@@ -210,7 +243,27 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
     ] {
         crate::metrics::write_metric(&mut text, name, help, "gauge", value);
     }
+    if let Some(cluster) = app.broker.cluster() {
+        write_cluster(&mut text, cluster);
+    }
     data(200, "text/plain; version=0.0.4; charset=utf-8", text).with("Cache-Control", "no-store")
+}
+
+fn write_cluster(text: &mut String, cluster: Cluster) {
+    let mut write = |name, help, kind, value: f64| {
+        crate::metrics::write_metric(text, name, help, kind, value);
+    };
+    let nodes = cluster.nodes as f64;
+    write("nodes", "Nodes that share the store", "gauge", nodes);
+    let lag = cluster.lag.as_secs_f64();
+    let help = "Time from publishing until it came back to this node";
+    write("store_lag_seconds", help, "gauge", lag);
+    let help = "Times the way back from the store was found again";
+    let reconnects = cluster.reconnects as f64;
+    write("store_reconnects_total", help, "counter", reconnects);
+    let help = "Messages read from the store since they had not come by themselves";
+    let fills = cluster.gap_fills as f64;
+    write("store_gap_fills_total", help, "counter", fills);
 }
 
 #[derive(Serialize)]
@@ -268,38 +321,25 @@ struct ClientEntry {
 
 /// `GET /rooms/{room}`
 pub(super) fn room(request: &Request, app: &App) -> ResponseBox {
-    let name = request
-        .segments
-        .last()
-        .map(String::as_str)
-        .unwrap_or_default();
-    let name = match RoomName::parse(name) {
-        Ok(name) => name,
-        Err(why) => {
-            let refusal = invalid_room(why);
-            return error(400, refusal.code.as_str(), &refusal.message);
-        }
-    };
-    if let Err(response) = may_subscribe(request, &name) {
-        return response;
+    match describe(request, app) {
+        Ok(response) | Err(response) => response,
     }
-    let Some(detail) = app.broadcaster.room(name.clone()) else {
-        return no_answer();
-    };
-    // A room without members still has a place in its stream while its history lasts.
-    let empty = || {
-        app.broker.find(&name).map(|stream| RoomDetail {
-            members: 0,
-            clients: Some(Vec::new()),
-            position: stream.position(),
-        })
-    };
-    let Some(detail) = detail.or_else(empty) else {
-        return error(
+}
+
+fn describe(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
+    let name = request.segments.last().map_or("", String::as_str);
+    let name = RoomName::parse(name).map_err(|why| {
+        let refusal = invalid_room(why);
+        error(400, refusal.code.as_str(), &refusal.message)
+    })?;
+    may_subscribe(request, &name)?;
+    let detail = app.broadcaster.room(name.clone()).ok_or_else(no_answer)?;
+    let Some((detail, position)) = whereabouts(detail, &name, app)? else {
+        return Err(error(
             404,
             "room_not_found",
             "nobody is in that room and it has no history",
-        );
+        ));
     };
     let clients = detail.clients.map(|clients| {
         clients
@@ -309,13 +349,33 @@ pub(super) fn room(request: &Request, app: &App) -> ResponseBox {
             })
             .collect()
     });
-    json(&RoomBody {
+    Ok(json(&RoomBody {
         room: name.to_string(),
         members: detail.members,
         clients,
-        epoch: detail.position.epoch.to_string(),
-        offset: detail.position.offset,
-    })
+        epoch: position.epoch.to_string(),
+        offset: position.offset,
+    }))
+}
+
+/// Who is in a room and where its stream is. One without members still has a place in its stream while its
+/// history lasts, and so has one whose members are all on other nodes.
+fn whereabouts(
+    detail: Option<RoomDetail>,
+    name: &RoomName,
+    app: &App,
+) -> Result<Option<(RoomDetail, Position)>, ResponseBox> {
+    let nobody = || RoomDetail {
+        members: 0,
+        clients: Some(Vec::new()),
+        position: None,
+    };
+    let detail = detail.unwrap_or_else(nobody);
+    if let Some(position) = detail.position {
+        return Ok(Some((detail, position)));
+    }
+    let found = app.broker.find(name).map_err(|_| no_answer())?;
+    Ok(found.map(|stream| (detail, stream.position())))
 }
 
 /// `GET /ws` without an upgrade.

@@ -71,13 +71,13 @@ impl From<ClientDetail> for ClientEntry {
 pub(super) fn close_client(request: &Request, app: &App) -> ResponseBox {
     let name = request.segments.get(1).map_or("", String::as_str);
     let closed = match name.parse() {
-        Ok(client) => app
-            .broadcaster
-            .close(Who::Client(client), CloseCode::Forbidden),
-        Err(()) => Some(0),
+        Ok(client) => close(Who::Client(client), app),
+        Err(()) => Some((0, 0)),
     };
     match closed {
-        Some(0) => error(404, "client_not_found", "no such client is connected"),
+        // On one of the other nodes, perhaps: they have been told.
+        Some((0, 1..)) => Response::empty(202).boxed(),
+        Some((0, 0)) => error(404, "client_not_found", "no such client is connected"),
         Some(_) => Response::empty(204).boxed(),
         None => busy("busy", "the server is busy; try again"),
     }
@@ -85,14 +85,35 @@ pub(super) fn close_client(request: &Request, app: &App) -> ResponseBox {
 
 #[derive(Serialize)]
 struct Closed {
+    /// Here; how many there are on other nodes is not waited for.
     closed: usize,
+    /// Other nodes that were told.
+    #[serde(skip_serializing_if = "is_zero")]
+    nodes_told: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// `DELETE /users/{sub}/clients`
 pub(super) fn close_user(request: &Request, app: &App) -> ResponseBox {
     let user: Arc<str> = request.segments.get(1).map_or("", String::as_str).into();
-    match app.broadcaster.close(Who::User(user), CloseCode::Forbidden) {
-        Some(closed) => json(&Closed { closed }),
+    match close(Who::User(user), app) {
+        Some((closed, nodes_told)) => json(&Closed { closed, nodes_told }),
         None => busy("busy", "the server is busy; try again"),
     }
+}
+
+/// Says how many it closed here, and how many other nodes were told to do the same unless it was a client
+/// of this one.
+fn close(who: Who, app: &App) -> Option<(usize, usize)> {
+    let code = CloseCode::Forbidden;
+    let closed = app.broadcaster.close(who.clone(), code)?;
+    if matches!(who, Who::Client(_)) && closed > 0 {
+        return Some((closed, 0));
+    }
+    app.broker.close_elsewhere(&who, code);
+    let nodes = app.broker.cluster().map_or(0, |cluster| cluster.nodes);
+    Some((closed, nodes.saturating_sub(1)))
 }

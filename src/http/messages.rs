@@ -33,7 +33,7 @@ fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     if !(1..=PAGE_MESSAGES_MAX as u64).contains(&limit) {
         return Err(error(400, "invalid_field", "`limit` must be 1 to 1000"));
     }
-    let Some(stream) = app.broker.find(&room) else {
+    let Some(stream) = app.broker.find(&room).map_err(unavailable)? else {
         return Err(error(404, "room_not_found", "that room has no history"));
     };
     let slice = Slice {
@@ -76,7 +76,7 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     may_publish(request, &room)?;
     let text = json_text(request, app)?;
     let (publish, id) = understand(text, &room)?;
-    let stream = app.broker.open(&room).map_err(unavailable)?;
+    let stream = app.broker.open_to_publish(&room).map_err(unavailable)?;
     let user = request.identity.as_ref().and_then(|who| who.user.clone());
     let client = || Arc::from(app.name_client().to_string());
     let (answer, answered) = bounded(1);

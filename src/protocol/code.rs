@@ -118,6 +118,8 @@ pub enum CloseCode {
     SlowConsumer,
     /// 4101: the client went on asking for more than it may.
     RateLimited,
+    /// 4200: the numbering of a room restarted, or messages of it were lost to this server.
+    Restarted,
 }
 
 impl CloseCode {
@@ -134,6 +136,7 @@ impl CloseCode {
             Self::Forbidden => 4003,
             Self::SlowConsumer => 4100,
             Self::RateLimited => 4101,
+            Self::Restarted => 4200,
         }
     }
 
@@ -150,6 +153,7 @@ impl CloseCode {
             Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",
             Self::RateLimited => "rate limited",
+            Self::Restarted => "a room has restarted",
         }
     }
 }

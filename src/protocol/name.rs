@@ -123,6 +123,14 @@ impl Scope {
         }
     }
 
+    /// The text by which a store that outlives no connection knows it.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Connection(client) => format!("c:{client}"),
+            kept => kept.to_stored().unwrap_or_default(),
+        }
+    }
+
     /// Understands what [`to_stored`](Self::to_stored) gave.
     pub fn from_stored(text: &str) -> Option<Self> {
         match text.split_once(':')? {

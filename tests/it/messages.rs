@@ -62,7 +62,10 @@ fn a_posted_id_is_published_once_within_its_session() {
     // The same id is another message's in another room.
     let elsewhere = format!("/rooms/dev/messages?{SESSION}");
     let place = publish(&server, &elsewhere, &body).json();
-    assert_eq!((&place["room"], &place["offset"]), (&json!("dev"), &json!(1)));
+    assert_eq!(
+        (&place["room"], &place["offset"]),
+        (&json!("dev"), &json!(1))
+    );
 }
 
 #[test]

@@ -8,7 +8,6 @@
 mod checkpoint;
 mod draft;
 mod file;
-mod health;
 mod readers;
 mod writer;
 
@@ -24,10 +23,10 @@ use crate::protocol::{Kind, Page, RoomName};
 
 use self::checkpoint::Checkpointer;
 use self::file::Database;
-use self::health::Health;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::directory::Directory;
+use super::health::Health;
 use super::{Broker, BrokerError, Publish, Slice, Stored, Usage};
 
 pub use file::OpenError;
@@ -72,7 +71,7 @@ impl Sqlite {
             checkpointer: Checkpointer::start(Arc::clone(&database))?,
             database,
             directory,
-            health: Health::default(),
+            health: Health::of_store(),
             misplaced: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -133,8 +132,8 @@ impl Broker for Sqlite {
         self.directory.open(room)
     }
 
-    fn find(&self, room: &RoomName) -> Option<Arc<RoomStream>> {
-        self.directory.find(room)
+    fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomStream>>, BrokerError> {
+        Ok(self.directory.find(room))
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, BrokerError>> {
@@ -187,8 +186,8 @@ impl Broker for Sqlite {
     fn usage(&self) -> Usage {
         Usage {
             rooms: self.directory.len(),
-            messages: self.messages.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            messages: Some(self.messages.load(Ordering::Relaxed)),
+            bytes: Some(self.bytes.load(Ordering::Relaxed)),
             disk_bytes: Some(self.database.disk_bytes()),
         }
     }

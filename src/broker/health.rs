@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 /// Lines about a store that fails and works by turns are at least this far apart.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Health {
+    /// What the log says while it does not work.
+    failing: &'static str,
+    /// What it says when that is over.
+    working: &'static str,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -19,13 +25,33 @@ struct State {
 }
 
 impl Health {
+    /// Of a store that works so far.
+    pub(super) fn new(failing: &'static str, working: &'static str) -> Self {
+        Self {
+            failing,
+            working,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Of what publishes are stored in.
+    pub(super) fn of_store() -> Self {
+        Self::new(
+            "the store cannot be used and publishes are refused",
+            "the store works again",
+        )
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the operator is told.
     pub(super) fn get(&self) -> Result<(), String> {
-        self.lock().reason.clone().map_or(Ok(()), Err)
+        match &self.lock().reason {
+            None => Ok(()),
+            Some(reason) => Err(format!("{}: {reason}", self.failing)),
+        }
     }
 
     pub(super) fn is_good(&self) -> bool {
@@ -38,7 +64,7 @@ impl Health {
         state.reason = None;
         if state.logged_failure && state.may_log() {
             state.logged_failure = false;
-            log::info!("the store works again");
+            log::info!("{}", self.working);
         }
     }
 
@@ -47,7 +73,7 @@ impl Health {
         let mut state = self.lock();
         if !state.logged_failure && state.may_log() {
             state.logged_failure = true;
-            log::error!("the store cannot be used and publishes are refused: {reason}");
+            log::error!("{}: {reason}", self.failing);
         }
         state.reason = Some(reason);
     }
