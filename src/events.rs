@@ -107,7 +107,10 @@ fn begin(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) -> bool {
         outbox.close(CloseCode::InternalError);
         return false;
     };
-    let room = HeldRoom::new(app, state, accepted.since);
+    let Some(room) = HeldRoom::new(app, state, accepted.since) else {
+        outbox.close(CloseCode::TryAgainLater);
+        return false;
+    };
     outbox.push(&greeting(&room));
     room.go_live(app, outbox)
 }

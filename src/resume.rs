@@ -2,16 +2,20 @@
 //! was held follows. No gap, no duplicate, and nobody else waits.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::broadcaster::Released;
-use crate::broker::Slice;
-use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
+use crate::broker::{BrokerError, Slice};
+use crate::config::{ANSWER_TIMEOUT, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
     CloseCode, Epoch, FrameBuffer, Frames, Position, Publication, RoomName, RoomState, Since,
     write_event,
 };
+
+/// How often a node that is behind its client is looked at again.
+const BEHIND_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A room whose member is held.
 #[derive(Debug)]
@@ -23,11 +27,12 @@ pub struct HeldRoom {
 }
 
 impl HeldRoom {
-    /// Decides whether all that was missed can be delivered. `state` is as the broadcaster gave it.
-    pub fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Self {
+    /// Decides whether all that was missed can be delivered. `state` is as the broadcaster gave it. `None` if
+    /// the store cannot be asked now, and the client is to come back when it can.
+    pub fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Option<Self> {
         let target = state.position.offset;
         if let Some(since) = since {
-            state.recovered = is_recoverable(app, &state, since);
+            state.recovered = is_recoverable(app, &state, since)?;
             if state.recovered {
                 state.position.offset = since.offset;
                 app.metrics.recovered.add(1);
@@ -35,7 +40,7 @@ impl HeldRoom {
                 app.metrics.not_recovered.add(1);
             }
         }
-        Self { state, target }
+        Some(Self { state, target })
     }
 
     /// Delivers what was missed and makes the member live. The client must have been told where its
@@ -44,6 +49,7 @@ impl HeldRoom {
         let room = &self.state.room;
         let Position { epoch, offset } = self.state.position;
         let (mut reached, mut target) = (offset, self.target);
+        let behind_until = Instant::now() + ANSWER_TIMEOUT;
         loop {
             while reached < target {
                 match deliver_page(app, outbox, room, epoch, reached, target) {
@@ -51,33 +57,55 @@ impl HeldRoom {
                     None => return false,
                 }
             }
-            match app.broadcaster.release(outbox.client(), room.clone()) {
+            match app
+                .broadcaster
+                .release(outbox.client(), room.clone(), reached)
+            {
                 Some(Released::Live) => return true,
                 Some(Released::ReadOn(offset)) => target = offset,
-                None => return false,
+                Some(Released::Behind) if Instant::now() < behind_until => {
+                    std::thread::park_timeout(BEHIND_INTERVAL);
+                }
+                Some(Released::Behind) | None => return false,
             }
         }
     }
 }
 
-fn is_recoverable(app: &App, state: &RoomState, since: Since) -> bool {
+/// A client that has more than this node was at another one, which was faster: the store says whether it has
+/// too much.
+fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
     let Position { epoch, offset } = state.position;
-    if since.epoch.is_some_and(|theirs| theirs != epoch) || since.offset > offset {
-        return false;
+    if since.epoch.is_some_and(|theirs| theirs != epoch) {
+        return Some(false);
+    }
+    if since.offset == offset {
+        return Some(true);
     }
     let slice = Slice {
         since: Some(since.offset),
         messages_max: 1,
         bytes_max: 1,
     };
-    since.offset == offset || read(app, &state.room, epoch, slice).is_some()
+    match read(app, &state.room, epoch, slice) {
+        Ok(messages) => Some(messages.is_some()),
+        Err(BrokerError::Unreachable) => None,
+        Err(_) => Some(false),
+    }
 }
 
 /// What follows an offset, if the store has it without a gap.
-fn read(app: &App, room: &RoomName, epoch: Epoch, slice: Slice) -> Option<Vec<Arc<Publication>>> {
-    let stream = app.broker.find(room).ok()??;
-    let page = app.broker.history(&stream, slice).ok()?;
-    (page.contiguous && page.epoch == epoch).then_some(page.messages)
+fn read(
+    app: &App,
+    room: &RoomName,
+    epoch: Epoch,
+    slice: Slice,
+) -> Result<Option<Vec<Arc<Publication>>>, BrokerError> {
+    let Some(stream) = app.broker.find(room)? else {
+        return Ok(None);
+    };
+    let page = app.broker.history(&stream, slice)?;
+    Ok((page.contiguous && page.epoch == epoch).then_some(page.messages))
 }
 
 /// Gives the last offset delivered. `None` ends the connection: the client reads more slowly than
@@ -95,7 +123,8 @@ fn deliver_page(
         messages_max: PAGE_MESSAGES_MAX,
         bytes_max: PAGE_BYTES_MAX,
     };
-    let mut messages = read(app, room, epoch, slice).unwrap_or_default();
+    let read = read(app, room, epoch, slice);
+    let mut messages = read.ok().flatten().unwrap_or_default();
     messages.retain(|message| message.offset <= target);
     let Some(last) = messages.last().map(|message| message.offset) else {
         outbox.close(CloseCode::SlowConsumer);

@@ -56,6 +56,8 @@ pub enum Event {
         client: ClientId,
         /// The room.
         room: RoomName,
+        /// The last offset it has.
+        reached: u64,
         /// Whether that is so.
         answer: Sender<Released>,
     },
@@ -146,6 +148,8 @@ pub enum Released {
     /// More was published than is held back: it is held anew from this offset, up to which its thread
     /// must read on.
     ReadOn(u64),
+    /// It has more than this node: it comes from another one, which was faster. It is still held.
+    Behind,
 }
 
 /// Clients to be closed.

@@ -99,10 +99,11 @@ impl Broadcaster {
     }
 
     /// Says that a held member has what it missed; see [`Event::Release`].
-    pub fn release(&self, client: ClientId, room: RoomName) -> Option<Released> {
+    pub fn release(&self, client: ClientId, room: RoomName, reached: u64) -> Option<Released> {
         self.ask(|answer| Event::Release {
             client,
             room,
+            reached,
             answer,
         })
     }
@@ -256,8 +257,9 @@ impl Rooms {
             Event::Release {
                 client,
                 room,
+                reached,
                 answer,
-            } => self.release(client, &room, &answer),
+            } => self.release(client, &room, reached, &answer),
             Event::Leave { client, room, id } => self.leave(client, &room, id.as_ref()),
             Event::Presence { client, room, id } => {
                 self.answer_presence(client, &room, id.as_ref());
@@ -434,11 +436,20 @@ impl Rooms {
         })
     }
 
-    fn release(&mut self, client: ClientId, name: &RoomName, answer: &Sender<Released>) {
-        if let Some(room) = self.rooms.get_mut(name) {
-            self.metrics.deliveries.add(room.flush());
-            let _gave_up = answer.try_send(room.release(client));
-        }
+    fn release(
+        &mut self,
+        client: ClientId,
+        name: &RoomName,
+        reached: u64,
+        answer: &Sender<Released>,
+    ) {
+        let Some(room) = self.rooms.get_mut(name) else {
+            // It has restarted, and the client was closed with it.
+            let _gave_up = answer.try_send(Released::Live);
+            return;
+        };
+        self.metrics.deliveries.add(room.flush());
+        let _gave_up = answer.try_send(room.release(client, reached));
     }
 
     fn leave(&mut self, id: ClientId, name: &RoomName, request: Option<&RequestId>) {

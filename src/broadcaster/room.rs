@@ -1,5 +1,6 @@
 //! One room: its numbering, its members, and the batch that waits to go out to them.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,8 +72,9 @@ struct Member {
 }
 
 /// Batches that a member gets later, as far as they fit.
-#[derive(Default)]
 struct Held {
+    /// The offset after which they begin.
+    from: u64,
     batches: Vec<Frames>,
     bytes: usize,
     /// Whether some had to be dropped; then all are, and the store has them.
@@ -80,6 +82,15 @@ struct Held {
 }
 
 impl Held {
+    fn after(offset: u64) -> Box<Self> {
+        Box::new(Self {
+            from: offset,
+            batches: Vec::new(),
+            bytes: 0,
+            overflowed: false,
+        })
+    }
+
     /// What is held follows in one burst, so it must fit the outbox with room to spare.
     fn add(&mut self, batch: &Frames, outbox: &Outbox) {
         self.bytes += batch.bytes().len();
@@ -159,7 +170,7 @@ impl Room {
         let member = Member {
             outbox,
             watches,
-            held: held.then(Box::default),
+            held: held.then(|| Held::after(self.position().offset)),
         };
         let replaced = self.members.insert(client, member);
         if let Some(replaced) = &replaced {
@@ -178,23 +189,31 @@ impl Room {
     }
 
     /// Nothing may be pending. A member that is not held, or not there, is as live as it can be.
-    pub(super) fn release(&mut self, client: ClientId) -> Released {
-        let position = self.position();
+    pub(super) fn release(&mut self, client: ClientId, reached: u64) -> Released {
+        let offset = self.position().offset;
         let Some(member) = self.members.get_mut(&client) else {
             return Released::Live;
         };
-        match member.held.take() {
-            Some(held) if held.overflowed => {
-                member.held = Some(Box::default());
-                Released::ReadOn(position.offset)
+        let Some(held) = member.held.take() else {
+            return Released::Live;
+        };
+        if held.from == reached && !held.overflowed {
+            for batch in &held.batches {
+                member.outbox.push(batch);
             }
-            Some(held) => {
-                for batch in &held.batches {
-                    member.outbox.push(batch);
-                }
-                Released::Live
+            return Released::Live;
+        }
+        match reached.cmp(&offset) {
+            // What is held would be the second copy.
+            Equal => Released::Live,
+            Less => {
+                member.held = Some(Held::after(offset));
+                Released::ReadOn(offset)
             }
-            None => Released::Live,
+            Greater => {
+                member.held = Some(Held::after(offset));
+                Released::Behind
+            }
         }
     }
 

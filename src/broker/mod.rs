@@ -141,6 +141,8 @@ pub enum BrokerError {
     TooManyRooms,
     /// The store cannot be written or read now.
     Unavailable,
+    /// The store is elsewhere and cannot be asked now.
+    Unreachable,
     /// The store did not say in time what became of it.
     Unknown,
     /// The broker has stopped.
@@ -151,6 +153,7 @@ impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unavailable => "the store cannot be used now",
+            Self::Unreachable => "the store cannot be reached now",
             Self::Unknown => "the store did not answer in time",
             Self::TooManyRooms => "the server has as many rooms as it may have",
             Self::Stopped => "the server is closing down",
@@ -167,7 +170,11 @@ impl From<BrokerError> for Refusal {
             ),
             BrokerError::Unavailable => Self::new(
                 ErrorCode::StorageUnavailable,
-                "the message could not be stored and was not published; try again later",
+                "the store cannot be used now and nothing was published; try again later",
+            ),
+            BrokerError::Unreachable => Self::new(
+                ErrorCode::StorageUnavailable,
+                "the store cannot be reached now; try again later",
             ),
             BrokerError::Unknown => Self::new(
                 ErrorCode::StorageUnavailable,

@@ -110,6 +110,8 @@ pub enum CloseCode {
     TooBig,
     /// 1011: the server failed.
     InternalError,
+    /// 1013: the server cannot say now what was missed.
+    TryAgainLater,
     /// 4001: no token, or one that grants nothing or has expired.
     Unauthorized,
     /// 4003: closed by an operator, or not allowed what it wants.
@@ -132,6 +134,7 @@ impl CloseCode {
             Self::InvalidData => 1007,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
+            Self::TryAgainLater => 1013,
             Self::Unauthorized => 4001,
             Self::Forbidden => 4003,
             Self::SlowConsumer => 4100,
@@ -149,6 +152,7 @@ impl CloseCode {
             Self::InvalidData => "text is not UTF-8",
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
+            Self::TryAgainLater => "try again later",
             Self::Unauthorized => "token needed, bad or expired",
             Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",

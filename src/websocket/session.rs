@@ -137,11 +137,13 @@ impl<'a> Session<'a> {
     }
 
     fn welcome_back(&self, states: Vec<RoomState>, wanted: &[WantedRoom]) {
-        let held: Vec<HeldRoom> = states
+        let held = states
             .into_iter()
             .zip(wanted)
-            .map(|(state, room)| HeldRoom::new(self.app, state, room.since))
-            .collect();
+            .map(|(state, room)| HeldRoom::new(self.app, state, room.since));
+        let Some(held) = held.collect::<Option<Vec<HeldRoom>>>() else {
+            return self.outbox.close(CloseCode::TryAgainLater);
+        };
         let rooms: Vec<RoomState> = held.iter().map(|room| room.state.clone()).collect();
         let welcome = ServerMessage::Welcome {
             text: &self.app.config.welcome,
@@ -418,7 +420,9 @@ impl<'a> Session<'a> {
         let Some(state) = held.and_then(|mut states| states.pop()) else {
             return self.outbox.close(CloseCode::InternalError);
         };
-        let room = HeldRoom::new(self.app, state, Some(since));
+        let Some(room) = HeldRoom::new(self.app, state, Some(since)) else {
+            return self.outbox.close(CloseCode::TryAgainLater);
+        };
         self.outbox
             .push(&ServerMessage::Joined(&room.state).to_frames(id));
         if !room.go_live(self.app, &self.outbox) {

@@ -11,6 +11,7 @@ mod limits;
 mod liveness;
 mod load;
 mod messages;
+mod nodes;
 mod order;
 mod presence;
 mod protocol;

@@ -59,9 +59,9 @@ impl Reader {
 
     /// Reads until the room's last offset, dropping the connection at random in between, and at times
     /// looking into another room on the way.
-    fn read_to(&mut self, last: u64, address: SocketAddr, rng: &mut StdRng) {
+    fn read_to(&mut self, last: u64, nodes: &[SocketAddr], rng: &mut StdRng) {
         while self.offset < last {
-            let mut client = self.connect(address);
+            let mut client = self.connect(nodes[rng.random_range(0..nodes.len())]);
             let stop_at = self.offset + rng.random_range(0..40u64);
             let mut visiting = rng.random_bool(0.2);
             if visiting {
@@ -96,7 +96,7 @@ const MESSAGES: u64 = 3000;
 fn readers_that_come_and_go_miss_nothing_and_get_nothing_twice() {
     for seed in [17, rand::random()] {
         let server = TestServer::start(&["--history-messages", "100000", "--log-level", "info"]);
-        come_and_go(&server, seed);
+        come_and_go(&[&server], seed);
     }
 }
 
@@ -105,17 +105,20 @@ fn the_same_with_history_on_disk() {
     for seed in [18, rand::random()] {
         let disk = Scratch::new();
         let server = disk.serve(&["--history-messages", "100000", "--log-level", "info"]);
-        come_and_go(&server, seed);
+        come_and_go(&[&server], seed);
     }
 }
 
-/// Publishers at full speed, and readers that each see offsets 1 to the last, one by one.
-fn come_and_go(server: &TestServer, seed: u64) {
+/// Publishers at full speed, and readers that each see offsets 1 to the last, one by one, on whichever node they
+/// are at the time.
+pub fn come_and_go(nodes: &[&TestServer], seed: u64) {
     eprintln!("seed {seed}");
-    let address = server.address();
+    let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address()).collect();
+    let addresses = &*addresses;
     let reconnects: usize = thread::scope(|scope| {
         for n in 0..ROOMS {
             scope.spawn(move || {
+                let address = addresses[n % addresses.len()];
                 let mut publisher = TestClient::connect(address, &format!("/ws?room=room-{n}"));
                 for message in 0..MESSAGES {
                     publisher.say(message);
@@ -130,7 +133,7 @@ fn come_and_go(server: &TestServer, seed: u64) {
                 scope.spawn(move || {
                     let mut rng = StdRng::seed_from_u64(seed.wrapping_add(n as u64));
                     let mut reader = Reader::new(&format!("room-{}", n % ROOMS));
-                    reader.read_to(MESSAGES, address, &mut rng);
+                    reader.read_to(MESSAGES, addresses, &mut rng);
                     reader.reconnects
                 })
             })
@@ -142,7 +145,8 @@ fn come_and_go(server: &TestServer, seed: u64) {
     });
     eprintln!("{reconnects} reconnects");
     assert!(reconnects > 1000, "only {reconnects} reconnects");
-    assert_eq!(server.total("messages_published"), ROOMS as u64 * MESSAGES);
+    let published = nodes.iter().map(|node| node.total("messages_published"));
+    assert_eq!(published.sum::<u64>(), ROOMS as u64 * MESSAGES);
 }
 
 #[test]
@@ -306,7 +310,8 @@ fn a_repeated_id_is_acknowledged_with_its_first_place_and_published_once() {
     reader.expect_nothing();
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Whatever ends a test, also an assertion, ends what runs beside it.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

@@ -128,6 +128,12 @@ impl Link {
         }
     }
 
+    /// Makes the connection if there is none, so that what is learnt with it is known before commands are
+    /// made up.
+    pub(super) fn ready(&mut self) -> Result<(), LinkError> {
+        self.connect().map(drop)
+    }
+
     /// Sends commands and gives their answers, in order; what Redis itself refuses is among these.
     pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
         let wire = self.connect()?;

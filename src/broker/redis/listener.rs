@@ -54,15 +54,21 @@ pub(super) struct Listener {
     pub(super) link: Link,
 }
 
+/// What outlasts a connection.
+#[derive(Default)]
+struct Known {
+    rooms: HashMap<RoomName, Room>,
+    /// Who waits for a room until it is listened to. They give up by themselves.
+    opening: HashMap<RoomName, Vec<Open>>,
+}
+
 /// One connection that listens, and what it listens to.
 struct Listening<'a> {
     to: &'a mut Listener,
     connection: Connection,
-    rooms: &'a mut HashMap<RoomName, Room>,
+    known: &'a mut Known,
     /// By the names of their channels.
     channels: HashMap<Vec<u8>, RoomName>,
-    /// Who waits for a room that Redis has yet to confirm.
-    opening: HashMap<RoomName, Vec<Open>>,
     /// Channels that Redis has yet to confirm.
     unconfirmed: usize,
     /// Rooms whose channels it has confirmed, to be compared with what it has of them.
@@ -78,7 +84,7 @@ type Lost = String;
 impl Listener {
     /// Listens until the process ends.
     pub(super) fn run(mut self) {
-        let mut rooms = HashMap::new();
+        let mut known = Known::default();
         let mut backoff = Backoff::default();
         let mut begun = false;
         for client in self.shared.target.servers().to_vec().iter().cycle() {
@@ -88,53 +94,37 @@ impl Listener {
                         self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
                     }
                     begun = true;
-                    let why = self.listen(connection, &mut rooms, &mut backoff);
+                    let why = self.listen(connection, &mut known, &mut backoff);
                     backoff.failed(why, Instant::now());
                 }
                 Err(why) => backoff.failed(why.to_string(), Instant::now()),
             }
             self.shared.listening.failed(backoff.why().to_owned());
-            self.refuse_requests(&backoff);
+            std::thread::park_timeout(backoff.left(Instant::now()));
         }
     }
 
-    /// Who wants a room that is not listened to cannot have it now.
-    fn refuse_requests(&self, backoff: &Backoff) {
-        loop {
-            let left = backoff.left(Instant::now());
-            match self.requests.recv_timeout(left) {
-                Ok(open) => open.answer_with(Err(BrokerError::Unavailable)),
-                Err(_) if left.is_zero() => return,
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn listen(
-        &mut self,
-        connection: Connection,
-        rooms: &mut HashMap<RoomName, Room>,
-        backoff: &mut Backoff,
-    ) -> Lost {
+    fn listen(&mut self, connection: Connection, known: &mut Known, backoff: &mut Backoff) -> Lost {
         let mut listening = Listening {
             to: self,
             connection,
-            rooms,
+            known,
             channels: HashMap::new(),
-            opening: HashMap::new(),
             unconfirmed: 0,
             confirmed: Vec::new(),
             sync_at: Instant::now(),
             is_behind: true,
         };
-        let lost = listening.run(backoff);
-        for open in std::mem::take(&mut listening.opening)
-            .into_values()
-            .flatten()
-        {
-            open.answer_with(Err(BrokerError::Unavailable));
+        match listening.begin().and_then(|()| listening.go_on(backoff)) {
+            Err(lost) => lost,
+            Ok(never) => match never {},
         }
-        lost
+    }
+}
+
+impl Known {
+    fn len(&self) -> usize {
+        self.rooms.len() + self.opening.len()
     }
 }
 
@@ -145,13 +135,6 @@ impl Open {
 }
 
 impl Listening<'_> {
-    fn run(&mut self, backoff: &mut Backoff) -> Lost {
-        match self.begin().and_then(|()| self.go_on(backoff)) {
-            Err(lost) => lost,
-            Ok(never) => match never {},
-        }
-    }
-
     fn begin(&mut self) -> Result<(), Lost> {
         let names = &self.to.shared.names;
         let ours = vec![names.echo(), names.presence(), names.control()];
@@ -159,8 +142,12 @@ impl Listening<'_> {
             .set_read_timeout(Some(SILENCE_MAX))
             .map_err(|why| why.to_string())?;
         self.subscribe(ours)?;
-        let rooms: Vec<RoomName> = self.rooms.keys().cloned().collect();
-        self.listen_to(rooms)
+        let Known { rooms, opening } = &*self.known;
+        let rooms: Vec<RoomName> = rooms.keys().chain(opening.keys()).cloned().collect();
+        self.listen_to(rooms)?;
+        // Who called in between was not heard.
+        self.to.wake.heard();
+        self.open_what_is_wanted()
     }
 
     fn go_on(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, Lost> {
@@ -247,15 +234,15 @@ impl Listening<'_> {
         let mut new = Vec::new();
         let wanted: Vec<Open> = self.to.requests.try_iter().collect();
         for open in wanted {
-            if let Some(room) = self.rooms.get(&open.room) {
+            if let Some(room) = self.known.rooms.get(&open.room) {
                 open.answer_with(Ok(Arc::clone(&room.stream)));
-            } else if let Some(waiting) = self.opening.get_mut(&open.room) {
+            } else if let Some(waiting) = self.known.opening.get_mut(&open.room) {
                 waiting.push(open);
-            } else if self.rooms.len() + self.opening.len() >= self.to.shared.rooms_max {
+            } else if self.known.len() >= self.to.shared.rooms_max {
                 open.answer_with(Err(BrokerError::TooManyRooms));
             } else {
                 new.push(open.room.clone());
-                self.opening.insert(open.room.clone(), vec![open]);
+                self.known.opening.insert(open.room.clone(), vec![open]);
             }
         }
         self.listen_to(new)
@@ -270,13 +257,13 @@ impl Listening<'_> {
                 .map(|room| self.to.shared.names.channel(room))
                 .collect();
             for (room, channel) in some.iter().zip(&channels) {
-                self.rooms.remove(room);
+                self.known.rooms.remove(room);
                 self.channels.remove(channel.as_bytes());
             }
             self.send("UNSUBSCRIBE", &channels)?;
         }
         if Instant::now() >= self.sync_at {
-            let rooms: Vec<RoomName> = self.rooms.keys().cloned().collect();
+            let rooms: Vec<RoomName> = self.known.rooms.keys().cloned().collect();
             self.compare(&rooms)?;
             let interval = SYNC_INTERVAL.min(self.to.shared.limits.age / 2);
             self.sync_at = Instant::now() + interval;
@@ -287,11 +274,12 @@ impl Listening<'_> {
     /// Finds out where rooms are in Redis: those that are new here begin there, others are given what they
     /// missed, and those whose numbering is another one begin anew.
     fn compare(&mut self, rooms: &[RoomName]) -> Result<(), Lost> {
+        self.to.link.ready().map_err(|why| why.to_string())?;
         for some in rooms.chunks(ROOMS_AT_ONCE) {
             let commands: Vec<_> = some
                 .iter()
                 .map(|room| {
-                    let seen = self.rooms.get(room).map(Room::position);
+                    let seen = self.known.rooms.get(room).map(Room::position);
                     let shared = &self.to.shared;
                     let mut command = shared.call_numbering(&scripts::OPEN, room, seen);
                     command.arg(shared.numbers_kept());
@@ -313,12 +301,12 @@ impl Listening<'_> {
     fn settle(&mut self, name: &RoomName, place: Option<Position>) -> Result<(), Lost> {
         let Some(place) = place else {
             // Redis refuses to say: it is full, or may not be written. Who is there stays.
-            for open in self.opening.remove(name).into_iter().flatten() {
+            for open in self.known.opening.remove(name).into_iter().flatten() {
                 open.answer_with(Err(BrokerError::Unavailable));
             }
             return Ok(());
         };
-        match self.rooms.get(name).map(Room::position) {
+        match self.known.rooms.get(name).map(Room::position) {
             None => self.begin_room(name, place),
             Some(ours) if ours.epoch != place.epoch => self.restart(name, place),
             Some(ours) if ours.offset < place.offset => return self.fill(name, place.offset),
@@ -331,10 +319,10 @@ impl Listening<'_> {
         let stream = aside(name, place);
         let seen = place.offset;
         self.to.shared.rooms.set(Arc::clone(&stream));
-        for open in self.opening.remove(name).into_iter().flatten() {
+        for open in self.known.opening.remove(name).into_iter().flatten() {
             open.answer_with(Ok(Arc::clone(&stream)));
         }
-        self.rooms.insert(name.clone(), Room { stream, seen });
+        self.known.rooms.insert(name.clone(), Room { stream, seen });
     }
 
     /// Members are told to come back; who comes from now on begins at this place.
@@ -355,7 +343,7 @@ impl Listening<'_> {
             log::debug!("{name}: not understood: {} bytes", told.len());
             return Ok(());
         };
-        let Some(room) = self.rooms.get(name) else {
+        let Some(room) = self.known.rooms.get(name) else {
             return Ok(());
         };
         if place.epoch != room.stream.epoch() {
@@ -365,7 +353,7 @@ impl Listening<'_> {
         if place.offset > room.seen + 1 {
             self.fill(name, place.offset - 1)?;
         }
-        let Some(room) = self.rooms.get_mut(name) else {
+        let Some(room) = self.known.rooms.get_mut(name) else {
             return Ok(());
         };
         if place.epoch != room.stream.epoch() || place.offset != room.seen + 1 {
@@ -385,7 +373,12 @@ impl Listening<'_> {
     /// Reads what did not come by itself, up to an offset. What Redis no longer has is lost to the members
     /// here: they come back, and hear that it is.
     fn fill(&mut self, name: &RoomName, up_to: u64) -> Result<(), Lost> {
-        while let Some(room) = self.rooms.get_mut(name).filter(|room| room.seen < up_to) {
+        while let Some(room) = self
+            .known
+            .rooms
+            .get_mut(name)
+            .filter(|room| room.seen < up_to)
+        {
             let slice = Slice {
                 since: Some(room.seen),
                 messages_max: FILL_MESSAGES_MAX,

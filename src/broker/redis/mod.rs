@@ -148,13 +148,13 @@ impl Redis {
             room: room.clone(),
             answer,
         };
-        let full = |_| BrokerError::Unavailable;
+        let full = |_| BrokerError::Unreachable;
         self.opens.try_send(open).map_err(full)?;
         let call = |command| self.pool.with(|link| link.run_one(command).map(drop));
         let called = self.wake.call(&self.shared.names, call);
-        called.map_err(|_| BrokerError::Unavailable)?;
+        called.map_err(|_| BrokerError::Unreachable)?;
         let answer = answered.recv_timeout(OPEN_TIMEOUT);
-        answer.unwrap_or(Err(BrokerError::Unavailable))
+        answer.unwrap_or(Err(BrokerError::Unreachable))
     }
 }
 
@@ -183,7 +183,7 @@ impl Broker for Redis {
         let found = self
             .pool
             .with(|link| history::find(link, &self.shared, room));
-        let found = found.map_err(|_| BrokerError::Unavailable)?;
+        let found = found.map_err(|_| BrokerError::Unreachable)?;
         Ok(found.map(|position| aside(room, position)))
     }
 
@@ -210,7 +210,7 @@ impl Broker for Redis {
         let page = self
             .pool
             .with(|link| history::read(link, &self.shared, room, slice));
-        let page = page.map_err(|_: LinkError| BrokerError::Unavailable)?;
+        let page = page.map_err(|_: LinkError| BrokerError::Unreachable)?;
         Ok(page.unwrap_or_else(|| Page::empty(room, stream.position(), slice.since)))
     }
 

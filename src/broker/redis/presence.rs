@@ -114,10 +114,15 @@ impl Presence {
         }
         commands.extend(beats(&self.shared, &moved, self.anew));
         let mut answers = self.link.run(&commands)?;
-        let alive = answers.pop().unwrap_or_default();
-        let alive = Vec::<NodeName>::from_redis_value(alive)
+        let answer = answers.pop().unwrap_or_default();
+        let (added, alive) = <(u8, Vec<NodeName>)>::from_redis_value(answer)
             .map_err(|why| LinkError::NotSent(why.to_string()))?;
-        self.anew = false;
+        // Redis has lost what this node said, and perhaps what all said.
+        let lost = added == 1 && !self.anew;
+        self.anew = lost;
+        if lost {
+            self.patient_until = Instant::now() + NODE_LIFETIME;
+        }
         self.shared.nodes.store(alive.len(), Ordering::Relaxed);
         for node in &alive {
             if *node != self.shared.names.node && !self.view.knows(node) {

@@ -39,12 +39,15 @@ impl Publisher {
     }
 
     pub(super) fn append(&mut self, batch: &[Publish], shared: &Shared) -> Appended {
-        let commands: Vec<Cmd> = batch.iter().map(|publish| call(publish, shared)).collect();
         let failed = |error: BrokerError, why: String| Appended {
             stored: batch.iter().map(|_| Err(error)).collect(),
             failure: Some(why),
         };
-        match self.link.run(&commands) {
+        let call = |publish| call(publish, shared);
+        let ready = self.link.ready();
+        let answers =
+            ready.and_then(|()| self.link.run(&batch.iter().map(call).collect::<Vec<Cmd>>()));
+        match answers {
             Ok(answers) => understand(batch, answers),
             Err(LinkError::NotSent(why)) => failed(BrokerError::Unavailable, why),
             Err(LinkError::Unanswered(why)) => failed(BrokerError::Unknown, why),

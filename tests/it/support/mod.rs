@@ -3,6 +3,7 @@
 mod client;
 mod observe;
 mod raw;
+mod redis;
 mod scratch;
 mod server;
 mod siege;
@@ -11,6 +12,7 @@ mod stream;
 pub mod token;
 mod wire;
 
+pub use self::redis::TestRedis;
 pub use client::TestClient;
 pub use observe::allow_many_sockets;
 pub use raw::{RawConnection, Response, frame, handshake};

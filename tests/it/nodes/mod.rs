@@ -1,0 +1,7 @@
+//! Several nodes that share a Redis are to their clients as one server is.
+
+mod faults;
+mod moving;
+mod numbering;
+mod presence;
+mod sharing;

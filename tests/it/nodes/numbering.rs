@@ -1,0 +1,178 @@
+//! No offset is used twice within an epoch, whatever Redis loses.
+
+use serde_json::json;
+
+use crate::support::{TestClient, TestRedis, TestServer, eventually};
+
+/// Publishes and reads back, as soon as Redis lets it; gives the offset.
+fn publish(node: &TestServer, payload: &str) -> (String, u64) {
+    let body = json!({"type": "message", "payload": payload});
+    let place = eventually("a message is stored", || {
+        let response = node.post("/rooms/ops/messages", &body);
+        (response.status == 201).then(|| response.json())
+    });
+    let epoch = place["epoch"].as_str().expect("epoch").to_owned();
+    (epoch, place["offset"].as_u64().expect("offset"))
+}
+
+fn resume(node: &TestServer, epoch: &str, offset: u64) -> TestClient {
+    node.client_at(&format!("/ws?room=ops&since={offset}&epoch={epoch}"))
+}
+
+#[test]
+fn a_flushed_redis_restarts_the_numbering_and_members_are_told_to_come_back() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let mut alice = nodes[0].client_at("/ws?room=ops");
+    let (epoch, offset) = publish(&nodes[1], "before");
+    alice.expect("before");
+    redis.ask::<()>(&["FLUSHALL"]);
+    let (new_epoch, first) = publish(&nodes[1], "after");
+    assert_ne!(epoch, new_epoch);
+    assert_eq!((offset, first), (1, 1));
+    assert_eq!(alice.close_code(), 4200);
+    let mut back = resume(&nodes[0], &epoch, offset);
+    let room = back.welcome()["rooms"][0].clone();
+    assert_eq!(
+        (&room["recovered"], &room["offset"]),
+        (&json!(false), &json!(1))
+    );
+    assert_eq!(room["epoch"], new_epoch);
+    publish(&nodes[1], "live");
+    assert_eq!(back.expect("live")["offset"], 2);
+}
+
+#[test]
+fn a_redis_that_forgets_with_its_process_restarts_the_numbering() {
+    let Some(mut redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let mut alice = nodes[0].client_at("/ws?room=ops");
+    let (epoch, offset) = publish(&nodes[1], "before");
+    alice.expect("before");
+    redis.kill();
+    redis.start_again();
+    assert_eq!(alice.close_code(), 4200);
+    let (new_epoch, _) = publish(&nodes[1], "after");
+    assert_ne!(epoch, new_epoch);
+    let back = resume(&nodes[0], &epoch, offset);
+    assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
+}
+
+/// It has a snapshot, but not what came after that: what it has of the room is older than what was given out.
+#[test]
+fn a_redis_that_comes_back_with_an_older_state_restarts_the_numbering() {
+    let Some(mut redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let (epoch, _) = publish(&node, "in the snapshot");
+    redis.ask::<String>(&["SAVE"]);
+    let (_, offset) = publish(&node, "not in the snapshot");
+    redis.kill();
+    redis.start_again();
+    let keys: Vec<String> = redis.ask(&["KEYS", "wscast:{ops}:log"]);
+    assert_eq!(keys.len(), 1, "the snapshot was not loaded");
+    let (new_epoch, _) = publish(&node, "reuses no offset");
+    assert_ne!(epoch, new_epoch);
+    let back = resume(&node, &epoch, offset);
+    assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
+}
+
+/// The file that every command is appended to lost its end: only who has seen more can tell.
+#[test]
+fn a_file_that_lost_its_end_restarts_the_numbering_where_more_was_seen() {
+    let Some(mut redis) = TestRedis::start_durable() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client_at("/ws?room=ops");
+    let (epoch, _) = publish(&node, "kept");
+    alice.expect("kept");
+    let size = redis.appended_bytes();
+    let (_, offset) = publish(&node, "lost");
+    alice.expect("lost");
+    redis.kill();
+    redis.cut_what_was_appended(size);
+    redis.start_again();
+    assert_eq!(alice.close_code(), 4200);
+    let (new_epoch, _) = publish(&node, "reuses no offset");
+    assert_ne!(epoch, new_epoch);
+    let back = resume(&node, &epoch, offset);
+    assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
+}
+
+#[test]
+fn a_redis_that_keeps_everything_goes_on_where_it_was() {
+    let Some(mut redis) = TestRedis::start_durable() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let mut alice = nodes[0].client_at("/ws?room=ops");
+    let (epoch, offset) = publish(&nodes[1], "before");
+    alice.expect("before");
+    redis.kill();
+    redis.start_again();
+    let (same_epoch, next) = publish(&nodes[1], "after");
+    assert_eq!((&same_epoch, next), (&epoch, offset + 1));
+    // Who was there all the time has it too, though the way back was lost in between.
+    alice.expect("after");
+    resume(&nodes[1], &epoch, offset).expect("after");
+}
+
+#[test]
+fn bounds_of_count_bytes_and_age_hold_and_gaps_are_told() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let flags = [
+        "--history-messages=32",
+        "--history-bytes=4KiB",
+        "--history-age=2",
+    ];
+    let node = redis.node(&flags);
+    let mut epoch = String::new();
+    for n in 1..=100 {
+        epoch = publish(&node, &format!("message {n}")).0;
+    }
+    let page = node.get_json("/rooms/ops/messages?since=0&limit=1000");
+    let kept = page["messages"].as_array().expect("messages").len();
+    assert!((30..=32).contains(&kept), "{kept} kept of at most 32");
+    assert_eq!(
+        (&page["contiguous"], &page["last"]),
+        (&json!(false), &json!(100))
+    );
+    let first = page["first"].as_u64().expect("first");
+    assert_eq!(
+        resume(&node, &epoch, first - 2).welcome()["rooms"][0]["recovered"],
+        false
+    );
+    assert_eq!(
+        resume(&node, &epoch, first - 1).welcome()["rooms"][0]["recovered"],
+        true
+    );
+
+    for _ in 0..8 {
+        publish(&node, &"x".repeat(1000));
+    }
+    let page = node.get_json("/rooms/ops/messages?since=0&limit=1000");
+    let kept = page["messages"].as_array().expect("messages").len();
+    assert!(
+        (2..=4).contains(&kept),
+        "{kept} kept of 1000 bytes in 4 KiB"
+    );
+
+    eventually("what is too old is dropped", || {
+        let page = node.get_json("/rooms/ops/messages?since=0");
+        page["messages"]
+            .as_array()
+            .expect("messages")
+            .is_empty()
+            .then_some(())
+    });
+    let (same, offset) = publish(&node, "numbers outlast their messages");
+    assert_eq!((same, offset), (epoch, 109));
+}

@@ -1,0 +1,221 @@
+//! Rooms, order, history, ids and operators reach over all nodes.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::token::{SECRET, claims, signed};
+use crate::support::{TestClient, TestRedis, TestServer, eventually};
+
+#[test]
+fn what_is_said_on_one_node_is_heard_on_all() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(3, &[]);
+    let mut clients: Vec<TestClient> = nodes.iter().map(TestServer::client).collect();
+    for n in 0..clients.len() {
+        clients[n].say(n);
+        let frames: Vec<Value> = clients.iter_mut().map(|client| client.expect(n)).collect();
+        assert!(frames.iter().all(|frame| *frame == frames[0]), "{frames:?}");
+        assert_eq!(frames[0]["offset"], n + 1);
+    }
+    // The payload is the same text, and `custom_event` too.
+    let text = r#"{"type":"custom_event","payload":{"n":1.50e3,"s":"\u00e9\n"},"id":"e"}"#;
+    clients[0].send_text(text);
+    for client in &mut clients[1..] {
+        let frame = client.next_text();
+        assert!(
+            frame.contains(r#""payload":{"n":1.50e3,"s":"\u00e9\n"}"#),
+            "{frame}"
+        );
+        assert!(frame.starts_with(r#"{"type":"custom_event""#), "{frame}");
+    }
+}
+
+#[test]
+fn all_nodes_see_one_order() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    const MESSAGES: usize = 300;
+    let nodes = redis.nodes(3, &[]);
+    let seen: Vec<Vec<Value>> = thread::scope(|scope| {
+        let clients: Vec<_> = nodes
+            .iter()
+            .enumerate()
+            .map(|(node, server)| {
+                scope.spawn(move || {
+                    let mut client = server.client_at("/ws?room=busy&since=0");
+                    (0..MESSAGES).for_each(|n| client.say(json!([node, n])));
+                    let all = 0..3 * MESSAGES;
+                    all.map(|_| client.next_of("message")).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("client"))
+            .collect()
+    });
+    assert!(seen.iter().all(|frames| *frames == seen[0]));
+    assert!(
+        seen[0]
+            .iter()
+            .zip(1..)
+            .all(|(frame, offset)| frame["offset"] == offset)
+    );
+}
+
+#[test]
+fn history_is_the_same_everywhere_also_where_nobody_is() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    for n in 1..=5 {
+        let place = nodes[0].post("/rooms/ops/messages", &said(n)).json();
+        assert_eq!(place["offset"], n);
+    }
+    let pages: Vec<Value> = nodes
+        .iter()
+        .map(|node| node.get_json("/rooms/ops/messages?since=2&limit=2"))
+        .collect();
+    assert_eq!(pages[0], pages[1]);
+    let payloads: Vec<&Value> = pages[0]["messages"]
+        .as_array()
+        .expect("messages")
+        .iter()
+        .map(|m| &m["payload"])
+        .collect();
+    assert_eq!(payloads, [3, 4]);
+    assert_eq!(pages[0]["contiguous"], true);
+    assert_eq!(
+        (&pages[0]["first"], &pages[0]["last"]),
+        (&json!(1), &json!(5))
+    );
+    let newest = nodes[1].get_json("/rooms/ops/messages?limit=1");
+    assert_eq!(newest["messages"][0]["payload"], 5);
+    assert_eq!(nodes[1].get_json("/rooms/ops")["offset"], 5);
+    let nowhere = nodes[1].raw().get("/rooms/nowhere/messages");
+    assert_eq!(nowhere.status, 404);
+}
+
+#[test]
+fn a_repeated_id_is_published_once_whichever_node_it_is_sent_to() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let session = "/ws?session=a-session-chosen-at-random";
+    let publish = json!({"type": "message", "payload": "once", "id": "7"});
+    let places: Vec<Value> = nodes
+        .iter()
+        .chain(&nodes)
+        .map(|node| {
+            let mut client = node.client_at(session);
+            client.send(publish.clone());
+            let ack = std::iter::repeat_with(|| client.next()).find(|frame| frame["type"] == "ack");
+            ack.expect("an ack")["payload"].clone()
+        })
+        .collect();
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    assert_eq!(nodes[0].get_json("/rooms/lobby/messages")["last"], 1);
+    // Ids that only look alike: who they are compared with, and themselves, may hold any character.
+    let target = |session: &str| format!("/rooms/lobby/messages?session={session}");
+    let body = |id: &str| json!({"type": "message", "payload": id, "id": id});
+    let one = nodes[0]
+        .post(&target("aaaaaaaaaaaaaaaaaaaa%20b"), &body("c"))
+        .json();
+    let other = nodes[1]
+        .post(&target("aaaaaaaaaaaaaaaaaaaa"), &body("b c"))
+        .json();
+    assert_eq!((&one["offset"], &other["offset"]), (&json!(2), &json!(3)));
+}
+
+#[test]
+fn deployments_under_other_prefixes_share_nothing() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let (ours, theirs) = (redis.node(&[]), redis.node(&["--redis-prefix", "theirs"]));
+    let (mut alice, mut bob) = (ours.client(), theirs.client());
+    alice.say("ours");
+    alice.expect("ours");
+    bob.say("theirs");
+    bob.expect("theirs");
+    alice.expect_nothing();
+    assert_eq!(theirs.get_json("/stats")["cluster"]["nodes"], 1);
+    let keys: Vec<String> = redis.ask(&["KEYS", "*"]);
+    assert!(
+        keys.iter()
+            .all(|key| key.starts_with("wscast:") || key.starts_with("theirs:")),
+        "{keys:?}"
+    );
+}
+
+#[test]
+fn a_node_listens_to_the_rooms_that_have_members_there_and_to_no_others() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let listened = || -> Vec<String> {
+        let mut channels: Vec<String> = redis.ask(&["PUBSUB", "CHANNELS", "wscast:{*"]);
+        channels.sort();
+        channels
+    };
+    let mut alice = nodes[0].client_at("/ws?room=a&room=b");
+    nodes[1].post("/rooms/c/messages", &said(1));
+    assert_eq!(listened(), ["wscast:{a}:live", "wscast:{b}:live"]);
+    alice.leave("a");
+    eventually("the room that was left is listened to no more", || {
+        (listened() == ["wscast:{b}:live"]).then_some(())
+    });
+    alice.close();
+    eventually("no room is listened to", || {
+        listened().is_empty().then_some(())
+    });
+    // And again from the start.
+    let mut bob = nodes[0].client_at("/ws?room=a");
+    bob.say("back");
+    bob.expect("back");
+}
+
+#[test]
+fn an_operator_closes_a_users_clients_on_all_nodes() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let start = || {
+        let mut command = TestServer::command(&["--redis", &redis.url()]);
+        command.env("SECRET_KEY", SECRET);
+        TestServer::start_command(command)
+    };
+    let nodes = [start(), start()];
+    let admin = signed(SECRET, &claims(json!({"admin": true})));
+    let bearer = format!("Authorization: Bearer {admin}");
+    eventually("both nodes know of each other", || {
+        let stats = nodes[0].raw().request("GET", "/stats", &[&bearer]).json();
+        (stats["cluster"]["nodes"] == 2).then_some(())
+    });
+    let token = signed(SECRET, &claims(json!({"sub": "mallory"})));
+    let mut clients: Vec<TestClient> = nodes
+        .iter()
+        .map(|node| node.client_at(&format!("/ws?room=ops&token={token}")))
+        .collect();
+    let delete = |target: &str| nodes[0].raw().request("DELETE", target, &[&bearer]);
+    // A client that is on the other node, then all of a user.
+    assert_eq!(delete(&format!("/clients/{}", clients[1].id())).status, 202);
+    assert_eq!(clients[1].close_code(), 4003);
+    clients[1] = nodes[1].client_at(&format!("/ws?room=ops&token={token}"));
+    let closed = delete("/users/mallory/clients").json();
+    assert_eq!(closed, json!({"closed": 1, "nodes_told": 1}));
+    for client in &mut clients {
+        assert_eq!(client.close_code(), 4003);
+    }
+}
+
+fn said(payload: impl Into<Value>) -> Value {
+    json!({"type": "message", "payload": payload.into()})
+}

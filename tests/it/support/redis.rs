@@ -1,0 +1,179 @@
+//! A Redis of a test's own, and nodes that share it.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use redis::{Connection, FromRedisValue};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Scratch, TestServer, eventually};
+
+/// A real redis-server on a free port of the loopback interface; dropped, it is killed.
+pub struct TestRedis {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    scratch: Scratch,
+}
+
+impl TestRedis {
+    /// One that writes nothing to disk. `None` where there is no redis-server, but in CI there must be.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// One that appends every command to a file, and so has all it had when it is started again.
+    pub fn start_durable() -> Option<Self> {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    pub fn start_with(args: &[&str]) -> Option<Self> {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        if program().is_none() {
+            assert!(std::env::var_os("CI").is_none(), "no redis-server");
+            eprintln!("SKIPPED: no redis-server; `make test` installs it where it may");
+            return None;
+        }
+        // A port that was free may be taken before Redis takes it: then it ends, and another is tried.
+        eventually("a redis-server starts", || {
+            let (port, scratch) = (free_port(), Scratch::new());
+            let mut redis = Self {
+                child: spawn(port, &args, &scratch),
+                port,
+                args: args.clone(),
+                scratch,
+            };
+            redis.comes_up().then_some(Some(redis))
+        })
+    }
+
+    /// Whether it answers; `false` once it has ended.
+    fn comes_up(&mut self) -> bool {
+        eventually("redis-server answers or ends", || {
+            if self.child.try_wait().expect("wait").is_some() {
+                return Some(false);
+            }
+            let answer: Result<String, _> = redis::cmd("PING").query(&mut self.try_connect()?);
+            // While it loads what it has written, it refuses.
+            answer.is_ok().then_some(true)
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn try_connect(&self) -> Option<Connection> {
+        redis::Client::open(self.url()).ok()?.get_connection().ok()
+    }
+
+    /// What it answers to a command.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let mut connection = self.try_connect().expect("connect to redis");
+        command.query(&mut connection).expect("an answer of redis")
+    }
+
+    /// A node that shares it.
+    pub fn node(&self, args: &[&str]) -> TestServer {
+        let url = self.url();
+        TestServer::start(&[&["--redis", &url], args].concat())
+    }
+
+    /// So many nodes, each of which knows of all.
+    pub fn nodes(&self, count: usize, args: &[&str]) -> Vec<TestServer> {
+        let nodes: Vec<TestServer> = (0..count).map(|_| self.node(args)).collect();
+        for node in &nodes {
+            eventually("each node knows of all", || {
+                (node.get_json("/stats")["cluster"]["nodes"] == count).then_some(())
+            });
+        }
+        nodes
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
+        kill_process(pid, signal).expect("kill");
+    }
+
+    /// Ends it at once, as if the power went, and waits until it has.
+    pub fn kill(&mut self) {
+        let _ended = self.child.kill();
+        self.child.wait().expect("wait");
+    }
+
+    /// Starts it again, on the same port and with what it has written.
+    pub fn start_again(&mut self) {
+        eventually("redis-server starts again", || {
+            self.child = spawn(self.port, &self.args, &self.scratch);
+            self.comes_up().then_some(())
+        });
+    }
+}
+
+/// What `--appendonly` writes.
+impl TestRedis {
+    fn appended_file(&self) -> std::path::PathBuf {
+        let folder = self.scratch.path("appendonlydir");
+        let files = std::fs::read_dir(folder).expect("appendonlydir");
+        let mut paths = files.map(|file| file.expect("file").path());
+        let is_appended = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".incr.aof");
+        paths.find(is_appended).expect("a file of commands")
+    }
+
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_file().metadata().expect("metadata").len()
+    }
+
+    /// Loses its end, as a disk does whose machine loses power.
+    pub fn cut_what_was_appended(&self, bytes: u64) {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(self.appended_file());
+        file.expect("open").set_len(bytes).expect("cut");
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The program, by the name under which there is one. Debian's redis-tools has it under another one, without
+/// the service that redis-server would start.
+fn program() -> Option<&'static str> {
+    let answers = |name: &&str| {
+        let mut command = Command::new(name);
+        let version = command.arg0("redis-server").arg("--version").output();
+        version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(" server v="))
+    };
+    ["redis-server", "redis-check-rdb", "valkey-server"]
+        .into_iter()
+        .find(|name| answers(name))
+}
+
+fn spawn(port: u16, args: &[String], scratch: &Scratch) -> Child {
+    Command::new(program().expect("a redis-server"))
+        .arg0("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--dir"])
+        .arg(scratch.path("."))
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cannot start redis-server")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    listener.local_addr().expect("address").port()
+}
