@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build check test test-rust test-clients test-browser autobahn bench clean rust
+.PHONY: help run build check test test-rust test-redis test-clients test-browser autobahn bench clean rust
 
 # Where rustup puts cargo, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -29,10 +29,13 @@ check: rust ## Check format, lints, documentation and that there is no async run
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run every test; sets up what they need
-	@sh tests/setup/test.sh rust python curl node browser
+	@sh tests/setup/test.sh rust redis python curl node browser
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
+
+test-redis: rust ## Run the tests of nodes that share a Redis, a real one
+	@sh tests/setup/test.sh redis
 
 test-clients: rust ## Run clients: the JavaScript one, and the original protocol's in Python, curl and Node
 	@sh tests/setup/test.sh python curl node

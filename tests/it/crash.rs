@@ -21,11 +21,11 @@ const PUBLISHERS: usize = 4;
 const WINDOW: usize = 10;
 
 /// A connection that may break at any time.
-struct Link(WebSocket<TcpStream>);
+pub struct Link(WebSocket<TcpStream>);
 
 impl Link {
     /// `None` while nobody listens there.
-    fn connect(address: SocketAddr, target: &str) -> Option<Self> {
+    pub fn connect(address: SocketAddr, target: &str) -> Option<Self> {
         let socket = TcpStream::connect(address).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
         socket.set_nodelay(true).expect("nodelay");
@@ -44,11 +44,11 @@ impl Link {
         }
     }
 
-    fn send(&mut self, frame: &Value) -> Option<()> {
+    pub fn send(&mut self, frame: &Value) -> Option<()> {
         self.0.send(Message::text(frame.to_string())).ok()
     }
 
-    fn next(&mut self) -> Option<Value> {
+    pub fn next(&mut self) -> Option<Value> {
         loop {
             match self.0.read().ok()? {
                 Message::Text(text) => return serde_json::from_str(&text).ok(),
@@ -129,7 +129,7 @@ fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
 }
 
 /// All of a room's history, page by page.
-fn history(address: SocketAddr, room: &str) -> Vec<Value> {
+pub fn history(address: SocketAddr, room: &str) -> Vec<Value> {
     let (mut all, mut since) = (Vec::new(), 0);
     loop {
         let path = format!("/rooms/{room}/messages?since={since}&limit=1000");

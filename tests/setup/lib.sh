@@ -116,6 +116,12 @@ node_packages() {
     stamp "$1/stamp" "$2/package.json" "$2/package-lock.json" >"$1/stamp"
 }
 
+# redis_here: there is a Redis that the tests start. Debian's redis-tools has the server under another name, and
+# without the service that redis-server would start.
+redis_here() {
+    have redis-server || have redis-check-rdb || have valkey-server || debian redis-tools
+}
+
 # browser_here: sets $browser to a Chromium or Chrome that starts.
 browser_here() {
     find_browser && return

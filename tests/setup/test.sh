@@ -1,6 +1,6 @@
 # Sets up and runs the parts of the tests that are named, and sums them up:
 #
-#     sh tests/setup/test.sh rust python curl node browser
+#     sh tests/setup/test.sh rust redis python curl node browser
 #
 # A part whose tools cannot be had is skipped, but with CI=true it has failed. WSCAST_BIN names the binary
 # to test; without it the debug build is made, the one that the Rust tests run too.
@@ -13,7 +13,12 @@ export PYTHONDONTWRITEBYTECODE=1
 
 ready_rust() { :; }
 run_rust() {
-    bounded cargo test --locked
+    bounded cargo test --locked -- --skip nodes::
+}
+
+ready_redis() { redis_here; }
+run_redis() {
+    bounded cargo test --locked --test it nodes::
 }
 
 ready_python() {
@@ -61,7 +66,7 @@ bounded() {
 binary() {
     [ -n "${WSCAST_BIN:-}" ] && return
     case " $* " in
-    *" rust "*) cargo test --locked --no-run ;;
+    *" rust "* | *" redis "*) cargo test --locked --no-run ;;
     *) cargo build --locked ;;
     esac || return
     WSCAST_BIN=$target/debug/wscast

@@ -39,16 +39,21 @@ fn page(answer: Value, room: &RoomName, slice: Slice) -> Option<Page> {
     let mut parts = parts.into_iter();
     let epoch = String::from_redis_value(parts.next()?).ok()?;
     let mut number = || u64::from_redis_value(parts.next()?).ok();
-    let (first, last, since) = (number()?, number()?, number()?);
-    let since = slice.since.unwrap_or(since);
+    let (first, last) = (number()?, number()?);
     let messages: Option<Vec<Arc<Publication>>> = parts.map(|one| message(one, room)).collect();
+    let messages = messages?;
+    // The newest follow what is right before them.
+    let begins = messages
+        .first()
+        .map_or(last, |message| message.offset.saturating_sub(1));
+    let since = slice.since.unwrap_or(begins);
     Some(Page {
         room: room.clone(),
         epoch: epoch.parse().ok()?,
         first,
         last,
         contiguous: since >= first.saturating_sub(1) && since <= last,
-        messages: messages?,
+        messages,
     })
 }
 

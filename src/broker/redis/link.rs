@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection};
+use redis::io::tcp::TcpSettings;
 use redis::{
     Client, Cmd, Connection, ConnectionLike, Pipeline, RedisError, ServerErrorKind, Value,
 };
@@ -39,6 +40,7 @@ impl Target {
         let cluster = ClusterClient::builder(addresses.clone())
             .connection_timeout(REDIS_TIMEOUT)
             .response_timeout(REDIS_TIMEOUT)
+            .tcp_settings(TcpSettings::default().set_nodelay(true))
             // What was sent once is not sent again: it could be published twice.
             .retries(0)
             .build()?;
@@ -153,13 +155,8 @@ impl Link {
     /// The same for one command, whose refusal is an error.
     pub(super) fn run_one(&mut self, command: Cmd) -> Result<Value, LinkError> {
         let mut answers = self.run(&[command])?;
-        match answers.pop() {
-            Some(Value::ServerError(why)) => {
-                Err(LinkError::NotSent(RedisError::from(why).to_string()))
-            }
-            Some(value) => Ok(value),
-            None => Err(LinkError::Unanswered("no answer".to_owned())),
-        }
+        let none = || LinkError::Unanswered("no answer".to_owned());
+        accepted(answers.pop().ok_or_else(none)?)
     }
 
     /// Makes the connection if there is none and it is time to try.
@@ -203,6 +200,10 @@ fn connect(target: &Target) -> Result<Wire, LinkError> {
 
 /// A connection to one server, whose reads and writes have an end.
 pub(super) fn connect_to(client: &Client) -> Result<Connection, RedisError> {
+    // Small commands must not wait for each other (RFC 896).
+    let info = client.get_connection_info().clone();
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let client = Client::open(info.set_tcp_settings(tcp))?;
     let connection = client.get_connection_with_timeout(REDIS_TIMEOUT)?;
     connection.set_read_timeout(Some(REDIS_TIMEOUT))?;
     connection.set_write_timeout(Some(REDIS_TIMEOUT))?;
@@ -236,6 +237,20 @@ impl Talk<'_> {
             Wire::Cluster(cluster) => run_on_cluster(cluster, commands),
         }
     }
+}
+
+/// An answer that is no refusal.
+pub(super) fn accepted(answer: Value) -> Result<Value, LinkError> {
+    match answer {
+        Value::ServerError(why) => Err(LinkError::NotSent(told(&why))),
+        value => Ok(value),
+    }
+}
+
+/// A refusal in the words of Redis: a code and a sentence.
+pub(super) fn told(refusal: &redis::ServerError) -> String {
+    let (code, sentence) = (refusal.code(), refusal.details().unwrap_or_default());
+    format!("{code} {sentence}")
 }
 
 /// All are sent before the first answer is read.

@@ -6,7 +6,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 use super::super::{BrokerError, Place, Publish, Stored};
-use super::link::{Link, LinkError, REDIS_TIMEOUT};
+use super::link::{Link, LinkError, REDIS_TIMEOUT, told};
 use super::shared::{Shared, position};
 use super::{record, scripts};
 
@@ -89,7 +89,7 @@ fn understand(batch: &[Publish], answers: Vec<Value>) -> Appended {
     let mut stored = Vec::with_capacity(batch.len());
     for (publish, answer) in batch.iter().zip(answers) {
         if let Value::ServerError(why) = &answer {
-            failure = Some(format!("{} {}", why.code(), why.details().unwrap_or("")));
+            failure = Some(told(why));
             stored.push(Err(BrokerError::Unavailable));
             continue;
         }

@@ -11,7 +11,7 @@ use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, RoomName};
 
 use super::super::health::Health;
-use super::link::{Greeting, Link, LinkError, Target};
+use super::link::{Greeting, Link, LinkError, Target, accepted};
 use super::names::Names;
 use super::rooms::Rooms;
 use super::scripts;
@@ -124,6 +124,7 @@ impl Shared {
         mut run: impl FnMut(&[Cmd]) -> Result<Vec<Value>, LinkError>,
     ) -> Result<(), LinkError> {
         let answer = run(&[redis::cmd("TIME")])?.pop().unwrap_or_default();
+        let answer = accepted(answer)?;
         if let Ok((seconds, micros)) = <(i64, i64)>::from_redis_value(answer) {
             self.clock.set(seconds * 1000 + micros / 1000);
         }

@@ -1,1 +1,199 @@
-//! Redis is down, slow, full, read-only or locked: what is acknowledged is stored, and nobody is cut off.
+//! A Redis that refuses: full, only a replica, with another password, or not there at the start.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{RawConnection, TestRedis, TestServer, eventually, handshake};
+
+fn publish(node: &TestServer) -> (u16, Value) {
+    let body = json!({"type": "message", "payload": "x".repeat(100)});
+    let response = node.post("/rooms/lobby/messages", &body);
+    (response.status, response.json())
+}
+
+fn await_refusal(node: &TestServer, reason: &str) {
+    eventually("publishes are refused", || {
+        let (status, body) = publish(node);
+        assert!([201, 503].contains(&status), "{body}");
+        (status == 503 && body["error"]["code"] == "storage_unavailable").then_some(())
+    });
+    eventually("health says why", || {
+        let health = node.raw().get("/health");
+        let body = health.json();
+        let says = body["message"].as_str().expect("message").contains(reason);
+        (health.status == 503 && body["status"] == "degraded" && says).then_some(())
+    });
+}
+
+fn await_recovery(node: &TestServer) {
+    eventually("publishes are stored again", || {
+        (publish(node).0 == 201).then_some(())
+    });
+    eventually("health is restored", || {
+        (node.raw().get("/health").status == 200).then_some(())
+    });
+}
+
+/// Who is there stays, reads history and joins rooms that are known here.
+fn assert_others_go_on(node: &TestServer) {
+    let mut bob = node.client();
+    bob.send(json!({"type": "history", "room": "lobby", "limit": 1}));
+    let page = bob.next_of("history")["payload"].clone();
+    assert_eq!(page["messages"].as_array().map(Vec::len), Some(1), "{page}");
+    bob.send(json!({"type": "ping"}));
+    bob.next_of("pong");
+}
+
+#[test]
+fn a_full_redis_refuses_publishes_and_recovers() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client();
+    alice.say("before");
+    alice.expect("before");
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    await_refusal(&node, "OOM");
+    assert_others_go_on(&node);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    await_recovery(&node);
+    assert_eq!(alice.next_of("message")["offset"], 2);
+}
+
+#[test]
+fn a_redis_that_becomes_a_replica_refuses_publishes_until_it_is_none() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client();
+    alice.say("before");
+    alice.expect("before");
+    // Of a server that is not there, so that it keeps what it has.
+    redis.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    await_refusal(&node, "READONLY");
+    assert_others_go_on(&node);
+    redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
+    await_recovery(&node);
+    assert_eq!(alice.next_of("message")["offset"], 2);
+}
+
+#[test]
+fn a_password_that_is_changed_shuts_out_until_it_is_the_same_again() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client();
+    redis.ask::<()>(&["CONFIG", "SET", "requirepass", "another"]);
+    let url = format!("redis://:another@127.0.0.1:{}", redis.port());
+    let mut connection = redis::Client::open(url)
+        .expect("url")
+        .get_connection()
+        .expect("redis");
+    redis::cmd("CLIENT")
+        .arg(&["KILL", "SKIPME", "yes"])
+        .exec(&mut connection)
+        .expect("kill");
+    await_refusal(&node, "NOAUTH");
+    alice.send(json!({"type": "ping"}));
+    alice.next_of("pong");
+    redis::cmd("CONFIG")
+        .arg(&["SET", "requirepass", ""])
+        .exec(&mut connection)
+        .expect("set");
+    await_recovery(&node);
+    while alice.next()["type"] != "message" {}
+}
+
+#[test]
+fn who_joins_while_redis_is_away_is_in_rooms_that_are_known_here_and_told_of_others() {
+    let Some(mut redis) = TestRedis::start_durable() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client();
+    let epoch = alice.welcome()["rooms"][0]["epoch"]
+        .as_str()
+        .expect("epoch")
+        .to_owned();
+    alice.say("before");
+    alice.expect("before");
+    redis.kill();
+    eventually("the node has noticed", || {
+        (node.raw().get("/health").status == 503).then_some(())
+    });
+    // A room with members here needs no Redis; where nothing was missed, that is certain.
+    let bob = node.client_at(&format!("/ws?since=1&epoch={epoch}"));
+    assert_eq!(bob.welcome()["rooms"][0]["recovered"], true);
+    // A room that nobody here is in does.
+    let mut raw = node.raw();
+    raw.send(handshake("/ws?room=unknown"));
+    let refused = raw.response();
+    assert_eq!(
+        (refused.status, refused.error_code().as_str()),
+        (503, "storage_unavailable")
+    );
+    alice.send(json!({"type": "join", "room": "unknown", "id": "j"}));
+    assert_eq!(
+        alice.next_of("error")["payload"]["code"],
+        "storage_unavailable"
+    );
+    // What was missed cannot be known: that is not the same as lost.
+    let mut carol = RawConnection::connect(node.address());
+    carol.upgrade(&format!("/ws?since=0&epoch={epoch}"));
+    assert_eq!(carol.close_code(), 1013);
+    redis.start_again();
+    await_recovery(&node);
+    let target = format!("/ws?since=0&epoch={epoch}");
+    let welcome = eventually("history can be read again", || {
+        let mut carol = RawConnection::connect(node.address());
+        carol.upgrade(&target);
+        let first = carol.frame()?;
+        (first.opcode == 1).then(|| serde_json::from_slice::<Value>(&first.payload).expect("JSON"))
+    });
+    assert_eq!(welcome["rooms"][0]["recovered"], true, "{welcome}");
+}
+
+fn start_that_fails(url: &str) -> String {
+    let mut command: Command = TestServer::command(&["--redis", url]);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        eventually("the start fails", || child.try_wait().expect("wait"))
+    }));
+    let _ended_already = child.kill();
+    let stderr = child.wait_with_output().expect("output").stderr;
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    let status = ended.unwrap_or_else(|_| panic!("{url}: started: {stderr}"));
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("wscast: --redis"), "{stderr}");
+    assert!(!stderr.contains("sesame"), "{stderr}");
+    last.to_owned()
+}
+
+#[test]
+fn a_start_without_redis_is_one_line() {
+    let Some(redis) = TestRedis::start_with(&["--requirepass", "open-sesame"]) else {
+        return;
+    };
+    let refused = start_that_fails("redis://127.0.0.1:1");
+    assert!(
+        refused.contains("127.0.0.1:1") && refused.contains("refused"),
+        "{refused}"
+    );
+    let port = redis.port();
+    let wrong = start_that_fails(&format!("redis://:sesame@127.0.0.1:{port}"));
+    assert!(wrong.contains("assword"), "{wrong}");
+    let none = start_that_fails(&format!("redis://127.0.0.1:{port}"));
+    assert!(none.contains("NOAUTH"), "{none}");
+    let nonsense = start_that_fails("http://127.0.0.1:6379");
+    assert!(nonsense.contains("redis://host:6379"), "{nonsense}");
+}

@@ -5,3 +5,4 @@ mod moving;
 mod numbering;
 mod presence;
 mod sharing;
+mod storm;

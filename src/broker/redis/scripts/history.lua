@@ -7,21 +7,43 @@ end
 local last, most, bytes_max = tonumber(known[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or last + 1
-local since = ARGV[1] ~= '' and tonumber(ARGV[1]) or math.max(last - most, first - 1)
 
-local page, bytes, reached = {known[1], whole(first), whole(last), whole(since)}, 0, since
-while reached < last and #page - 4 < most do
-  local entries = redis.call('XRANGE', KEYS[2], whole(reached + 1), '+', 'COUNT', math.min(20, most + 4 - #page))
-  if #entries == 0 then
-    return page
+local page, bytes = {known[1], whole(first), whole(last)}, 0
+-- Takes an entry, unless the page has enough bytes. Says whether it was taken.
+local function take(entry, at)
+  bytes = bytes + #entry[2][4]
+  if bytes > bytes_max and #page > 3 then
+    return false
   end
+  table.insert(page, at, {string.match(entry[1], '^%d+'), entry[2][2], entry[2][4]})
+  return true
+end
+
+-- Some entries at a time, from an id on. Says whether there may be more.
+local function read(command, from, to, place)
+  local entries = redis.call(command, KEYS[2], from, to, 'COUNT', math.min(20, most + 3 - #page))
   for _, entry in ipairs(entries) do
-    bytes = bytes + #entry[2][4]
-    if bytes > bytes_max and #page > 4 then
-      return page
+    if not take(entry, place()) then
+      return false
     end
-    reached = tonumber(string.match(entry[1], '^%d+'))
-    page[#page + 1] = {whole(reached), entry[2][2], entry[2][4]}
+  end
+  return #entries > 0 and #page - 3 < most
+end
+
+local function number(entry)
+  return tonumber(entry[1])
+end
+
+if ARGV[1] == '' then
+  -- The newest first, each before those that are there.
+  local reached = last
+  while read('XREVRANGE', whole(reached), '-', function() return 4 end) do
+    reached = number(page[4]) - 1
+  end
+else
+  local reached = tonumber(ARGV[1])
+  while reached < last and read('XRANGE', whole(reached + 1), '+', function() return #page + 1 end) do
+    reached = number(page[#page])
   end
 end
 return page
