@@ -1,7 +1,7 @@
 //! History on disk: what it keeps over a restart, what it drops, and which files it takes.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -293,6 +293,23 @@ fn a_place_that_cannot_be_written_is_one_line() {
     assert!(one_line(missing).contains("/nowhere/at/all.db"));
     let line = one_line(SmallDisk::read_only_command());
     assert!(line.contains("Read-only file system"), "{line}");
+}
+
+/// A pipe never ends, so a server that read it would never start.
+#[test]
+fn what_is_no_file_is_one_line() {
+    let disk = Scratch::new();
+    let made = Command::new("mkfifo").arg(disk.path("history.db")).status();
+    assert!(made.expect("mkfifo").success());
+    for path in [disk.path("history.db"), "/dev/null".into()] {
+        let path = path.to_str().expect("UTF-8").to_owned();
+        let program = TestServer::command(&["--db", &path]);
+        let mut patiently = Command::new("timeout");
+        patiently.arg("20").arg(program.get_program());
+        patiently.args(program.get_args());
+        let line = one_line(patiently);
+        assert!(line.contains("no regular file"), "{line}");
+    }
 }
 
 /// Starts a server that must not start on this file; gives the line that it says.

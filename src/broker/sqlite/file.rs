@@ -61,6 +61,8 @@ const SCHEMA: &str = "
 pub enum OpenError {
     /// The file cannot be created, read or written.
     File(PathBuf, io::Error),
+    /// It is a pipe, a device or the like.
+    NotAFile(PathBuf),
     /// It is no database of ours.
     Foreign(PathBuf),
     /// It was written by a later version.
@@ -77,6 +79,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path, why) => write!(f, "--db {path:?}: {why}"),
+            Self::NotAFile(path) => write!(f, "--db {path:?}: is no regular file; name another"),
             Self::Foreign(path) => write!(
                 f,
                 "--db {path:?}: is not a wscast database; name another file (it was left as it is)"
@@ -124,6 +127,11 @@ impl Database {
             TryLockError::WouldBlock => OpenError::InUse(owned()),
             TryLockError::Error(why) => OpenError::File(owned(), why),
         })?;
+        let unusable = |why| OpenError::File(owned(), why);
+        // Reading from a pipe would wait for ever.
+        if !file.metadata().map_err(unusable)?.is_file() {
+            return Err(OpenError::NotAFile(owned()));
+        }
         check_header(path, &file)?;
         let database = Self {
             path: owned(),
