@@ -1,6 +1,7 @@
 //! History on disk: what it keeps over a restart, what it drops, and which files it takes.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
@@ -309,6 +310,47 @@ fn what_is_no_file_is_one_line() {
         patiently.args(program.get_args());
         let line = one_line(patiently);
         assert!(line.contains("no regular file"), "{line}");
+    }
+}
+
+/// SQLite keeps its log beside the file that the link leads to; it is moved into the database there too.
+#[test]
+fn a_link_to_the_file_is_the_file() {
+    let disk = Scratch::new();
+    fs::create_dir(disk.path("elsewhere")).expect("directory");
+    let log = disk.path("elsewhere/real.db-wal");
+    symlink(disk.path("elsewhere/real.db"), disk.path("history.db")).expect("link");
+    {
+        let server = disk.serve(&[]);
+        let on_disk = |path| fs::metadata(path).map_or(0, |file: fs::Metadata| file.len());
+        let mut number = 0;
+        eventually("the log is moved", || {
+            for _ in 0..20 {
+                server.publish("a", SESSION, &number.to_string(), "x".repeat(60_000));
+                number += 1;
+            }
+            let moved = on_disk(disk.path("elsewhere/real.db")) > 4 << 20;
+            moved.then_some(())
+        });
+        let store = server.stats()["store"]["disk_bytes"].clone();
+        assert!(store.as_u64() >= Some(on_disk(log.clone())), "{store}");
+    }
+    assert!(!payloads(&disk.serve(&[]), "a").is_empty());
+}
+
+/// These mean something to SQLite.
+#[test]
+fn a_file_may_have_any_name() {
+    let disk = Scratch::new();
+    for name in [":memory:", "file:a.db?mode=memory", "two words 房间.db"] {
+        let serve = || {
+            let mut command = TestServer::command(&["--db", name]);
+            command.current_dir(disk.path("."));
+            TestServer::start_command(command)
+        };
+        serve().publish("a", SESSION, "1", name);
+        assert_eq!(payloads(&serve(), "a"), [name]);
+        assert!(disk.path(name).exists(), "{name}");
     }
 }
 

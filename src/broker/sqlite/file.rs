@@ -105,6 +105,9 @@ impl std::error::Error for OpenError {}
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
+    /// The same from the root and without links: SQLite keeps its log beside the file that a link leads
+    /// to, and takes names such as `:memory:` and `file:…` for something else.
+    real_path: PathBuf,
     /// Holds the lock. Closing any descriptor of the file would drop SQLite's own locks on it, so it
     /// stays open for longer than every connection.
     file: File,
@@ -135,6 +138,7 @@ impl Database {
         check_header(path, &file)?;
         let database = Self {
             path: owned(),
+            real_path: path.canonicalize().map_err(unusable)?,
             file,
         };
         let failed = |why| OpenError::Sqlite(owned(), why);
@@ -175,7 +179,7 @@ impl Database {
     }
 
     fn connect_with(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(&self.path, flags)?;
+        let connection = Connection::open_with_flags(&self.real_path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         Ok(connection)
@@ -183,7 +187,7 @@ impl Database {
 
     /// Bytes of the log that was not yet moved into the database.
     pub(super) fn wal_bytes(&self) -> u64 {
-        let mut wal = self.path.clone().into_os_string();
+        let mut wal = self.real_path.clone().into_os_string();
         wal.push("-wal");
         std::fs::metadata(wal).map_or(0, |wal| wal.len())
     }
