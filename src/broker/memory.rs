@@ -204,8 +204,7 @@ impl Room {
     /// The ring has no gaps, so an offset's place in it follows from the last one.
     fn page(&self, stream: &RoomStream, slice: Slice) -> Page {
         let first = self.last_offset - self.ring.len() as u64 + 1;
-        let newest = (self.last_offset).saturating_sub(slice.messages_max as u64);
-        let since = slice.since.unwrap_or(newest);
+        let since = slice.since.unwrap_or_else(|| self.before_newest(slice));
         let skip = since.saturating_add(1).saturating_sub(first) as usize;
         let mut bytes = 0;
         let fits = |kept: &&Kept| {
@@ -223,6 +222,20 @@ impl Room {
                 .take_while(fits)
                 .map(|kept| Arc::clone(&kept.publication))
                 .collect(),
+        }
+    }
+
+    /// The offset after which the newest messages are no more than a page holds.
+    fn before_newest(&self, slice: Slice) -> u64 {
+        let mut bytes = 0;
+        let mut newest = self.ring.iter().rev().take(slice.messages_max);
+        let too_many = newest.find(|kept| {
+            bytes += kept.publication.payload.len();
+            bytes > slice.bytes_max
+        });
+        match too_many {
+            Some(kept) => kept.publication.offset.min(self.last_offset - 1),
+            None => (self.last_offset).saturating_sub(slice.messages_max as u64),
         }
     }
 

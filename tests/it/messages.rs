@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{RawConnection, Response, TestServer, eventually};
+use crate::support::{RawConnection, Response, Scratch, TestServer, eventually};
 
 const SESSION: &str = "session=chosen-once-at-random";
 
@@ -43,6 +43,27 @@ fn what_is_posted_reaches_the_members_and_is_answered_with_its_place() {
         (&json!("ops"), &json!(1))
     );
     assert_eq!(alice.next_of("message")["payload"], json!([1]));
+}
+
+/// A page holds 256 KiB of payload: sixteen of these. What does not fit of the newest is the older part.
+#[test]
+fn without_since_a_page_ends_with_the_newest_message_however_large() {
+    let disk = Scratch::new();
+    for server in [TestServer::start(&[]), disk.serve(&[])] {
+        let mut alice = server.client();
+        for _ in 0..30 {
+            alice.say("x".repeat(16_000));
+            alice.next_of("message");
+        }
+        let newest: Vec<u64> = (15..=30).collect();
+        assert_eq!(offsets(&server.get_json("/rooms/lobby/messages")), newest);
+        alice.send(json!({"type": "history", "room": "lobby", "limit": 1000}));
+        let page = alice.next_of("history")["payload"].clone();
+        assert_eq!(offsets(&page), newest);
+        assert_eq!(page["contiguous"], true, "it begins where it was to begin");
+        let page = server.get_json("/rooms/lobby/messages?limit=3");
+        assert_eq!(offsets(&page), [28, 29, 30]);
+    }
 }
 
 #[test]

@@ -52,9 +52,10 @@ fn page(connection: &mut Connection, stream: &RoomStream, slice: Slice) -> rusql
     let Some(Bounds { room, first, last }) = bounds else {
         return Ok(Page::empty(stream.name(), stream.position(), slice.since));
     };
-    let since = slice
-        .since
-        .unwrap_or_else(|| last.offset.saturating_sub(slice.messages_max as u64));
+    let since = match slice.since {
+        Some(since) => since,
+        None => before_newest(&moment, room, last.offset, slice)?,
+    };
     let mut statement = moment.prepare_cached(
         "SELECT offset, ts, kind, id, sender, payload FROM messages
          WHERE room = ?1 AND offset > ?2 ORDER BY offset LIMIT ?3",
@@ -79,6 +80,23 @@ fn page(connection: &mut Connection, stream: &RoomStream, slice: Slice) -> rusql
         contiguous: since >= first - 1 && since <= last.offset,
         messages,
     })
+}
+
+/// The offset after which the newest messages are no more than a page holds.
+fn before_newest(moment: &Connection, room: i64, last: u64, slice: Slice) -> rusqlite::Result<u64> {
+    let mut statement = moment.prepare_cached(
+        "SELECT offset, octet_length(payload) FROM messages
+         WHERE room = ?1 ORDER BY offset DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![room, slice.messages_max as i64])?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        bytes += row.get::<_, u64>(1)?;
+        if bytes > slice.bytes_max as u64 {
+            return Ok(row.get::<_, u64>(0)?.min(last - 1));
+        }
+    }
+    Ok(last.saturating_sub(slice.messages_max as u64))
 }
 
 struct Bounds {
