@@ -233,6 +233,23 @@ fn numbering_restarts_after_the_machine_went_down_unless_every_batch_was_synced(
     }
 }
 
+/// A machine without a clock of its own may start in the wrong year.
+#[test]
+fn what_was_stored_under_a_clock_that_was_ahead_expires_all_the_same() {
+    let disk = Scratch::new();
+    disk.serve(&[])
+        .publish("a", SESSION, "1", "from the future");
+    let database = Connection::open(disk.path("history.db")).expect("open");
+    let years = "UPDATE messages SET ts = ts + 300000000000; UPDATE ids SET ts = ts + 300000000000";
+    database.execute_batch(years).expect("update");
+    drop(database);
+    let server = disk.serve(&["--history-age", "1"]);
+    server.publish("b", SESSION, "2", "behind it");
+    eventually("age takes both", || {
+        (server.stats()["history"]["messages"] == 0).then_some(())
+    });
+}
+
 #[test]
 fn a_second_server_is_told_who_has_the_file() {
     let disk = Scratch::new();

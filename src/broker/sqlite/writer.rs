@@ -18,6 +18,8 @@ use super::file::{set_state, state};
 
 /// Time that one round of expiry may take away from publishing.
 const EXPIRY_TIME_MAX: Duration = Duration::from_millis(100);
+/// What is further in the future than this was stored while the machine's clock was wrong.
+const AHEAD_MAX: Duration = Duration::from_secs(3600);
 /// Ids that one statement drops.
 const IDS_DROPPED_MAX: i64 = 10_000;
 /// Unused pages that stay in the file, to be used again; what goes beyond is given back.
@@ -153,6 +155,8 @@ impl Writer {
         let now_ts = unix_milliseconds();
         let before = |age: Duration| now_ts.saturating_sub(age.as_millis() as u64);
         let (messages_until, ids_until) = (before(self.limits.age), before(DEDUPE_WINDOW));
+        self.bring_back("messages", now_ts)?;
+        self.bring_back("ids", now_ts)?;
         let deadline = Instant::now() + EXPIRY_TIME_MAX;
         while Instant::now() < deadline && self.oldest_is_until("messages", messages_until)? {
             self.draft(|draft| draft.expire(messages_until))?;
@@ -163,11 +167,25 @@ impl Writer {
         self.give_pages_back()
     }
 
-    fn oldest_is_until(&self, table: &str, ts: u64) -> rusqlite::Result<bool> {
+    fn oldest(&self, table: &str) -> rusqlite::Result<Option<u64>> {
         let select = format!("SELECT ts FROM {table} ORDER BY seq LIMIT 1");
         let mut select = self.connection.prepare_cached(&select)?;
-        let oldest = select.query_row([], |row| row.get(0)).optional()?;
-        Ok(oldest.is_some_and(|oldest: u64| oldest <= ts))
+        select.query_row([], |row| row.get(0)).optional()
+    }
+
+    fn oldest_is_until(&self, table: &str, ts: u64) -> rusqlite::Result<bool> {
+        Ok(self.oldest(table)?.is_some_and(|oldest| oldest <= ts))
+    }
+
+    /// What was stored under a clock that was ahead counts from now: it would otherwise not expire, nor
+    /// would anything behind it, until the clock is there again.
+    fn bring_back(&self, table: &str, now_ts: u64) -> rusqlite::Result<()> {
+        let most = now_ts + AHEAD_MAX.as_millis() as u64;
+        if self.oldest(table)?.is_some_and(|oldest| oldest > most) {
+            let update = format!("UPDATE {table} SET ts = ?1 WHERE ts > ?2");
+            self.connection.execute(&update, params![now_ts, most])?;
+        }
+        Ok(())
     }
 
     /// Ids are numbered without gaps.
