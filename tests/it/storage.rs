@@ -233,6 +233,42 @@ fn numbering_restarts_after_the_machine_went_down_unless_every_batch_was_synced(
     }
 }
 
+/// The server that was copied from has given out further offsets since.
+#[test]
+fn numbering_restarts_on_a_copy_that_was_made_while_a_server_ran() {
+    let disk = Scratch::new();
+    let server = disk.serve(&[]);
+    let place = server.publish("lobby", SESSION, "1", "copied");
+    let database = Connection::open(disk.path("history.db")).expect("open");
+    let copy = disk.path("copy.db");
+    let backup = "VACUUM INTO ?1";
+    let made = database.execute(backup, [copy.to_str().expect("UTF-8")]);
+    made.expect("copy");
+    drop(database);
+    server.publish("lobby", SESSION, "2", "after the copy");
+    drop(server);
+    for name in ["history.db-wal", "history.db-shm"] {
+        fs::remove_file(disk.path(name)).expect(name);
+    }
+    fs::rename(copy, disk.path("history.db")).expect("put back");
+
+    let mut server = disk.serve(&[]);
+    server.publish("lobby", SESSION, "3", "in its stead");
+    let epoch = place["epoch"].as_str().expect("epoch");
+    let back = |server: &TestServer, epoch: &str| {
+        let client = server.client_at(&format!("/ws?since=2&epoch={epoch}"));
+        client.welcome()["rooms"][0].clone()
+    };
+    assert_eq!(back(&server, epoch)["recovered"], false);
+    assert_eq!(payloads(&server, "lobby"), ["copied", "in its stead"]);
+    // It is no copy any more.
+    let epoch = back(&server, epoch)["epoch"].clone();
+    server.signal(Signal::KILL);
+    server.wait_for_exit();
+    let room = back(&disk.serve(&[]), epoch.as_str().expect("epoch"));
+    assert_eq!(room["recovered"], true);
+}
+
 /// A machine without a clock of its own may start in the wrong year.
 #[test]
 fn what_was_stored_under_a_clock_that_was_ahead_expires_all_the_same() {

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
@@ -195,6 +195,18 @@ impl Database {
     /// Bytes of all its files.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |file| file.len()) + self.wal_bytes()
+    }
+
+    /// What tells the file from a copy of it.
+    pub(super) fn identity(&self) -> io::Result<String> {
+        let file = self.file.metadata()?;
+        let created = file.created().ok();
+        let created = created.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Ok(format!(
+            "{} {}",
+            file.ino(),
+            created.unwrap_or_default().as_nanos()
+        ))
     }
 
     /// Whether the path still names the file that was opened. What is written to a file that was

@@ -62,8 +62,10 @@ impl Sqlite {
         let database = Arc::new(Database::open(path, settings.durability)?);
         let connection = database.connect(settings.durability).map_err(failed)?;
         let keep = limits.age;
+        let file = database.identity();
+        let file = file.map_err(|why| OpenError::File(path.to_owned(), why))?;
         let (writer, epoch) =
-            Writer::load(connection, settings.durability, limits).map_err(failed)?;
+            Writer::load(connection, &file, settings.durability, limits).map_err(failed)?;
         let directory = Directory::new(rooms_max, keep, epoch, writer.positions());
         let sqlite = Self {
             writer: Mutex::new(writer),

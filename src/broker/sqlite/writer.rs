@@ -41,13 +41,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Takes up what the database holds, within the limits of today. Gives the epoch of new rooms too.
+    /// Takes up what the database in this file holds, within the limits of today. Gives the epoch of new rooms too.
     pub(super) fn load(
         mut connection: Connection,
+        file: &str,
         durability: Durability,
         limits: HistoryLimits,
     ) -> rusqlite::Result<(Self, Epoch)> {
-        begin_run(&mut connection, durability)?;
+        begin_run(&mut connection, file, durability)?;
         let epoch = state(&connection, "epoch")?.and_then(|text| text.parse().ok());
         let epoch = epoch.ok_or_else(|| corrupt("epoch"))?;
         let rooms = load_rooms(&connection)?;
@@ -268,7 +269,7 @@ impl Writer {
     pub(super) fn close(&mut self) -> rusqlite::Result<()> {
         checkpoint(&self.connection, "TRUNCATE");
         let transaction = begin(&mut self.connection)?;
-        transaction.execute("DELETE FROM state WHERE key = 'run'", [])?;
+        transaction.execute("DELETE FROM state WHERE key IN ('run', 'file')", [])?;
         transaction.commit()
     }
 }
@@ -302,21 +303,33 @@ fn store(
 
 /// Notes that a server runs on this database. If the last one did not end well and the machine was
 /// started anew since, it may have lost its last transactions with the power, unless each was synced:
-/// then offsets that clients have seen would be given out again, so numbering restarts.
-fn begin_run(connection: &mut Connection, durability: Durability) -> rusqlite::Result<()> {
+/// then offsets that clients have seen would be given out again, so numbering restarts. The same is true
+/// of a copy that was made while a server ran, which has gone on since.
+fn begin_run(
+    connection: &mut Connection,
+    file: &str,
+    durability: Durability,
+) -> rusqlite::Result<()> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let run = |durability: Durability| format!("{} {durability}", boot.trim());
     let transaction = begin(connection)?;
     let last = state(&transaction, "run")?;
     let was_synced = |last: &str| last.ends_with(&Durability::Full.to_string());
-    if last.is_some_and(|last| last != run(Durability::Normal) && !was_synced(&last)) {
-        log::warn!("the last server on this database went down with its machine; offsets restart");
+    let went_down = last.is_some_and(|last| last != run(Durability::Normal) && !was_synced(&last));
+    let is_copy = state(&transaction, "file")?.is_some_and(|last| last != file);
+    if went_down || is_copy {
+        let why = match is_copy {
+            true => "this database is a copy of one that was in use",
+            false => "the last server on this database went down with its machine",
+        };
+        log::warn!("{why}; offsets restart");
         let epoch = Epoch::random().to_string();
         transaction.execute("UPDATE rooms SET epoch = ?1", [&epoch])?;
         transaction.execute("UPDATE ids SET epoch = ?1", [&epoch])?;
         set_state(&transaction, "epoch", &epoch)?;
     }
     set_state(&transaction, "run", &run(durability))?;
+    set_state(&transaction, "file", file)?;
     transaction.commit()
 }
 
