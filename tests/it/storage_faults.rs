@@ -229,6 +229,34 @@ fn a_file_that_is_moved_away_refuses_publishes_until_it_is_back() {
 }
 
 /// Whatever is in the file, the server answers or says that it cannot, and never ends by it.
+/// A server that is killed would take with it what is in no file but the deleted one. One that is told to
+/// stop still moves it into the database.
+#[test]
+fn a_log_that_is_deleted_refuses_publishes_until_the_server_starts_again() {
+    let disk = Scratch::new();
+    let mut server = disk.serve(&[]);
+    let mut alice = server.client();
+    let stored = vec![(
+        "1".to_owned(),
+        publish(&mut alice, "1", "one").expect("stored"),
+    )];
+    fs::remove_file(disk.path("history.db-wal")).expect("delete");
+    eventually("publishes are refused", || {
+        let health = server.raw().get("/health").json();
+        (health["status"] == "degraded").then_some(())
+    });
+    assert_eq!(
+        publish(&mut alice, "2", "two"),
+        Err("storage_unavailable".to_owned())
+    );
+    all_else_goes_on(&server, &mut alice);
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_exit().success());
+    let server = disk.serve(&[]);
+    assert_stored(&server, &stored);
+    publish(&mut server.client(), "2", "two").expect("stored");
+}
+
 #[test]
 fn a_damaged_file_is_a_clear_error_at_start_or_later() {
     let disk = Scratch::new();

@@ -1,7 +1,7 @@
 //! The database file: whose it is, what is in it, and how a connection to it is made.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -185,11 +185,20 @@ impl Database {
         Ok(connection)
     }
 
-    /// Bytes of the log that was not yet moved into the database.
-    pub(super) fn wal_bytes(&self) -> u64 {
+    fn wal(&self) -> io::Result<Metadata> {
         let mut wal = self.real_path.clone().into_os_string();
         wal.push("-wal");
-        std::fs::metadata(wal).map_or(0, |wal| wal.len())
+        std::fs::metadata(wal)
+    }
+
+    /// Bytes of the log that was not yet moved into the database.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        self.wal().map_or(0, |wal| wal.len())
+    }
+
+    /// Whether the log is where SQLite keeps it.
+    pub(super) fn has_wal(&self) -> bool {
+        self.wal().is_ok()
     }
 
     /// Bytes of all its files.
@@ -212,7 +221,7 @@ impl Database {
     /// Whether the path still names the file that was opened. What is written to a file that was
     /// deleted is lost.
     pub(super) fn is_in_place(&self) -> bool {
-        let identity = |file: &std::fs::Metadata| (file.dev(), file.ino());
+        let identity = |file: &Metadata| (file.dev(), file.ino());
         match (self.file.metadata(), std::fs::metadata(&self.path)) {
             (Ok(opened), Ok(named)) => identity(&opened) == identity(&named),
             _ => false,

@@ -41,7 +41,9 @@ pub struct Sqlite {
     database: Arc<Database>,
     directory: Directory,
     health: Health,
-    /// Whether the file is no longer where it was.
+    /// Whether there is a log, which some file systems do not allow.
+    has_wal: bool,
+    /// Whether the file or its log is no longer where it was.
     misplaced: AtomicBool,
     /// Messages and bytes stored, for those who must not wait for the writer.
     messages: AtomicU64,
@@ -71,6 +73,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             readers: Readers::connect(&database).map_err(failed)?,
             checkpointer: Checkpointer::start(Arc::clone(&database))?,
+            has_wal: database.has_wal(),
             database,
             directory,
             health: Health::of_store(),
@@ -96,12 +99,14 @@ impl Sqlite {
 
     /// What is written to a file that nobody can find again is not stored.
     fn check_place(&self) -> Result<(), String> {
-        let misplaced = !self.database.is_in_place();
+        let lost_wal = self.has_wal && !self.database.has_wal();
+        let misplaced = lost_wal || !self.database.is_in_place();
         self.misplaced.store(misplaced, Ordering::Relaxed);
         if misplaced {
             let path = self.database.path();
+            let what = if lost_wal { "the log of " } else { "" };
             return Err(format!(
-                "{path:?} was moved or deleted; put it back or restart the server"
+                "{what}{path:?} was moved or deleted; put it back or restart the server"
             ));
         }
         Ok(())
