@@ -106,10 +106,16 @@ impl AsFd for Socket {
 }
 
 impl Read for Socket {
+    /// A read with a time-out ends with EINTR where others go on (signal(7)); that is no event of a scenario.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.tcp.read(buffer),
-            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.tcp).read(buffer),
+        loop {
+            let read = match &mut self.tls {
+                None => self.tcp.read(buffer),
+                Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.tcp).read(buffer),
+            };
+            if !matches!(&read, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+                return read;
+            }
         }
     }
 }
