@@ -11,6 +11,9 @@ use crate::protocol::{ErrorCode, Refusal, RoomName};
 use super::answer::WithHeader;
 use super::{Request, error};
 
+/// Longest description of an error in a challenge, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 200;
+
 /// What a route asks of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
@@ -50,11 +53,23 @@ pub fn unauthorized(why: &AuthError, app: &App) -> ResponseBox {
         AuthError::TokenNeeded => "Bearer".to_owned(),
         AuthError::Token(why) => {
             app.metrics.auth_failures.add(1);
+            let why = description(&why.to_string());
             format!("Bearer error=\"invalid_token\", error_description=\"{why}\"")
         }
     };
     error(401, ErrorCode::Unauthorized.as_str(), &why.to_string())
         .with("WWW-Authenticate", &challenge)
+}
+
+/// Text in the alphabet of `error_description` (RFC 6750 §3), which has neither quotes nor backslashes:
+/// a claim that is quoted in it must not end it.
+fn description(text: &str) -> String {
+    let fitting = text.chars().map(|c| match c {
+        '"' => '\'',
+        ' '..='~' if c != '\\' => c,
+        _ => '?',
+    });
+    fitting.take(DESCRIPTION_CHARS_MAX).collect()
 }
 
 /// 403 with the refusal's words.
@@ -79,4 +94,15 @@ pub(super) fn may_publish(request: &Request, room: &RoomName) -> Result<(), Resp
 fn known(request: &Request) -> Result<&Identity, ResponseBox> {
     let nobody = || error(401, ErrorCode::Unauthorized.as_str(), "a token is needed");
     request.identity.as_deref().ok_or_else(nobody)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_cannot_end_its_quotes_or_its_line() {
+        assert_eq!(description("holds \"a\\b\", \r\n房"), "holds 'a?b', ???");
+        assert_eq!(description(&"x".repeat(9000)).len(), DESCRIPTION_CHARS_MAX);
+    }
 }
