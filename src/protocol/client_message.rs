@@ -14,6 +14,9 @@ use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since};
 /// We only pass payloads on, but whoever receives them parses them, often by recursion.
 pub const DEPTH_MAX: usize = 64;
 
+/// What of a key is repeated in a refusal: escaped for reading, one can grow to seven times its length.
+const KEY_CHARS_SHOWN: usize = 64;
+
 /// A frame from a client, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -131,7 +134,8 @@ impl<'a> Envelope<'a> {
         })?;
         match &envelope.duplicate {
             Some(key) => {
-                let message = format!("the key {key:?} stands twice; send it once");
+                let shown: String = key.chars().take(KEY_CHARS_SHOWN).collect();
+                let message = format!("the key {shown:?} stands twice; send it once");
                 Err(Refusal::new(ErrorCode::DuplicateField, message))
             }
             None => Ok(envelope),
@@ -348,5 +352,19 @@ impl<'de> Deserialize<'de> for Key<'de> {
             }
         }
         deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_key_it_names() {
+        let key = "\u{7f}".repeat(30_000);
+        let text = format!(r#"{{"type":"ping","{key}":1,"{key}":2}}"#);
+        let refusal = ClientMessage::parse(&text).unwrap_err().refusal;
+        assert_eq!(refusal.code, ErrorCode::DuplicateField);
+        assert!(refusal.message.len() < 1024, "{}", refusal.message.len());
     }
 }
