@@ -48,10 +48,17 @@ impl OriginPattern {
                 let origin = origin.to_ascii_lowercase();
                 let below = origin.strip_prefix(scheme.as_str());
                 let label = below.and_then(|host| host.strip_suffix(suffix.as_str()));
-                label.is_some_and(|label| !label.is_empty() && !label.contains(['/', '@', ':']))
+                label.is_some_and(is_host)
             }
         }
     }
+}
+
+/// Whether these are names of hosts, between dots, as browsers write them (RFC 6454 §6.2).
+fn is_host(labels: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut labels = labels.split('.');
+    labels.all(|label| !label.is_empty() && label.bytes().all(fits))
 }
 
 impl FromStr for OriginPattern {
@@ -136,6 +143,7 @@ mod tests {
             "https://a.example",
             "HTTPS://A.example",
             "https://x.b.example:8443",
+            "https://xn--x_y-1.z.b.example:8443",
         ] {
             assert!(list.allows(Some(good)), "{good}");
         }
@@ -148,6 +156,10 @@ mod tests {
             "https://x.b.example",
             "https://evil.example/x.b.example:8443",
             "https://evil@x.b.example:8443",
+            "https://\t\tx.b.example:8443",
+            "https://evil.example?x.b.example:8443",
+            "https://evil.example#.b.example:8443",
+            "https://é.b.example:8443",
         ] {
             assert!(!list.allows(Some(bad)), "{bad}");
         }
