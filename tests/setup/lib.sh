@@ -53,6 +53,11 @@ openssl_here() {
     have openssl || debian openssl
 }
 
+# cpp_here: there is a C++ compiler, which libFuzzer takes.
+cpp_here() {
+    have "${CXX:-c++}" || debian g++
+}
+
 # python3_here: there is a Python that runs the tests.
 python3_here() {
     have python3 || debian python3 || return

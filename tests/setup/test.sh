@@ -1,6 +1,6 @@
 # Sets up and runs the parts of the tests that are named, and sums them up:
 #
-#     sh tests/setup/test.sh rust redis python curl node browser
+#     sh tests/setup/test.sh rust redis fuzz python curl node browser
 #
 # A part whose tools cannot be had is skipped, but with CI=true it has failed. WSCAST_BIN names the binary
 # to test; without it the debug build is made, the one that the Rust tests run too.
@@ -19,6 +19,12 @@ run_rust() {
 ready_redis() { redis_here; }
 run_redis() {
     bounded cargo test --locked --test it nodes::
+}
+
+# A look only: `make fuzz` is what finds something new.
+ready_fuzz() { cpp_here; }
+run_fuzz() {
+    FUZZ_SECONDS=${FUZZ_SECONDS:-6} bounded sh tests/setup/fuzz.sh
 }
 
 ready_python() {

@@ -1,0 +1,188 @@
+//! What a client says: accepted, it is what any JSON parser reads in it, its payload is relayed byte for
+//! byte, and what is relayed is understood as what was said.
+
+#![no_main]
+
+use std::collections::HashMap;
+
+use libfuzzer_sys::fuzz_target;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use wscast::protocol::{
+    ClientMessage, DEPTH_MAX, ErrorCode, Position, Publication, Publish, Refused, Request,
+    RoomName, write_event,
+};
+
+/// Longest sentence that says why something is refused, in bytes: far from what a client may send.
+const REFUSAL_BYTES_MAX: usize = 1024;
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    match ClientMessage::parse(text) {
+        Ok(request) => accepted(text, &request),
+        Err(refused) => turned_away(text, &refused),
+    }
+});
+
+fn accepted(text: &str, request: &Request<'_>) {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
+    assert_eq!(keys(text), fields.len(), "each key stands once");
+    // A number or a surrogate may be valid JSON and yet nothing that Rust can hold.
+    if let Ok(value) = serde_json::from_str(text) {
+        assert!(depth(&value) <= DEPTH_MAX);
+    }
+    let id = request.id.as_ref().map(|id| id.as_str().to_owned());
+    assert!(id.as_ref().is_none_or(|id| (1..=64).contains(&id.len())));
+    assert_eq!(id, field(&fields, "id"));
+    assert_eq!(
+        field(&fields, "type"),
+        Some(kind(&request.message).to_owned())
+    );
+    match &request.message {
+        ClientMessage::Publish(publish) => {
+            assert_eq!(publish.payload, fields["payload"].get(), "verbatim");
+            assert_eq!(publish.room.as_ref().map(to_text), field(&fields, "room"));
+            relayed(publish, request);
+        }
+        ClientMessage::Join {
+            room,
+            presence,
+            since,
+        } => {
+            assert_eq!(Some(to_text(room)), field(&fields, "room"));
+            assert_eq!(*presence, field(&fields, "presence").unwrap_or(false));
+            assert_eq!(since.map(|since| since.offset), field(&fields, "since"));
+        }
+        ClientMessage::History { room, since, limit } => {
+            assert_eq!(Some(to_text(room)), field(&fields, "room"));
+            assert_eq!(*since, field(&fields, "since"));
+            assert_eq!(*limit, field(&fields, "limit"));
+        }
+        ClientMessage::Leave { room } | ClientMessage::Presence { room } => {
+            assert_eq!(Some(to_text(room)), field(&fields, "room"));
+        }
+        ClientMessage::Auth { token } => {
+            assert_eq!(Some(token.clone().into_owned()), field(&fields, "token"));
+        }
+        ClientMessage::Ping => {}
+    }
+}
+
+/// A field as another reader of the same text finds it.
+fn field<T: DeserializeOwned>(fields: &HashMap<String, &RawValue>, name: &str) -> Option<T> {
+    let text = fields.get(name)?.get();
+    serde_json::from_str::<Option<T>>(text).expect("of this type")
+}
+
+fn to_text(room: &RoomName) -> String {
+    room.as_str().to_owned()
+}
+
+fn kind(message: &ClientMessage<'_>) -> &'static str {
+    match message {
+        ClientMessage::Publish(publish) => publish.kind.as_str(),
+        ClientMessage::Join { .. } => "join",
+        ClientMessage::History { .. } => "history",
+        ClientMessage::Leave { .. } => "leave",
+        ClientMessage::Presence { .. } => "presence",
+        ClientMessage::Auth { .. } => "auth",
+        ClientMessage::Ping => "ping",
+    }
+}
+
+/// Once for a WebSocket and once for a reader of events.
+fn relayed(publish: &Publish<'_>, request: &Request<'_>) {
+    let publication = Publication {
+        room: publish.room.clone().unwrap_or_else(RoomName::lobby),
+        offset: 7,
+        id: request.id.clone(),
+        from: "O\"Brien \\".into(),
+        ts: 1_700_000_000_000,
+        kind: publish.kind,
+        payload: publish.payload.into(),
+    };
+    let mut json = Vec::new();
+    publication.write_json(&mut json);
+    let text = std::str::from_utf8(&json).expect("UTF-8");
+    let fields: HashMap<&str, &RawValue> = serde_json::from_str(text).expect("JSON");
+    assert_eq!(fields["payload"].get(), publish.payload, "verbatim");
+    assert_eq!(keys(text), fields.len());
+    assert_eq!(fields.len(), if request.id.is_some() { 7 } else { 6 });
+
+    // Whoever sends on what it was sent says the same.
+    let again = ClientMessage::parse(text).expect("what was relayed");
+    let same = ClientMessage::Publish(Publish {
+        room: Some(publication.room.clone()),
+        kind: publication.kind,
+        payload: publish.payload,
+    });
+    assert_eq!((again.id, again.message), (request.id.clone(), same));
+
+    let mut event = Vec::new();
+    let epoch = "00000000000000ff".parse().expect("an epoch");
+    write_event(&mut event, Position { epoch, offset: 7 }, &json);
+    let event = std::str::from_utf8(&event).expect("UTF-8");
+    let lines = event.strip_suffix("\n\n").expect("an end").split('\n');
+    let data: Vec<_> = lines
+        .skip(1)
+        .map(|line| line.strip_prefix("data: ").expect("one event only"))
+        .collect();
+    assert!(data.iter().all(|line| !line.contains('\r')));
+    // Line breaks stand only between tokens, where one is as good as another.
+    let joined = data.join("\n");
+    assert!(serde_json::from_str::<IgnoredAny>(&joined).is_ok());
+    let breaks = ['\n', '\r'];
+    assert_eq!(joined.replace(breaks, ""), text.replace(breaks, ""));
+}
+
+fn turned_away(text: &str, Refused { id, refusal }: &Refused) {
+    let bytes = refusal.message.len();
+    assert!(bytes <= REFUSAL_BYTES_MAX, "{bytes} bytes of refusal");
+    let object = serde_json::from_str::<HashMap<String, &RawValue>>(text);
+    match refusal.code {
+        ErrorCode::InvalidJson | ErrorCode::NotAnObject => assert!(object.is_err()),
+        // Brackets are counted before the parser is asked.
+        ErrorCode::TooDeep => {}
+        _ => assert!(object.is_ok(), "{refusal:?}"),
+    }
+    assert!(id.is_none() || object.is_ok());
+}
+
+/// How many keys the object has, doubled ones counted as often as they stand.
+fn keys(text: &str) -> usize {
+    struct Count(usize);
+    impl<'de> serde::Deserialize<'de> for Count {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = Count;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+                fn visit_map<A: serde::de::MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Count, A::Error> {
+                    let mut count = 0;
+                    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                        count += 1;
+                    }
+                    Ok(Count(count))
+                }
+            }
+            deserializer.deserialize_map(Visitor)
+        }
+    }
+    serde_json::from_str::<Count>(text).expect("an object").0
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}

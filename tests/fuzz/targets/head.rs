@@ -1,0 +1,138 @@
+//! A request's head: the same verdict however its bytes arrive, and nothing in it that another server
+//! could read differently.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wscast::auth::AllowedOrigins;
+use wscast::config::HEAD_BYTES_MAX;
+use wscast::http::{After, Body, Head, HeadError, Request, error, parse, render};
+
+/// Headers that the program looks at.
+const HEADERS: [&str; 10] = [
+    "Host",
+    "Connection",
+    "Upgrade",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Authorization",
+    "Origin",
+    "Expect",
+    "Sec-WebSocket-Key",
+    "Last-Event-ID",
+];
+
+fuzz_target!(|input: &[u8]| {
+    let whole = parse(input, &mut 0);
+    same_byte_by_byte(input, &whole);
+    match whole {
+        Ok(Some(head)) => understood(input, &head),
+        Ok(None) => assert!(input.len() <= HEAD_BYTES_MAX, "waits for ever"),
+        Err(_) => {}
+    }
+});
+
+/// The first verdict on a head that grows is that on the whole. One that is too large may be refused for
+/// that before what else is wrong with it has come.
+fn same_byte_by_byte(input: &[u8], whole: &Result<Option<Head>, HeadError>) {
+    let mut scanned = 0;
+    let first = (1..=input.len()).find_map(|n| match parse(&input[..n], &mut scanned) {
+        Ok(None) => None,
+        verdict => Some((n, verdict)),
+    });
+    match (first, whole) {
+        (None, Ok(None)) => {}
+        (Some((n, Ok(Some(slow)))), Ok(Some(fast))) => {
+            assert_eq!((n, slow.len), (fast.len, fast.len));
+            assert_eq!(format!("{slow:?}"), format!("{fast:?}"));
+        }
+        (Some((_, Err(slow))), Err(fast)) => {
+            let large = input.len() > HEAD_BYTES_MAX && slow == HeadError::TooLarge;
+            assert!(large || slow == *fast, "{slow:?}, at once {fast:?}");
+        }
+        (first, whole) => panic!("{first:?}, at once {whole:?}"),
+    }
+}
+
+fn understood(input: &[u8], head: &Head) {
+    let bytes = &input[..head.len];
+    assert!(head.len <= HEAD_BYTES_MAX);
+    assert!(bytes.ends_with(b"\r\n\r\n"));
+    let text = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let blank = text.windows(4).position(|four| four == b"\r\n\r\n");
+    assert_eq!(
+        blank,
+        Some(text.len() - 4),
+        "it ends at the first blank line"
+    );
+    assert!(!bytes.contains(&0));
+    let alone = bytes.iter().enumerate().any(|(at, byte)| match byte {
+        b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    });
+    assert!(!alone, "CR or LF alone");
+
+    // What follows has no say.
+    let alone = parse(bytes, &mut 0);
+    assert_eq!(
+        format!("{:?}", Ok::<_, HeadError>(Some(head))),
+        format!("{alone:?}")
+    );
+
+    let request = &head.request;
+    assert!(!request.segments.is_empty() && request.minor_version <= 1);
+    let hosts = request.header_lines("host").count();
+    assert!(hosts == 1 || (hosts == 0 && request.minor_version == 0));
+    for line in HEADERS.iter().flat_map(|name| request.header_lines(name)) {
+        assert!(!line.contains(|c: char| c.is_ascii_control() && c != '\t'));
+        assert_eq!(line, line.trim_matches([' ', '\t']));
+    }
+    let token = request.token();
+    // A byte that is no UTF-8 becomes a character of three.
+    assert!(token.is_none_or(|token| token.len() < 3 * head.len));
+    one_length(head);
+    answered_once(request);
+}
+
+/// Every reader of the head finds the same end of its body.
+fn one_length(head: &Head) {
+    let lengths: Vec<_> = head.request.header_lines("Content-Length").collect();
+    let codings = head.request.header_lines("Transfer-Encoding").count();
+    match head.body {
+        Body::None => {
+            assert_eq!(codings, 0);
+            assert!(
+                lengths
+                    .iter()
+                    .all(|digits| digits.bytes().all(|d| d == b'0'))
+            );
+        }
+        Body::Length(length) => {
+            assert!(length > 0 && codings == 0 && lengths.len() == 1);
+            assert!(lengths[0].bytes().all(|digit| digit.is_ascii_digit()));
+            assert_eq!(lengths[0].parse(), Ok(length));
+        }
+        Body::Chunked => assert!(codings > 0 && lengths.is_empty()),
+    }
+}
+
+/// Nothing a client says puts a line of its own into the answer.
+fn answered_once(request: &Request) {
+    let pattern = "https://*.example.com".parse().expect("a pattern");
+    for allowed in [AllowedOrigins::Any, AllowedOrigins::Listed(vec![pattern])] {
+        for after in [After::KeepAlive, After::Close] {
+            let answer = render(error(404, "x", "y"), Some(request), &allowed, after);
+            let answer = String::from_utf8(answer).expect("ASCII");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(body.is_empty() || body == r#"{"error":{"code":"x","message":"y"}}"#);
+            let mut lines = head.split("\r\n");
+            assert!(lines.next().is_some_and(|line| line.starts_with("HTTP/1.")));
+            for line in lines {
+                let (name, value) = line.split_once(':').expect("a header");
+                assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+                assert!(!value.contains(|c: char| c.is_control()), "{line:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Names: a room's name that exists is within its bounds and needs no escaping anywhere, and each name
+//! has one spelling.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wscast::auth::RoomPatterns;
+use wscast::http;
+use wscast::protocol::{ClientId, Epoch, NameError, RequestId, RoomName, Scope, last_event_id};
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    match RoomName::parse(text) {
+        Ok(room) => exists(text, &room),
+        Err(NameError::Empty) => assert!(text.is_empty()),
+        Err(NameError::TooLong) => assert!(text.chars().count() > 64),
+        Err(NameError::Character(c)) => assert!(text.contains(c) && !fits(c)),
+    }
+    others(text);
+});
+
+fn fits(c: char) -> bool {
+    c.is_alphanumeric() || "._-:".contains(c)
+}
+
+fn exists(text: &str, room: &RoomName) {
+    assert_eq!(room.as_str(), text);
+    assert_eq!(room.to_string(), text);
+    assert_eq!(RoomName::parse(room.as_str()).as_ref(), Ok(room));
+    assert!((1..=64).contains(&text.chars().count()) && text.len() <= 64 * 4);
+    assert!(text.chars().all(fits));
+
+    // In JSON, in a log line, in a path.
+    let json = serde_json::to_string(text).expect("a string");
+    assert_eq!(json, format!("\"{text}\""));
+    assert!(!text.contains(|c: char| c.is_control() || c.is_whitespace() || "/\\\"*%".contains(c)));
+    let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for (path, sent) in [(text, text.is_ascii()), (&*encoded, true)] {
+        let head = format!("GET /rooms/{path}?room={path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let parsed = http::parse(head.as_bytes(), &mut 0);
+        assert!(!sent || parsed.is_ok());
+        if let Ok(Some(head)) = parsed {
+            assert_eq!(head.request.segments, ["rooms", text]);
+            assert_eq!(head.request.query_values("room").next(), Some(text));
+        }
+    }
+
+    let exact = RoomPatterns::parse([text]).expect("a pattern");
+    assert!(exact.allow(room));
+    let prefix = format!("{text}*");
+    let prefix = RoomPatterns::parse([&*prefix]).expect("a pattern");
+    assert!(prefix.allow(room));
+    if let Ok(longer) = RoomName::parse(&format!("{text}x")) {
+        assert!(!exact.allow(&longer) && prefix.allow(&longer));
+    }
+}
+
+fn others(text: &str) {
+    match RequestId::parse(text) {
+        Ok(id) => assert!(id.as_str() == text && (1..=64).contains(&text.len())),
+        Err(_) => assert!(text.is_empty() || text.len() > 64),
+    }
+    if let Ok(client) = text.parse::<ClientId>() {
+        assert_eq!(client.to_string(), text);
+    }
+    if let Ok(epoch) = text.parse::<Epoch>() {
+        assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        assert!(epoch.to_string().eq_ignore_ascii_case(text));
+    }
+    if let Some(since) = last_event_id(text) {
+        let epoch = since.epoch.expect("an epoch");
+        let again = format!("{epoch}-{}", since.offset);
+        assert_eq!(last_event_id(&again), Some(since));
+    }
+    if let Some(scope) = Scope::session(text) {
+        let stored = scope.to_stored().expect("a session is stored");
+        assert_eq!(Scope::from_stored(&stored), Some(scope));
+    }
+    if let Some(scope) = Scope::from_stored(text) {
+        assert_eq!(scope.to_stored().as_deref(), Some(text));
+    }
+}

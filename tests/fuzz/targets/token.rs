@@ -1,0 +1,236 @@
+//! Tokens: whatever is accepted was signed with a key of ours by that key's own algorithm, has not ended,
+//! and grants what its claims say and no more.
+
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use data_encoding::{BASE64, BASE64URL_NOPAD};
+use libfuzzer_sys::fuzz_target;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
+use serde_json::{Value, json};
+use wscast::auth::{AuthError, AuthSettings, Authority, Identity};
+use wscast::protocol::RoomName;
+
+const SECRET: &str = "kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs";
+const OTHER_SECRET: &str = "Tz7Rk2Wd9Xp4Mv6Bn1Cq8Ls3Jh5Gf0-Ya";
+const ED25519_SEED: [u8; 32] = *b"a fixed seed, for fuzzing alone.";
+/// Whose keys these are is nobody's secret: they are for this program.
+const P256_PKCS8: &str = "\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgvPIXiRYH6yNFfOQGD7luxsgZZWn/2erXViNZA4wn\
+    ll2hRANCAARpHoJnYUQP8Yi+vApTt3vduJW4kfx8qgJpTs11BIfrEJUfeqFhig8Qyf7FGURlQIxGW0CFSQJUnr/MwtABdOTP";
+
+/// A server's keys, and what they accept by our own reckoning.
+struct Judge {
+    authority: Authority,
+    accepts: Vec<(&'static str, Verify)>,
+}
+
+type Verify = Box<dyn Fn(&[u8], &[u8]) -> bool + Send + Sync>;
+
+struct Keys {
+    ed25519: Ed25519KeyPair,
+    p256: EcdsaKeyPair,
+    random: SystemRandom,
+    judges: Vec<Judge>,
+}
+
+static KEYS: LazyLock<Keys> = LazyLock::new(keys);
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let keys = &*KEYS;
+    judge(text, keys);
+    // A header and claims, each signed in every way there is.
+    if let Some((header, claims)) = text.split_once('\n') {
+        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        let message = format!("{}.{}", part(header), part(claims));
+        for signature in signatures(message.as_bytes(), keys) {
+            let signature = BASE64URL_NOPAD.encode(&signature);
+            judge(&format!("{message}.{signature}"), keys);
+        }
+    }
+});
+
+/// By each key, by one that is not ours, by none, and by public keys taken for secrets.
+fn signatures(message: &[u8], keys: &Keys) -> Vec<Vec<u8>> {
+    let hs256 = |secret: &[u8]| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        hmac::sign(&key, message).as_ref().to_vec()
+    };
+    let p256 = keys.p256.sign(&keys.random, message).expect("a signature");
+    vec![
+        hs256(SECRET.as_bytes()),
+        hs256(OTHER_SECRET.as_bytes()),
+        hs256(keys.ed25519.public_key().as_ref()),
+        hs256(keys.p256.public_key().as_ref()),
+        hs256(p256_pem(&keys.p256).as_bytes()),
+        keys.ed25519.sign(message).as_ref().to_vec(),
+        p256.as_ref().to_vec(),
+        Vec::new(),
+    ]
+}
+
+fn judge(token: &str, keys: &Keys) {
+    for Judge { authority, accepts } in &keys.judges {
+        match authority.identify(Some(token)) {
+            Ok(identity) => accepted(token, &identity, accepts),
+            Err(AuthError::TokenNeeded) => panic!("there is one"),
+            Err(why) => assert!(token.len() < 40 || !why.to_string().contains(token)),
+        }
+    }
+}
+
+fn accepted(token: &str, identity: &Identity, accepts: &[(&str, Verify)]) {
+    let parts: Vec<_> = token.split('.').collect();
+    let [header, claims, signature] = parts[..] else {
+        panic!("not of three parts");
+    };
+    let message = &token[..header.len() + 1 + claims.len()];
+    let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).expect("base64url");
+    let signature = decode(signature);
+    let header: Value = serde_json::from_slice(&decode(header)).expect("a header");
+    let verified = accepts.iter().any(|(algorithm, verify)| {
+        header["alg"] == *algorithm && verify(message.as_bytes(), &signature)
+    });
+    assert!(verified, "accepted without a signature of ours");
+    grants(
+        &serde_json::from_slice(&decode(claims)).expect("claims"),
+        identity,
+    );
+}
+
+fn grants(claims: &Value, identity: &Identity) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock");
+    let date = |name: &str| claims[name].as_f64();
+    let now = now.as_secs_f64();
+    // A second for this program to get here.
+    assert!(date("exp").expect("exp") > now - 1.0, "has ended");
+    assert!(date("nbf").is_none_or(|begin| begin <= now + 60.0));
+    assert!(date("iat").is_none_or(|begin| begin <= now + 60.0));
+    assert_eq!(identity.user.as_deref(), claims["sub"].as_str());
+    assert_eq!(identity.admin, claims["admin"] == true);
+    for name in ["lobby", "ops", "ops-1", "房间"] {
+        let room = RoomName::parse(name).expect("a room");
+        for (claim, patterns) in [
+            ("subscribe", &identity.subscribe),
+            ("publish", &identity.publish),
+        ] {
+            assert_eq!(
+                patterns.allow(&room),
+                allows(&claims[claim], name),
+                "{claim} {name}"
+            );
+        }
+    }
+}
+
+fn allows(claim: &Value, room: &str) -> bool {
+    match claim {
+        Value::String(pattern) => match pattern.strip_suffix('*') {
+            Some(prefix) => room.starts_with(prefix),
+            None => room == pattern,
+        },
+        Value::Array(patterns) => patterns.iter().any(|pattern| allows(pattern, room)),
+        _ => false,
+    }
+}
+
+fn keys() -> Keys {
+    let random = SystemRandom::new();
+    let ed25519 = Ed25519KeyPair::from_seed_unchecked(&ED25519_SEED).expect("a key");
+    let pkcs8 = BASE64.decode(P256_PKCS8.as_bytes()).expect("base64");
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &random);
+    let p256 = p256.expect("a key");
+    let by_secret = || {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        let verify = move |message: &[u8], tag: &[u8]| hmac::verify(&key, message, tag).is_ok();
+        ("HS256", Box::new(verify) as Verify)
+    };
+    let by_ed25519 = || ("EdDSA", public(&ED25519, ed25519.public_key().as_ref()));
+    let by_p256 = || {
+        (
+            "ES256",
+            public(&ECDSA_P256_SHA256_FIXED, p256.public_key().as_ref()),
+        )
+    };
+    let judges = vec![
+        Judge {
+            authority: authority(Some(SECRET), None),
+            accepts: vec![by_secret()],
+        },
+        Judge {
+            authority: authority(None, Some(("set.json", key_set(&ed25519, &p256)))),
+            accepts: vec![by_ed25519(), by_p256()],
+        },
+        Judge {
+            authority: authority(None, Some(("key.pem", p256_pem(&p256)))),
+            accepts: vec![by_p256()],
+        },
+    ];
+    Keys {
+        ed25519,
+        p256,
+        random,
+        judges,
+    }
+}
+
+fn public(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Verify {
+    let key = UnparsedPublicKey::new(algorithm, key.to_vec());
+    Box::new(move |message, signature| key.verify(message, signature).is_ok())
+}
+
+fn authority(secret: Option<&str>, file: Option<(&str, String)>) -> Authority {
+    let public_key_file = file.map(|(name, text)| {
+        let path: PathBuf =
+            std::env::temp_dir().join(format!("wscast-fuzz-{}-{name}", std::process::id()));
+        fs::write(&path, text).expect("a file");
+        path
+    });
+    let authority = Authority::load(AuthSettings {
+        secret: secret.map(str::to_owned),
+        public_key_file: public_key_file.clone(),
+        ..AuthSettings::default()
+    });
+    if let Some(path) = public_key_file {
+        fs::remove_file(path).expect("the file");
+    }
+    authority.expect("keys")
+}
+
+fn key_set(ed25519: &Ed25519KeyPair, p256: &EcdsaKeyPair) -> String {
+    let part = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    // Uncompressed: a byte that says so, then both coordinates.
+    let (x, y) = p256.public_key().as_ref()[1..].split_at(32);
+    let keys = json!([
+        {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": part(ed25519.public_key().as_ref())},
+        {"kty": "EC", "crv": "P-256", "x": part(x), "y": part(y)},
+    ]);
+    json!({ "keys": keys }).to_string()
+}
+
+/// A SubjectPublicKeyInfo (RFC 5480 §2) in PEM.
+fn p256_pem(key: &EcdsaKeyPair) -> String {
+    const PREFIX: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let der = BASE64.encode(&[PREFIX, key.public_key().as_ref()].concat());
+    let lines: Vec<_> = der
+        .as_bytes()
+        .chunks(64)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let body = lines.join("\n");
+    format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
+}
