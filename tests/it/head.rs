@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    PATIENCE, RawConnection, TestServer, allow_many_sockets, eventually, request,
-};
+use crate::support::{PATIENCE, RawConnection, TestServer, request};
 
 /// Between two bytes of a client that trickles.
 const TRICKLE: Duration = Duration::from_millis(20);
@@ -173,30 +171,6 @@ fn a_body_that_never_ends_is_408() {
     client.send(request("POST", "/health", &["Content-Length: 1000000"]));
     trickle(&mut client);
     assert_eq!(client.response().status, 408);
-}
-
-#[test]
-fn five_hundred_slow_heads_hold_up_nobody() {
-    allow_many_sockets();
-    let server = TestServer::start(&["--head-timeout=3"]);
-    let mut slow: Vec<RawConnection> = (0..500)
-        .map(|_| {
-            let mut client = server.raw();
-            client.send("GET /health HTTP/1.1\r\nHost");
-            client
-        })
-        .collect();
-    assert_eq!(server.raw().get("/health").status, 200);
-    let (mut alice, mut bob) = (server.client(), server.client());
-    alice.say("hi");
-    bob.expect("hi");
-    for client in &mut slow {
-        assert_eq!(client.response().status, 408);
-    }
-    drop(slow);
-    eventually("they are gone", || {
-        (server.stats()["connections"] == 3).then_some(())
-    });
 }
 
 /// The status of the answer, after which the server goes on or closes as it should.

@@ -3,9 +3,11 @@
 mod broadcast;
 mod closing;
 mod crash;
+mod floods;
 mod handshake;
 mod head;
 mod hostile;
+mod hostile_http;
 mod http;
 mod limits;
 mod liveness;

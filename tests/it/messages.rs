@@ -192,20 +192,6 @@ fn what_cannot_be_posted_or_paged_is_refused_with_its_reason() {
     }
 }
 
-/// Reads the stream until it holds `end`.
-fn read_stream(stream: &mut RawConnection, end: &str) -> String {
-    use std::io::Read as _;
-    let mut text = String::new();
-    eventually(end, || {
-        let mut chunk = [0; 4096];
-        let read = stream.socket.read(&mut chunk).expect("stream");
-        assert!(read > 0, "the stream ended: {text}");
-        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
-        text.contains(end).then_some(())
-    });
-    text
-}
-
 fn events(server: &TestServer, last_event_id: Option<&str>) -> RawConnection {
     let mut stream = server.raw();
     let last = last_event_id
@@ -230,32 +216,36 @@ fn a_reader_of_events_resumes_by_its_last_id_and_goes_on_live() {
         .to_owned();
     say(json!("two"));
     let mut stream = events(&server, Some(&format!("{epoch}-1")));
-    let text = read_stream(&mut stream, "\"two\"");
+    let text = stream.read_until("\"two\"");
     assert!(
         text.contains("Content-Type: text/event-stream") && text.contains("\"recovered\":true")
     );
     assert!(!text.contains("\"one\""), "{text}");
     say(json!("three"));
-    assert!(read_stream(&mut stream, "\"three\"").contains(&format!("id: {epoch}-3\n")));
+    assert!(
+        stream
+            .read_until("\"three\"")
+            .contains(&format!("id: {epoch}-3\n"))
+    );
     drop(stream);
     eventually("the reader is forgotten", || {
         (server.connected_clients() == 0).then_some(())
     });
     let mut stream = events(&server, Some("00000000deadbeef-2"));
-    assert!(read_stream(&mut stream, "joined").contains("\"recovered\":false"));
+    assert!(stream.read_until("joined").contains("\"recovered\":false"));
 }
 
 #[test]
 fn an_event_with_line_breaks_in_its_payload_stays_one() {
     let server = TestServer::start(&[]);
     let mut stream = events(&server, None);
-    read_stream(&mut stream, "joined");
+    stream.read_until("joined");
     let body = "{\"type\":\"message\",\"payload\":[1,\r\n2,\n3]}";
     assert_eq!(
         post(&server, "/rooms/ops/messages", "application/json", body).status,
         201
     );
-    let text = read_stream(&mut stream, "}\n\n");
+    let text = stream.read_until("}\n\n");
     let data: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
-use super::{RawConnection, Response, TestServer};
+use super::{RawConnection, Response, TestServer, eventually};
 
 impl RawConnection {
     /// One request with these header lines besides `Host`, and its answer.
@@ -22,6 +22,20 @@ impl RawConnection {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         ended.unwrap_or_else(|error| panic!("no end but {error} after {text:?}"));
         text
+    }
+
+    /// What comes of a stream that has no end, until it holds `end`.
+    pub fn read_until(&mut self, end: &str) -> String {
+        let mut bytes = Vec::new();
+        eventually(end, || {
+            let mut chunk = [0; 4096];
+            let read = self.socket.read(&mut chunk).expect("stream");
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(read > 0, "the stream ended: {text}");
+            bytes.extend_from_slice(&chunk[..read]);
+            let text = String::from_utf8_lossy(&bytes);
+            text.contains(end).then(|| text.into_owned())
+        })
     }
 
     /// Waits until the server has sent something or closed, `at_most` this long; says whether it has.
