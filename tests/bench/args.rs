@@ -27,6 +27,8 @@ pub(crate) enum Case {
     H,
     #[value(name = "I")]
     I,
+    #[value(name = "L")]
+    L,
     #[value(name = "T")]
     T,
 }
@@ -61,10 +63,10 @@ const STALLED_PAYLOAD_BYTES: std::ops::RangeInclusive<usize> = 64..=60_000;
 /// What a delivery, an idle connection and a handshake cost, beside a floor.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Clients of cases A to C, and T [default: 1000, quick: 200]
+    /// Clients of cases A to C, L and T [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds each measurement of A to C, and T, lasts [default: 4, quick: 1]
+    /// Seconds each measurement of A to C, L and T lasts [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// How often each pair is measured [default: 5, quick: 1]

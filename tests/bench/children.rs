@@ -24,7 +24,12 @@ pub(crate) enum Kind {
     Wscast,
     /// With a certificate, which the arguments name.
     WscastTls,
+    /// With the bounds on what clients may ask that are in force by default.
+    WscastLimited,
 }
+
+/// Bounds on what clients may ask in a time; 0 is none.
+const RATE_FLAGS: [&str; 2] = ["--max-request-rate", "--max-byte-rate"];
 
 /// A running server. Dropping it kills the process and waits for its end.
 #[derive(Debug)]
@@ -37,6 +42,12 @@ pub(crate) struct Server {
 /// Apart from [`Server`], so that a process that never prints an address is killed too.
 #[derive(Debug)]
 struct Process(Child);
+
+impl Kind {
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Kind::FloorRelay | Kind::FloorIdle)
+    }
+}
 
 impl Server {
     /// With arguments of a case's own, before those that the user passes on.
@@ -100,12 +111,14 @@ fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Co
     match kind {
         Kind::FloorRelay => floor("relay"),
         Kind::FloorIdle => floor("idle"),
-        Kind::Wscast | Kind::WscastTls => {
+        Kind::Wscast | Kind::WscastTls | Kind::WscastLimited => {
             let mut command = floor("guard")?;
             command.arg("--").arg(&options.server);
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
-            // One publisher asks for as much as the server can do.
-            command.args(["--max-request-rate", "0", "--max-byte-rate", "0"]);
+            if kind != Kind::WscastLimited {
+                // One publisher asks for as much as the server can do.
+                command.args(RATE_FLAGS.iter().flat_map(|flag| [flag, "0"]));
+            }
             command.args(arguments).args(&options.server_arg);
             Ok(command)
         }

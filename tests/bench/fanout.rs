@@ -9,6 +9,7 @@
 //! | C | the same clients, 64 messages outstanding | the same |
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
+//! | L | as A, as B by turns of up to 100 publishers, and 100 publishers at 80 a second each | CPU per delivery and per publish, with the default bounds of rates and without |
 //! | T | A, B, D and E over TLS | the same, beside plain wscast |
 //! | F | 1 800 clients, 100 messages a second, without and with 200 that never read | latency, CPU per delivery, peak RSS |
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
@@ -18,7 +19,7 @@
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every
 //! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
-//! Cases F to I and T need no floor: wscast stands beside itself.
+//! Cases F to I, L and T need no floor: wscast stands beside itself.
 //!
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
 //! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
@@ -33,6 +34,7 @@ mod fleet;
 mod floor;
 mod frames;
 mod latency;
+mod limits;
 mod link;
 mod machine;
 mod report;
@@ -92,6 +94,9 @@ fn run(options: Options) -> io::Result<()> {
     }
 
     report.extend(storage_report::rows(&bench)?);
+    if bench.options.wants(Case::L) {
+        report.extend(limits::rows(&bench)?);
+    }
     if bench.options.wants(Case::T) {
         report.extend(tls_rows(&bench)?);
     }

@@ -113,9 +113,11 @@ impl Fleet {
         self.received
     }
 
-    /// A second handle of the publisher's connection, to write to.
-    pub(crate) fn publisher(&self) -> io::Result<Link> {
-        self.clients[PUBLISHER].link.share()
+    /// Second handles of the first clients' connections, to write to; that of the publisher alone, or of
+    /// those who take turns with it.
+    pub(crate) fn publishers(&self, count: usize) -> io::Result<Vec<Link>> {
+        let publishers = self.clients[PUBLISHER..].iter().take(count);
+        publishers.map(|client| client.link.share()).collect()
     }
 
     /// Length on the wire of the last text frame the publisher received.

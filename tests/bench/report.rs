@@ -34,6 +34,7 @@ pub(crate) enum Sides {
     NormalAndFull,
     WithoutAndWithReturning,
     PlainAndTls,
+    UnlimitedAndLimited,
 }
 
 /// The most a median may be.
@@ -142,6 +143,7 @@ impl Sides {
             Sides::NormalAndFull => ["SQLite, normal", "SQLite, full"],
             Sides::WithoutAndWithReturning => ["without", "with returning"],
             Sides::PlainAndTls => ["plain", "TLS"],
+            Sides::UnlimitedAndLimited => ["no limits", "limits"],
         }
     }
 }

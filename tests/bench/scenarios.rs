@@ -101,7 +101,18 @@ impl Bench {
 
     /// Of a server that was started for it.
     pub(crate) fn fanout_of(&self, mut server: Server, load: Load) -> io::Result<Fanout> {
-        let (mut fleet, mut publisher) = self.join(&server)?;
+        let (fleet, publisher) = self.join(&server)?;
+        self.fanout_to(&mut server, fleet, publisher, load)
+    }
+
+    /// To clients who have joined a server.
+    pub(crate) fn fanout_to(
+        &self,
+        server: &mut Server,
+        mut fleet: Fleet,
+        mut publisher: Publisher,
+        load: Load,
+    ) -> io::Result<Fanout> {
         run_load(
             &mut fleet,
             &mut publisher,
@@ -154,7 +165,7 @@ impl Bench {
 
     fn join(&self, server: &Server) -> io::Result<(Fleet, Publisher)> {
         let clients = self.options.clients();
-        if matches!(server.kind, Kind::Wscast | Kind::WscastTls) {
+        if !server.kind.is_floor() {
             let fleet = self.fleet(server, clients)?;
             let publisher = Publisher::client(&fleet)?;
             return Ok((fleet, publisher));
@@ -165,7 +176,7 @@ impl Bench {
         Ok((fleet, publisher))
     }
 
-    fn start(&self, kind: Kind) -> io::Result<Server> {
+    pub(crate) fn start(&self, kind: Kind) -> io::Result<Server> {
         let arguments: &[String] = match kind {
             Kind::WscastTls => &self.certificate.flags,
             _ => &[],
@@ -173,10 +184,12 @@ impl Bench {
         Server::start(kind, arguments, &self.options, &self.machine)
     }
 
-    fn fleet(&self, server: &Server, count: usize) -> io::Result<Fleet> {
+    pub(crate) fn fleet(&self, server: &Server, count: usize) -> io::Result<Fleet> {
         let address = server.address;
         match server.kind {
-            Kind::Wscast => Fleet::connect(address, count, Dialect::WebSocket),
+            Kind::Wscast | Kind::WscastLimited => {
+                Fleet::connect(address, count, Dialect::WebSocket)
+            }
             Kind::WscastTls => Fleet::connect_tls(address, count, &self.certificate),
             Kind::FloorRelay | Kind::FloorIdle => {
                 Fleet::connect(address, count, Dialect::BareFrames)
@@ -191,10 +204,11 @@ impl Drop for Bench {
     }
 }
 
-/// Where messages go in: one of wscast's own clients, or the floor's control connection.
+/// Where messages go in: one of wscast's own clients, several by turns, or the floor's control connection.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    link: Link,
+    /// Never empty.
+    links: Vec<Link>,
     message: Vec<u8>,
     /// Since the load began.
     pub(crate) published: u64,
@@ -204,11 +218,16 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     fn client(fleet: &Fleet) -> io::Result<Publisher> {
+        Publisher::clients(fleet, 1)
+    }
+
+    /// This many clients by turns, so that none of them asks much.
+    pub(crate) fn clients(fleet: &Fleet, count: usize) -> io::Result<Publisher> {
         let payload = "x".repeat(PAYLOAD_BYTES);
         let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
         let message = client_text(json.as_bytes());
         Ok(Publisher {
-            link: fleet.publisher()?,
+            links: fleet.publishers(count)?,
             message,
             published: 0,
             stamp_at: None,
@@ -221,7 +240,7 @@ impl Publisher {
         let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
         let message = client_text(json.as_bytes());
         Ok(Publisher {
-            link: fleet.publisher()?,
+            links: fleet.publishers(1)?,
             stamp_at: latency::stamp_at(&message),
             message,
             published: 0,
@@ -234,7 +253,7 @@ impl Publisher {
         let link = Link::new(socket, None)?;
         link.send_all(&announcement(clients, message_bytes))?;
         Ok(Publisher {
-            link,
+            links: vec![link],
             message: server_text(message_bytes),
             published: 0,
             stamp_at: None,
@@ -247,7 +266,8 @@ impl Publisher {
             if let Some(at) = self.stamp_at {
                 latency::stamp(&mut self.message[at..]);
             }
-            self.link.send_all(&self.message)?;
+            let turn = self.published as usize % self.links.len();
+            self.links[turn].send_all(&self.message)?;
             self.published += 1;
         }
         Ok(())

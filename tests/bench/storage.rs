@@ -60,6 +60,8 @@ pub(crate) struct Publishers {
     pub(crate) count: usize,
     /// Publishes of each that may be unacknowledged.
     pub(crate) outstanding: usize,
+    /// The least time between two publishes of one.
+    pub(crate) interval: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +90,21 @@ impl Bench {
         let disk = Disk::new()?;
         let arguments = disk.arguments(history);
         let server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
+        self.acknowledged_by(&server, publishers)
+    }
+
+    /// By a server that was started for it.
+    pub(crate) fn acknowledged_by(
+        &self,
+        server: &Server,
+        publishers: Publishers,
+    ) -> io::Result<Acknowledged> {
         let (stop, address) = (AtomicBool::new(false), server.address);
         let duration = Duration::from_secs_f64(self.options.seconds());
         let (latencies, cpu) = thread::scope(|scope| {
             let stop = &stop;
             let workers: Vec<_> = (0..publishers.count)
-                .map(|n| scope.spawn(move || publish(address, n, publishers.outstanding, stop)))
+                .map(|n| scope.spawn(move || publish(address, n, publishers, stop)))
                 .collect();
             let before = server.cpu();
             thread::park_timeout(duration);
@@ -122,14 +133,23 @@ impl Bench {
 fn publish(
     address: SocketAddrV4,
     name: usize,
-    outstanding: usize,
+    publishers: Publishers,
     stop: &AtomicBool,
 ) -> io::Result<Vec<Duration>> {
     let mut talk = Talk::connect(address, &format!("/ws?room=publisher-{name}"))?;
     let payload = "x".repeat(PAYLOAD_BYTES);
+    let Publishers {
+        count,
+        outstanding,
+        interval,
+    } = publishers;
+    // Those who take their time do not all take it at once.
+    let mut due = Instant::now() + interval * name as u32 / count as u32;
     let (mut sent, mut latencies) = (Vec::<Instant>::new(), Vec::new());
     loop {
         while !stop.load(Ordering::Relaxed) && sent.len() - latencies.len() < outstanding {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            due = Instant::now().max(due + interval);
             let id = sent.len();
             let json = format!(r#"{{"type":"message","payload":"{payload}","id":"{id}"}}"#);
             sent.push(Instant::now());

@@ -1,6 +1,7 @@
 //! The rows of cases G to I: which measurement stands beside which.
 
 use std::io;
+use std::time::Duration;
 
 use crate::args::Case;
 use crate::catch_up::{CatchUp, Returning};
@@ -23,13 +24,18 @@ pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
     if bench.options.wants(Case::H) {
         let beside_memory = (Sides::MemoryAndSqlite, [History::Memory, History::Sqlite]);
         for (count, outstanding) in [(1, 1), (1, 32), (100, 1)] {
-            let publishers = Publishers { count, outstanding };
+            let publishers = Publishers {
+                count,
+                outstanding,
+                interval: Duration::ZERO,
+            };
             rows.extend(acknowledged_rows(bench, publishers, beside_memory)?);
         }
         let synced = (Sides::NormalAndFull, [History::Sqlite, History::SqliteFull]);
         let publishers = Publishers {
             count: 100,
             outstanding: 1,
+            interval: Duration::ZERO,
         };
         rows.extend(acknowledged_rows(bench, publishers, synced)?);
     }
@@ -69,7 +75,9 @@ fn acknowledged_rows(
         ("ack p50", "ms", |acks| acks.latency_p50_ms),
         ("ack p99", "ms", |acks| acks.latency_p99_ms),
     ];
-    let Publishers { count, outstanding } = publishers;
+    let Publishers {
+        count, outstanding, ..
+    } = publishers;
     let mut rows = figures.map(|(what, unit, _)| {
         let what = format!("H  {count} × {outstanding} outstanding: {what}");
         Row::new(what, unit, sides)
