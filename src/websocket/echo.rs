@@ -33,7 +33,7 @@ pub(super) fn serve(upgraded: Upgraded, app: &App) {
         match transport.next() {
             Incoming::Text(text) => outbox.push(&Frames::text(text.as_bytes())),
             Incoming::Binary(bytes) => outbox.push(&Frames::binary(&bytes)),
-            Incoming::Alarm => {}
+            Incoming::Control | Incoming::Alarm => {}
             Incoming::End(end) => break end,
         }
     };

@@ -163,10 +163,8 @@ impl<'a> Session<'a> {
             transport.wake_at(self.access.next_at());
             match transport.next() {
                 Incoming::Text(text) => self.request(text.as_str()),
-                Incoming::Binary(_) => {
-                    let message = "send text; binary frames are not relayed";
-                    self.refuse(None, &Refusal::new(ErrorCode::BinaryUnsupported, message));
-                }
+                Incoming::Binary(bytes) => self.refuse_binary(bytes.len()),
+                Incoming::Control => self.count_control(),
                 Incoming::Alarm => self.keep_appointment(),
                 Incoming::End(end) => {
                     self.say_why(end);
@@ -222,6 +220,26 @@ impl<'a> Session<'a> {
                 }
             }
             Err(refused) => self.refuse(refused.id.as_ref(), &refused.refusal),
+        }
+    }
+
+    /// What is refused has been read, and so counts.
+    fn refuse_binary(&self, bytes: usize) {
+        if let Err(exceeded) = self.rate.count(bytes) {
+            return self.slow_down(None, exceeded);
+        }
+        let message = "send text; binary frames are not relayed";
+        self.refuse(None, &Refusal::new(ErrorCode::BinaryUnsupported, message));
+    }
+
+    /// Pings count as requests do. One too many is answered all the same, as RFC 6455 §5.5.2 wants it;
+    /// who goes on is closed.
+    fn count_control(&self) {
+        if let Err(exceeded) = self.rate.count(0) {
+            self.app.metrics.rate_limited.add(1);
+            if exceeded.is_abuse {
+                self.outbox.close(CloseCode::RateLimited);
+            }
         }
     }
 

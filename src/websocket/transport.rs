@@ -25,6 +25,8 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
     /// The moment came that [`Transport::wake_at`] named.
+    /// A Ping, which has been answered, or a Pong.
+    Control,
     Alarm,
     End(End),
 }
@@ -115,7 +117,8 @@ impl Transport {
             match read {
                 Ok(Message::Text(text)) => return Incoming::Text(text),
                 Ok(Message::Binary(bytes)) => return Incoming::Binary(bytes),
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Ping(_) | Message::Pong(_)) => return Incoming::Control,
+                Ok(Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
                     // Hands the reply to the outbox; what it returns is that all is over.
                     let _closed = self.websocket.flush();

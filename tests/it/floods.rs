@@ -11,6 +11,7 @@ use crate::support::{
 };
 
 const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
@@ -140,6 +141,9 @@ fn messages_beyond_the_rate() {
                 said("hello"),
                 frame(true, TEXT, b"nonsense"),
                 frame(true, TEXT, &[b'x'; 12_000]),
+                frame(true, BINARY, b"no text"),
+                frame(true, PING, b"ping"),
+                frame(true, PONG, b"pong"),
             ] {
                 for _ in 0..2 {
                     // More than may be asked at once, and then more than may be refused.

@@ -59,13 +59,46 @@ fn a_connection_that_goes_on_regardless_is_closed() {
     let server = TestServer::start(&["--max-request-rate", "5"]);
     let mut alice = server.client();
     let mut bob = server.client();
-    let flood: Vec<u8> = (0..500)
-        .flat_map(|_| frame(true, 1, br#"{"type":"ping"}"#))
-        .collect();
+    let flood = frame(true, 1, br#"{"type":"ping"}"#).repeat(500);
     let _may_be_cut_off = std::io::Write::write_all(alice.socket(), &flood);
     assert_eq!(alice.close_code(), 4101);
     bob.say("undisturbed");
     bob.expect("undisturbed");
+}
+
+/// Frames that are no requests cost as much to read.
+#[test]
+fn pings_and_binary_frames_count_as_well() {
+    let server = TestServer::start(&["--max-request-rate", "5"]);
+    for (opcode, payload) in [(0x2, &b"binary"[..]), (0x9, b"ping"), (0xA, b"pong")] {
+        let mut raw = server.raw();
+        raw.enter("/ws");
+        // So few pass without a word, whatever they are.
+        raw.send(frame(true, opcode, payload).repeat(50));
+        raw.send(frame(true, opcode, payload).repeat(10));
+        raw.send(frame(true, 1, br#"{"type":"ping","id":"asked"}"#));
+        let answer = loop {
+            let frame = raw.frame().expect("an answer");
+            if frame.opcode == 1 {
+                let answer: Value = serde_json::from_slice(&frame.payload).expect("JSON");
+                if answer["id"] == "asked" {
+                    break answer;
+                }
+            }
+        };
+        assert_eq!(
+            answer["payload"]["code"], "rate_limited",
+            "{opcode}: {answer}"
+        );
+        raw.try_send(frame(true, opcode, payload).repeat(500));
+        let code = loop {
+            let frame = raw.frame().expect("closed without a Close frame");
+            if frame.opcode == 8 {
+                break frame.close_code();
+            }
+        };
+        assert_eq!(code, 4101, "{opcode}");
+    }
 }
 
 #[test]
