@@ -53,60 +53,55 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Everything the server counts.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// WebSocket clients now.
-    pub clients: Gauge,
-    /// Sockets now, HTTP and WebSocket.
-    pub connections: Gauge,
-    /// Clients whose socket does not take what is sent, now.
-    pub lagging: Gauge,
-    /// Sockets accepted.
-    pub connections_total: Counter,
-    /// Sockets turned away because of a limit.
-    pub connections_refused: Counter,
-    /// Accepts that failed.
-    pub accept_errors: Counter,
-    /// Connections that came to an end without a TLS handshake, where it is needed.
-    pub tls_refused: Counter,
-    /// WebSocket handshakes completed.
-    pub handshakes: Counter,
-    /// WebSocket handshakes refused.
-    pub handshakes_refused: Counter,
-    /// HTTP requests answered.
-    pub http_requests: Counter,
-    /// Tokens that were refused.
-    pub auth_failures: Counter,
-    /// Text frames from clients.
-    pub requests: Counter,
-    /// Requests refused with an error.
-    pub requests_refused: Counter,
-    /// Requests refused because their connection asked too much.
-    pub rate_limited: Counter,
-    /// Messages stored and given an offset.
-    pub published: Counter,
-    /// Publishes whose id had been stored before.
-    pub duplicates: Counter,
-    /// Messages dropped from history to keep its bounds.
-    pub pruned: Counter,
-    /// Batches that a store on disk has taken.
-    pub commits: Counter,
-    /// Time they took, in microseconds.
-    pub commit_micros: Counter,
-    /// Batches that it has refused.
-    pub commits_failed: Counter,
-    /// Rooms whose missed messages were delivered to a client that came back.
-    pub recovered: Counter,
-    /// Rooms whose missed messages were no longer there.
-    pub not_recovered: Counter,
-    /// Messages handed to a member's outbox.
-    pub deliveries: Counter,
-    /// Clients evicted as slow consumers.
-    pub evicted: Counter,
-    /// Clients closed because they were silent after a ping.
-    pub silent: Counter,
-    rates: Mutex<VecDeque<Sample>>,
+/// Declares [`Metrics`]: each counter once, with its name in `/metrics` and `/stats` and what it counts.
+macro_rules! metrics {
+    ($($field:ident $name:literal $help:literal)+) => {
+        /// Everything the server counts.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            /// WebSocket clients now.
+            pub clients: Gauge,
+            /// Sockets now, HTTP and WebSocket.
+            pub connections: Gauge,
+            /// Clients whose socket does not take what is sent, now.
+            pub lagging: Gauge,
+            /// Time that commits to the store on disk took, in microseconds.
+            pub commit_micros: Counter,
+            $(#[doc = $help] pub $field: Counter,)+
+            rates: Mutex<VecDeque<Sample>>,
+        }
+
+        impl Metrics {
+            /// Name, help and value of each counter.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$(($name, $help, self.$field.get())),+].into_iter()
+            }
+        }
+    };
+}
+
+metrics! {
+    connections_total "connections" "Sockets accepted"
+    connections_refused "connections_refused" "Sockets turned away by a limit"
+    accept_errors "accept_errors" "Accepts that failed"
+    tls_refused "tls_refused" "Connections without the TLS handshake they need"
+    handshakes "handshakes" "WebSocket handshakes completed"
+    handshakes_refused "handshakes_refused" "WebSocket handshakes refused"
+    http_requests "http_requests" "HTTP requests answered"
+    requests "requests" "Text frames received from clients"
+    requests_refused "requests_refused" "Requests refused with an error"
+    rate_limited "requests_rate_limited" "Requests refused because their connection asked too much"
+    auth_failures "auth_failures" "Tokens that were refused"
+    published "messages_published" "Messages stored and given an offset"
+    duplicates "duplicate_publishes" "Publishes whose id had been stored before"
+    pruned "messages_pruned" "Messages dropped from history to keep its bounds"
+    commits "store_commits" "Batches that the store on disk has taken"
+    commits_failed "store_commits_failed" "Batches that the store on disk has refused"
+    recovered "resumes_recovered" "Rooms resumed with all that was missed"
+    not_recovered "resumes_not_recovered" "Rooms whose missed messages were gone"
+    deliveries "messages_delivered" "Messages handed to a member's outbox"
+    evicted "slow_consumers_evicted" "Clients evicted as slow consumers"
+    silent "silent_clients_closed" "Clients closed as silent after a ping"
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,117 +170,12 @@ impl Metrics {
                 self.lagging.get(),
             ),
         ];
-        let counters = [
-            ("connections", "Sockets accepted", &self.connections_total),
-            (
-                "connections_refused",
-                "Sockets turned away by a limit",
-                &self.connections_refused,
-            ),
-            ("accept_errors", "Accepts that failed", &self.accept_errors),
-            (
-                "tls_refused",
-                "Connections without the TLS handshake they need",
-                &self.tls_refused,
-            ),
-            (
-                "handshakes",
-                "WebSocket handshakes completed",
-                &self.handshakes,
-            ),
-            (
-                "handshakes_refused",
-                "WebSocket handshakes refused",
-                &self.handshakes_refused,
-            ),
-            (
-                "http_requests",
-                "HTTP requests answered",
-                &self.http_requests,
-            ),
-            (
-                "requests",
-                "Text frames received from clients",
-                &self.requests,
-            ),
-            (
-                "requests_refused",
-                "Requests refused with an error",
-                &self.requests_refused,
-            ),
-            (
-                "requests_rate_limited",
-                "Requests refused because their connection asked too much",
-                &self.rate_limited,
-            ),
-            (
-                "auth_failures",
-                "Tokens that were refused",
-                &self.auth_failures,
-            ),
-            (
-                "messages_published",
-                "Messages stored and given an offset",
-                &self.published,
-            ),
-            (
-                "duplicate_publishes",
-                "Publishes whose id had been stored before",
-                &self.duplicates,
-            ),
-            (
-                "messages_pruned",
-                "Messages dropped from history to keep its bounds",
-                &self.pruned,
-            ),
-            (
-                "store_commits",
-                "Batches that the store on disk has taken",
-                &self.commits,
-            ),
-            (
-                "store_commits_failed",
-                "Batches that the store on disk has refused",
-                &self.commits_failed,
-            ),
-            (
-                "resumes_recovered",
-                "Rooms resumed with all that was missed",
-                &self.recovered,
-            ),
-            (
-                "resumes_not_recovered",
-                "Rooms whose missed messages were gone",
-                &self.not_recovered,
-            ),
-            (
-                "messages_delivered",
-                "Messages handed to a member's outbox",
-                &self.deliveries,
-            ),
-            (
-                "slow_consumers_evicted",
-                "Clients evicted as slow consumers",
-                &self.evicted,
-            ),
-            (
-                "silent_clients_closed",
-                "Clients closed as silent after a ping",
-                &self.silent,
-            ),
-        ];
         let mut out = String::with_capacity(4096);
         for (name, help, value) in gauges {
             write_metric(&mut out, name, help, "gauge", value);
         }
-        for (name, help, counter) in counters {
-            write_metric(
-                &mut out,
-                &format!("{name}_total"),
-                help,
-                "counter",
-                counter.get(),
-            );
+        for (name, help, count) in self.counters() {
+            write_metric(&mut out, &format!("{name}_total"), help, "counter", count);
         }
         let seconds = self.commit_micros.get() as f64 / 1e6;
         write_metric(

@@ -2,12 +2,13 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::broadcaster::RoomDetail;
 use crate::broker::Cluster;
+use crate::metrics::Metrics;
 use crate::protocol::{Position, RoomName, invalid_room};
 
 use super::access::may_subscribe;
@@ -57,14 +58,14 @@ pub(super) fn health(request: &Request, app: &App) -> ResponseBox {
 }
 
 #[derive(Serialize)]
-struct Stats {
+struct Stats<'a> {
     connected_clients: u64,
     server_time: f64,
     uptime_seconds: f64,
     connections: u64,
     lagging_clients: u64,
     rooms: usize,
-    totals: Totals,
+    totals: Totals<'a>,
     rates: RatesPerSecond,
     history: History,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,25 +75,14 @@ struct Stats {
     queues: Queues,
 }
 
-#[derive(Serialize)]
-struct Totals {
-    connections: u64,
-    connections_refused: u64,
-    handshakes: u64,
-    handshakes_refused: u64,
-    tls_refused: u64,
-    http_requests: u64,
-    requests: u64,
-    requests_refused: u64,
-    requests_rate_limited: u64,
-    auth_failures: u64,
-    messages_published: u64,
-    messages_delivered: u64,
-    duplicate_publishes: u64,
-    resumes_recovered: u64,
-    resumes_not_recovered: u64,
-    slow_consumers_evicted: u64,
-    silent_clients_closed: u64,
+/// Every counter by its name.
+struct Totals<'a>(&'a Metrics);
+
+impl Serialize for Totals<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let totals = self.0.counters().map(|(name, _, count)| (name, count));
+        serializer.collect_map(totals)
+    }
 }
 
 /// Averages over the last ten seconds.
@@ -160,25 +150,7 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
         connections: metrics.connections.get(),
         lagging_clients: metrics.lagging.get(),
         rooms: usage.rooms,
-        totals: Totals {
-            connections: metrics.connections_total.get(),
-            connections_refused: metrics.connections_refused.get(),
-            handshakes: metrics.handshakes.get(),
-            handshakes_refused: metrics.handshakes_refused.get(),
-            tls_refused: metrics.tls_refused.get(),
-            http_requests: metrics.http_requests.get(),
-            requests: metrics.requests.get(),
-            requests_refused: metrics.requests_refused.get(),
-            requests_rate_limited: metrics.rate_limited.get(),
-            auth_failures: metrics.auth_failures.get(),
-            messages_published: metrics.published.get(),
-            messages_delivered: metrics.deliveries.get(),
-            duplicate_publishes: metrics.duplicates.get(),
-            resumes_recovered: metrics.recovered.get(),
-            resumes_not_recovered: metrics.not_recovered.get(),
-            slow_consumers_evicted: metrics.evicted.get(),
-            silent_clients_closed: metrics.silent.get(),
-        },
+        totals: Totals(metrics),
         rates: RatesPerSecond {
             messages_published: rates.published,
             messages_delivered: rates.deliveries,
