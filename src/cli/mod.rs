@@ -1,5 +1,8 @@
 //! What the user types: flags, environment variables, and one line for each way to get them wrong.
 
+mod history;
+mod limits;
+mod nodes;
 mod token;
 mod values;
 
@@ -7,22 +10,14 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::builder::ArgPredicate;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
-use self::values::{
-    CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, mode, rate, redis_prefix, seconds,
-    seconds_or_zero, switch, unix_path,
-};
+use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{
-    Config, ConfigError, Database, Durability, HistoryLimits, Limits, RedisSettings, RequestRate,
-    TlsFiles,
-};
+use crate::config::{Config, ConfigError, TlsFiles};
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
@@ -111,110 +106,18 @@ struct Cli {
     #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
 
-    /// Connections at once; auto is what the machine's limits allow
-    #[arg(long, env = "WSCAST_MAX_CONNECTIONS", default_value = "auto", value_name = "N",
-          value_parser = count_or_auto, help_heading = "Limits")]
-    max_connections: CountOrAuto,
-    /// Largest WebSocket message, in bytes, fragments summed
-    #[arg(long, env = "WSCAST_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "BYTES",
-          value_parser = bytes, help_heading = "Limits")]
-    max_message_bytes: usize,
-    /// Rooms at once
-    #[arg(long, env = "WSCAST_MAX_ROOMS", default_value = "10000", value_name = "N",
-          value_parser = count, help_heading = "Limits")]
-    max_rooms: usize,
-    /// Rooms a connection may be a member of at once
-    #[arg(long, env = "WSCAST_MAX_ROOMS_PER_CONNECTION", default_value = "32", value_name = "N",
-          value_parser = count, help_heading = "Limits")]
-    max_rooms_per_connection: usize,
-    /// Requests a second of one connection, ten seconds' worth of them at once; 0 is no bound
-    #[arg(long, env = "WSCAST_MAX_REQUEST_RATE", default_value = "100", value_name = "N",
-          value_parser = rate, help_heading = "Limits")]
-    max_request_rate: Rate,
-    /// Bytes a second of one connection's requests, ten seconds' worth of them at once; 0 is no bound
-    #[arg(long, env = "WSCAST_MAX_BYTE_RATE", default_value = "1MiB", value_name = "BYTES",
-          value_parser = byte_rate, help_heading = "Limits")]
-    max_byte_rate: Rate,
-    /// Bytes that may wait for one client before it is evicted as a slow consumer
-    #[arg(long, env = "WSCAST_OUTBOX_BYTES", default_value = "1MiB", value_name = "BYTES",
-          value_parser = bytes, help_heading = "Limits")]
-    outbox_bytes: usize,
-    /// Seconds without progress after which a client with bytes waiting is evicted
-    #[arg(long, env = "WSCAST_SLOW_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Limits")]
-    slow_timeout: Duration,
+    /// Print the effective settings and exit
+    #[arg(long)]
+    check_config: bool,
 
-    /// Seconds without traffic after which a client is pinged
-    #[arg(long, env = "WSCAST_PING_INTERVAL", default_value = "25", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Timeouts")]
-    ping_interval: Duration,
-    /// Seconds a pinged client has to be heard
-    #[arg(long, env = "WSCAST_PONG_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Timeouts")]
-    pong_timeout: Duration,
-    /// Seconds for a TLS handshake, and for a whole request head
-    #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Timeouts")]
-    head_timeout: Duration,
-    /// Seconds an HTTP connection may idle between requests
-    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Timeouts")]
-    keep_alive: Duration,
-    /// Seconds over which Close frames are spread at shutdown
-    #[arg(long, env = "WSCAST_DRAIN", default_value = "1", value_name = "SECONDS",
-          value_parser = seconds_or_zero, help_heading = "Timeouts")]
-    drain: Duration,
-    /// Seconds after which shutdown waits for no one
-    #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds, help_heading = "Timeouts")]
-    shutdown_timeout: Duration,
-
-    /// Keep the history in this SQLite database, so that it outlives the server
-    #[arg(long, env = "WSCAST_DB", value_name = "PATH", help_heading = "History")]
-    db: Option<PathBuf>,
-    /// What an acknowledged message survives: normal, the end of the process; full, the loss of power
-    /// as well, for a sync of the disk at every batch
-    #[arg(
-        long,
-        env = "WSCAST_DURABILITY",
-        default_value = "normal",
-        value_name = "HOW",
-        help_heading = "History"
-    )]
-    durability: Durability,
-    /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
-    /// unix:///path; user and password before an @; several of a Redis Cluster separated by commas
-    #[arg(
-        long,
-        env = "WSCAST_REDIS",
-        value_name = "URL",
-        hide_env_values = true,
-        help_heading = "Nodes"
-    )]
-    redis: Option<String>,
-    /// What all names in Redis begin with, for several deployments on one
-    #[arg(long, env = "WSCAST_REDIS_PREFIX", default_value = "wscast", value_name = "TEXT",
-          value_parser = redis_prefix, help_heading = "Nodes")]
-    redis_prefix: String,
-    /// Messages kept a room; with --db 10000
-    #[arg(long, env = "WSCAST_HISTORY_MESSAGES", default_value = "1000", value_name = "N",
-          default_value_if("db", ArgPredicate::IsPresent, "10000"), value_parser = count, help_heading = "History")]
-    history_messages: usize,
-    /// Bytes of payload kept a room; with --db 16MiB
-    #[arg(long, env = "WSCAST_HISTORY_BYTES", default_value = "1MiB", value_name = "BYTES",
-          default_value_if("db", ArgPredicate::IsPresent, "16MiB"), value_parser = bytes,
-          help_heading = "History")]
-    history_bytes: usize,
-    /// Seconds a message is kept; with --db a week
-    #[arg(long, env = "WSCAST_HISTORY_AGE", default_value = "3600", value_name = "SECONDS",
-          default_value_if("db", ArgPredicate::IsPresent, "604800"), value_parser = seconds,
-          help_heading = "History")]
-    history_age: Duration,
-    /// Bytes of payload kept of all rooms together; with --db 256MiB
-    #[arg(long, env = "WSCAST_HISTORY_TOTAL_BYTES", default_value = "64MiB", value_name = "BYTES",
-          default_value_if("db", ArgPredicate::IsPresent, "256MiB"), value_parser = bytes,
-          help_heading = "History")]
-    history_total_bytes: usize,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
+    #[command(flatten)]
+    timeouts: limits::TimeoutFlags,
+    #[command(flatten)]
+    history: history::HistoryFlags,
+    #[command(flatten)]
+    nodes: nodes::NodeFlags,
 
     /// Most detailed level that is logged: off, error, warn, info, debug or trace
     #[arg(
@@ -233,10 +136,6 @@ struct Cli {
         help_heading = "Logging"
     )]
     log_file: Option<PathBuf>,
-
-    /// Print the effective settings and exit
-    #[arg(long)]
-    check_config: bool,
 
     #[command(subcommand)]
     command: Option<Subcommand>,
@@ -308,38 +207,12 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         allow_origin: cli.allow_origin,
         auth: cli.keys.settings(cli.anonymous),
         echo: cli.echo,
-        limits: Limits {
-            max_connections: cli.max_connections.0,
-            max_message_bytes: cli.max_message_bytes,
-            max_rooms: cli.max_rooms,
-            max_rooms_per_connection: cli.max_rooms_per_connection,
-            request_rate: RequestRate {
-                requests: cli.max_request_rate.0,
-                bytes: cli.max_byte_rate.0,
-            },
-            outbox_bytes: cli.outbox_bytes,
-            slow_timeout: cli.slow_timeout,
-            ping_interval: cli.ping_interval,
-            pong_timeout: cli.pong_timeout,
-            head_timeout: cli.head_timeout,
-            keep_alive: cli.keep_alive,
-        },
-        history: HistoryLimits {
-            messages: cli.history_messages,
-            bytes: cli.history_bytes,
-            age: cli.history_age,
-            total_bytes: cli.history_total_bytes,
-        },
-        database: cli.db.map(|path| Database {
-            path,
-            durability: cli.durability,
-        }),
-        redis: cli.redis.map(|url| RedisSettings {
-            url,
-            prefix: cli.redis_prefix,
-        }),
-        drain: cli.drain,
-        shutdown_timeout: cli.shutdown_timeout,
+        database: cli.history.database(),
+        history: cli.history.limits(),
+        redis: cli.nodes.redis(),
+        drain: cli.timeouts.drain,
+        shutdown_timeout: cli.timeouts.shutdown_timeout,
+        limits: cli.limits.with(&cli.timeouts),
         log_level: cli.log_level,
         log_file: cli.log_file,
     })
@@ -435,6 +308,7 @@ fn instead(setting: &str, why: Option<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::values::bytes;
     use super::*;
 
     fn run(args: &[&str]) -> Result<Command, String> {
