@@ -55,6 +55,7 @@ pub mod logging;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;
+pub mod proxy;
 pub mod reload;
 pub mod resume;
 pub mod server;

@@ -1,0 +1,184 @@
+//! The client's address in a forwarding header: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
+//!
+//! Each proxy adds the address it was connected from at the right. So the list is walked from the right
+//! for as long as it names proxies that are trusted; the first address that is no such proxy's is the
+//! client's, and what stands left of it was written by the client.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::TrustedProxies;
+
+/// A header that names the hops of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardingHeader {
+    /// Addresses in a list; no standard, but what most proxies send.
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+impl ForwardingHeader {
+    /// As it stands in a head.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "X-Forwarded-For",
+            Self::Forwarded => "Forwarded",
+        }
+    }
+}
+
+/// The client's address, as trusted proxies have it: the right-most hop that is not one of them, or, if
+/// all are, the first hop.
+///
+/// `lines` are the values of the header's lines in their order, of any content. A hop that is no address
+/// ends the walk at the hop before it, which may leave none.
+pub fn forwarded<'a>(
+    header: ForwardingHeader,
+    lines: impl DoubleEndedIterator<Item = &'a str>,
+    trust: &TrustedProxies,
+) -> Option<IpAddr> {
+    let mut last = None;
+    // No address holds a comma, so one inside of quotes, which may never end, only spoils its own hop.
+    for hop in lines.rev().flat_map(|line| line.rsplit(',')) {
+        let hop = hop.trim_matches([' ', '\t']);
+        let named = match header {
+            ForwardingHeader::XForwardedFor => Some(hop),
+            ForwardingHeader::Forwarded => for_parameter(hop),
+        };
+        let Some(ip) = named.and_then(node) else {
+            return last;
+        };
+        if !trust.trusts(ip) {
+            return Some(ip);
+        }
+        last = Some(ip);
+    }
+    last
+}
+
+/// The value of the one parameter `for` of an element (RFC 7239 §4).
+fn for_parameter(element: &str) -> Option<&str> {
+    let mut values = element.split(';').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let is_for = name.trim_matches([' ', '\t']).eq_ignore_ascii_case("for");
+        is_for.then(|| value.trim_matches([' ', '\t']))
+    });
+    let value = values.next().filter(|_| values.next().is_none())?;
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// An address, with a port or without (RFC 7239 §6); `unknown` and made-up names are none.
+fn node(text: &str) -> Option<IpAddr> {
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let ip = match bracketed {
+        Some(v6) => v6.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    };
+    let ip = ip.or_else(|| {
+        text.parse()
+            .ok()
+            .map(|with_port: SocketAddr| with_port.ip())
+    });
+    ip.map(|ip: IpAddr| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ForwardingHeader::{Forwarded, XForwardedFor};
+    use super::*;
+
+    const TRUSTED: &str = "10.0.0.0/8,fd00::/8";
+
+    fn client(header: ForwardingHeader, lines: &[&str]) -> Option<String> {
+        let trust = TRUSTED.parse().unwrap();
+        let found = forwarded(header, lines.iter().copied(), &trust);
+        found.map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn the_right_most_hop_that_is_no_proxy_is_the_client() {
+        for (lines, expected) in [
+            (&["203.0.113.7"][..], Some("203.0.113.7")),
+            (&["203.0.113.7, 10.0.0.1"], Some("203.0.113.7")),
+            (
+                &["1.1.1.1, 203.0.113.7, 10.0.0.1, 10.2.0.1"],
+                Some("203.0.113.7"),
+            ),
+            // Lines are one list.
+            (&["1.1.1.1", "203.0.113.7", "10.0.0.1"], Some("203.0.113.7")),
+            (&["203.0.113.7:4711"], Some("203.0.113.7")),
+            (&["2001:db8::7"], Some("2001:db8::7")),
+            (&["[2001:db8::7]"], Some("2001:db8::7")),
+            (&["[2001:db8::7]:4711,fd00::1"], Some("2001:db8::7")),
+            (&["::ffff:203.0.113.7"], Some("203.0.113.7")),
+            (&["::ffff:10.0.0.1"], Some("10.0.0.1")),
+            (&["\t203.0.113.7 ,\t10.0.0.1 "], Some("203.0.113.7")),
+            // A proxy asks for itself.
+            (&["10.0.0.3, 10.0.0.1"], Some("10.0.0.3")),
+            (&[], None),
+            (&[""], None),
+        ] {
+            let found = client(XForwardedFor, lines);
+            assert_eq!(found.as_deref(), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk_where_it_was() {
+        for (line, expected) in [
+            ("203.0.113.7, unknown, 10.0.0.1", Some("10.0.0.1")),
+            ("203.0.113.7, , 10.0.0.1", Some("10.0.0.1")),
+            ("203.0.113.7,", None),
+            ("203.0.113.7, _hidden", None),
+            ("203.0.113.7, 10.0.0.1 10.0.0.1", None),
+            ("203.0.113.7, 010.0.0.1", None),
+            ("203.0.113.7, 10.0.0.256", None),
+            ("203.0.113.7, 10.0.0.1:", None),
+            ("203.0.113.7, 10.0.0.1:99999", None),
+            ("203.0.113.7, [10.0.0.1]", None),
+            ("203.0.113.7, [fd00::1", None),
+            ("203.0.113.7, fe80::1%eth0", None),
+            ("203.0.113.7, 10.0.0.1\r\nHost: x", None),
+            ("203.0.113.7, \u{fffd}\0", None),
+            ("203.0.113.7, 𝟏𝟎.0.0.1", None),
+        ] {
+            let found = client(XForwardedFor, &[line]);
+            assert_eq!(found.as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_standard_header_is_read_as_it_is_written() {
+        for (line, expected) in [
+            ("for=203.0.113.7", Some("203.0.113.7")),
+            (
+                "For=203.0.113.7;proto=https;by=10.0.0.9",
+                Some("203.0.113.7"),
+            ),
+            ("proto=https; for=\"203.0.113.7:80\"", Some("203.0.113.7")),
+            (
+                "for=\"[2001:db8::7]:4711\", for=10.0.0.1",
+                Some("2001:db8::7"),
+            ),
+            ("for=1.1.1.1, for=203.0.113.7", Some("203.0.113.7")),
+            // A client's quote that never ends takes nothing with it.
+            ("for=\"x, for=203.0.113.7", Some("203.0.113.7")),
+            ("for=1.1.1.1, for=\"x, for=10.0.0.1", Some("10.0.0.1")),
+            ("for=1.1.1.1, proto=https", None),
+            ("for=1.1.1.1, for=unknown", None),
+            ("for=1.1.1.1;for=2.2.2.2", None),
+            ("for=\"1.1.1.1", None),
+            ("for=", None),
+            ("for=\"", None),
+            ("1.1.1.1", None),
+        ] {
+            let found = client(Forwarded, &[line]);
+            assert_eq!(found.as_deref(), expected, "{line:?}");
+        }
+    }
+}
