@@ -12,6 +12,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::auth::{AllowedOrigins, AuthSettings};
+use crate::proxy::TrustedProxies;
 
 /// Most connections when neither the user nor the machine says less.
 pub const CONNECTIONS_MAX: usize = 100_000;
@@ -60,6 +61,10 @@ pub struct Config {
     pub listen_mode: u32,
     /// What the port speaks TLS with; `None` speaks plain HTTP and WebSocket.
     pub tls: Option<TlsFiles>,
+    /// Proxies whose word about their clients is taken.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether they give it by the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Text of the first frame of every connection.
     pub welcome: String,
     /// Origins that browsers may connect from, for CORS and WebSocket alike.
@@ -108,6 +113,10 @@ pub struct Limits {
     pub max_rooms_per_connection: usize,
     /// What one connection may ask each second.
     pub request_rate: RequestRate,
+    /// What one client address may ask.
+    pub address: AddressLimits,
+    /// Members a room may have; `None` is as many as come.
+    pub max_members_per_room: Option<NonZeroU32>,
     /// Bytes that may wait for one client.
     pub outbox_bytes: usize,
     /// Time without progress after which a client that has bytes waiting is evicted.
@@ -129,6 +138,19 @@ pub struct RequestRate {
     pub requests: Option<NonZeroU32>,
     /// Bytes of their frames.
     pub bytes: Option<NonZeroU32>,
+}
+
+/// What one client address may ask; `None` is as much as it likes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressLimits {
+    /// Connections at once.
+    pub connections: Option<NonZeroU32>,
+    /// New connections each second.
+    pub connection_rate: Option<NonZeroU32>,
+    /// HTTP requests each second.
+    pub request_rate: Option<NonZeroU32>,
+    /// Tokens that are refused each minute.
+    pub failures_per_minute: Option<NonZeroU32>,
 }
 
 /// What a room's history, and all of them together, may hold.
@@ -240,6 +262,15 @@ impl Config {
                 setting: "--db",
                 value: database.path.display().to_string(),
                 instead: "history is kept in one place; write --db or --redis".to_owned(),
+            });
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return Err(ConfigError {
+                setting: "--proxy-protocol",
+                value: "true".to_owned(),
+                instead: "is believed of trusted proxies only; write who they are in \
+                          --trusted-proxies"
+                    .to_owned(),
             });
         }
         if self.drain > self.shutdown_timeout {

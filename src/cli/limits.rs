@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::values::{
     CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, rate, seconds, seconds_or_zero,
 };
-use crate::config::{Limits, RequestRate};
+use crate::config::{AddressLimits, Limits, RequestRate};
 
 /// What clients may use.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,26 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "WSCAST_MAX_ROOMS_PER_CONNECTION", default_value = "32", value_name = "N",
           value_parser = count)]
     max_rooms_per_connection: usize,
+    /// Members of one room; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_MEMBERS_PER_ROOM", default_value = "20000", value_name = "N",
+          value_parser = rate)]
+    max_members_per_room: Rate,
+    /// Connections at once of one client address, or of one /64 of IPv6; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_CONNECTIONS_PER_ADDRESS", default_value = "500", value_name = "N",
+          value_parser = rate)]
+    max_connections_per_address: Rate,
+    /// New connections a second of one address, ten seconds' worth of them at once; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_CONNECTION_RATE", default_value = "50", value_name = "N",
+          value_parser = rate)]
+    max_connection_rate: Rate,
+    /// HTTP requests a second of one address, ten seconds' worth of them at once; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_HTTP_RATE", default_value = "100", value_name = "N",
+          value_parser = rate)]
+    max_http_rate: Rate,
+    /// Refused tokens a minute of one address, after which its tokens are not looked at; 0 is no bound
+    #[arg(long, env = "WSCAST_MAX_AUTH_FAILURES", default_value = "30", value_name = "N",
+          value_parser = rate)]
+    max_auth_failures: Rate,
     /// Requests a second of one connection, ten seconds' worth of them at once; 0 is no bound
     #[arg(long, env = "WSCAST_MAX_REQUEST_RATE", default_value = "100", value_name = "N",
           value_parser = rate)]
@@ -87,6 +107,13 @@ impl LimitFlags {
                 requests: self.max_request_rate.0,
                 bytes: self.max_byte_rate.0,
             },
+            address: AddressLimits {
+                connections: self.max_connections_per_address.0,
+                connection_rate: self.max_connection_rate.0,
+                request_rate: self.max_http_rate.0,
+                failures_per_minute: self.max_auth_failures.0,
+            },
+            max_members_per_room: self.max_members_per_room.0,
             outbox_bytes: self.outbox_bytes,
             slow_timeout: self.slow_timeout,
             ping_interval: timeouts.ping_interval,

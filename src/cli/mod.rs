@@ -18,6 +18,7 @@ use log::LevelFilter;
 use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{Config, ConfigError, TlsFiles};
+use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
@@ -57,6 +58,13 @@ struct Cli {
         value_parser = mode
     )]
     listen_mode: u32,
+    /// Proxies whose word about their clients' addresses is taken: addresses and networks such as
+    /// 10.0.0.0/8,2001:db8::1, or unix for those who come by Unix sockets
+    #[arg(long, env = "WSCAST_TRUSTED_PROXIES", value_name = "LIST")]
+    trusted_proxies: Option<TrustedProxies>,
+    /// Take that word by the PROXY protocol, version 2, which all of them must speak then
+    #[arg(long, env = "WSCAST_PROXY_PROTOCOL", value_parser = switch, action = clap::ArgAction::SetTrue)]
+    proxy_protocol: bool,
     /// Speak TLS, https and wss, on the port, with the certificate chain in this PEM file; SIGHUP reads
     /// it and the key again
     #[arg(
@@ -203,6 +211,8 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         listen: cli.listen,
         listen_mode: cli.listen_mode,
         tls: tls_files(cli.tls_cert, cli.tls_key)?,
+        trusted_proxies: cli.trusted_proxies.unwrap_or_default(),
+        proxy_protocol: cli.proxy_protocol,
         welcome: cli.welcome,
         allow_origin: cli.allow_origin,
         auth: cli.keys.settings(cli.anonymous),

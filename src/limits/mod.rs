@@ -1,5 +1,7 @@
-//! How many connections there may be, and which limit of the machine says so; how much each may ask.
+//! How many connections there may be, and which limit of the machine says so; how much each,
+//! and each address, may ask.
 
+mod address;
 mod rate;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::CONNECTIONS_MAX;
 
-pub use rate::{Exceeded, RateMeter};
+pub use address::{Address, Addresses, Crowded, IDLE_ADDRESSES_MAX, Place, Time};
+pub use rate::{Exceeded, Monotonic, RateMeter};
 
 /// Descriptors and threads kept back for the server itself: log, listener, services, drain threads.
 /// Where the limit is very low, half of it.

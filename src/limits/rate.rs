@@ -12,7 +12,7 @@ use governor::{Quota, RateLimiter};
 use crate::config::RequestRate;
 
 /// A rate may be used up this many seconds in advance.
-const BURST_SECONDS: u32 = 10;
+pub(super) const BURST_SECONDS: u32 = 10;
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Duration>>;
 
@@ -86,7 +86,7 @@ impl RateMeter {
 
 /// Time since the first look at it, without the standard clock's features, which would bring futures.
 #[derive(Clone, Copy, Debug)]
-struct Monotonic;
+pub struct Monotonic;
 
 impl Clock for Monotonic {
     type Instant = Duration;
