@@ -9,9 +9,10 @@ use crate::app::App;
 use crate::config::{BODY_BYTES_MAX, LINGER};
 use crate::events;
 use crate::http::{self, After, Body, Head, HeadError, Request};
-use crate::limits::Slot;
+use crate::limits::{Place, Slot};
 use crate::metrics::GaugeGuard;
-use crate::socket::tls::{Acceptor, HandshakeError};
+use crate::proxy::preamble;
+use crate::socket::tls::{self, Acceptor, HandshakeError};
 use crate::socket::{Peer, Socket};
 use crate::websocket::{self, Upgraded};
 
@@ -30,6 +31,8 @@ pub struct Connection {
     pub slot: Slot,
     /// Its place in the gauge.
     pub counted: GaugeGuard,
+    /// Its place at its address, if that has bounds and is known yet.
+    pub place: Option<Place>,
 }
 
 /// Why reading a request ended the connection.
@@ -52,14 +55,23 @@ enum Served {
     Again,
     /// The connection is over.
     Over,
-    /// It is a stream now and carries no further request.
-    Stream(Stream),
+    /// It is a stream now, of this client, and carries no further request.
+    Stream(Stream, Peer),
 }
 
 /// What a connection can become.
 enum Stream {
     WebSocket(websocket::Accepted),
     Events(events::Accepted),
+}
+
+/// What it has become.
+struct Streaming {
+    stream: Stream,
+    /// Who asked for it.
+    peer: Peer,
+    /// What has come already of what follows the request.
+    rest: Vec<u8>,
 }
 
 /// Serves a connection until it ends.
@@ -69,14 +81,18 @@ pub fn serve(connection: Connection, app: &App) {
         peer,
         slot: _slot,
         counted: _counted,
+        place: _place,
     } = connection;
-    // Proxies on this machine have ended TLS already.
-    if let (Some(tls), Peer::Tcp(_)) = (&app.tls, peer)
+    let tls = app.tls.as_ref().filter(|_| speaks_tls(peer, app));
+    let Some((peer, _client_place)) = introduce(&socket, peer, app) else {
+        return;
+    };
+    if let Some(tls) = tls
         && !start_tls(&mut socket, peer, tls, app)
     {
         return;
     }
-    let Some((stream, rest)) = serve_http(&socket, app) else {
+    let Some(Streaming { stream, peer, rest }) = serve_http(&socket, peer, app) else {
         return;
     };
     let client = app.name_client();
@@ -94,6 +110,49 @@ pub fn serve(connection: Connection, app: &App) {
         },
         app,
     );
+}
+
+/// Proxies on this machine have ended TLS already.
+fn speaks_tls(peer: Peer, app: &App) -> bool {
+    app.tls.is_some() && peer != Peer::Unix
+}
+
+/// What is said to one who is turned away before any request is read.
+pub fn parting_words(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
+    if speaks_tls(peer, app) {
+        // It could read an answer only after a handshake, which is more than it is to cost.
+        return tls::TURNED_AWAY.to_vec();
+    }
+    http::render(response, None, &app.config.allow_origin, After::Close)
+}
+
+/// Who is at the other end of a connection, and its place at its address, if it was a proxy that said so.
+/// `None` if it did not, or if there is no place.
+#[inline(never)]
+fn introduce(socket: &Socket, peer: Peer, app: &App) -> Option<(Peer, Option<Place>)> {
+    if !app.config.proxy_protocol || !app.is_trusted_proxy(peer) {
+        return Some((peer, None));
+    }
+    let deadline = Instant::now() + app.config.limits.head_timeout;
+    let client = match preamble::read(socket, deadline) {
+        Ok(preamble::Client::Address(address)) => Peer::Tcp(address),
+        Ok(preamble::Client::Unnamed) => peer,
+        Err(why) => {
+            app.metrics.proxy_headers_refused.add(1);
+            log::debug!("{peer} refused: {why}");
+            return None;
+        }
+    };
+    match app.place(client) {
+        Ok(place) => Some((client, place)),
+        Err(crowded) => {
+            app.metrics.connections_refused.add(1);
+            let words = parting_words(http::crowded(crowded), peer, app);
+            let _gone = send_all(socket, &words);
+            close_gently(socket);
+            None
+        }
+    }
 }
 
 /// Says whether the socket speaks TLS now. Who speaks plain HTTP instead is told so in plain HTTP.
@@ -123,7 +182,7 @@ fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool
 /// Not inlined: its frame is gone from the stack before the session starts, and each page of stack
 /// that is never touched is 4 KiB less for every idle client.
 #[inline(never)]
-fn serve_http(socket: &Socket, app: &App) -> Option<(Stream, Vec<u8>)> {
+fn serve_http(socket: &Socket, peer: Peer, app: &App) -> Option<Streaming> {
     let mut reader = RequestReader {
         socket,
         buffer: Vec::new(),
@@ -133,7 +192,10 @@ fn serve_http(socket: &Socket, app: &App) -> Option<(Stream, Vec<u8>)> {
     let mut first = true;
     loop {
         let served = match reader.next(wait, first) {
-            Ok((request, body)) => serve_request(&mut reader, request, body, app),
+            Ok((mut request, body)) => {
+                request.peer = http::sender(&request, peer, app);
+                serve_request(&mut reader, request, body, app)
+            }
             Err(error) => refuse(socket, error, None, app),
         };
         match served {
@@ -142,7 +204,10 @@ fn serve_http(socket: &Socket, app: &App) -> Option<(Stream, Vec<u8>)> {
                 first = false;
             }
             // A copy of its own size: the session keeps this allocation as its read buffer.
-            Served::Stream(stream) => return Some((stream, reader.buffer.as_slice().into())),
+            Served::Stream(stream, peer) => {
+                let rest = reader.buffer.as_slice().into();
+                return Some(Streaming { stream, peer, rest });
+            }
             Served::Over => {
                 close_gently(socket);
                 return None;
@@ -173,13 +238,11 @@ fn serve_request(
     } else {
         After::Close
     };
-    respond(
-        reader.socket,
-        http::handle(&mut request, app),
-        Some(&request),
-        after,
-        app,
-    )
+    let response = match app.count_request(request.peer) {
+        Ok(()) => http::handle(&mut request, app),
+        Err(wait) => http::slow_down("this address asks too much in too short a time", wait),
+    };
+    respond(reader.socket, response, Some(&request), after, app)
 }
 
 fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App) -> Served {
@@ -195,7 +258,7 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
     };
     match accepted {
         Ok(accepted) => match send_all(reader.socket, accepted.response().as_bytes()) {
-            Ok(()) => Served::Stream(Stream::WebSocket(accepted)),
+            Ok(()) => Served::Stream(Stream::WebSocket(accepted), request.peer),
             Err(_) => Served::Over,
         },
         Err(response) => respond(reader.socket, response, Some(request), After::Close, app),
@@ -206,7 +269,7 @@ fn stream_events(reader: &RequestReader<'_>, request: &Request, app: &App) -> Se
     app.metrics.http_requests.add(1);
     match events::accept(request, app) {
         Ok(accepted) => match send_all(reader.socket, &events::head(app, request)) {
-            Ok(()) => Served::Stream(Stream::Events(accepted)),
+            Ok(()) => Served::Stream(Stream::Events(accepted), request.peer),
             Err(_) => Served::Over,
         },
         Err(response) => respond(reader.socket, response, Some(request), After::Close, app),

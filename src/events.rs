@@ -11,8 +11,9 @@ use tiny_http::{Method, ResponseBox};
 
 use crate::app::App;
 use crate::auth::Identity;
-use crate::broadcaster::{Event, RoomStream};
+use crate::broadcaster::{Event, Seat};
 use crate::http::{self, Request};
+use crate::limits::Place;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
     ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
@@ -27,8 +28,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// A request that may be answered with a stream.
 pub struct Accepted {
     identity: Arc<Identity>,
-    stream: Arc<RoomStream>,
+    seat: Seat,
     since: Option<Since>,
+    _place: Option<Place>,
 }
 
 /// Whether the request asks for a stream of events.
@@ -59,14 +61,15 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
             )
         })?),
     };
-    let stream = app
-        .broker
-        .open(&room)
-        .map_err(|why| refused(503, Refusal::from(why)))?;
+    let place = app.stream_place(request.peer).map_err(http::crowded)?;
+    let seat = app
+        .enter(&room)
+        .map_err(|refusal| http::busy(refusal.code.as_str(), &refusal.message))?;
     Ok(Accepted {
         identity,
-        stream,
+        seat,
         since,
+        _place: place,
     })
 }
 
@@ -81,7 +84,10 @@ pub fn serve(accepted: Accepted, client: ClientId, peer: Peer, socket: Socket, a
     let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
     let _slot = app.sessions.take();
     let _counted = app.metrics.clients.hold();
-    log::debug!("{client} {peer} reads {} as events", accepted.stream.name());
+    log::debug!(
+        "{client} {peer} reads {} as events",
+        accepted.seat.stream().name()
+    );
     let reader = Reader { app, client };
     stream(&accepted, &outbox, app);
     drop(reader);
@@ -100,7 +106,7 @@ fn begin(accepted: &Accepted, outbox: &Arc<Outbox>, app: &App) -> bool {
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
         user: accepted.identity.user.clone(),
-        rooms: vec![Arc::clone(&accepted.stream)],
+        rooms: vec![Arc::clone(accepted.seat.stream())],
         hold,
     });
     let Some(state) = held.and_then(|mut states| states.pop()) else {

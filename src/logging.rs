@@ -1,11 +1,49 @@
 //! The log: stderr, and a file where one is asked for.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use simplelog::{CombinedLogger, ConfigBuilder, LevelFilter, SharedLogger, WriteLogger};
 
 use crate::config::Config;
+
+/// Most often the same kind of trouble is logged.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One kind of trouble, which is logged once a second at most, however often it strikes: who can bring it
+/// about must not be able to fill the log.
+#[derive(Debug, Default)]
+pub struct Trouble(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    untold: u64,
+}
+
+impl Trouble {
+    /// Logs a warning, or counts it for the next line.
+    pub fn log(&self, what: impl fmt::Display) {
+        let now = Instant::now();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at| now.duration_since(at) < TROUBLE_INTERVAL;
+        if told.at.is_some_and(is_recent) {
+            told.untold += 1;
+            return;
+        }
+        told.at = Some(now);
+        let untold = std::mem::take(&mut told.untold);
+        // A log that is slow holds up nobody else.
+        drop(told);
+        match untold {
+            0 => log::warn!("{what}"),
+            more => log::warn!("{what} (and {more} more since the last such line)"),
+        }
+    }
+}
 
 /// Starts logging and sends panics to the log, each as one line.
 ///

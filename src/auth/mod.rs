@@ -13,8 +13,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use keys::VerifyingKey;
+
+use crate::protocol::{CloseCode, ErrorCode, Refusal};
 
 pub use keys::{KeyError, Secret};
 pub use origin::AllowedOrigins;
@@ -101,6 +104,32 @@ pub enum AuthError {
     TokenNeeded,
     /// Its token grants nothing.
     Token(TokenError),
+    /// Its token was not looked at: too many of its address were refused. One is looked at in this time.
+    ShutOut(Duration),
+}
+
+impl AuthError {
+    /// How a connection ends that cannot be without a token.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Self::TokenNeeded | Self::Token(_) => CloseCode::Unauthorized,
+            Self::ShutOut(_) => CloseCode::RateLimited,
+        }
+    }
+}
+
+impl From<&AuthError> for Refusal {
+    fn from(why: &AuthError) -> Self {
+        match why {
+            AuthError::TokenNeeded | AuthError::Token(_) => {
+                Self::new(ErrorCode::Unauthorized, why.to_string())
+            }
+            AuthError::ShutOut(wait) => Self {
+                retry_after: Some(*wait),
+                ..Self::new(ErrorCode::RateLimited, why.to_string())
+            },
+        }
+    }
 }
 
 impl fmt::Display for AuthError {
@@ -108,6 +137,7 @@ impl fmt::Display for AuthError {
         match self {
             Self::TokenNeeded => f.write_str("this server wants a token"),
             Self::Token(why) => write!(f, "{why}"),
+            Self::ShutOut(_) => f.write_str("too many tokens of this address were refused"),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use elsewhere::{Elsewhere, LocalMembers};
 pub use events::{ClientDetail, Event, Released, RoomDetail, RoomSummary, Who};
 use presence::PresenceSchedule;
 use room::Room;
-pub use room::RoomStream;
+pub use room::{RoomStream, Seat};
 
 /// Events taken before pending batches go out: what waits is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1024;

@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::config::{HELD_BYTES_MAX, PRESENCE_LIST_MAX};
 use crate::outbox::{Outbox, Wire};
@@ -28,6 +29,36 @@ pub struct RoomStream {
     /// The last offset the broadcaster has taken. Only its thread writes; it reads it when a member
     /// joins, also if the room had no members when the offset passed.
     delivered: AtomicU64,
+    /// Seats that are taken.
+    seats: AtomicU32,
+}
+
+/// One member's right to be in a room, held from before it joins until after it has left; dropped, it is
+/// free for another.
+#[derive(Debug)]
+pub struct Seat(Arc<RoomStream>);
+
+impl Seat {
+    /// Takes one, if fewer than `most` are taken.
+    pub fn take(stream: Arc<RoomStream>, most: Option<NonZeroU32>) -> Option<Self> {
+        let most = most.map_or(u32::MAX, NonZeroU32::get);
+        let one_more = |taken: u32| (taken < most).then(|| taken + 1);
+        let taken = stream
+            .seats
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(stream))
+    }
+
+    /// The room.
+    pub fn stream(&self) -> &Arc<RoomStream> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seats.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl RoomStream {
@@ -37,6 +68,7 @@ impl RoomStream {
             name,
             epoch,
             delivered: AtomicU64::new(delivered),
+            seats: AtomicU32::new(0),
         }
     }
 

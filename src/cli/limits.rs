@@ -44,7 +44,7 @@ pub(super) struct LimitFlags {
           value_parser = rate)]
     max_http_rate: Rate,
     /// Refused tokens a minute of one address, after which its tokens are not looked at; 0 is no bound
-    #[arg(long, env = "WSCAST_MAX_AUTH_FAILURES", default_value = "30", value_name = "N",
+    #[arg(long, env = "WSCAST_MAX_AUTH_FAILURES", default_value = "60", value_name = "N",
           value_parser = rate)]
     max_auth_failures: Rate,
     /// Requests a second of one connection, ten seconds' worth of them at once; 0 is no bound

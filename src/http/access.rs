@@ -9,7 +9,7 @@ use crate::auth::{AuthError, Identity};
 use crate::protocol::{ErrorCode, Refusal, RoomName};
 
 use super::answer::WithHeader;
-use super::{Request, error};
+use super::{Request, error, slow_down};
 
 /// Longest description of an error in a challenge, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 200;
@@ -27,10 +27,10 @@ pub(super) enum Needs {
 
 /// Finds out who asks and lets it pass, or gives the answer.
 pub(super) fn admit(request: &mut Request, needs: Needs, app: &App) -> Result<(), ResponseBox> {
-    let identity = app.authority.identify(request.token());
+    let identity = app.identify(request.token(), request.peer);
     match (needs, &identity) {
         (Needs::Nothing, _) => {}
-        (_, Err(why)) => return Err(unauthorized(why, app)),
+        (_, Err(why)) => return Err(unauthorized(why)),
         (Needs::Admin, Ok(identity)) if !identity.admin => {
             let message = "this takes a token with the claim `admin`";
             return Err(refused(&Refusal::new(ErrorCode::Forbidden, message)));
@@ -43,19 +43,19 @@ pub(super) fn admit(request: &mut Request, needs: Needs, app: &App) -> Result<()
 
 /// Who asks, for a stream or a WebSocket; `Err` is the answer.
 pub fn identify(request: &Request, app: &App) -> Result<Arc<Identity>, ResponseBox> {
-    let identity = app.authority.identify(request.token());
-    identity.map_err(|why| unauthorized(&why, app))
+    let identity = app.identify(request.token(), request.peer);
+    identity.map_err(|why| unauthorized(&why))
 }
 
-/// 401, and how to do better.
-pub fn unauthorized(why: &AuthError, app: &App) -> ResponseBox {
+/// 401, and how to do better, or 429 and when.
+pub fn unauthorized(why: &AuthError) -> ResponseBox {
     let challenge = match why {
         AuthError::TokenNeeded => "Bearer".to_owned(),
         AuthError::Token(why) => {
-            app.metrics.auth_failures.add(1);
             let why = description(&why.to_string());
             format!("Bearer error=\"invalid_token\", error_description=\"{why}\"")
         }
+        AuthError::ShutOut(wait) => return slow_down(&why.to_string(), *wait),
     };
     error(401, ErrorCode::Unauthorized.as_str(), &why.to_string())
         .with("WWW-Authenticate", &challenge)

@@ -1,7 +1,12 @@
 //! What handlers answer with: JSON bodies, errors, headers.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tiny_http::{Header, Response, ResponseBox, StatusCode};
+
+use crate::limits::Crowded;
+use crate::protocol::ErrorCode;
 
 use super::HeadError;
 
@@ -66,6 +71,24 @@ pub fn error(status: u16, code: &str, message: &str) -> ResponseBox {
 /// 503 for a moment: the client is told to come back in a second.
 pub fn busy(code: &str, message: &str) -> ResponseBox {
     error(503, code, message).with("Retry-After", "1")
+}
+
+/// 429: too much in too short a time, and when it is worth trying again (in whole seconds, RFC 9110
+/// §10.2.3).
+pub fn slow_down(message: &str, wait: Duration) -> ResponseBox {
+    let seconds = wait.as_secs_f64().ceil().max(1.0);
+    error(429, ErrorCode::RateLimited.as_str(), message).with("Retry-After", &seconds.to_string())
+}
+
+/// One connection too many for its address.
+pub fn crowded(crowded: Crowded) -> ResponseBox {
+    match crowded {
+        Crowded::Connections => busy(
+            "too_many_connections",
+            "this address has as many connections as it may have; try again",
+        ),
+        Crowded::Rate(wait) => slow_down("this address makes connections too fast", wait),
+    }
 }
 
 impl From<HeadError> for ResponseBox {

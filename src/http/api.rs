@@ -183,6 +183,11 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
     for (name, help, value) in [
         ("rooms", "Rooms that have a numbering", usage.rooms as u64),
         (
+            "addresses",
+            "Client addresses that are remembered",
+            app.addresses_known() as u64,
+        ),
+        (
             "history_messages",
             "Messages in history, where that is known",
             usage.messages.unwrap_or(0),

@@ -12,7 +12,7 @@ use tiny_http::Method;
 
 use crate::auth::Identity;
 use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::socket::tls;
+use crate::socket::{Peer, tls};
 
 type Segments = Vec<String>;
 type Query = Vec<(String, String)>;
@@ -31,6 +31,8 @@ pub struct Request {
     headers: Vec<(String, String)>,
     /// The body, if it had one.
     pub body: Vec<u8>,
+    /// Who sent it, once that was looked up.
+    pub peer: Peer,
     /// Who asks, once that was looked up.
     pub identity: Option<Arc<Identity>>,
 }
@@ -70,7 +72,7 @@ pub enum HeadError {
 
 impl Request {
     /// The values of a header's lines, in order; the name is matched without regard to case.
-    pub fn header_lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn header_lines<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         let lines = self
             .headers
             .iter()
@@ -192,6 +194,7 @@ fn understand(head: &[u8], len: usize) -> Result<Head, HeadError> {
         minor_version: raw.version.unwrap_or(1),
         headers: raw.headers.iter().map(owned_header).collect(),
         body: Vec::new(),
+        peer: Peer::Unix,
         identity: None,
     };
     check_host(&request)?;

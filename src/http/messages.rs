@@ -76,7 +76,7 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     may_publish(request, &room)?;
     let text = json_text(request, app)?;
     let (publish, id) = understand(text, &room)?;
-    let stream = app.broker.open_to_publish(&room).map_err(unavailable)?;
+    let stream = app.open_to_publish(&room).map_err(unavailable)?;
     let user = request.identity.as_ref().and_then(|who| who.user.clone());
     let client = || Arc::from(app.name_client().to_string());
     let (answer, answered) = bounded(1);

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::connection::{self, Connection};
-use crate::http::{self, After};
+use crate::http;
 use crate::limits::Slots;
-use crate::socket::tls;
+use crate::logging::Trouble;
 use crate::socket::{Peer, Socket};
 use crate::threads;
 
@@ -21,8 +22,6 @@ pub use bound::{Listener, SocketFile};
 
 /// Pause after an accept that failed for want of something: descriptors, memory.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Most often the same kind of trouble is logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Sockets turned away that wait for their answer to be read.
 const REFUSED_MAX: usize = 256;
 /// Time such a socket has.
@@ -30,7 +29,7 @@ const REFUSED_LINGER: Duration = Duration::from_millis(500);
 
 /// Accepts until shutdown is requested and the listening socket is shut down.
 pub fn run(listener: &Listener, slots: &Slots, app: &Arc<App>) {
-    let mut troubles = Troubles::default();
+    let (refused, failed) = (Trouble::default(), Trouble::default());
     let Some(refusals) = start_refusals() else {
         return;
     };
@@ -44,7 +43,10 @@ pub fn run(listener: &Listener, slots: &Slots, app: &Arc<App>) {
                 app.metrics.connections_total.add(1);
                 if let Err(why) = start_connection(socket, peer, slots, app, &refusals) {
                     app.metrics.connections_refused.add(1);
-                    troubles.log(why);
+                    match why {
+                        Refusal::Machine(why) => refused.log(why),
+                        Refusal::Address => {}
+                    }
                 }
             }
             // The client was gone before it was accepted: nothing is wrong with us.
@@ -54,12 +56,20 @@ pub fn run(listener: &Listener, slots: &Slots, app: &Arc<App>) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 app.metrics.accept_errors.add(1);
-                troubles.log(&format!("cannot accept: {error}"));
+                failed.log(format_args!("cannot accept: {error}"));
                 // The connection stays in the kernel's queue; trying again at once would spin.
                 app.shutdown.wait(PAUSE);
             }
         }
     }
+}
+
+/// Why a socket is turned away.
+enum Refusal {
+    /// The machine, or the server, has no more to give.
+    Machine(&'static str),
+    /// Its address has as much as it may have, and that was logged.
+    Address,
 }
 
 fn start_connection(
@@ -68,10 +78,20 @@ fn start_connection(
     slots: &Slots,
     app: &Arc<App>,
     refusals: &Sender<Refused>,
-) -> Result<(), &'static str> {
+) -> Result<(), Refusal> {
+    let full = || http::busy("too_many_connections", "the server is full; try again");
+    let place = match app.place(peer) {
+        Ok(place) => place,
+        Err(crowded) => {
+            turn_away(socket, peer, http::crowded(crowded), refusals, app);
+            return Err(Refusal::Address);
+        }
+    };
     let Some(slot) = slots.take() else {
-        turn_away(socket, peer, refusals, app);
-        return Err("all connections are taken; --max-connections sets how many there may be");
+        turn_away(socket, peer, full(), refusals, app);
+        return Err(Refusal::Machine(
+            "all connections are taken; --max-connections sets how many there may be",
+        ));
     };
     // Shared until the thread has taken it: if there is no thread, the client is still told.
     let handover = Arc::new(Mutex::new(Some(socket)));
@@ -86,15 +106,16 @@ fn start_connection(
                 peer,
                 slot,
                 counted,
+                place,
             };
             connection::serve(connection, &theirs);
         }
     });
     spawned.map_err(|_| {
         if let Some(socket) = take(&handover) {
-            turn_away(socket, peer, refusals, app);
+            turn_away(socket, peer, full(), refusals, app);
         }
-        "no more threads: the machine's limit is reached"
+        Refusal::Machine("no more threads: the machine's limit is reached")
     })
 }
 
@@ -110,17 +131,16 @@ struct Refused {
     until: Instant,
 }
 
-/// Says 503 at once. The thread that accepts never waits: whoever reads the answer is waited for
+/// Says why at once. The thread that accepts never waits: whoever reads the answer is waited for
 /// elsewhere, and nobody if too many are waited for already.
-fn turn_away(socket: Socket, peer: Peer, refusals: &Sender<Refused>, app: &App) {
-    let bytes = if app.tls.is_some() && peer != Peer::Unix {
-        // It could read an answer only after a handshake, for which nobody is free.
-        tls::TURNED_AWAY.to_vec()
-    } else {
-        let response = http::busy("too_many_connections", "the server is full; try again");
-        http::render(response, None, &app.config.allow_origin, After::Close)
-    };
-    let _gone = socket.offer(&bytes);
+fn turn_away(
+    socket: Socket,
+    peer: Peer,
+    response: ResponseBox,
+    refusals: &Sender<Refused>,
+    app: &App,
+) {
+    let _gone = socket.offer(&connection::parting_words(response, peer, app));
     socket.finish();
     let _full = refusals.try_send(Refused {
         socket,
@@ -158,30 +178,5 @@ fn read_off(refused: &Receiver<Refused>) {
             };
             oldest.socket.discard();
         }
-    }
-}
-
-/// Logs trouble, the same at most once a second however often it strikes.
-#[derive(Default)]
-struct Troubles {
-    logged: Option<Instant>,
-    untold: u64,
-}
-
-impl Troubles {
-    fn log(&mut self, what: &str) {
-        let now = Instant::now();
-        if self
-            .logged
-            .is_some_and(|at| now.duration_since(at) < LOG_INTERVAL)
-        {
-            self.untold += 1;
-            return;
-        }
-        match std::mem::take(&mut self.untold) {
-            0 => log::warn!("{what}"),
-            more => log::warn!("{what} (and {more} more since the last such line)"),
-        }
-        self.logged = Some(now);
     }
 }

@@ -28,6 +28,8 @@ pub enum ErrorCode {
     NotInRoom,
     /// The client, or the server, has as many rooms as it may have.
     TooManyRooms,
+    /// The room has as many members as it may have.
+    RoomFull,
     /// The message does not fit the outbound bound once it is wrapped.
     MessageTooLarge,
     /// A binary frame came where only text is spoken.
@@ -59,6 +61,7 @@ impl ErrorCode {
             Self::InvalidId => "invalid_id",
             Self::NotInRoom => "not_in_room",
             Self::TooManyRooms => "too_many_rooms",
+            Self::RoomFull => "room_full",
             Self::MessageTooLarge => "message_too_large",
             Self::BinaryUnsupported => "binary_unsupported",
             Self::StorageUnavailable => "storage_unavailable",
@@ -118,8 +121,12 @@ pub enum CloseCode {
     Forbidden,
     /// 4100: the client does not read what it is sent.
     SlowConsumer,
-    /// 4101: the client went on asking for more than it may.
+    /// 4101: the client went on asking for more than it may, or its address had too many tokens refused.
     RateLimited,
+    /// 4102: the client's address has too many connections, or makes them too fast.
+    TooManyConnections,
+    /// 4103: a room it asked for on connecting has as many members as it may have.
+    RoomFull,
     /// 4200: the numbering of a room restarted, or messages of it were lost to this server.
     Restarted,
 }
@@ -139,6 +146,8 @@ impl CloseCode {
             Self::Forbidden => 4003,
             Self::SlowConsumer => 4100,
             Self::RateLimited => 4101,
+            Self::TooManyConnections => 4102,
+            Self::RoomFull => 4103,
             Self::Restarted => 4200,
         }
     }
@@ -157,6 +166,8 @@ impl CloseCode {
             Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",
             Self::RateLimited => "rate limited",
+            Self::TooManyConnections => "too many connections",
+            Self::RoomFull => "room is full",
             Self::Restarted => "a room has restarted",
         }
     }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,19 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A process on this machine: a proxy, most likely.
     Unix,
+    /// A host that a trusted proxy names.
+    Forwarded(IpAddr),
+}
+
+impl Peer {
+    /// Its address, if it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Forwarded(ip) => Some(*ip),
+            Self::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -48,6 +61,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
+            Self::Forwarded(ip) => ip.fmt(f),
         }
     }
 }

@@ -8,9 +8,9 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
 use crate::auth::{AuthError, Identity};
-use crate::broadcaster::RoomStream;
-use crate::broker::BrokerError;
+use crate::broadcaster::Seat;
 use crate::http::{self, Request, error};
+use crate::limits::{Crowded, Place};
 use crate::protocol::{CloseCode, ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
@@ -28,11 +28,15 @@ pub enum Accepted {
         entry: Entry,
         /// Within what the ids of its publishes are compared, if it chose that.
         scope: Option<Scope>,
+        /// Its place at its address, if its connection has none.
+        place: Option<Place>,
     },
     /// `/echo`
     Echo {
         /// The answer's bytes.
         response: String,
+        /// As for a session.
+        place: Option<Place>,
     },
 }
 
@@ -60,8 +64,8 @@ pub type RoomsAsked = Vec<(RoomName, Option<Since>)>;
 
 /// A room that a client asks for on connecting.
 pub struct WantedRoom {
-    /// The room.
-    pub stream: Arc<RoomStream>,
+    /// Its seat in the room.
+    pub seat: Seat,
     /// Where the client's knowledge of it ends.
     pub since: Option<Since>,
 }
@@ -70,7 +74,7 @@ impl Accepted {
     /// The 101 that completes the handshake.
     pub fn response(&self) -> &str {
         match self {
-            Self::Session { response, .. } | Self::Echo { response } => response,
+            Self::Session { response, .. } | Self::Echo { response, .. } => response,
         }
     }
 }
@@ -89,8 +93,10 @@ enum Refused {
     Token(AuthError),
     /// 403: the token does not grant one of the rooms.
     Room(Refusal),
-    /// 503: the broker has no room for them.
-    Broker(BrokerError),
+    /// 503: there is no place for it in one of the rooms, or for another room.
+    Full(Refusal),
+    /// 503 or 429: its address has too many connections, or makes them too fast.
+    Crowded(Crowded),
 }
 
 pub(super) fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
@@ -113,23 +119,23 @@ fn judge(request: &Request, app: &App) -> Result<Accepted, Refused> {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
     );
+    let place = app.stream_place(request.peer).map_err(Refused::Crowded);
     if request.segments == ["echo"] {
-        return Ok(Accepted::Echo { response });
+        let place = place?;
+        return Ok(Accepted::Echo { response, place });
     }
     let scope = scope(request)?;
     let asked = rooms_asked(request, app)?;
-    let entry = match enter(request, asked, app) {
-        Err(Refused::Token(_)) if is_page(request) => {
-            app.metrics.auth_failures.add(1);
-            Entry::Refused(CloseCode::Unauthorized)
-        }
-        Err(Refused::Room(_)) if is_page(request) => Entry::Refused(CloseCode::Forbidden),
-        entry => entry?,
+    let entered = place.and_then(|place| Ok((enter(request, asked, app)?, place)));
+    let (entry, place) = match entered {
+        Err(refused) if is_page(request) => (Entry::Refused(refused.close_code()?), None),
+        entered => entered?,
     };
     Ok(Accepted::Session {
         response,
         entry,
         scope,
+        place,
     })
 }
 
@@ -139,7 +145,7 @@ fn is_page(request: &Request) -> bool {
 }
 
 fn enter(request: &Request, asked: RoomsAsked, app: &App) -> Result<Entry, Refused> {
-    match app.authority.identify(request.token()) {
+    match app.identify(request.token(), request.peer) {
         Ok(identity) => {
             let rooms = open_rooms(asked, &identity, app)?;
             Ok(Entry::Known { identity, rooms })
@@ -157,8 +163,8 @@ fn open_rooms(
 ) -> Result<Vec<WantedRoom>, Refused> {
     let opened = asked.into_iter().map(|(name, since)| {
         identity.may_subscribe(&name).map_err(Refused::Room)?;
-        let stream = app.broker.open(&name).map_err(Refused::Broker)?;
-        Ok(WantedRoom { stream, since })
+        let seat = app.enter(&name).map_err(Refused::Full)?;
+        Ok(WantedRoom { seat, since })
     });
     opened.collect()
 }
@@ -170,8 +176,7 @@ pub(super) fn open_later(
     app: &App,
 ) -> Result<Vec<WantedRoom>, Refusal> {
     open_rooms(asked, identity, app).map_err(|refused| match refused {
-        Refused::Room(refusal) => refusal,
-        Refused::Broker(why) => Refusal::from(why),
+        Refused::Room(refusal) | Refused::Full(refusal) => refusal,
         _ => Refusal::new(ErrorCode::Forbidden, "these rooms cannot be entered"),
     })
 }
@@ -218,6 +223,7 @@ fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
         }
         let most = app.config.limits.max_rooms_per_connection;
         if wanted.len() > most {
+            app.metrics.rooms_refused.add(1);
             let message = format!("join at most {most} rooms on one connection");
             return Err(Refused::Query(Refusal::new(
                 ErrorCode::TooManyRooms,
@@ -262,6 +268,17 @@ fn bad_field(field: &str, expected: &str) -> Refused {
 }
 
 impl Refused {
+    /// What a page is told that was let in to be told; `Err` is for what none of its users can mend.
+    fn close_code(self) -> Result<CloseCode, Self> {
+        match self {
+            Self::Token(why) => Ok(why.close_code()),
+            Self::Room(_) => Ok(CloseCode::Forbidden),
+            Self::Crowded(_) => Ok(CloseCode::TooManyConnections),
+            Self::Full(refusal) if refusal.code == ErrorCode::RoomFull => Ok(CloseCode::RoomFull),
+            other => Err(other),
+        }
+    }
+
     fn into_response(self, request: &Request, app: &App) -> ResponseBox {
         match self {
             Self::Malformed(why) => error(400, "bad_handshake", why),
@@ -272,7 +289,9 @@ impl Refused {
             Self::Origin => {
                 let origin = request.header_lines("Origin").next().unwrap_or_default();
                 let origin: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
-                log::warn!("refused origin {origin:?}; --allow-origin {origin:?} would allow it");
+                app.refused_origins.log(format_args!(
+                    "refused origin {origin:?}; --allow-origin {origin:?} would allow it"
+                ));
                 error(
                     403,
                     "origin_not_allowed",
@@ -280,12 +299,10 @@ impl Refused {
                 )
             }
             Self::Query(refusal) => error(400, refusal.code.as_str(), &refusal.message),
-            Self::Token(why) => http::unauthorized(&why, app),
+            Self::Token(why) => http::unauthorized(&why),
             Self::Room(refusal) => http::refused(&refusal),
-            Self::Broker(why) => {
-                let refusal = Refusal::from(why);
-                error(503, refusal.code.as_str(), &refusal.message)
-            }
+            Self::Full(refusal) => http::busy(refusal.code.as_str(), &refusal.message),
+            Self::Crowded(crowded) => http::crowded(crowded),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use handshake::Accepted;
 pub struct Upgraded {
     /// The client's name.
     pub client: ClientId,
-    /// Its address.
+    /// Who it is by its address.
     pub peer: Peer,
     /// The socket, in blocking mode, its handshake answered.
     pub socket: Socket,
@@ -35,7 +35,12 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
 /// Runs one client's conversation, on this thread, until the connection has ended.
 pub fn serve(accepted: Accepted, upgraded: Upgraded, app: &App) {
     match accepted {
-        Accepted::Session { entry, scope, .. } => session::serve(upgraded, entry, scope, app),
-        Accepted::Echo { .. } => echo::serve(upgraded, app),
+        Accepted::Session {
+            entry,
+            scope,
+            place: _held,
+            ..
+        } => session::serve(upgraded, entry, scope, app),
+        Accepted::Echo { place: _held, .. } => echo::serve(upgraded, app),
     }
 }

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use crate::app::App;
 use crate::auth::Identity;
-use crate::broadcaster::{Event, RoomStream};
+use crate::broadcaster::{Event, RoomStream, Seat};
 use crate::broker::{Answer, Publish as BrokerPublish, Slice};
 use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use crate::limits::{Exceeded, RateMeter};
@@ -18,6 +18,7 @@ use crate::protocol::{
     RoomState, Scope, ServerMessage, Since,
 };
 use crate::resume::HeldRoom;
+use crate::socket::Peer;
 use crate::threads;
 
 use super::Upgraded;
@@ -46,7 +47,7 @@ pub(super) fn serve(upgraded: Upgraded, entry: Entry, scope: Option<Scope>, app:
     // Shutdown waits for it, so it is held until the socket is done with.
     let _slot = app.sessions.take();
     log::debug!("{client} {peer} connected");
-    let mut session = Session::new(app, Arc::clone(&outbox), scope);
+    let mut session = Session::new(app, peer, Arc::clone(&outbox), scope);
     session.begin(entry);
     let end = session.converse(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.reason(end));
@@ -60,6 +61,7 @@ pub(super) fn serve(upgraded: Upgraded, entry: Entry, scope: Option<Scope>, app:
 /// What a client's thread knows of it; the members themselves are the broadcaster's.
 struct Session<'a> {
     app: &'a App,
+    peer: Peer,
     client: ClientId,
     /// The same, as its messages bear it.
     from: Arc<str>,
@@ -69,18 +71,19 @@ struct Session<'a> {
     access: Access,
     rate: RateMeter,
     /// In the order joined: the first is where a message without a room goes.
-    rooms: Vec<Arc<RoomStream>>,
+    rooms: Vec<Seat>,
     /// What it asked for on connecting, until it is known who it is.
     asked: RoomsAsked,
     _counted: GaugeGuard,
 }
 
 impl<'a> Session<'a> {
-    fn new(app: &'a App, outbox: Arc<Outbox>, scope: Option<Scope>) -> Self {
+    fn new(app: &'a App, peer: Peer, outbox: Arc<Outbox>, scope: Option<Scope>) -> Self {
         app.metrics.handshakes.add(1);
         let (client, limits) = (outbox.client(), &app.config.limits);
         Self {
             app,
+            peer,
             client,
             from: client.to_string().into(),
             scope: scope.unwrap_or(Scope::Connection(client)),
@@ -120,27 +123,29 @@ impl<'a> Session<'a> {
     /// Joins the first rooms and welcomes the client: the broadcaster does both at once, unless the
     /// client comes back and must first be given what it missed.
     fn enter(&mut self, wanted: Vec<WantedRoom>) {
-        self.rooms = wanted.iter().map(|room| Arc::clone(&room.stream)).collect();
+        let since: Vec<Option<Since>> = wanted.iter().map(|room| room.since).collect();
+        self.rooms = wanted.into_iter().map(|room| room.seat).collect();
+        let streams = self.rooms.iter().map(|seat| Arc::clone(seat.stream()));
         let connect = |hold| Event::Connect {
             outbox: Arc::clone(&self.outbox),
             user: self.access.identity().ok().and_then(|who| who.user.clone()),
-            rooms: self.rooms.clone(),
+            rooms: streams.collect(),
             hold,
         };
-        if wanted.iter().all(|room| room.since.is_none()) {
+        if since.iter().all(Option::is_none) {
             return self.app.broadcaster.send(connect(None));
         }
         threads::run_aside(|| match self.app.broadcaster.hold(connect) {
-            Some(states) => self.welcome_back(states, &wanted),
+            Some(states) => self.welcome_back(states, &since),
             None => self.outbox.close(CloseCode::InternalError),
         });
     }
 
-    fn welcome_back(&self, states: Vec<RoomState>, wanted: &[WantedRoom]) {
+    fn welcome_back(&self, states: Vec<RoomState>, since: &[Option<Since>]) {
         let held = states
             .into_iter()
-            .zip(wanted)
-            .map(|(state, room)| HeldRoom::new(self.app, state, room.since));
+            .zip(since)
+            .map(|(state, since)| HeldRoom::new(self.app, state, *since));
         let Some(held) = held.collect::<Option<Vec<HeldRoom>>>() else {
             return self.outbox.close(CloseCode::TryAgainLater);
         };
@@ -297,7 +302,7 @@ impl<'a> Session<'a> {
     fn publish(&self, publish: Publish<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
         let stream = match &publish.room {
             Some(room) => self.joined(room)?,
-            None => self.rooms.first().ok_or_else(not_in_any_room)?,
+            None => self.rooms.first().ok_or_else(not_in_any_room)?.stream(),
         };
         self.access.identity()?.may_publish(stream.name())?;
         let publish = BrokerPublish {
@@ -324,12 +329,14 @@ impl<'a> Session<'a> {
             Err(_) => {
                 let most = self.app.config.limits.max_rooms_per_connection;
                 if self.rooms.len() >= most {
+                    self.app.metrics.rooms_refused.add(1);
                     let message = format!("leave a room first; a connection may join {most}");
                     return Err(Refusal::new(ErrorCode::TooManyRooms, message));
                 }
                 self.access.identity()?.may_subscribe(&room)?;
-                let stream = self.app.broker.open(&room)?;
-                self.rooms.push(Arc::clone(&stream));
+                let seat = self.app.enter(&room)?;
+                let stream = Arc::clone(seat.stream());
+                self.rooms.push(seat);
                 stream
             }
         };
@@ -351,14 +358,10 @@ impl<'a> Session<'a> {
 
     /// A first token lets the client in; a later one, of the same user, keeps it.
     fn authenticate(&mut self, token: &str, id: Option<&RequestId>) -> Result<(), Refusal> {
-        let identity = self.app.authority.identify(Some(token)).map_err(|why| {
-            self.app.metrics.auth_failures.add(1);
-            Refusal::new(ErrorCode::Unauthorized, why.to_string())
-        });
-        let identity = match identity {
+        let identity = match self.app.identify(Some(token), self.peer) {
             Ok(identity) => identity,
-            Err(refusal) if self.access.is_known() => return Err(refusal),
-            Err(refusal) => return self.turn_away(id, &refusal, CloseCode::Unauthorized),
+            Err(why) if self.access.is_known() => return Err(Refusal::from(&why)),
+            Err(why) => return self.turn_away(id, &Refusal::from(&why), why.close_code()),
         };
         if let Ok(known) = self.access.identity()
             && known.user != identity.user
@@ -386,7 +389,13 @@ impl<'a> Session<'a> {
                 self.enter(rooms);
                 Ok(())
             }
-            Err(refusal) => self.turn_away(id, &refusal, CloseCode::Forbidden),
+            Err(refusal) => {
+                let code = match refusal.code {
+                    ErrorCode::RoomFull => CloseCode::RoomFull,
+                    _ => CloseCode::Forbidden,
+                };
+                self.turn_away(id, &refusal, code)
+            }
         }
     }
 
@@ -404,12 +413,10 @@ impl<'a> Session<'a> {
 
     /// Rooms that the new token no longer grants.
     fn leave_what_is_lost(&mut self, identity: &Identity) {
-        let lost = |stream: &Arc<RoomStream>| identity.may_subscribe(stream.name()).is_err();
-        let lost: Vec<RoomName> = self
-            .rooms
-            .iter()
-            .filter(|stream| lost(stream))
-            .map(|stream| stream.name().clone())
+        let names = self.rooms.iter().map(|seat| seat.stream().name());
+        let lost: Vec<RoomName> = names
+            .filter(|name| identity.may_subscribe(name).is_err())
+            .cloned()
             .collect();
         for room in lost {
             let _is_a_member = self.leave(room, None);
@@ -472,17 +479,19 @@ impl<'a> Session<'a> {
 
     fn leave(&mut self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
         self.joined(&room)?;
-        self.rooms.retain(|stream| *stream.name() != room);
         self.app.broadcaster.send(Event::Leave {
             client: self.client,
-            room,
+            room: room.clone(),
             id,
         });
+        // Whoever takes the seat next joins after this one has left.
+        self.rooms.retain(|seat| *seat.stream().name() != room);
         Ok(())
     }
 
     fn joined(&self, room: &RoomName) -> Result<&Arc<RoomStream>, Refusal> {
-        let stream = self.rooms.iter().find(|stream| stream.name() == room);
+        let mut streams = self.rooms.iter().map(Seat::stream);
+        let stream = streams.find(|stream| stream.name() == room);
         stream.ok_or_else(|| {
             Refusal::new(
                 ErrorCode::NotInRoom,
