@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// Longest origin that there is: a scheme, a host name of 253 characters, a port.
+const ORIGIN_BYTES_MAX: usize = 300;
+
 /// Which origins browsers may connect from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
@@ -37,6 +40,19 @@ impl AllowedOrigins {
                 patterns.iter().any(|pattern| pattern.matches(origin))
             }
         }
+    }
+}
+
+impl AllowedOrigins {
+    /// What to set so that this origin is allowed as well; `None` if it is not one, whatever it holds.
+    pub fn with(&self, origin: &str) -> Option<String> {
+        let is_one = origin.len() <= ORIGIN_BYTES_MAX
+            && origin.chars().all(|c| c.is_ascii_graphic() && c != '*')
+            && origin.parse::<OriginPattern>().is_ok();
+        is_one.then(|| match self {
+            Self::Any => self.to_string(),
+            Self::Listed(_) => format!("{self},{origin}"),
+        })
     }
 }
 
@@ -162,6 +178,27 @@ mod tests {
             "https://é.b.example:8443",
         ] {
             assert!(!list.allows(Some(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_would_allow_an_origin_is_said_of_origins_only() {
+        let list = list("https://a.example,https://*.b.example");
+        let with = list.with("http://c.example:8080").unwrap();
+        let set: AllowedOrigins = with.parse().unwrap();
+        assert!(set.allows(Some("http://c.example:8080")) && set.allows(Some("https://a.example")));
+        assert!(list.with("null").is_some());
+        let long = format!("https://{}.example", "x".repeat(400));
+        for bad in [
+            "",
+            "c.example",
+            "https://*.c",
+            "*",
+            "https://c,https://d",
+            "https://c d",
+            &long,
+        ] {
+            assert_eq!(list.with(bad), None, "{bad:?}");
         }
     }
 

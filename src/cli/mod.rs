@@ -361,6 +361,18 @@ mod tests {
             ),
             (&["--listen-mode", "9"], ["--listen-mode", "9", "660"]),
             (
+                &["--trusted-proxies", "proxy.example"],
+                ["--trusted-proxies", "proxy.example", "10.0.0.0/8"],
+            ),
+            (
+                &["--proxy-protocol"],
+                ["--proxy-protocol", "true", "--trusted-proxies"],
+            ),
+            (
+                &["--max-http-rate", "-1"],
+                ["--max-http-rate", "-1", "0 for no bound"],
+            ),
+            (
                 &["--tls-cert", "c.pem"],
                 ["--tls-cert", "c.pem", "--tls-key"],
             ),

@@ -288,10 +288,16 @@ impl Refused {
             }
             Self::Origin => {
                 let origin = request.header_lines("Origin").next().unwrap_or_default();
-                let origin: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
-                app.refused_origins.log(format_args!(
-                    "refused origin {origin:?}; --allow-origin {origin:?} would allow it"
-                ));
+                let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
+                let allowed = &app.config.allow_origin;
+                match allowed.with(origin) {
+                    Some(list) => app.refused_origins.log(format_args!(
+                        "refused origin {shown:?}; --allow-origin {list:?} would allow it"
+                    )),
+                    None => app
+                        .refused_origins
+                        .log(format_args!("refused origin {shown:?}, which is none")),
+                }
                 error(
                     403,
                     "origin_not_allowed",

@@ -1,5 +1,6 @@
 //! Scenarios against the real program: one file a behaviour, in the product's words.
 
+mod addresses;
 mod broadcast;
 mod closing;
 mod crash;
@@ -17,6 +18,7 @@ mod nodes;
 mod order;
 mod presence;
 mod protocol;
+mod proxy;
 mod rate;
 mod resume;
 mod rooms;

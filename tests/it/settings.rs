@@ -116,6 +116,13 @@ fn checking_the_settings_prints_each_and_starts_nothing() {
         ("--max-message-bytes", "64KiB"),
         ("--max-rooms", "10000"),
         ("--max-rooms-per-connection", "32"),
+        ("--max-members-per-room", "20000"),
+        ("--max-connections-per-address", "500"),
+        ("--max-connection-rate", "50"),
+        ("--max-http-rate", "100"),
+        ("--max-auth-failures", "60"),
+        ("--trusted-proxies", "(none)"),
+        ("--proxy-protocol", "false"),
         ("--outbox-bytes", "1MiB"),
         ("--slow-timeout", "10"),
         ("--ping-interval", "25"),
@@ -232,6 +239,8 @@ fn every_setting_has_its_variable() {
             "--anonymous" => "subscribe",
             "--listen" => "unix:/tmp/a.sock,unix:/tmp/b.sock",
             "--listen-mode" => "600",
+            "--trusted-proxies" => "10.0.0.0/8,unix",
+            "--proxy-protocol" => "false",
             // One without the other is refused.
             "--tls-cert" | "--tls-key" => {
                 seen += 1;

@@ -1,7 +1,9 @@
 //! What scenarios are written in: a server on a port of its own, clients, raw sockets, deadlines.
 
 mod client;
+mod network;
 mod observe;
+mod proxy;
 mod raw;
 mod redis;
 mod scratch;
@@ -14,7 +16,9 @@ mod wire;
 
 pub use self::redis::TestRedis;
 pub use client::TestClient;
+pub use network::Elsewhere;
 pub use observe::allow_many_sockets;
+pub use proxy::{proxied, proxy_header};
 pub use raw::{RawConnection, Response, frame, handshake};
 pub use scratch::{LoopDisk, Scratch, SmallDisk};
 pub use server::TestServer;
