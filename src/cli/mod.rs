@@ -369,8 +369,8 @@ mod tests {
                 ["--proxy-protocol", "true", "--trusted-proxies"],
             ),
             (
-                &["--max-http-rate", "-1"],
-                ["--max-http-rate", "-1", "0 for no bound"],
+                &["--max-http-rate", "many"],
+                ["--max-http-rate", "many", "0 for no bound"],
             ),
             (
                 &["--tls-cert", "c.pem"],

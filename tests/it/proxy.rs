@@ -33,11 +33,10 @@ fn logged(server: &TestServer, welcome: &Value) -> String {
     let id = welcome["client"].as_str().expect("an id");
     eventually("it is logged", || {
         let log = server.log();
-        let name = log.lines().find_map(|line| {
+        log.lines().find_map(|line| {
             let (_, rest) = line.split_once(&format!("{id} "))?;
             rest.strip_suffix(" connected").map(str::to_owned)
-        });
-        name
+        })
     })
 }
 

@@ -350,6 +350,70 @@ fn a_key_that_cannot_be_used_ends_the_start() {
 }
 
 #[test]
+fn a_weak_secret_in_the_environment_ends_the_start() {
+    for (secret, why) in [
+        ("secret-key-here", "well-known"),
+        ("changeme-changeme-changeme-changeme", "well-known"),
+        ("SECRETSECRETSECRETSECRETSECRETSECRET", "well-known"),
+        ("Zq8vR2", "32 bytes"),
+    ] {
+        let mut command = TestServer::command(&[]);
+        let output = command.env("SECRET_KEY", secret).output().expect("run");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        let line = said.lines().last().expect("a line");
+        assert_eq!(output.status.code(), Some(1), "{secret}: {said}");
+        assert!(line.contains("SECRET_KEY") && line.contains(why), "{line}");
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+/// Neither good ones nor bad, however they are sent, and whatever becomes of them.
+#[test]
+fn tokens_and_keys_are_never_logged() {
+    let mut server = server(&[
+        "--log-level=trace",
+        "--trusted-proxies=127.0.0.1",
+        "--max-auth-failures=1",
+        "--allow-origin=https://a.example",
+    ]);
+    let good = signed(SECRET, &claims(json!({})));
+    let bad = signed(OTHER_SECRET, &claims(json!({})));
+    let expired = signed(SECRET, &claims(json!({"exp": now() - 9})));
+    for token in [&good, &bad, &expired, &good] {
+        let bearer = format!("Authorization: Bearer {token}");
+        let query = format!("token={token}");
+        for address in ["127.0.0.1", "203.0.113.7"] {
+            let forwarded = format!("X-Forwarded-For: {address}");
+            server
+                .raw()
+                .request("GET", "/stats", &[&bearer, &forwarded]);
+            server.raw().get_as(address, &format!("/stats?{query}"));
+            server.raw().get_as(address, &format!("/nothing?{query}"));
+            for origin in ["https://a.example", "https://b.example"] {
+                let origin = format!("Origin: {origin}");
+                server.knock(address, &format!("/ws?room=ops&{query}"), &[&origin]);
+            }
+            let (mut raw, _) = server.knock(address, "/ws?room=ops", &[]);
+            let auth = json!({"type": "auth", "token": token}).to_string();
+            raw.send_frame(true, 1, auth.as_bytes());
+            raw.frame().expect("an answer");
+        }
+    }
+    server.signal(Signal::HUP);
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_exit().success());
+    let log = server.log();
+    for secret in [&good, &bad, &expired, SECRET] {
+        let signature = secret.rsplit('.').next().expect("a part");
+        assert!(!log.contains(signature), "{log}");
+    }
+    assert!(
+        log.contains("disconnected") && log.contains("refused origin"),
+        "{log}"
+    );
+}
+
+#[test]
 fn the_program_mints_and_explains_tokens() {
     let run = |args: &[&str]| {
         let mut command = TestServer::command(&[]);
