@@ -37,7 +37,7 @@
 //!
 //! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
 //! [`http`], [`websocket`] and [`events`] → [`resume`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
-//! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`],
+//! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`], [`proxy`],
 //! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
 
 pub mod app;
