@@ -59,10 +59,10 @@ enum Served {
     Stream(Stream, Peer),
 }
 
-/// What a connection can become.
+/// What a connection can become; on the heap, so that the stack of one that waits stays shallow.
 enum Stream {
-    WebSocket(websocket::Accepted),
-    Events(events::Accepted),
+    WebSocket(Box<websocket::Accepted>),
+    Events(Box<events::Accepted>),
 }
 
 /// What it has become.
@@ -75,23 +75,17 @@ struct Streaming {
 }
 
 /// Serves a connection until it ends.
-pub fn serve(connection: Connection, app: &App) {
+pub fn serve(mut connection: Connection, app: &App) {
+    if !begin(&mut connection, app) {
+        return;
+    }
     let Connection {
-        mut socket,
+        socket,
         peer,
         slot: _slot,
         counted: _counted,
         place: _place,
     } = connection;
-    let tls = app.tls.as_ref().filter(|_| speaks_tls(peer, app));
-    let Some((peer, _client_place)) = introduce(&socket, peer, app) else {
-        return;
-    };
-    if let Some(tls) = tls
-        && !start_tls(&mut socket, peer, tls, app)
-    {
-        return;
-    }
     let Some(Streaming { stream, peer, rest }) = serve_http(&socket, peer, app) else {
         return;
     };
@@ -112,6 +106,19 @@ pub fn serve(connection: Connection, app: &App) {
     );
 }
 
+/// What comes before the first request: a proxy says whom it speaks for, hands are shaken for TLS. Says
+/// whether requests can be read now.
+#[inline(never)]
+fn begin(connection: &mut Connection, app: &App) -> bool {
+    let tls = app.tls.as_ref();
+    let tls = tls.filter(|_| speaks_tls(connection.peer, app));
+    let is_proxy = app.config.proxy_protocol && app.is_trusted_proxy(connection.peer);
+    if is_proxy && !introduce(connection, app) {
+        return false;
+    }
+    tls.is_none_or(|tls| start_tls(&mut connection.socket, connection.peer, tls, app))
+}
+
 /// Proxies on this machine have ended TLS already.
 fn speaks_tls(peer: Peer, app: &App) -> bool {
     app.tls.is_some() && peer != Peer::Unix
@@ -126,31 +133,31 @@ pub fn parting_words(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
     http::render(response, None, &app.config.allow_origin, After::Close)
 }
 
-/// Who is at the other end of a connection, and its place at its address, if it was a proxy that said so.
-/// `None` if it did not, or if there is no place.
-#[inline(never)]
-fn introduce(socket: &Socket, peer: Peer, app: &App) -> Option<(Peer, Option<Place>)> {
-    if !app.config.proxy_protocol || !app.is_trusted_proxy(peer) {
-        return Some((peer, None));
-    }
+/// From now on the connection is the client's that the proxy speaks for. Says whether there is such a
+/// client, and a place at its address.
+fn introduce(connection: &mut Connection, app: &App) -> bool {
+    let (socket, proxy) = (&connection.socket, connection.peer);
     let deadline = Instant::now() + app.config.limits.head_timeout;
     let client = match preamble::read(socket, deadline) {
         Ok(preamble::Client::Address(address)) => Peer::Tcp(address),
-        Ok(preamble::Client::Unnamed) => peer,
+        Ok(preamble::Client::Unnamed) => return true,
         Err(why) => {
             app.metrics.proxy_headers_refused.add(1);
-            log::debug!("{peer} refused: {why}");
-            return None;
+            log::debug!("{proxy} refused: {why}");
+            return false;
         }
     };
     match app.place(client) {
-        Ok(place) => Some((client, place)),
+        Ok(place) => {
+            (connection.peer, connection.place) = (client, place);
+            true
+        }
         Err(crowded) => {
             app.metrics.connections_refused.add(1);
-            let words = parting_words(http::crowded(crowded), peer, app);
+            let words = parting_words(http::crowded(crowded), proxy, app);
             let _gone = send_all(socket, &words);
             close_gently(socket);
-            None
+            false
         }
     }
 }

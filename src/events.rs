@@ -40,7 +40,7 @@ pub fn is_events(request: &Request) -> bool {
 }
 
 /// Judges such a request; `Err` is the answer to one that is refused.
-pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
+pub fn accept(request: &Request, app: &App) -> Result<Box<Accepted>, ResponseBox> {
     let refused =
         |status, refusal: Refusal| http::error(status, refusal.code.as_str(), &refusal.message);
     let name = request.segments.get(1).map_or("", String::as_str);
@@ -65,12 +65,12 @@ pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
     let seat = app
         .enter(&room)
         .map_err(|refusal| http::busy(refusal.code.as_str(), &refusal.message))?;
-    Ok(Accepted {
+    Ok(Box::new(Accepted {
         identity,
         seat,
         since,
         _place: place,
-    })
+    }))
 }
 
 /// The answer's head; the connection ends with the stream, so it needs no length.
@@ -79,7 +79,7 @@ pub fn head(app: &App, request: &Request) -> Vec<u8> {
 }
 
 /// Streams until the reader leaves or the server closes. `client` is the reader's name.
-pub fn serve(accepted: Accepted, client: ClientId, peer: Peer, socket: Socket, app: &App) {
+pub fn serve(accepted: Box<Accepted>, client: ClientId, peer: Peer, socket: Socket, app: &App) {
     let (metrics, limits) = (Arc::clone(&app.metrics), app.outbox_limits());
     let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
     let _slot = app.sessions.take();

@@ -28,13 +28,17 @@ pub struct Upgraded {
 }
 
 /// Judges a request that asks for a WebSocket; `Err` is the answer to one that is refused.
-pub fn accept(request: &Request, app: &App) -> Result<Accepted, ResponseBox> {
-    handshake::accept(request, app)
+pub fn accept(request: &Request, app: &App) -> Result<Box<Accepted>, ResponseBox> {
+    handshake::accept(request, app).map(Box::new)
 }
 
 /// Runs one client's conversation, on this thread, until the connection has ended.
-pub fn serve(accepted: Accepted, upgraded: Upgraded, app: &App) {
-    match accepted {
+#[expect(
+    clippy::boxed_local,
+    reason = "unboxed it would deepen the caller's stack"
+)]
+pub fn serve(accepted: Box<Accepted>, upgraded: Upgraded, app: &App) {
+    match *accepted {
         Accepted::Session {
             entry,
             scope,
