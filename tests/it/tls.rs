@@ -17,17 +17,21 @@ fn https_wss_and_event_streams_share_the_port() {
     let server = certificate.serve(&[]);
     let mut events = server.raw();
     events.send("GET /rooms/lobby/events HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut streamed = String::new();
+    let mut streams = |what: &str| {
+        while !streamed.contains(what) {
+            let mut chunk = [0; 4096];
+            let read = events.socket.read(&mut chunk).expect("events");
+            assert_ne!(read, 0, "ended after {streamed}");
+            streamed.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        }
+    };
+    streams("event: joined");
     let mut alice = server.client();
     alice.say("sealed");
     alice.expect("sealed");
     assert_eq!(server.get_json("/health")["status"], "healthy");
-    let mut streamed = String::new();
-    while !streamed.contains("\"sealed\"") {
-        let mut chunk = [0; 4096];
-        let read = events.socket.read(&mut chunk).expect("events");
-        assert_ne!(read, 0, "ended after {streamed}");
-        streamed.push_str(&String::from_utf8_lossy(&chunk[..read]));
-    }
+    streams("\"sealed\"");
     alice.close();
 }
 
