@@ -253,6 +253,26 @@ fn a_room_has_so_many_members() {
     assert_eq!(server.members("ops"), 2);
 }
 
+/// A seat is free once its member has left, not before: nobody ever sees two.
+#[test]
+fn a_seat_changes_hands_without_being_shared() {
+    let server = TestServer::start(&["--max-members-per-room=1"]);
+    let mut pair = ["a", "b"].map(|room| server.client_at(&format!("/ws?room={room}")));
+    pair[0].join("chair");
+    for round in 0..100 {
+        let [sits, waits] = &mut pair;
+        sits.send(json!({"type": "leave", "room": "chair"}));
+        let joined = eventually("the seat is free", || {
+            waits.send(json!({"type": "join", "room": "chair"}));
+            let answer = waits.next();
+            (answer["type"] == "joined").then_some(answer)
+        });
+        assert_eq!(joined["payload"]["members"], 1, "round {round}");
+        sits.next_of("left");
+        pair.swap(0, 1);
+    }
+}
+
 /// Who enters by a first message finds no seat either.
 #[test]
 fn a_room_is_full_for_those_who_send_their_token_later() {
