@@ -140,10 +140,11 @@ impl<C: Time> Addresses<C> {
         let most = self.0.limits.connections;
         let most = most.map_or(usize::MAX, |most| most.get() as usize);
         self.0.with_entry(address, |entry, now| {
+            // First, so that who has too many cannot go on knocking as fast as it likes.
+            take_one(&entry.connecting, now).map_err(Crowded::Rate)?;
             if entry.connections >= most {
                 return Err(Crowded::Connections);
             }
-            take_one(&entry.connecting, now).map_err(Crowded::Rate)?;
             entry.connections += 1;
             Ok(())
         })?;
@@ -343,6 +344,20 @@ mod tests {
         let _other = addresses.connect(there).unwrap();
         drop(first);
         let _third = addresses.connect(here).unwrap();
+        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+    }
+
+    #[test]
+    fn what_is_refused_counts_as_an_attempt() {
+        let (addresses, clock) = addresses(1, 1, 0);
+        let here = address("203.0.113.7");
+        let _first = addresses.connect(here).unwrap();
+        for _ in 1..10 {
+            assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+        }
+        let second = Duration::from_secs(1);
+        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Rate(second));
+        clock.pass(1.0);
         assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
     }
 

@@ -123,7 +123,7 @@ pub enum CloseCode {
     SlowConsumer,
     /// 4101: the client went on asking for more than it may, or its address had too many tokens refused.
     RateLimited,
-    /// 4102: the client's address has too many connections, or makes them too fast.
+    /// 4102: the client's address has too many connections.
     TooManyConnections,
     /// 4103: a room it asked for on connecting has as many members as it may have.
     RoomFull,

@@ -268,12 +268,13 @@ fn bad_field(field: &str, expected: &str) -> Refused {
 }
 
 impl Refused {
-    /// What a page is told that was let in to be told; `Err` is for what none of its users can mend.
+    /// What a page is told that is let in to be told; `Err` is for what none of its users can mend, and for
+    /// a rush, in which letting everyone in would be what it wants.
     fn close_code(self) -> Result<CloseCode, Self> {
         match self {
             Self::Token(why) => Ok(why.close_code()),
             Self::Room(_) => Ok(CloseCode::Forbidden),
-            Self::Crowded(_) => Ok(CloseCode::TooManyConnections),
+            Self::Crowded(Crowded::Connections) => Ok(CloseCode::TooManyConnections),
             Self::Full(refusal) if refusal.code == ErrorCode::RoomFull => Ok(CloseCode::RoomFull),
             other => Err(other),
         }
