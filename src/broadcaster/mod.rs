@@ -10,6 +10,7 @@ mod elsewhere;
 mod events;
 mod presence;
 mod room;
+mod stream;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -33,7 +34,7 @@ pub use elsewhere::{Elsewhere, LocalMembers};
 pub use events::{ClientDetail, Event, Released, RoomDetail, RoomSummary, Who};
 use presence::PresenceSchedule;
 use room::Room;
-pub use room::{RoomStream, Seat};
+pub use stream::{RoomStream, Seat};
 
 /// Events taken before pending batches go out: what waits is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1024;

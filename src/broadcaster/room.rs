@@ -2,98 +2,21 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::config::{HELD_BYTES_MAX, PRESENCE_LIST_MAX};
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    ClientId, CloseCode, Epoch, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
+    ClientId, CloseCode, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
     ServerMessage, write_event,
 };
 
+use super::RoomStream;
 use super::elsewhere::{Elsewhere, LocalMembers};
 use super::events::{Released, RoomDetail, RoomSummary};
 
 /// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
-
-/// A room's numbering, shared by all who name the room: broker, sessions, broadcaster.
-///
-/// The broker keeps a room's numbering for as long as anyone holds its stream.
-#[derive(Debug)]
-pub struct RoomStream {
-    name: RoomName,
-    epoch: Epoch,
-    /// The last offset the broadcaster has taken. Only its thread writes; it reads it when a member
-    /// joins, also if the room had no members when the offset passed.
-    delivered: AtomicU64,
-    /// Seats that are taken.
-    seats: AtomicU32,
-}
-
-/// One member's right to be in a room, held from before it joins until after it has left; dropped, it is
-/// free for another.
-#[derive(Debug)]
-pub struct Seat(Arc<RoomStream>);
-
-impl Seat {
-    /// Takes one, if fewer than `most` are taken.
-    pub fn take(stream: Arc<RoomStream>, most: Option<NonZeroU32>) -> Option<Self> {
-        let most = most.map_or(u32::MAX, NonZeroU32::get);
-        let one_more = |taken: u32| (taken < most).then(|| taken + 1);
-        let taken = stream
-            .seats
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Self(stream))
-    }
-
-    /// The room.
-    pub fn stream(&self) -> &Arc<RoomStream> {
-        &self.0
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.seats.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl RoomStream {
-    /// A numbering whose last offset so far is `delivered`.
-    pub fn new(name: RoomName, epoch: Epoch, delivered: u64) -> Self {
-        Self {
-            name,
-            epoch,
-            delivered: AtomicU64::new(delivered),
-            seats: AtomicU32::new(0),
-        }
-    }
-
-    /// The room's name.
-    pub fn name(&self) -> &RoomName {
-        &self.name
-    }
-
-    /// The room's epoch.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// The last offset the broadcaster has taken.
-    pub fn position(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            offset: self.delivered.load(Ordering::Acquire),
-        }
-    }
-
-    pub(super) fn set_delivered(&self, offset: u64) {
-        self.delivered.store(offset, Ordering::Release);
-    }
-}
 
 struct Member {
     outbox: Arc<Outbox>,
@@ -152,6 +75,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(stream: Arc<RoomStream>, elsewhere: Elsewhere) -> Self {
+        stream.set_elsewhere(elsewhere.members);
         Self {
             stream,
             members: HashMap::new(),
@@ -188,6 +112,7 @@ impl Room {
     }
 
     pub(super) fn set_elsewhere(&mut self, elsewhere: Elsewhere) {
+        self.stream.set_elsewhere(elsewhere.members);
         self.elsewhere = elsewhere;
     }
 

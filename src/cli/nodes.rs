@@ -11,12 +11,7 @@ use crate::config::RedisSettings;
 pub(super) struct NodeFlags {
     /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
     /// unix:///path; user and password before an @; several of a Redis Cluster separated by commas
-    #[arg(
-        long,
-        env = "WSCAST_REDIS",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "WSCAST_REDIS", value_name = "URL", hide_env_values = true)]
     redis: Option<String>,
     /// What all names in Redis begin with, for several deployments on one
     #[arg(

@@ -216,6 +216,30 @@ fn an_operator_closes_a_users_clients_on_all_nodes() {
     }
 }
 
+#[test]
+fn a_room_that_is_full_is_full_on_every_node() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &["--max-members-per-room=2"]);
+    let alice = nodes[0].client_at("/ws?room=ops");
+    let _bob = nodes[1].client_at("/ws?room=ops");
+    for node in &nodes {
+        eventually("each node knows of both", || {
+            (node.members("ops") == 2).then_some(())
+        });
+        let mut carol = node.client();
+        carol.send(json!({"type": "join", "room": "ops"}));
+        assert_eq!(carol.expect_error(), "room_full");
+    }
+    alice.close();
+    let mut carol = nodes[1].client();
+    eventually("a seat is free", || {
+        carol.send(json!({"type": "join", "room": "ops"}));
+        (carol.next()["type"] == "joined").then_some(())
+    });
+}
+
 fn said(payload: impl Into<Value>) -> Value {
     json!({"type": "message", "payload": payload.into()})
 }
