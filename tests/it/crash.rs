@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use crate::support::{PATIENCE, RawConnection, Scratch, TestServer};
+use crate::support::{PATIENCE, RawConnection, Scratch, TestServer, eventually};
 
 const KILLS: usize = 60;
 const PUBLISHERS: usize = 4;
@@ -128,12 +128,15 @@ fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
     offset
 }
 
-/// All of a room's history, page by page.
+/// All of a room's history, page by page, as soon as it can be read.
 pub fn history(address: SocketAddr, room: &str) -> Vec<Value> {
     let (mut all, mut since) = (Vec::new(), 0);
     loop {
         let path = format!("/rooms/{room}/messages?since={since}&limit=1000");
-        let page = RawConnection::connect(address).get(&path).json();
+        let page = eventually("history can be read", || {
+            let response = RawConnection::connect(address).get(&path);
+            (response.status != 503).then(|| response.json())
+        });
         assert_eq!(page["contiguous"], true, "{page}");
         let messages = page["messages"].as_array().expect("messages");
         if messages.is_empty() {

@@ -37,6 +37,18 @@ struct Storm {
     last: AtomicU64,
 }
 
+/// Whatever ends a test, also an assertion, ends its readers.
+struct EndReaders<'a>(&'a Storm);
+
+impl Drop for EndReaders<'_> {
+    fn drop(&mut self) {
+        let _known =
+            self.0
+                .last
+                .compare_exchange(u64::MAX, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 /// Nodes of one Redis, each on a port of its own that it keeps when it is started again.
 struct Nodes {
     redis: TestRedis,
@@ -179,6 +191,7 @@ fn weather(nodes: &mut Nodes, seed: u64, trouble: impl FnOnce(&Storm, &mut Nodes
             .map(|n| scope.spawn(move || storm.read(&mut rng(100 + n))))
             .collect();
         let stop = StopOnDrop(&storm.stop);
+        let _readers = EndReaders(storm);
         trouble(storm, nodes, &mut rng(1000));
         storm.wait_for(100);
         drop(stop);
