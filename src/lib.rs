@@ -21,6 +21,19 @@
 //!   bounded, and a drain thread lives for as long as that one client lags
 //! ```
 //!
+//! With `--redis` what is stored does not go straight on: it comes back from Redis, to this node and to all others
+//! that have members in the room. Nothing below the broadcaster differs.
+//!
+//! ```text
+//!   broker thread ── a script: number, store, tell ──► Redis ◄── broker threads of other nodes
+//!                                                        │ a channel of each room that has members here
+//!                                                        ▼
+//!                            redis-listen (in order; reads from the log what did not come by itself)
+//!                                │                       │ what other nodes say of their members
+//!                                ▼                       ▼
+//!                          broadcaster thread  ◄──  redis-presence (says once a second who is here)
+//! ```
+//!
 //! # What never happens
 //!
 //! - A healthy client's delivery never wakes a thread, and nothing is encoded twice.
@@ -30,8 +43,9 @@
 //! - A full channel makes the publisher wait; nothing is dropped between two threads.
 //! - No lock is held while anyone waits for a socket: over TLS each record is sealed and opened under its
 //!   client's own lock, and bytes move without blocking.
-//! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk holds up nobody but
-//!   those who publish.
+//! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk or Redis holds up nobody
+//!   but those who publish, read history or enter a room that has no members here.
+//! - Nothing waits for Redis without an end, and only redis-listen says which rooms are listened to.
 //!
 //! # The rooms of the house, top to bottom
 //!
