@@ -28,7 +28,7 @@ const PASSING = new Set(['storage_unavailable', 'rate_limited', 'shutting_down']
  * @property {number} until when it is given up, in Unix milliseconds
  * @property {boolean} underWay whether the present connection has sent it
  * @property {number | null} firstSent when it may first have reached the server
- * @property {boolean} doubtful whether a connection ended after it was sent and before it was answered
+ * @property {boolean} doubtful whether it may have been stored without an answer that says so
  * @property {string | undefined} epoch the room's when it was first sent
  * @property {any} timer
  * @property {(place: Place) => void} resolve
@@ -143,6 +143,8 @@ export class PublishQueue {
     if (!publish) return false;
     if (PASSING.has(error.code)) {
       this.#notUnderWay(publish);
+      // A store on another machine may have taken it and not have said so.
+      publish.doubtful ||= error.code === 'storage_unavailable';
       if (!publish.doubtful) publish.firstSent = null;
       this.#pause(error.retryAfterMs ?? RETRY_AFTER_MS);
     } else {

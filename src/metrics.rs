@@ -65,7 +65,7 @@ macro_rules! metrics {
             pub connections: Gauge,
             /// Clients whose socket does not take what is sent, now.
             pub lagging: Gauge,
-            /// Time that commits to the store on disk took, in microseconds.
+            /// Time that commits to the store took, in microseconds.
             pub commit_micros: Counter,
             $(#[doc = $help] pub $field: Counter,)+
             rates: Mutex<VecDeque<Sample>>,
@@ -102,8 +102,8 @@ metrics! {
     published "messages_published" "Messages stored and given an offset"
     duplicates "duplicate_publishes" "Publishes whose id had been stored before"
     pruned "messages_pruned" "Messages dropped from history to keep its bounds"
-    commits "store_commits" "Batches that the store on disk has taken"
-    commits_failed "store_commits_failed" "Batches that the store on disk has refused"
+    commits "store_commits" "Batches that a store outside the process has taken"
+    commits_failed "store_commits_failed" "Batches that it has refused"
     recovered "resumes_recovered" "Rooms resumed with all that was missed"
     not_recovered "resumes_not_recovered" "Rooms whose missed messages were gone"
     deliveries "messages_delivered" "Messages handed to a member's outbox"
@@ -188,7 +188,7 @@ impl Metrics {
         write_metric(
             &mut out,
             "store_commit_seconds_total",
-            "Time that commits to the store on disk took",
+            "Time that commits to it took",
             "counter",
             seconds,
         );

@@ -27,7 +27,7 @@ use crate::config::{ANSWER_TIMEOUT, BROKER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{
-    CloseCode, ErrorCode, Kind, Page, Position, Publication, Refusal, RequestId, RoomName, Scope,
+    ErrorCode, Kind, Page, Position, Publication, Refusal, RequestId, RoomName, Scope,
     ServerMessage,
 };
 use crate::threads;
@@ -74,8 +74,11 @@ pub trait Broker: Send + Sync {
     /// Whether it stores; if not, why, in words for the operator.
     fn health(&self) -> Result<(), String>;
 
-    /// Tells the other nodes, if there are any, to close these clients too. Called on clients' own threads.
-    fn close_elsewhere(&self, _who: &Who, _code: CloseCode) {}
+    /// Tells the other nodes, if there are any, to close these clients too; says how many it told. Called on
+    /// clients' own threads.
+    fn close_elsewhere(&self, _who: &Who) -> usize {
+        0
+    }
 
     /// How this node stands among others; `None` if there can be no others.
     fn cluster(&self) -> Option<Cluster> {
@@ -326,8 +329,8 @@ impl BrokerHandle {
     }
 
     /// See [`Broker::close_elsewhere`].
-    pub fn close_elsewhere(&self, who: &Who, code: CloseCode) {
-        self.engine.close_elsewhere(who, code);
+    pub fn close_elsewhere(&self, who: &Who) -> usize {
+        self.engine.close_elsewhere(who)
     }
 
     /// See [`Broker::cluster`].

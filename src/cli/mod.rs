@@ -260,6 +260,8 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
         let values: Vec<_> = raw.map(|value| value.to_string_lossy()).collect();
         let value = match values.is_empty() {
             true => "(none)".to_owned(),
+            // An address may hold a password.
+            false if arg.is_hide_env_values_set() => "(set)".to_owned(),
             false => values.join(","),
         };
         let _infallible = writeln!(out, "--{flag} = {value}");

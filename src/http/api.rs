@@ -188,16 +188,6 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
             app.addresses_known() as u64,
         ),
         (
-            "history_messages",
-            "Messages in history, where that is known",
-            usage.messages.unwrap_or(0),
-        ),
-        (
-            "history_bytes",
-            "Payload bytes in history, where that is known",
-            usage.bytes.unwrap_or(0),
-        ),
-        (
             "broker_queue_length",
             "Publishes waiting for the broker",
             app.broker.queue_len() as u64,
@@ -208,17 +198,26 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
             app.broadcaster.queue_len() as u64,
         ),
         (
-            "store_disk_bytes",
-            "Bytes of the store's files",
-            usage.disk_bytes.unwrap_or(0),
-        ),
-        (
             "store_up",
             "Whether messages can be stored",
             u64::from(app.broker.health().is_ok()),
         ),
     ] {
         crate::metrics::write_metric(&mut text, name, help, "gauge", value);
+    }
+    for (name, help, value) in [
+        ("history_messages", "Messages in history", usage.messages),
+        ("history_bytes", "Payload bytes in history", usage.bytes),
+        (
+            "store_disk_bytes",
+            "Bytes of the store's files",
+            usage.disk_bytes,
+        ),
+    ] {
+        // What is not known is not there; 0 would be a lie.
+        if let Some(value) = value {
+            crate::metrics::write_metric(&mut text, name, help, "gauge", value);
+        }
     }
     if let Some(cluster) = app.broker.cluster() {
         write_cluster(&mut text, cluster);

@@ -113,7 +113,5 @@ fn close(who: Who, app: &App) -> Option<(usize, usize)> {
     if matches!(who, Who::Client(_)) && closed > 0 {
         return Some((closed, 0));
     }
-    app.broker.close_elsewhere(&who, code);
-    let nodes = app.broker.cluster().map_or(0, |cluster| cluster.nodes);
-    Some((closed, nodes.saturating_sub(1)))
+    Some((closed, app.broker.close_elsewhere(&who)))
 }

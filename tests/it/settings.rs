@@ -145,6 +145,9 @@ fn checking_the_settings_prints_each_and_starts_nothing() {
     assert_eq!(changed.setting("--port"), Some("81"));
     assert_eq!(changed.setting("--echo"), Some("true"));
     assert_eq!(changed.setting("--welcome"), Some("a b"));
+    // An address may hold a password.
+    let shared = run(program().args(["--check-config", "--redis=redis://:sesame@127.0.0.1"]));
+    assert_eq!(shared.setting("--redis"), Some("(set)"));
     // What would stop the server stops the check.
     assert_eq!(
         run(program().args(["--check-config", "--port=x"])).code,

@@ -34,7 +34,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::broadcaster::{Broadcaster, RoomStream, Who};
 use crate::config::{HistoryLimits, RedisSettings};
 use crate::metrics::Metrics;
-use crate::protocol::{CloseCode, Epoch, Page, Position, RoomName};
+use crate::protocol::{Epoch, Page, Position, RoomName};
 use crate::threads;
 
 use self::link::{LinkError, Target};
@@ -235,7 +235,7 @@ impl Broker for Redis {
         self.shared.listening.get()
     }
 
-    fn close_elsewhere(&self, who: &Who, _code: CloseCode) {
+    fn close_elsewhere(&self, who: &Who) -> usize {
         let names = &self.shared.names;
         let mut command = redis::cmd("PUBLISH");
         command
@@ -243,7 +243,9 @@ impl Broker for Redis {
             .arg(control::close(who, &names.node));
         if let Err(why) = self.pool.with(|link| link.run_one(command).map(drop)) {
             log::warn!("other nodes were not told to close clients: {why}");
+            return 0;
         }
+        self.shared.nodes.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     fn cluster(&self) -> Option<Cluster> {
