@@ -29,6 +29,8 @@ pub(crate) enum Case {
     I,
     #[value(name = "L")]
     L,
+    #[value(name = "N")]
+    N,
     #[value(name = "T")]
     T,
 }
@@ -54,6 +56,9 @@ pub(crate) struct StallPlan {
     pub(crate) slow_timeout: Duration,
 }
 
+/// Nodes that case N compares with one; each room of its many has a client on each.
+pub(crate) const NODES: usize = 3;
+
 /// One client in this many stalls.
 const STALLED_EVERY: usize = 10;
 
@@ -66,7 +71,7 @@ pub(crate) struct Options {
     /// Clients of cases A to C, L and T [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds each measurement of A to C, L and T lasts [default: 4, quick: 1]
+    /// Seconds each measurement of A to C, G, H, L, N and T lasts [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// How often each pair is measured [default: 5, quick: 1]
@@ -94,6 +99,9 @@ pub(crate) struct Options {
     /// Messages that a client of case I has missed [default: 100000, quick: 10000]
     #[arg(long)]
     missed: Option<u64>,
+    /// Clients of case N, a third of them on each node [default: 3000, quick: 300]
+    #[arg(long)]
+    node_clients: Option<usize>,
     /// Smaller defaults: a look in a few seconds, not figures to quote
     #[arg(long)]
     quick: bool,
@@ -171,14 +179,34 @@ impl Options {
             .max(1)
     }
 
+    /// As many on each node.
+    pub(crate) fn node_clients(&self) -> usize {
+        self.node_rooms() * NODES
+    }
+
+    /// Where case N has many rooms.
+    pub(crate) fn node_rooms(&self) -> usize {
+        let clients = self
+            .node_clients
+            .unwrap_or(if self.quick { 300 } else { 3000 });
+        (clients / NODES).max(2)
+    }
+
     /// The most sockets a case opens.
     pub(crate) fn sockets_max(&self) -> usize {
         let plan = self.stall_plan();
         let crowd = plan.healthy + plan.stalled;
-        self.clients().max(self.idle()).max(crowd)
+        // A publisher of each room has a second handle.
+        let spread = self.node_clients() + self.node_rooms();
+        self.clients().max(self.idle()).max(crowd).max(spread)
+    }
+
+    /// Whether it was asked for by name.
+    pub(crate) fn names(&self, case: Case) -> bool {
+        self.only.contains(&case)
     }
 
     pub(crate) fn wants(&self, case: Case) -> bool {
-        self.only.is_empty() || self.only.contains(&case)
+        self.only.is_empty() || self.names(case)
     }
 }

@@ -1,6 +1,6 @@
 //! The servers under test: started on their core, found by the address they print, ended by handle.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,10 @@ use crate::args::Options;
 use crate::cpu::{self, CpuTime};
 use crate::machine::Machine;
 
-const START_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The server that Debian's redis-tools has without the service: it looks at the name it is run under.
+pub(crate) const REDIS_BY_OTHER_NAME: &str = "redis-check-rdb";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -41,7 +44,7 @@ pub(crate) struct Server {
 
 /// Apart from [`Server`], so that a process that never prints an address is killed too.
 #[derive(Debug)]
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Kind {
     pub(crate) fn is_floor(self) -> bool {
@@ -59,7 +62,7 @@ impl Server {
     ) -> io::Result<Server> {
         let mut command = command(kind, arguments, options)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Process(machine.on_server_core(|| command.spawn())??);
+        let mut process = Process::start(&mut command, machine)?;
         let output = process
             .0
             .stdout
@@ -75,7 +78,7 @@ impl Server {
     }
 
     pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
-        CpuTime::of(self.process.0.id())
+        self.process.cpu()
     }
 
     pub(crate) fn rss_kib(&self) -> io::Result<u64> {
@@ -87,9 +90,28 @@ impl Server {
     }
 
     pub(crate) fn check_alive(&mut self) -> io::Result<()> {
-        match self.process.0.try_wait()? {
+        self.process.check_alive(&format!("{:?}", self.kind))
+    }
+}
+
+impl Process {
+    /// On the server's core.
+    pub(crate) fn start(command: &mut Command, machine: &Machine) -> io::Result<Process> {
+        Ok(Process(machine.on_server_core(|| command.spawn())??))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
+        CpuTime::of(self.0.id())
+    }
+
+    pub(crate) fn check_alive(&mut self, name: &str) -> io::Result<()> {
+        match self.0.try_wait()? {
             None => Ok(()),
-            Some(status) => Err(io::Error::other(format!("{:?} ended: {status}", self.kind))),
+            Some(status) => Err(io::Error::other(format!("{name} ended: {status}"))),
         }
     }
 }
@@ -103,17 +125,11 @@ impl Drop for Process {
 }
 
 fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Command> {
-    let floor = |mode| {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--floor", mode]);
-        Ok(command)
-    };
     match kind {
         Kind::FloorRelay => floor("relay"),
         Kind::FloorIdle => floor("idle"),
         Kind::Wscast | Kind::WscastTls | Kind::WscastLimited => {
-            let mut command = floor("guard")?;
-            command.arg("--").arg(&options.server);
+            let mut command = guarded(&options.server)?;
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
             if kind != Kind::WscastLimited {
                 // One publisher asks for as much as the server can do.
@@ -125,11 +141,31 @@ fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Co
     }
 }
 
+/// This binary, run again as a floor.
+fn floor(mode: &str) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--floor", mode]);
+    Ok(command)
+}
+
+/// A server that does not outlive the benchmark; its arguments are to be added.
+pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
+    let mut command = floor("guard")?;
+    command.arg("--").arg(program);
+    Ok(command)
+}
+
 /// Becomes `command`, the server to measure, which then ends with the benchmark as the floors do.
 pub(crate) fn guard(command: &[OsString]) -> io::Result<()> {
     end_with_parent()?;
     match command {
-        [program, arguments @ ..] => Err(Command::new(program).args(arguments).exec()),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            if program == REDIS_BY_OTHER_NAME {
+                command.arg0("redis-server");
+            }
+            Err(command.args(arguments).exec())
+        }
         [] => Err(io::Error::other("nothing to run")),
     }
 }

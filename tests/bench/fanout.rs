@@ -15,15 +15,17 @@
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
 //! | H | 1 publisher, 32 outstanding or 1; 100 publishers | acknowledged publishes, in memory and in SQLite, and synced |
 //! | I | 200 clients, 50 messages a second, while one client a second, then ten at once, come back to 100 000 missed messages | latency of the 200 |
+//! | N | 3 000 clients on three nodes with one Redis: as A, as B, and in 1 000 rooms; one client a node; publishes as H | CPU of nodes and of Redis per delivery, message and publish |
 //!
 //! The floor is this same binary, run again with a hidden argument (see `floor`): the least a server
 //! could do for the job without batching. Absolute figures of a shared machine mean little, so every
 //! figure of wscast stands beside the floor's of the same minute, and targets are ratios where they can be.
-//! Cases F to I, L and T need no floor: wscast stands beside itself.
+//! Cases F to I, L, N and T need no floor: wscast stands beside itself.
 //!
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
-//! another. A run is invalid (exit code 1) when a client misses, repeats or reorders a message or a
-//! server ends, and in F also when anyone but the stalled, or not all of them, are evicted, or memory
+//! another. In N all nodes and a redis-server, which must be installed, are on that one core: rates are
+//! then of all of them together, and CPU is counted by process. A run is invalid (exit code 1) when a client
+//! misses, repeats or reorders a message or a server ends, and in F also when anyone but the stalled, or not all of them, are evicted, or memory
 //! exceeds what the settings allow; a missed target is only reported, because a noisy neighbour can cause it.
 
 mod args;
@@ -37,6 +39,9 @@ mod latency;
 mod limits;
 mod link;
 mod machine;
+mod nodes;
+mod nodes_report;
+mod redis_server;
 mod report;
 mod scenarios;
 mod stalled;
@@ -96,6 +101,9 @@ fn run(options: Options) -> io::Result<()> {
     report.extend(storage_report::rows(&bench)?);
     if bench.options.wants(Case::L) {
         report.extend(limits::rows(&bench)?);
+    }
+    if bench.options.wants(Case::N) {
+        report.extend(nodes_report::rows(&bench)?);
     }
     if bench.options.wants(Case::T) {
         report.extend(tls_rows(&bench)?);

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -19,7 +20,7 @@ use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
 use crate::latency;
 use crate::link::{Certificate, Link};
 
-/// The client whose own messages pace the closed loops.
+/// The client whose own messages pace the closed loops, where all are in one room.
 pub(crate) const PUBLISHER: usize = 0;
 
 /// One client in this many verifies that offsets follow each other; the publisher is among them.
@@ -33,7 +34,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
 const HEAD_BYTES_MAX: usize = 4096;
 
-const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+const REQUEST_REST: &str = " HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
@@ -48,6 +49,8 @@ pub(crate) enum Dialect {
 
 pub(crate) struct Fleet {
     clients: Vec<Client>,
+    /// Rooms that the clients are in by turns: the first ones are each in another, and pace the closed loops.
+    rooms: usize,
     /// Text frames of all clients since [`Fleet::forget_counts`].
     received: u64,
     epoll: OwnedFd,
@@ -62,7 +65,25 @@ impl Fleet {
         count: usize,
         dialect: Dialect,
     ) -> io::Result<Fleet> {
-        Fleet::connect_by(connect_usual, address, count, dialect, None)
+        let opening = Opening {
+            dialect,
+            ..Opening::usual(from_ref(&address))
+        };
+        Fleet::connect_by(&opening, count)
+    }
+
+    /// WebSocket clients in `rooms` rooms by turns. Those of one room are on the servers by turns, and so are
+    /// the first ones of all rooms. The number of clients is a multiple of that of rooms.
+    pub(crate) fn connect_spread(
+        addresses: &[SocketAddrV4],
+        count: usize,
+        rooms: usize,
+    ) -> io::Result<Fleet> {
+        let opening = Opening {
+            rooms,
+            ..Opening::usual(addresses)
+        };
+        Fleet::connect_by(&opening, count)
     }
 
     /// WebSocket clients that speak TLS.
@@ -71,25 +92,27 @@ impl Fleet {
         count: usize,
         certificate: &Certificate,
     ) -> io::Result<Fleet> {
-        let (dial, dialect) = (connect_usual, Dialect::WebSocket);
-        Fleet::connect_by(dial, address, count, dialect, Some(certificate))
+        let opening = Opening {
+            certificate: Some(certificate),
+            ..Opening::usual(from_ref(&address))
+        };
+        Fleet::connect_by(&opening, count)
     }
 
     /// WebSocket clients that are to stall: once nobody polls them, their kernel takes as little for
     /// them as it can.
     pub(crate) fn connect_narrow(address: SocketAddrV4, count: usize) -> io::Result<Fleet> {
-        Fleet::connect_by(connect_narrow, address, count, Dialect::WebSocket, None)
+        let opening = Opening {
+            dial: connect_narrow,
+            ..Opening::usual(from_ref(&address))
+        };
+        Fleet::connect_by(&opening, count)
     }
 
-    fn connect_by(
-        dial: Dial,
-        address: SocketAddrV4,
-        count: usize,
-        dialect: Dialect,
-        certificate: Option<&Certificate>,
-    ) -> io::Result<Fleet> {
+    fn connect_by(opening: &Opening<'_>, count: usize) -> io::Result<Fleet> {
         let mut fleet = Fleet {
             clients: Vec::with_capacity(count),
+            rooms: opening.rooms,
             received: 0,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS_MAX),
@@ -98,7 +121,7 @@ impl Fleet {
         let deadline = Instant::now() + OPENING_DEADLINE;
         while fleet.clients.len() < count {
             for _ in 0..OPENING_AT_ONCE.min(count - fleet.clients.len()) {
-                fleet.open(Link::new(dial(address)?, certificate)?, dialect)?;
+                fleet.open(opening)?;
             }
             fleet.receive(fleet.clients.len() as u64, deadline)?;
         }
@@ -111,6 +134,10 @@ impl Fleet {
 
     pub(crate) fn received(&self) -> u64 {
         self.received
+    }
+
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms
     }
 
     /// Second handles of the first clients' connections, to write to; that of the publisher alone, or of
@@ -143,7 +170,7 @@ impl Fleet {
     }
 
     /// Waits until something arrives or `timeout` has passed and reads all there is; `on_own` is told
-    /// how many messages the publisher got, as soon as it got them.
+    /// how many messages the publisher got, or the first client of each room, as soon as it got them.
     pub(crate) fn poll(
         &mut self,
         timeout: Duration,
@@ -161,7 +188,7 @@ impl Fleet {
                 return Err(at_client(index, io::Error::other("the server hung up")));
             }
             self.received += texts;
-            if index == PUBLISHER && texts > 0 {
+            if index < self.rooms && texts > 0 {
                 on_own(texts)?;
             }
         }
@@ -205,24 +232,29 @@ impl Fleet {
         ))
     }
 
-    /// Every client must have got each of `published` messages once.
+    /// Every client must have got each of `published` messages once, or, where there are several rooms, each
+    /// of those that were published in its room, by turns.
     pub(crate) fn check_counts(&self, published: u64) -> io::Result<()> {
-        match self
-            .clients
-            .iter()
-            .position(|client| client.texts != published)
-        {
-            None => Ok(()),
-            Some(index) => Err(io::Error::other(format!(
-                "client {index} received {} of {published} messages",
-                self.clients[index].texts
-            ))),
+        let rooms = self.rooms as u64;
+        let of_room = |room: u64| published / rooms + u64::from(room < published % rooms);
+        for (index, client) in self.clients.iter().enumerate() {
+            let expected = of_room(index as u64 % rooms);
+            if client.texts != expected {
+                return Err(io::Error::other(format!(
+                    "client {index} received {} of {expected} messages",
+                    client.texts
+                )));
+            }
         }
+        Ok(())
     }
 
-    fn open(&mut self, link: Link, dialect: Dialect) -> io::Result<()> {
+    fn open(&mut self, opening: &Opening<'_>) -> io::Result<()> {
         let index = self.clients.len();
-        let client = Client::open(link, dialect, index.is_multiple_of(SAMPLE_EVERY))?;
+        let socket = (opening.dial)(opening.address(index))?;
+        let link = Link::new(socket, opening.certificate)?;
+        let request = opening.request(index);
+        let client = Client::open(link, request, index.is_multiple_of(SAMPLE_EVERY))?;
         // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(
@@ -253,6 +285,44 @@ impl Fleet {
 }
 
 type Dial = fn(SocketAddrV4) -> io::Result<TcpStream>;
+
+/// How a fleet comes, and where to.
+struct Opening<'a> {
+    dial: Dial,
+    addresses: &'a [SocketAddrV4],
+    /// One is the room that everyone joins.
+    rooms: usize,
+    dialect: Dialect,
+    certificate: Option<&'a Certificate>,
+}
+
+impl Opening<'_> {
+    /// WebSocket clients in one room.
+    fn usual(addresses: &[SocketAddrV4]) -> Opening<'_> {
+        Opening {
+            dial: connect_usual,
+            addresses,
+            rooms: 1,
+            dialect: Dialect::WebSocket,
+            certificate: None,
+        }
+    }
+
+    fn address(&self, index: usize) -> SocketAddrV4 {
+        let (room, turn) = (index % self.rooms, index / self.rooms);
+        self.addresses[(room + turn) % self.addresses.len()]
+    }
+
+    /// What a client sends first, if the other side expects that.
+    fn request(&self, index: usize) -> Option<String> {
+        let target = match self.rooms {
+            1 => "/ws".to_owned(),
+            rooms => format!("/ws?room=room-{}", index % rooms),
+        };
+        let is_upgraded = self.dialect == Dialect::WebSocket;
+        is_upgraded.then(|| format!("GET {target}{REQUEST_REST}"))
+    }
+}
 
 fn connect_usual(address: SocketAddrV4) -> io::Result<TcpStream> {
     TcpStream::connect(address)
@@ -304,19 +374,20 @@ enum Offsets {
 }
 
 impl Client {
-    fn open(link: Link, dialect: Dialect, sampled: bool) -> io::Result<Client> {
+    /// Without a request the other side is a floor, whose messages have no offsets.
+    fn open(link: Link, request: Option<String>, sampled: bool) -> io::Result<Client> {
         link.socket.set_nodelay(true)?;
         // Closing resets: thousands of sockets in TIME_WAIT would slow the rounds that follow.
         set_socket_linger(&link.socket, Some(Duration::ZERO))?;
-        let stage = match dialect {
-            Dialect::WebSocket => {
-                link.send_all(REQUEST)?;
+        let stage = match &request {
+            Some(request) => {
+                link.send_all(request.as_bytes())?;
                 Stage::Head
             }
-            Dialect::BareFrames => Stage::Live,
+            None => Stage::Live,
         };
-        let offsets = match dialect {
-            Dialect::WebSocket if sampled => Offsets::Any,
+        let offsets = match request {
+            Some(_) if sampled => Offsets::Any,
             _ => Offsets::Ignored,
         };
         let (frames, held) = (FrameReader::default(), Vec::new());

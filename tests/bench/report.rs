@@ -35,6 +35,9 @@ pub(crate) enum Sides {
     WithoutAndWithReturning,
     PlainAndTls,
     UnlimitedAndLimited,
+    AloneAndShared,
+    MemoryAndRedis,
+    OneAndThreeNodes,
 }
 
 /// The most a median may be.
@@ -59,7 +62,8 @@ impl Report {
         let plan = options.stall_plan();
         let runs = format!(
             "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; \
-             F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; server {}{}",
+             F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; \
+             N: {} clients, {} rooms; server {}{}",
             options.rounds(),
             options.clients(),
             options.seconds(),
@@ -70,6 +74,8 @@ impl Report {
             plan.payload_bytes,
             plan.outbox_bytes,
             plan.slow_timeout.as_secs_f64(),
+            options.node_clients(),
+            options.node_rooms(),
             options.server.display(),
             options
                 .server_arg
@@ -144,6 +150,9 @@ impl Sides {
             Sides::WithoutAndWithReturning => ["without", "with returning"],
             Sides::PlainAndTls => ["plain", "TLS"],
             Sides::UnlimitedAndLimited => ["no limits", "limits"],
+            Sides::AloneAndShared => ["1 node, memory", "3 nodes, Redis"],
+            Sides::MemoryAndRedis => ["memory", "Redis"],
+            Sides::OneAndThreeNodes => ["1 node, Redis", "3 nodes, Redis"],
         }
     }
 }

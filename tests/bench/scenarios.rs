@@ -221,7 +221,7 @@ impl Publisher {
         Publisher::clients(fleet, 1)
     }
 
-    /// This many clients by turns, so that none of them asks much.
+    /// This many clients by turns, so that none of them asks much or each room has its share.
     pub(crate) fn clients(fleet: &Fleet, count: usize) -> io::Result<Publisher> {
         let payload = "x".repeat(PAYLOAD_BYTES);
         let json = format!(r#"{{"type":"message","payload":"{payload}"}}"#);
@@ -302,7 +302,8 @@ pub(crate) fn run_load(
         Load::PerSecond(rate) => open_loop(fleet, publisher, Duration::from_secs(1) / rate, until)?,
         Load::Outstanding(window) => closed_loop(fleet, publisher, window, until)?,
     }
-    let expected = publisher.published * fleet.len() as u64;
+    let readers = fleet.len() / fleet.rooms();
+    let expected = publisher.published * readers as u64;
     fleet.receive(expected, Instant::now() + DRAIN_DEADLINE)
 }
 

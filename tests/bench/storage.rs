@@ -99,34 +99,56 @@ impl Bench {
         server: &Server,
         publishers: Publishers,
     ) -> io::Result<Acknowledged> {
-        let (stop, address) = (AtomicBool::new(false), server.address);
         let duration = Duration::from_secs_f64(self.options.seconds());
-        let (latencies, cpu) = thread::scope(|scope| {
-            let stop = &stop;
-            let workers: Vec<_> = (0..publishers.count)
-                .map(|n| scope.spawn(move || publish(address, n, publishers, stop)))
-                .collect();
-            let before = server.cpu();
-            thread::park_timeout(duration);
-            stop.store(true, Ordering::Relaxed);
-            let cpu = server.cpu()?.since(&before?);
-            let mut latencies = Vec::new();
-            for worker in workers {
-                let result = worker.join();
-                latencies.extend(result.map_err(|_| io::Error::other("a publisher failed"))??);
-            }
-            io::Result::Ok((latencies, cpu))
-        })?;
-        let mut latencies = latencies;
-        latencies.sort_unstable();
+        let measured = publish_all(server.address, publishers, duration, || server.cpu())?;
+        let (latencies, [before, after]) = measured;
+        Ok(Acknowledged::new(
+            &latencies,
+            duration,
+            after.since(&before),
+        ))
+    }
+}
+
+impl Acknowledged {
+    /// From how long each acknowledgement took, sorted, within this time.
+    pub(crate) fn new(latencies: &[Duration], duration: Duration, cpu: Duration) -> Acknowledged {
         let count = latencies.len() as f64;
-        Ok(Acknowledged {
+        Acknowledged {
             per_ms: count / duration.as_secs_f64() / 1e3,
             cpu_us: cpu.as_secs_f64() * 1e6 / count,
-            latency_p50_ms: percentile_ms(&latencies, 50),
-            latency_p99_ms: percentile_ms(&latencies, 99),
-        })
+            latency_p50_ms: percentile_ms(latencies, 50),
+            latency_p99_ms: percentile_ms(latencies, 99),
+        }
     }
+}
+
+/// Has all of them publish for as long as `duration`. Gives how long each acknowledgement took, sorted, and
+/// what the meter showed at the begin and at the end.
+pub(crate) fn publish_all<M>(
+    address: SocketAddrV4,
+    publishers: Publishers,
+    duration: Duration,
+    meter: impl Fn() -> io::Result<M>,
+) -> io::Result<(Vec<Duration>, [M; 2])> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stop = &stop;
+        let workers: Vec<_> = (0..publishers.count)
+            .map(|n| scope.spawn(move || publish(address, n, publishers, stop)))
+            .collect();
+        let before = meter();
+        thread::park_timeout(duration);
+        stop.store(true, Ordering::Relaxed);
+        let readings = [before?, meter()?];
+        let mut latencies = Vec::new();
+        for worker in workers {
+            let result = worker.join();
+            latencies.extend(result.map_err(|_| io::Error::other("a publisher failed"))??);
+        }
+        latencies.sort_unstable();
+        Ok((latencies, readings))
+    })
 }
 
 /// Publishes until told to stop; gives the time that each acknowledgement took.
