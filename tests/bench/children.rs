@@ -81,6 +81,13 @@ impl Server {
         self.process.cpu()
     }
 
+    pub(crate) fn threads_cpu<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> io::Result<[Duration; N]> {
+        cpu::threads_named(self.process.id(), names)
+    }
+
     pub(crate) fn rss_kib(&self) -> io::Result<u64> {
         cpu::rss_kib(self.process.0.id())
     }

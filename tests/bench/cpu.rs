@@ -54,6 +54,25 @@ fn living_threads(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// What threads of these names have taken, exactly; nothing where there is none.
+pub(crate) fn threads_named<const N: usize>(
+    pid: u32,
+    names: [&str; N],
+) -> io::Result<[Duration; N]> {
+    let mut taken = [Duration::ZERO; N];
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let Some(at) = names.iter().position(|wanted| *wanted == name.trim_end()) else {
+            continue;
+        };
+        let line = fs::read_to_string(path.join("schedstat"))?;
+        let nanos = first_number(&line).ok_or_else(|| unreadable("schedstat", &line))?;
+        taken[at] += Duration::from_nanos(nanos);
+    }
+    Ok(taken)
+}
+
 fn all_threads(pid: u32) -> io::Result<Duration> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The program's name may hold spaces; what follows its closing parenthesis is field 3. User and

@@ -25,8 +25,9 @@
 //! Each measurement starts a fresh server on a core of its own; the load generator is one thread on
 //! another. In N all nodes and a redis-server, which must be installed, are on that one core: rates are
 //! then of all of them together, and CPU is counted by process. A run is invalid (exit code 1) when a client
-//! misses, repeats or reorders a message or a server ends, and in F also when anyone but the stalled, or not all of them, are evicted, or memory
-//! exceeds what the settings allow; a missed target is only reported, because a noisy neighbour can cause it.
+//! misses, repeats or reorders a message or a server ends, and in F also when anyone but the stalled, or not
+//! all of them, are evicted, or memory exceeds what the settings allow; a missed target is only reported,
+//! because a noisy neighbour can cause it.
 
 mod args;
 mod catch_up;

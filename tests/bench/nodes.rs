@@ -18,6 +18,10 @@ use crate::storage::{Acknowledged, Publishers, publish_all};
 /// Nodes tell each other once a second who came: so long until nothing of it is left to be told.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// Threads of which a node has one, so that each can be full before its cores are: what hands messages to
+/// Redis, what hears them from there, and what gives them to clients.
+const SERVICES: [&str; 3] = ["broker", "redis-listen", "broadcaster"];
+
 /// Publishes that warm rooms up may be outstanding together.
 const WARM_UP_LOAD: Load = Load::Outstanding(8);
 
@@ -55,6 +59,8 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Spent {
     pub(crate) nodes_us: Vec<f64>,
+    /// Each of the services' threads, on the node where it does most.
+    pub(crate) services_us: [f64; SERVICES.len()],
     pub(crate) redis_us: f64,
 }
 
@@ -66,6 +72,7 @@ struct Servers {
 
 struct Meter {
     nodes: Vec<CpuTime>,
+    services: Vec<[Duration; SERVICES.len()]>,
     redis: Option<CpuTime>,
 }
 
@@ -192,9 +199,11 @@ impl Servers {
     }
 
     fn meter(&self) -> io::Result<Meter> {
-        let nodes = self.nodes.iter().map(Server::cpu);
+        let (nodes, services) = (self.nodes.iter(), self.nodes.iter());
+        let services = services.map(|node| node.threads_cpu(SERVICES));
         Ok(Meter {
-            nodes: nodes.collect::<io::Result<_>>()?,
+            nodes: nodes.map(Server::cpu).collect::<io::Result<_>>()?,
+            services: services.collect::<io::Result<_>>()?,
             redis: self.redis.as_ref().map(RedisServer::cpu).transpose()?,
         })
     }
@@ -218,8 +227,14 @@ impl Meter {
         let micros = |now: &CpuTime, then: &CpuTime| now.since(then).as_secs_f64() * 1e6;
         let nodes = self.nodes.iter().zip(&earlier.nodes);
         let redis = self.redis.as_ref().zip(earlier.redis.as_ref());
+        let services_us = std::array::from_fn(|service| {
+            let nodes = self.services.iter().zip(&earlier.services);
+            let taken = nodes.map(|(now, then)| now[service].saturating_sub(then[service]));
+            taken.max().unwrap_or_default().as_secs_f64() * 1e6
+        });
         Spent {
             nodes_us: nodes.map(|(now, then)| micros(now, then)).collect(),
+            services_us,
             redis_us: redis.map_or(f64::NAN, |(now, then)| micros(now, then)),
         }
     }

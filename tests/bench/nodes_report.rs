@@ -33,6 +33,16 @@ const SCRIPT: Figure = ("time in the script, as Redis says", "µs", |shared| {
 const COMMANDS: Figure = ("Redis commands per message", "", |shared| {
     shared.told.commands / shared.messages
 });
+/// Threads' parts of it, each on the node where it does most.
+const BROKER: Figure = ("broker thread per message", "µs", |shared| {
+    shared.spent.services_us[0] / shared.messages
+});
+const LISTENER: Figure = ("listening thread per message", "µs", |shared| {
+    shared.spent.services_us[1] / shared.messages
+});
+const BROADCASTER: Figure = ("broadcaster thread per message", "µs", |shared| {
+    shared.spent.services_us[2] / shared.messages
+});
 const PUBLISHING_NODE: Figure = ("CPU of the publishing node per message", "µs", |shared| {
     shared.spent.nodes_us[0] / shared.messages
 });
@@ -81,6 +91,7 @@ fn one_room_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         DELIVERIES,
         NODES_PER_DELIVERY,
         REDIS_PER_DELIVERY,
+        BROADCASTER,
         GENERATOR,
     ];
     let mut rows = Vec::new();
@@ -110,6 +121,9 @@ fn many_rooms_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         REDIS_PER_DELIVERY,
         REDIS_PER_MESSAGE,
         COMMANDS,
+        BROKER,
+        LISTENER,
+        BROADCASTER,
         GENERATOR,
     ];
     let comparison = |what, figures| Comparison {
@@ -137,6 +151,9 @@ fn message_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         COMMANDS,
         PUBLISHING_NODE,
         RELAYING_NODE,
+        BROKER,
+        LISTENER,
+        BROADCASTER,
     ];
     let mut rows = Vec::new();
     for load in [Load::PerSecond(500), Load::Outstanding(64)] {

@@ -97,9 +97,7 @@ impl RedisServer {
     }
 
     fn info(&self) -> redis::RedisResult<String> {
-        redis::cmd("INFO")
-            .arg("all")
-            .query(&mut self.connect()?)
+        redis::cmd("INFO").arg("all").query(&mut self.connect()?)
     }
 
     fn connect(&self) -> redis::RedisResult<Connection> {
