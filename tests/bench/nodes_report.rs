@@ -68,8 +68,12 @@ struct Comparison<'a> {
 }
 
 pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
-    if redis_server::program().is_none() && !bench.options.names(Case::N) {
-        eprintln!("N: skipped, there is no redis-server");
+    if redis_server::program().is_none() {
+        let why = "N: there is no redis-server";
+        if bench.options.names(Case::N) {
+            return Err(io::Error::other(why));
+        }
+        eprintln!("{why}: skipped");
         return Ok(Vec::new());
     }
     let mut rows = one_room_rows(bench)?;
