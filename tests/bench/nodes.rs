@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Redis, what hears them from there, and what gives them to clients.
 const SERVICES: [&str; 3] = ["broker", "redis-listen", "broadcaster"];
 
-/// Publishes that warm rooms up may be outstanding together.
+/// Before the clock starts, where there may be many rooms.
 const WARM_UP_LOAD: Load = Load::Outstanding(8);
 
 /// Who serves.
