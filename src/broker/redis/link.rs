@@ -1,63 +1,45 @@
-//! A connection to Redis for commands: every wait has an end, and one that broke is made anew, later each
-//! time it cannot be.
+//! The way to Redis for commands: to one server, or to each of a cluster the commands about what it has. Servers
+//! fail and come back each by itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::cluster::{ClusterClient, ClusterConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, Cmd, Connection, ConnectionLike, Pipeline, RedisError, ServerErrorKind, Value,
-};
+use redis::{Client, Cmd, ConnectionAddr, RedisError, ServerErrorKind, Value};
 
-use super::scripts;
+use super::slots::{self, Address, Range, SLOTS};
+use super::way::{Talk, Way};
 
 /// Time for a connection to be made, and for all answers to what was sent on one.
 pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest wait until a connection that could not be made is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// Least time between two looks at what servers a cluster has.
+const LEARN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Where Redis is.
+/// Where Redis is: one server, or a proxy that looks like one; or some servers of a Redis Cluster.
 #[derive(Clone)]
-pub(super) enum Target {
-    /// One server, or a proxy that looks like one.
-    Server(Client),
-    /// A Redis Cluster, by some of its servers.
-    Cluster(ClusterClient, Vec<Client>),
-}
+pub(super) struct Target(Vec<Client>);
 
 impl Target {
     /// From one address, or from several of a cluster with commas between them.
     pub(super) fn parse(url: &str) -> Result<Self, RedisError> {
-        let addresses: Vec<&str> = url.split(',').map(str::trim).collect();
-        let clients: Result<Vec<_>, _> = addresses.iter().map(|one| Client::open(*one)).collect();
-        let mut clients = clients?;
-        if let (1, Some(only)) = (clients.len(), clients.pop()) {
-            return Ok(Self::Server(only));
-        }
-        let cluster = ClusterClient::builder(addresses.clone())
-            .connection_timeout(REDIS_TIMEOUT)
-            .response_timeout(REDIS_TIMEOUT)
-            .tcp_settings(TcpSettings::default().set_nodelay(true))
-            // What was sent once is not sent again: it could be published twice.
-            .retries(0)
-            .build()?;
-        let clients: Result<Vec<_>, _> = addresses.into_iter().map(Client::open).collect();
-        Ok(Self::Cluster(cluster, clients?))
+        let addresses = url.split(',').map(str::trim);
+        addresses
+            .map(Client::open)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(..))
+        self.0.len() > 1
     }
 
     /// Servers of which any can be listened to.
     pub(super) fn servers(&self) -> &[Client] {
-        match self {
-            Self::Server(client) => std::slice::from_ref(client),
-            Self::Cluster(_, clients) => clients,
-        }
+        &self.0
     }
 }
 
@@ -79,7 +61,7 @@ impl fmt::Debug for Target {
 }
 
 /// Why commands were not answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum LinkError {
     /// They did not reach Redis.
     NotSent(String),
@@ -95,23 +77,27 @@ impl fmt::Display for LinkError {
     }
 }
 
-enum Wire {
-    Server(Connection),
-    Cluster(Box<ClusterConnection>),
-}
+/// What became of a command. What Redis refuses is answered.
+pub(super) type Answer = Result<Value, LinkError>;
 
-/// What is to be done with every new connection before it is used.
-pub(super) type Greeting = Arc<dyn Fn(&mut Talk<'_>) -> Result<(), LinkError> + Send + Sync>;
+/// What is to be done with every new connection before it is used. It is told which slots are there.
+pub(super) type Greeting =
+    Arc<dyn Fn(&mut Talk<'_>, &[Range]) -> Result<(), LinkError> + Send + Sync>;
 
-/// Commands and their answers, on a connection that stands.
-pub(super) struct Talk<'a>(&'a mut Wire);
-
-/// A connection that is made when it is needed.
+/// Ways to the servers, made when they are needed.
 pub(super) struct Link {
     target: Target,
     greeting: Greeting,
-    wire: Option<Wire>,
-    retry: Backoff,
+    servers: BTreeMap<Address, Server>,
+    /// Whether keys may be on other servers than was learnt.
+    is_stale: bool,
+    learnt: Option<Instant>,
+    learn: Backoff,
+}
+
+struct Server {
+    way: Way,
+    slots: Vec<Range>,
 }
 
 impl fmt::Debug for Link {
@@ -122,120 +108,201 @@ impl fmt::Debug for Link {
 
 impl Link {
     pub(super) fn new(target: Target, greeting: Greeting) -> Self {
+        let all = |client: &Client| Server {
+            way: Way::new(client.clone()),
+            slots: vec![0..=SLOTS - 1],
+        };
+        let servers = match target.servers() {
+            [only] => BTreeMap::from([(Address::default(), all(only))]),
+            _ => BTreeMap::new(),
+        };
         Self {
+            is_stale: servers.is_empty(),
             target,
             greeting,
-            wire: None,
-            retry: Backoff::default(),
+            servers,
+            learnt: None,
+            learn: Backoff::default(),
         }
     }
 
-    /// Makes the connection if there is none, so that what is learnt with it is known before commands are
-    /// made up.
+    /// Makes the connections there are not, so that what is learnt with them is known before commands are made
+    /// up. Fails if there is none.
     pub(super) fn ready(&mut self) -> Result<(), LinkError> {
-        self.connect().map(drop)
+        if self.is_stale {
+            self.learn_servers();
+        }
+        let mut failed = Err(LinkError::NotSent(self.learn.why().to_owned()));
+        for Server { way, slots } in self.servers.values_mut() {
+            if let Err(why) = way.connect(&self.greeting, slots) {
+                self.is_stale = self.target.is_cluster();
+                failed = failed.or(Err(why));
+            } else {
+                failed = Ok(());
+            }
+        }
+        failed
     }
 
-    /// Sends commands and gives their answers, in order; what Redis itself refuses is among these.
-    pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
-        let wire = self.connect()?;
-        let answers = Talk(wire).run_scripts(commands);
-        match &answers {
-            Err(_) => self.wire = None,
-            Ok(answers) if answers.iter().any(is_wrong_server) => {
-                self.wire = None;
-                let why = "this server is not, or no longer, the one that is written to";
-                self.retry.failed(why.to_owned(), Instant::now());
+    /// Sends commands on the connections that stand, all before the first answer is read; gives an answer to each,
+    /// in order. Those for one server reach it in their order.
+    pub(super) fn run_ready(&mut self, commands: &[Cmd]) -> Vec<Answer> {
+        let nowhere = || Err(LinkError::NotSent("no server has this".to_owned()));
+        let mut answers: Vec<Answer> = commands.iter().map(|_| nowhere()).collect();
+        let mut waiting = Vec::new();
+        for (address, places) in self.divide(commands) {
+            let theirs: Vec<Cmd> = places.iter().map(|n| commands[*n].clone()).collect();
+            let Some(server) = self.servers.get_mut(&address) else {
+                continue;
+            };
+            match server.way.send(&theirs) {
+                Ok(()) => waiting.push((address, places, theirs)),
+                Err(why) => places
+                    .into_iter()
+                    .for_each(|n| answers[n] = Err(why.clone())),
             }
-            Ok(_) => {}
+        }
+        let deadline = Instant::now() + REDIS_TIMEOUT;
+        for (address, places, theirs) in waiting {
+            let Some(server) = self.servers.get_mut(&address) else {
+                continue;
+            };
+            let received = server.way.receive(&theirs, deadline);
+            for (n, answer) in places.into_iter().zip(received) {
+                answers[n] = answer;
+            }
+        }
+        if self.target.is_cluster() && answers.iter().any(has_moved) {
+            self.is_stale = true;
         }
         answers
     }
 
+    /// The same with connections that are made if need be. It must all be answered.
+    pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
+        self.ready()?;
+        self.run_ready(commands).into_iter().collect()
+    }
+
     /// The same for one command, whose refusal is an error.
-    pub(super) fn run_one(&mut self, command: Cmd) -> Result<Value, LinkError> {
+    pub(super) fn run_one(&mut self, command: Cmd) -> Answer {
         let mut answers = self.run(&[command])?;
         let none = || LinkError::Unanswered("no answer".to_owned());
         accepted(answers.pop().ok_or_else(none)?)
     }
 
-    /// Makes the connection if there is none and it is time to try.
-    fn connect(&mut self) -> Result<&mut Wire, LinkError> {
-        if self.wire.is_none() {
-            if let Some(why) = self.retry.waits(Instant::now()) {
-                return Err(LinkError::NotSent(why.to_owned()));
+    /// Finds out whether every server answers.
+    pub(super) fn check(&mut self) -> Result<(), LinkError> {
+        self.ready()?;
+        let ping = [redis::cmd("PING")];
+        for server in self.servers.values_mut() {
+            server.way.send(&ping)?;
+            let answers = server.way.receive(&ping, Instant::now() + REDIS_TIMEOUT);
+            answers
+                .into_iter()
+                .try_for_each(|answer| accepted(answer?).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// Which commands go to which server.
+    fn divide(&self, commands: &[Cmd]) -> BTreeMap<Address, Vec<usize>> {
+        let mut divided = BTreeMap::<Address, Vec<usize>>::new();
+        for (n, command) in commands.iter().enumerate() {
+            let slot = slots::slot_of(command);
+            let has = |server: &Server| match slot {
+                Some(slot) => server.slots.iter().any(|range| range.contains(&slot)),
+                None => server.way.stands(),
+            };
+            let mut servers = self.servers.iter();
+            if let Some((address, _)) = servers.find(|(_, server)| has(server)) {
+                divided.entry(address.clone()).or_default().push(n);
             }
-            let made = connect(&self.target).and_then(|mut wire| {
-                (self.greeting)(&mut Talk(&mut wire))?;
-                Ok(wire)
-            });
-            match made {
-                Ok(wire) => {
-                    self.retry.succeeded();
-                    self.wire = Some(wire);
-                }
-                Err(why) => {
-                    let why = why.to_string();
-                    self.retry.failed(why.clone(), Instant::now());
-                    return Err(LinkError::NotSent(why));
-                }
+        }
+        divided
+    }
+
+    /// Asks the cluster which servers it has: first those that are connected to, as they answer soon. Ways to
+    /// those that were known stay.
+    fn learn_servers(&mut self) {
+        let now = Instant::now();
+        let is_fresh = |learnt| now.saturating_duration_since(learnt) < LEARN_INTERVAL;
+        if self.learnt.is_some_and(is_fresh) || self.learn.waits(now).is_some() {
+            return;
+        }
+        let connected = self
+            .servers
+            .values_mut()
+            .filter(|server| server.way.stands());
+        let mut learnt = None;
+        for server in connected {
+            learnt = learnt.or_else(|| server.way.ask_for_slots());
+        }
+        let mut why = "no server tells of the cluster".to_owned();
+        for client in self.target.servers() {
+            if learnt.is_some() {
+                break;
+            }
+            let mut way = Way::new(client.clone());
+            let nothing: Greeting = Arc::new(|_, _| Ok(()));
+            match way.connect(&nothing, &[]) {
+                Ok(()) => learnt = way.ask_for_slots(),
+                Err(failed) => why = failed.to_string(),
             }
         }
-        self.wire
-            .as_mut()
-            .ok_or_else(|| LinkError::NotSent("not connected".to_owned()))
+        let Some(learnt) = learnt else {
+            return self.learn.failed(why, Instant::now());
+        };
+        self.take_servers(learnt);
+    }
+
+    fn take_servers(&mut self, learnt: BTreeMap<Address, Vec<Range>>) {
+        let mut before = std::mem::take(&mut self.servers);
+        for (address, slots) in learnt {
+            let known = before.remove(&address);
+            // One that has other slots is greeted anew: what is known of them is learnt there.
+            let known = known.filter(|server| server.slots == slots);
+            let way = known.map(|server| server.way);
+            let Some(way) = way.or_else(|| Some(Way::new(self.client(&address)?))) else {
+                continue;
+            };
+            self.servers.insert(address, Server { way, slots });
+        }
+        self.is_stale = false;
+        self.learnt = Some(Instant::now());
+        self.learn.succeeded();
+    }
+
+    /// How to connect to a server of the cluster: as to that which was given, at another address.
+    fn client(&self, (host, port): &Address) -> Option<Client> {
+        let given = self.target.servers().first()?.get_connection_info().clone();
+        let address = match given.addr().clone() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host: host.clone(),
+                port: *port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host.clone(), *port),
+        };
+        Client::open(given.set_addr(address)).ok()
     }
 }
 
-fn connect(target: &Target) -> Result<Wire, LinkError> {
-    let failed = |why: RedisError| LinkError::NotSent(why.to_string());
-    match target {
-        Target::Server(client) => connect_to(client).map(Wire::Server).map_err(failed),
-        Target::Cluster(client, _) => {
-            let cluster = client.get_connection().map_err(failed)?;
-            Ok(Wire::Cluster(Box::new(cluster)))
-        }
-    }
-}
-
-/// A connection to one server, whose reads and writes have an end.
-pub(super) fn connect_to(client: &Client) -> Result<Connection, RedisError> {
-    // Small commands must not wait for each other (RFC 896).
-    let info = client.get_connection_info().clone();
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    let client = Client::open(info.set_tcp_settings(tcp))?;
-    let connection = client.get_connection_with_timeout(REDIS_TIMEOUT)?;
-    connection.set_read_timeout(Some(REDIS_TIMEOUT))?;
-    connection.set_write_timeout(Some(REDIS_TIMEOUT))?;
-    Ok(connection)
-}
-
-impl Talk<'_> {
-    /// A server that was started anew does not know the scripts: it has done nothing of what they were
-    /// called for, and is asked again once it knows them.
-    fn run_scripts(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
-        let mut answers = self.run(commands)?;
-        let is_unknown = |answer: &Value| matches!(answer, Value::ServerError(why) if why.kind() == Some(ServerErrorKind::NoScript));
-        let unknown: Vec<usize> = (0..answers.len())
-            .filter(|n| is_unknown(&answers[*n]))
-            .collect();
-        if unknown.is_empty() {
-            return Ok(answers);
-        }
-        self.run(&scripts::load_all())?;
-        let again: Vec<Cmd> = unknown.iter().map(|n| commands[*n].clone()).collect();
-        for (n, answer) in unknown.into_iter().zip(self.run(&again)?) {
-            answers[n] = answer;
-        }
-        Ok(answers)
-    }
-
-    /// Sends commands and gives their answers, in order.
-    pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
-        match self.0 {
-            Wire::Server(connection) => run_on_server(connection, commands),
-            Wire::Cluster(cluster) => run_on_cluster(cluster, commands),
-        }
+/// Whether it must be asked for elsewhere.
+fn has_moved(answer: &Answer) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
+    match answer {
+        Err(_) => true,
+        Ok(Value::ServerError(why)) => matches!(
+            why.kind(),
+            Some(Ask | ClusterDown | MasterDown | Moved | ReadOnly)
+        ),
+        Ok(_) => false,
     }
 }
 
@@ -253,67 +320,6 @@ pub(super) fn told(refusal: &redis::ServerError) -> String {
     format!("{code} {sentence}")
 }
 
-/// All are sent before the first answer is read.
-fn run_on_server(connection: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
-    let unanswered = |why: RedisError| LinkError::Unanswered(why.to_string());
-    let mut pipeline = Pipeline::with_capacity(commands.len());
-    for command in commands {
-        pipeline.add_command(command.clone());
-    }
-    let deadline = Instant::now() + REDIS_TIMEOUT;
-    connection
-        .send_packed_command(&pipeline.get_packed_pipeline())
-        .map_err(unanswered)?;
-    let mut answers = Vec::with_capacity(commands.len());
-    while answers.len() < commands.len() {
-        answers.push(connection.recv_response().map_err(unanswered)?);
-        // Each answer has a time-out of its own; this is that of all together.
-        if Instant::now() > deadline && answers.len() < commands.len() {
-            return Err(LinkError::Unanswered("too slow".to_owned()));
-        }
-    }
-    Ok(answers)
-}
-
-/// One after the other, each where its keys are.
-fn run_on_cluster(
-    cluster: &mut ClusterConnection,
-    commands: &[Cmd],
-) -> Result<Vec<Value>, LinkError> {
-    let deadline = Instant::now() + REDIS_TIMEOUT;
-    let mut answers = Vec::with_capacity(commands.len());
-    for command in commands {
-        match cluster.req_command(command) {
-            Ok(answer) => answers.push(answer),
-            Err(why) => answers.push(refusal(why)?),
-        }
-        if Instant::now() > deadline && answers.len() < commands.len() {
-            return Err(LinkError::Unanswered("too slow".to_owned()));
-        }
-    }
-    Ok(answers)
-}
-
-/// What a server refuses is an answer too.
-fn refusal(why: RedisError) -> Result<Value, LinkError> {
-    let unanswered = LinkError::Unanswered(why.to_string());
-    redis::ServerError::try_from(why)
-        .map(Value::ServerError)
-        .map_err(|_| unanswered)
-}
-
-/// Whether another server than this one must be asked: it is only a replica now, or the key has moved.
-fn is_wrong_server(answer: &Value) -> bool {
-    use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
-    let Value::ServerError(why) = answer else {
-        return false;
-    };
-    matches!(
-        why.kind(),
-        Some(Ask | ClusterDown | MasterDown | Moved | ReadOnly)
-    )
-}
-
 /// When something that failed is tried again: a wait that doubles, at random between half of it and all,
 /// so that nodes do not come back together.
 #[derive(Debug, Default)]
@@ -325,7 +331,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Why it is too early.
-    fn waits(&self, now: Instant) -> Option<&str> {
+    pub(super) fn waits(&self, now: Instant) -> Option<&str> {
         let waits = self.until.is_some_and(|until| now < until);
         waits.then_some(&*self.why)
     }

@@ -13,10 +13,11 @@ use crate::broadcaster::{Broadcaster, Event, RoomStream};
 use crate::protocol::{Position, Publication, RoomName};
 
 use super::super::{BrokerError, Slice};
-use super::link::{Backoff, Link, connect_to};
+use super::link::{Answer, Backoff, Link};
 use super::presence::Told;
 use super::shared::{Shared, aside, position};
 use super::wake::Wake;
+use super::way::connect_to;
 use super::{control, history, record, scripts};
 
 /// Silence after which the way back is taken for lost: this node tells itself something every second.
@@ -25,6 +26,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 const ROOMS_AT_ONCE: usize = 200;
 /// How often rooms are compared with what Redis has of them, at most; that also keeps their numbers there.
 const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// The same where Redis could not say.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages and bytes read at once to fill a gap.
 const FILL_MESSAGES_MAX: usize = 1000;
 const FILL_BYTES_MAX: usize = 1024 * 1024;
@@ -264,9 +267,9 @@ impl Listening<'_> {
         }
         if Instant::now() >= self.sync_at {
             let rooms: Vec<RoomName> = self.known.rooms.keys().cloned().collect();
-            self.compare(&rooms)?;
             let interval = SYNC_INTERVAL.min(self.to.shared.limits.age / 2);
             self.sync_at = Instant::now() + interval;
+            self.compare(&rooms)?;
         }
         Ok(())
     }
@@ -286,16 +289,28 @@ impl Listening<'_> {
                     command
                 })
                 .collect();
-            let answers = self.to.link.run(&commands).map_err(|why| why.to_string())?;
+            let answers = self.to.link.run_ready(&commands);
             for (room, answer) in some.iter().zip(answers) {
-                let place = <(String, u64)>::from_redis_value(answer);
-                let place = place
-                    .ok()
-                    .and_then(|(epoch, offset)| position(&epoch, offset));
+                let place = self.place(answer)?;
                 self.settle(room, place)?;
             }
         }
         Ok(())
+    }
+
+    /// Where a room is, if Redis says so. One server of several that does not answer loses nobody the rooms of the
+    /// others: it is asked again soon.
+    fn place(&mut self, answer: Answer) -> Result<Option<Position>, Lost> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) if self.to.shared.target.is_cluster() => {
+                self.sync_at = self.sync_at.min(Instant::now() + RESYNC_INTERVAL);
+                return Ok(None);
+            }
+            Err(why) => return Err(why.to_string()),
+        };
+        let place = <(String, u64)>::from_redis_value(answer).ok();
+        Ok(place.and_then(|(epoch, offset)| position(&epoch, offset)))
     }
 
     fn settle(&mut self, name: &RoomName, place: Option<Position>) -> Result<(), Lost> {

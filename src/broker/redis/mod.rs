@@ -5,6 +5,9 @@
 //! rooms that have members there, and reads from the log what did not come by itself. Another thread tells who is
 //! in which room ([`presence`]). Clients' threads read history through a few links ([`pool`]).
 //!
+//! A [`link`] knows what to ask where: of one server, or of each of a cluster what concerns the keys it has
+//! ([`slots`]). Each has a connection that fails and comes back by itself ([`way`]).
+//!
 //! Everything that waits for Redis has an end. While Redis is away, publishes are refused, nobody is closed, and
 //! rooms that have members here can be joined.
 
@@ -20,8 +23,10 @@ mod record;
 mod rooms;
 mod scripts;
 mod shared;
+mod slots;
 mod view;
 mod wake;
+mod way;
 
 use std::fmt;
 use std::io;

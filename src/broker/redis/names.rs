@@ -3,6 +3,12 @@
 
 use crate::protocol::RoomName;
 
+use super::slots::{self, Range};
+
+/// Names tried to find one in a server's slots; a server that has one slot of 16 384 has one of them too, nearly
+/// certainly.
+const RUN_NAMES_MAX: u32 = 200_000;
+
 /// A node's name: random, so that one that is started anew is another.
 pub(super) type NodeName = String;
 
@@ -36,9 +42,17 @@ impl Names {
         format!("{}:{{{room}}}:{what}", self.prefix)
     }
 
-    /// How often Redis was started anew. No room's name has a space in it.
-    pub(super) fn run(&self) -> String {
-        format!("{}:{{ run}}", self.prefix)
+    /// How often the server of these slots was started anew: a key that is there. No room's name has a space in
+    /// it.
+    pub(super) fn run(&self, slots: &[Range]) -> String {
+        let is_there = |name: &String| {
+            let slot = slots::slot(name.as_bytes());
+            slots.iter().any(|range| range.contains(&slot))
+        };
+        let first = format!("{}:{{ run}}", self.prefix);
+        let others = (0..RUN_NAMES_MAX).map(|n| format!("{}:{{ run {n}}}", self.prefix));
+        let mut names = std::iter::once(first.clone()).chain(others);
+        names.find(is_there).unwrap_or(first)
     }
 
     /// The nodes that live.

@@ -6,7 +6,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 use super::super::{BrokerError, Place, Publish, Stored};
-use super::link::{Link, LinkError, REDIS_TIMEOUT, told};
+use super::link::{Answer, Link, LinkError, REDIS_TIMEOUT, told};
 use super::shared::{Shared, position};
 use super::{record, scripts};
 
@@ -39,19 +39,16 @@ impl Publisher {
     }
 
     pub(super) fn append(&mut self, batch: &[Publish], shared: &Shared) -> Appended {
-        let failed = |error: BrokerError, why: String| Appended {
-            stored: batch.iter().map(|_| Err(error)).collect(),
-            failure: Some(why),
+        // What is learnt with a connection is part of what is sent.
+        let answers = match self.link.ready() {
+            Ok(()) => {
+                let call = |publish| call(publish, shared);
+                self.link
+                    .run_ready(&batch.iter().map(call).collect::<Vec<Cmd>>())
+            }
+            Err(why) => vec![Err(why); batch.len()],
         };
-        let call = |publish| call(publish, shared);
-        let ready = self.link.ready();
-        let answers =
-            ready.and_then(|()| self.link.run(&batch.iter().map(call).collect::<Vec<Cmd>>()));
-        match answers {
-            Ok(answers) => understand(batch, answers),
-            Err(LinkError::NotSent(why)) => failed(BrokerError::Unavailable, why),
-            Err(LinkError::Unanswered(why)) => failed(BrokerError::Unknown, why),
-        }
+        understand(batch, answers)
     }
 }
 
@@ -84,26 +81,33 @@ fn id(publish: &Publish) -> String {
     }
 }
 
-fn understand(batch: &[Publish], answers: Vec<Value>) -> Appended {
+fn understand(batch: &[Publish], answers: Vec<Answer>) -> Appended {
     let mut failure = None;
-    let mut stored = Vec::with_capacity(batch.len());
-    for (publish, answer) in batch.iter().zip(answers) {
-        if let Value::ServerError(why) = &answer {
-            failure = Some(told(why));
-            stored.push(Err(BrokerError::Unavailable));
-            continue;
-        }
+    let mut refused = |error: BrokerError, why: String| {
+        failure = Some(why);
+        Err(error)
+    };
+    let stored = batch.iter().zip(answers).map(|(publish, answer)| {
+        let answer = match answer {
+            Ok(Value::ServerError(why)) => {
+                return refused(BrokerError::Unavailable, told(&why));
+            }
+            Ok(answer) => answer,
+            Err(LinkError::NotSent(why)) => return refused(BrokerError::Unavailable, why),
+            Err(LinkError::Unanswered(why)) => return refused(BrokerError::Unknown, why),
+        };
         let understood = <(String, u64, u8)>::from_redis_value(answer).ok();
         let place = understood.and_then(|(epoch, offset, known)| {
             let room = publish.stream.name().clone();
             let position = position(&epoch, offset)?;
             Some((Place { room, position }, known == 1))
         });
-        stored.push(match place {
+        match place {
             Some((place, true)) => Ok(Stored::Duplicate(place)),
             Some((place, false)) => Ok(Stored::Relayed(place)),
             None => Err(BrokerError::Unknown),
-        });
-    }
+        }
+    });
+    let stored = stored.collect();
     Appended { stored, failure }
 }

@@ -15,6 +15,8 @@ use super::link::{Greeting, Link, LinkError, Target, accepted};
 use super::names::Names;
 use super::rooms::Rooms;
 use super::scripts;
+use super::slots::{self, Range, SLOTS};
+use super::way::Talk;
 
 /// Shared by all of them.
 pub(super) struct Shared {
@@ -31,8 +33,9 @@ pub(super) struct Shared {
     pub(super) lag_micros: AtomicU64,
     pub(super) reconnects: AtomicU64,
     pub(super) gap_fills: AtomicU64,
-    /// How often Redis was started anew without what it may have had.
-    run: AtomicU64,
+    /// How often Redis was started anew without what it may have had, by slot: the servers of a cluster are
+    /// started each by itself.
+    runs: Box<[AtomicU64]>,
     clock: Clock,
     leaving: AtomicBool,
 }
@@ -59,7 +62,7 @@ impl Shared {
             lag_micros: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             gap_fills: AtomicU64::new(0),
-            run: AtomicU64::new(0),
+            runs: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             clock: Clock::new(),
             leaving: AtomicBool::new(false),
         })
@@ -68,13 +71,13 @@ impl Shared {
     /// A link that learns, with every connection it makes, what may be another since: the server.
     pub(super) fn link(self: &Arc<Self>) -> Link {
         let shared = Arc::downgrade(self);
-        let greeting: Greeting = Arc::new(move |talk| {
+        let greeting: Greeting = Arc::new(move |talk, slots| {
             talk.run(&scripts::load_all())?;
             let Some(shared) = shared.upgrade() else {
                 return Ok(());
             };
+            shared.learn_run(talk, slots)?;
             if !shared.target.is_cluster() {
-                shared.learn_run(|commands| talk.run(commands))?;
                 shared.learn_time(|commands| talk.run(commands))?;
             }
             Ok(())
@@ -85,16 +88,14 @@ impl Shared {
     /// Finds out whether this start of the server has all that the last one had: only a file that every
     /// command is appended to says so. A server that does not tell is taken to have it; what nodes have seen
     /// is compared in any case.
-    fn learn_run(
-        &self,
-        mut run: impl FnMut(&[Cmd]) -> Result<Vec<Value>, LinkError>,
-    ) -> Result<(), LinkError> {
+    fn learn_run(&self, talk: &mut Talk<'_>, slots: &[Range]) -> Result<(), LinkError> {
         let info = |section| {
             let mut command = redis::cmd("INFO");
             command.arg(section);
             command
         };
-        let told: Vec<String> = run(&[info("server"), info("persistence")])?
+        let told: Vec<String> = talk
+            .run(&[info("server"), info("persistence")])?
             .into_iter()
             .filter_map(|answer| String::from_redis_value(answer).ok())
             .collect();
@@ -109,11 +110,14 @@ impl Shared {
         let (Some(start), Some(appends)) = (field("run_id"), field("aof_enabled")) else {
             return Ok(());
         };
-        let mut command = scripts::RUN.call(&[self.names.run()]);
+        let mut command = scripts::RUN.call(&[self.names.run(slots)]);
         command.arg(start).arg(appends);
-        let answer = run(&[command])?.pop().unwrap_or_default();
+        // One that cannot say yet, since it waits for its cluster or is full, must not be written to as if nothing
+        // had been lost.
+        let answer = accepted(talk.run(&[command])?.pop().unwrap_or_default())?;
         if let Ok(run) = u64::from_redis_value(answer) {
-            self.run.store(run, Ordering::Relaxed);
+            let runs = slots.iter().cloned().flatten();
+            runs.for_each(|slot| self.runs[usize::from(slot)].store(run, Ordering::Relaxed));
         }
         Ok(())
     }
@@ -134,7 +138,7 @@ impl Shared {
     /// The same on a link that stands; also finds out whether it does.
     pub(super) fn check(&self, link: &mut Link) -> Result<(), LinkError> {
         if self.target.is_cluster() {
-            return link.run_one(redis::cmd("PING")).map(drop);
+            return link.check();
         }
         self.learn_time(|commands| link.run(commands))
     }
@@ -156,10 +160,12 @@ impl Shared {
         room: &RoomName,
         seen: Option<Position>,
     ) -> Cmd {
-        let mut command = script.call(&self.names.room(room));
+        let keys = self.names.room(room);
+        let run = &self.runs[usize::from(slots::slot(keys[0].as_bytes()))];
+        let mut command = script.call(&keys);
         command
             .arg(Epoch::random().to_string())
-            .arg(self.run.load(Ordering::Relaxed));
+            .arg(run.load(Ordering::Relaxed));
         match seen {
             Some(seen) => command.arg(seen.epoch.to_string()).arg(seen.offset),
             None => command.arg("").arg(0),

@@ -1,5 +1,6 @@
 //! Several nodes that share a Redis are to their clients as one server is.
 
+mod cluster;
 mod faults;
 mod moving;
 mod numbering;

@@ -90,11 +90,7 @@ impl TestRedis {
     /// So many nodes, each of which knows of all.
     pub fn nodes(&self, count: usize, args: &[&str]) -> Vec<TestServer> {
         let nodes: Vec<TestServer> = (0..count).map(|_| self.node(args)).collect();
-        for node in &nodes {
-            eventually("each node knows of all", || {
-                (node.get_json("/stats")["cluster"]["nodes"] == count).then_some(())
-            });
-        }
+        know_each_other(&nodes);
         nodes
     }
 
@@ -145,6 +141,90 @@ impl Drop for TestRedis {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+/// Real redis-servers that are one Redis Cluster: masters without replicas, each with a part of the slots.
+pub struct TestCluster {
+    pub servers: Vec<TestRedis>,
+}
+
+const SLOTS: usize = 16_384;
+
+impl TestCluster {
+    /// One whose servers have all they had when they are started again.
+    pub fn start_durable() -> Option<Self> {
+        Self::start(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Three masters. What one of them had is refused while it is away, and the others go on.
+    pub fn start(args: &[&str]) -> Option<Self> {
+        let flags = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-require-full-coverage",
+            "no",
+            "--cluster-node-timeout",
+            "2000",
+        ];
+        let flags = [&flags[..], args].concat();
+        let servers: Option<Vec<_>> = (0..3).map(|_| TestRedis::start_with(&flags)).collect();
+        let cluster = Self { servers: servers? };
+        let first = cluster.servers[0].port().to_string();
+        for (n, server) in cluster.servers.iter().enumerate() {
+            let (from, to) = (cluster.first_slot(n), cluster.first_slot(n + 1) - 1);
+            let range = [from.to_string(), to.to_string()];
+            server.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
+            server.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &first]);
+        }
+        cluster.is_whole();
+        Some(cluster)
+    }
+
+    /// Waits until every server knows of all slots.
+    pub fn is_whole(&self) {
+        for server in &self.servers {
+            eventually("the cluster is whole", || {
+                let info: String = server.ask(&["CLUSTER", "INFO"]);
+                let has = |line: &str| info.contains(line);
+                let is_whole = has("cluster_state:ok") && has("cluster_slots_ok:16384");
+                is_whole.then_some(())
+            });
+        }
+    }
+
+    fn first_slot(&self, server: usize) -> usize {
+        SLOTS * server / self.servers.len()
+    }
+
+    /// Which server has this room.
+    pub fn server_of(&self, room: &str) -> usize {
+        let slot: usize = self.servers[0].ask(&["CLUSTER", "KEYSLOT", room]);
+        let servers = 0..self.servers.len();
+        let mut after = servers.filter(|n| slot >= self.first_slot(*n));
+        after.next_back().expect("a server")
+    }
+
+    pub fn url(&self) -> String {
+        let urls: Vec<String> = self.servers.iter().map(TestRedis::url).collect();
+        urls.join(",")
+    }
+
+    /// So many nodes that share it, each of which knows of all.
+    pub fn nodes(&self, count: usize, args: &[&str]) -> Vec<TestServer> {
+        let url = self.url();
+        let start = |_| TestServer::start(&[&["--redis", &url], args].concat());
+        let nodes: Vec<TestServer> = (0..count).map(start).collect();
+        know_each_other(&nodes);
+        nodes
+    }
+}
+
+fn know_each_other(nodes: &[TestServer]) {
+    for node in nodes {
+        eventually("each node knows of all", || {
+            (node.get_json("/stats")["cluster"]["nodes"] == nodes.len()).then_some(())
+        });
     }
 }
 
