@@ -86,8 +86,8 @@ impl Shared {
     }
 
     /// Finds out whether this start of the server has all that the last one had: only a file that every
-    /// command is appended to says so. A server that does not tell is taken to have it; what nodes have seen
-    /// is compared in any case.
+    /// command is appended to says so, and not of a server that was a replica, which may have got less. A server
+    /// that does not tell is taken to have it; what nodes have seen is compared in any case.
     fn learn_run(&self, talk: &mut Talk<'_>, slots: &[Range]) -> Result<(), LinkError> {
         let info = |section| {
             let mut command = redis::cmd("INFO");
@@ -95,7 +95,7 @@ impl Shared {
             command
         };
         let told: Vec<String> = talk
-            .run(&[info("server"), info("persistence")])?
+            .run(&["server", "persistence", "replication"].map(info))?
             .into_iter()
             .filter_map(|answer| String::from_redis_value(answer).ok())
             .collect();
@@ -110,8 +110,15 @@ impl Shared {
         let (Some(start), Some(appends)) = (field("run_id"), field("aof_enabled")) else {
             return Ok(());
         };
+        // It goes on under a name of its own where another server stopped.
+        let was_replica = field("master_replid2").is_some_and(|id| id.contains(|c| c != '0'));
+        let keeps = appends == "1" && !was_replica;
+        let known = slots.iter().cloned().flatten().map(|slot| self.run(slot));
         let mut command = scripts::RUN.call(&[self.names.run(slots)]);
-        command.arg(start).arg(appends);
+        command
+            .arg(start)
+            .arg(u8::from(keeps))
+            .arg(known.max().unwrap_or_default());
         // One that cannot say yet, since it waits for its cluster or is full, must not be written to as if nothing
         // had been lost.
         let answer = accepted(talk.run(&[command])?.pop().unwrap_or_default())?;
@@ -120,6 +127,10 @@ impl Shared {
             runs.for_each(|slot| self.runs[usize::from(slot)].store(run, Ordering::Relaxed));
         }
         Ok(())
+    }
+
+    fn run(&self, slot: u16) -> u64 {
+        self.runs[usize::from(slot)].load(Ordering::Relaxed)
     }
 
     /// Compares clocks.
@@ -161,11 +172,10 @@ impl Shared {
         seen: Option<Position>,
     ) -> Cmd {
         let keys = self.names.room(room);
-        let run = &self.runs[usize::from(slots::slot(keys[0].as_bytes()))];
         let mut command = script.call(&keys);
         command
             .arg(Epoch::random().to_string())
-            .arg(run.load(Ordering::Relaxed));
+            .arg(self.run(slots::slot(keys[0].as_bytes())));
         match seen {
             Some(seen) => command.arg(seen.epoch.to_string()).arg(seen.offset),
             None => command.arg("").arg(0),

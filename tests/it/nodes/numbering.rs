@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{TestClient, TestRedis, TestServer, eventually};
+use crate::support::{Detour, TestClient, TestRedis, TestServer, eventually};
 
 /// Publishes and reads back, as soon as Redis lets it; gives the offset.
 fn publish(node: &TestServer, payload: &str) -> (String, u64) {
@@ -121,6 +121,33 @@ fn a_redis_that_keeps_everything_goes_on_where_it_was() {
     // Who was there all the time has it too, though the way back was lost in between.
     alice.expect("after");
     resume(&nodes[1], &epoch, offset).expect("after");
+}
+
+/// Both keep all they have, but the one that takes over has not got all that the other had, and nobody was there to
+/// see more.
+#[test]
+fn a_replica_that_takes_over_and_has_less_restarts_the_numbering() {
+    let (Some(mut master), Some(replica)) =
+        (TestRedis::start_durable(), TestRedis::start_durable())
+    else {
+        return;
+    };
+    replica.ask::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    let detour = Detour::to(&master);
+    let node = TestServer::start(&["--redis", &detour.url()]);
+    let (epoch, _) = publish(&node, "replicated");
+    eventually("the replica has it", || {
+        (replica.ask::<u64>(&["XLEN", "wscast:{ops}:log"]) == 1).then_some(())
+    });
+    replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
+    let (same_epoch, offset) = publish(&node, "not replicated");
+    assert_eq!((&same_epoch, offset), (&epoch, 2));
+    master.kill();
+    detour.turn_to(&replica);
+    let (new_epoch, _) = publish(&node, "reuses no offset");
+    assert_ne!(epoch, new_epoch);
+    let back = resume(&node, &epoch, offset);
+    assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A Redis of a test's own, and nodes that share it.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use redis::{Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
@@ -225,6 +226,54 @@ fn know_each_other(nodes: &[TestServer]) {
         eventually("each node knows of all", || {
             (node.get_json("/stats")["cluster"]["nodes"] == nodes.len()).then_some(())
         });
+    }
+}
+
+/// An address that leads to one server or another, as a name does whose server has failed over.
+pub struct Detour {
+    port: u16,
+    to: Arc<Mutex<u16>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Detour {
+    pub fn to(redis: &TestRedis) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let to = Arc::new(Mutex::new(redis.port()));
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (target, streams) = (Arc::clone(&to), Arc::clone(&open));
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let mut open = streams.lock().unwrap();
+                let Ok(far) = TcpStream::connect(("127.0.0.1", *target.lock().unwrap())) else {
+                    continue;
+                };
+                for (from, into) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut into) =
+                        (from.try_clone().unwrap(), into.try_clone().unwrap());
+                    open.push(from.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        let _ended = std::io::copy(&mut from, &mut into);
+                        let _ended = into.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { port, to, open }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Leads to another server, and ends what led to the one before.
+    pub fn turn_to(&self, redis: &TestRedis) {
+        let mut open = self.open.lock().unwrap();
+        *self.to.lock().unwrap() = redis.port();
+        for stream in open.drain(..) {
+            let _ended = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
