@@ -24,8 +24,9 @@ local function numbers(drawn, run, seen_epoch, seen_offset)
       return known[1], offset
     end
   end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+  -- First what a full Redis refuses: after any other write it would take it.
   redis.call('HSET', KEYS[1], 'epoch', drawn, 'offset', 0, 'run', run, 'bytes', 0, 'oldest', 0, 'ids', 0,
     'ids_since', 0)
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
   return drawn, 0
 end
