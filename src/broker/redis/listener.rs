@@ -254,7 +254,18 @@ impl Listening<'_> {
     /// What is done about once a second.
     fn tick(&mut self) -> Result<(), Lost> {
         let idle = self.to.shared.rooms.take_idle();
-        for some in idle.chunks(ROOMS_AT_ONCE) {
+        self.listen_no_more_to(&idle)?;
+        if Instant::now() >= self.sync_at {
+            let rooms: Vec<RoomName> = self.known.rooms.keys().cloned().collect();
+            let interval = SYNC_INTERVAL.min(self.to.shared.limits.age / 2);
+            self.sync_at = Instant::now() + interval;
+            self.compare(&rooms)?;
+        }
+        Ok(())
+    }
+
+    fn listen_no_more_to(&mut self, rooms: &[RoomName]) -> Result<(), Lost> {
+        for some in rooms.chunks(ROOMS_AT_ONCE) {
             let channels: Vec<String> = some
                 .iter()
                 .map(|room| self.to.shared.names.channel(room))
@@ -264,12 +275,6 @@ impl Listening<'_> {
                 self.channels.remove(channel.as_bytes());
             }
             self.send("UNSUBSCRIBE", &channels)?;
-        }
-        if Instant::now() >= self.sync_at {
-            let rooms: Vec<RoomName> = self.known.rooms.keys().cloned().collect();
-            let interval = SYNC_INTERVAL.min(self.to.shared.limits.age / 2);
-            self.sync_at = Instant::now() + interval;
-            self.compare(&rooms)?;
         }
         Ok(())
     }
@@ -319,9 +324,14 @@ impl Listening<'_> {
             for open in self.known.opening.remove(name).into_iter().flatten() {
                 open.answer_with(Err(BrokerError::Unavailable));
             }
-            return Ok(());
+            return match self.known.rooms.contains_key(name) {
+                true => Ok(()),
+                false => self.listen_no_more_to(std::slice::from_ref(name)),
+            };
         };
         match self.known.rooms.get(name).map(Room::position) {
+            // One that was left since it was asked for is not listened to.
+            None if !self.known.opening.contains_key(name) => {}
             None => self.begin_room(name, place),
             Some(ours) if ours.epoch != place.epoch => self.restart(name, place),
             Some(ours) if ours.offset < place.offset => return self.fill(name, place.offset),

@@ -64,6 +64,28 @@ fn a_full_redis_refuses_publishes_and_recovers() {
 }
 
 #[test]
+fn rooms_that_a_full_redis_refuses_are_not_listened_to() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let mut alice = node.client();
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    for n in 0..20 {
+        alice.send(json!({"type": "join", "room": format!("room-{n}")}));
+        assert_eq!(alice.expect_error(), "storage_unavailable");
+    }
+    eventually("only what has members is listened to", || {
+        let channels: Vec<String> = redis.ask(&["PUBSUB", "CHANNELS", "wscast:{*"]);
+        (channels == ["wscast:{lobby}:live"]).then_some(())
+    });
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    alice.join("room-7");
+    alice.say_in("room-7", "taken");
+    alice.expect("taken");
+}
+
+#[test]
 fn a_redis_that_becomes_a_replica_refuses_publishes_until_it_is_none() {
     let Some(redis) = TestRedis::start() else {
         return;
