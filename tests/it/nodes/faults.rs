@@ -85,6 +85,31 @@ fn rooms_that_a_full_redis_refuses_are_not_listened_to() {
     alice.expect("taken");
 }
 
+/// Something else has the name of a room's log.
+#[test]
+fn a_message_that_could_not_be_stored_is_not_acknowledged_when_it_is_sent_again() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let publish = || {
+        let body = json!({"type": "message", "payload": "kept", "id": "7"});
+        let target = "/rooms/ops/messages?session=a-session-chosen-at-random";
+        node.post(target, &body)
+    };
+    node.post(
+        "/rooms/ops/messages",
+        &json!({"type": "message", "payload": "first"}),
+    );
+    redis.ask::<()>(&["SET", "wscast:{ops}:log", "something else"]);
+    assert_eq!(publish().status, 503);
+    redis.ask::<()>(&["DEL", "wscast:{ops}:log"]);
+    let place = publish().json();
+    let page = node.get_json("/rooms/ops/messages");
+    assert_eq!(page["messages"][0]["payload"], "kept", "{place} {page}");
+    assert_eq!((&place["offset"], &page["last"]), (&json!(2), &json!(2)));
+}
+
 #[test]
 fn a_redis_that_becomes_a_replica_refuses_publishes_until_it_is_none() {
     let Some(redis) = TestRedis::start() else {

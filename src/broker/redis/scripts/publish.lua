@@ -19,6 +19,8 @@ if id ~= '' then
   end
 end
 offset = offset + 1
+-- First of all, so that a message that cannot be stored leaves no id that says it was.
+redis.call('XADD', KEYS[2], whole(offset) .. '-0', 't', whole(now), 'm', message)
 if id ~= '' then
   -- Either half of the ids is as large as the bound, so that the bound is remembered at least.
   if now - tonumber(kept[4]) > window or redis.call('HLEN', KEYS[3 + ids]) >= tonumber(ARGV[13]) then
@@ -30,7 +32,6 @@ if id ~= '' then
   redis.call('PEXPIRE', KEYS[3 + ids], whole(2 * window))
 end
 
-redis.call('XADD', KEYS[2], whole(offset) .. '-0', 't', whole(now), 'm', message)
 local length = redis.call('XLEN', KEYS[2])
 bytes = bytes + #message
 if length == 1 then
