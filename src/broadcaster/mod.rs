@@ -502,6 +502,10 @@ impl Rooms {
     }
 
     fn set_elsewhere(&mut self, name: &RoomName, elsewhere: Elsewhere) {
+        let nobody = Elsewhere::nobody();
+        if *self.elsewhere.get(name).unwrap_or(&nobody) == elsewhere {
+            return;
+        }
         match elsewhere.members {
             0 => drop(self.elsewhere.remove(name)),
             _ => drop(self.elsewhere.insert(name.clone(), elsewhere.clone())),

@@ -53,6 +53,8 @@ pub(super) struct Listener {
     pub(super) requests: Receiver<Open>,
     pub(super) told: Sender<Told>,
     pub(super) wake: Arc<Wake>,
+    /// Whether what nodes have told did not come, or not in: it is to be read again.
+    pub(super) owes_told: bool,
     /// For what must be read.
     pub(super) link: Link,
 }
@@ -166,7 +168,7 @@ impl Listening<'_> {
                 self.is_behind = false;
                 backoff.succeeded();
                 self.to.shared.listening.succeeded();
-                let _full = self.to.told.try_send(Told::Lost);
+                self.to.owes_told = true;
             }
         }
     }
@@ -225,7 +227,8 @@ impl Listening<'_> {
             self.open_what_is_wanted()?;
             self.tick()
         } else if channel == names.presence().as_bytes() {
-            let _full = self.to.told.try_send(Told::Presence(told.to_vec()));
+            let taken = self.to.told.try_send(Told::Presence(told.to_vec()));
+            self.to.owes_told |= taken.is_err();
             Ok(())
         } else {
             control::obey(told, &self.to.shared.names.node, &self.to.broadcaster);
@@ -255,6 +258,9 @@ impl Listening<'_> {
     fn tick(&mut self) -> Result<(), Lost> {
         let idle = self.to.shared.rooms.take_idle();
         self.listen_no_more_to(&idle)?;
+        if self.to.owes_told {
+            self.to.owes_told = self.to.told.try_send(Told::Lost).is_err();
+        }
         if Instant::now() >= self.sync_at {
             let rooms: Vec<RoomName> = self.known.rooms.keys().cloned().collect();
             let interval = SYNC_INTERVAL.min(self.to.shared.limits.age / 2);

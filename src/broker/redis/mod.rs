@@ -122,6 +122,7 @@ impl Redis {
             requests,
             told,
             wake: Arc::clone(&wake),
+            owes_told: false,
             link: shared.link(),
         };
         let (link, theirs) = (shared.link(), Arc::clone(&shared));

@@ -11,7 +11,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use crate::broadcaster::{Broadcaster, Event, LocalMembers};
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, accepted};
 use super::names::NodeName;
 use super::scripts;
 use super::shared::Shared;
@@ -40,6 +40,8 @@ pub(super) struct Presence {
     pub(super) told: Receiver<Told>,
     pub(super) link: Link,
     view: View,
+    /// Whether what the others have told is to be read anew: some of it may not have come.
+    look_again: bool,
     /// Whether all rooms are to be told of: the others may not have what was told before.
     anew: bool,
     /// Until when silence of other nodes says nothing: this one could not hear them.
@@ -59,6 +61,7 @@ impl Presence {
             told,
             link,
             view: View::default(),
+            look_again: false,
             anew: true,
             patient_until: Instant::now(),
         }
@@ -70,7 +73,7 @@ impl Presence {
         while !self.shared.is_leaving() {
             match self.told.recv_deadline(beat_at) {
                 Ok(Told::Presence(told)) => self.hear(&told),
-                Ok(Told::Lost) => self.look_at_all(),
+                Ok(Told::Lost) => self.look_again = true,
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.beat().is_err() {
@@ -94,11 +97,11 @@ impl Presence {
         if told.node == self.shared.names.node {
             return;
         }
-        if !self.view.knows(&told.node) && !told.leaves && !told.anew {
-            // What it said before this node was there, is in Redis.
-            let _later = self.look_at(&told.node);
+        // What it said before this node was there, is in Redis; if that cannot be read now, with the next beat.
+        let is_part = !self.view.knows(&told.node) && !told.leaves && !told.anew;
+        if !is_part || self.look_at(&told.node).is_ok() {
+            self.view.take(told);
         }
-        self.view.take(told);
     }
 
     /// Says that this node lives and what has changed, and hears which others live.
@@ -113,8 +116,9 @@ impl Presence {
             commands.push(void);
         }
         commands.extend(beats(&self.shared, &moved, self.anew));
-        let mut answers = self.link.run(&commands)?;
-        let answer = answers.pop().unwrap_or_default();
+        let answers = self.link.run(&commands)?;
+        let accepted: Result<Vec<Value>, LinkError> = answers.into_iter().map(accepted).collect();
+        let answer = accepted?.pop().unwrap_or_default();
         let (added, alive) = <(u8, Vec<NodeName>)>::from_redis_value(answer)
             .map_err(|why| LinkError::NotSent(why.to_string()))?;
         // Redis has lost what this node said, and perhaps what all said.
@@ -125,19 +129,16 @@ impl Presence {
         }
         self.shared.nodes.store(alive.len(), Ordering::Relaxed);
         for node in &alive {
-            if *node != self.shared.names.node && !self.view.knows(node) {
+            let is_known = self.view.knows(node) && !self.look_again;
+            if *node != self.shared.names.node && !is_known {
                 self.look_at(node)?;
             }
         }
+        self.look_again = false;
         if Instant::now() >= self.patient_until {
             self.view.keep_only(&alive);
         }
         Ok(())
-    }
-
-    /// Looks at all nodes at the next beat.
-    fn look_at_all(&mut self) {
-        self.view.keep_only(&[]);
     }
 
     /// Reads what a node has said of all its rooms.

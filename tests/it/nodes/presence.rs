@@ -97,6 +97,34 @@ fn many_members_are_counted_and_not_listed() {
 }
 
 #[test]
+fn a_way_back_that_breaks_makes_nobody_seem_to_leave() {
+    let Some(redis) = TestRedis::start() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let _alice = nodes[0].client_at("/ws?room=ops");
+    let mut bobs = vec![nodes[1].client_at("/ws?room=ops")];
+    eventually("both are counted", || {
+        (nodes[0].members("ops") == 2).then_some(())
+    });
+    for cut in 1..=3 {
+        redis.ask::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        eventually("the way back is there again", || {
+            let reconnects = &nodes[0].get_json("/stats")["cluster"]["reconnects"];
+            (reconnects.as_u64() >= Some(cut)).then_some(())
+        });
+        // What is told next is heard, and what was told before stays.
+        let before = bobs.len() as u64 + 1;
+        bobs.push(nodes[1].client_at("/ws?room=ops"));
+        eventually("one more is counted", || {
+            let members = nodes[0].members("ops");
+            assert!(members >= before, "{members} of {before}");
+            (members == before + 1).then_some(())
+        });
+    }
+}
+
+#[test]
 fn presence_comes_back_with_a_redis_that_was_flushed() {
     let Some(redis) = TestRedis::start() else {
         return;
