@@ -7,3 +7,4 @@ mod numbering;
 mod presence;
 mod sharing;
 mod storm;
+mod ways;

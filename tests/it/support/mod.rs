@@ -14,7 +14,7 @@ mod stream;
 pub mod token;
 mod wire;
 
-pub use self::redis::{Detour, TestCluster, TestRedis};
+pub use self::redis::{Detour, TestCluster, TestRedis, free_port};
 pub use client::TestClient;
 pub use network::Elsewhere;
 pub use observe::allow_many_sockets;

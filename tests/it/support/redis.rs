@@ -303,7 +303,7 @@ fn spawn(port: u16, args: &[String], scratch: &Scratch) -> Child {
         .expect("cannot start redis-server")
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
     listener.local_addr().expect("address").port()
 }
