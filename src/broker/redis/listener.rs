@@ -42,8 +42,12 @@ pub(super) struct Open {
 /// A room that is listened to.
 struct Room {
     stream: Arc<RoomStream>,
-    /// The last offset handed to the broadcaster, or dropped since nobody was there.
+    /// The last offset handed to the broadcaster, or that was there before anybody was here.
     seen: u64,
+    /// When the message at that offset was stored, if it was handed over: another message has another time.
+    seen_ts: Option<u64>,
+    /// The last offset that was read: up to there, messages come that are here already.
+    read: u64,
 }
 
 /// What the thread owns.
@@ -293,10 +297,13 @@ impl Listening<'_> {
             let commands: Vec<_> = some
                 .iter()
                 .map(|room| {
-                    let seen = self.known.rooms.get(room).map(Room::position);
+                    let known = self.known.rooms.get(room);
+                    let seen_ts = known.and_then(|room| room.seen_ts);
+                    let seen = known.map(Room::position);
                     let shared = &self.to.shared;
                     let mut command = shared.call_numbering(&scripts::OPEN, room, seen);
-                    command.arg(shared.numbers_kept());
+                    let seen_ts = seen_ts.map_or(String::new(), |ts| ts.to_string());
+                    command.arg(seen_ts).arg(shared.numbers_kept());
                     command
                 })
                 .collect();
@@ -353,7 +360,13 @@ impl Listening<'_> {
         for open in self.known.opening.remove(name).into_iter().flatten() {
             open.answer_with(Ok(Arc::clone(&stream)));
         }
-        self.known.rooms.insert(name.clone(), Room { stream, seen });
+        let room = Room {
+            stream,
+            seen,
+            seen_ts: None,
+            read: seen,
+        };
+        self.known.rooms.insert(name.clone(), room);
     }
 
     /// Members are told to come back; who comes from now on begins at this place.
@@ -377,8 +390,9 @@ impl Listening<'_> {
         let Some(room) = self.known.rooms.get(name) else {
             return Ok(());
         };
-        if place.epoch != room.stream.epoch() {
-            // Either that is new or this is old.
+        let is_known = place.offset <= room.seen;
+        if place.epoch != room.stream.epoch() || (is_known && place.offset > room.read) {
+            // Either that is new or this is old; or an offset was given out twice.
             return self.compare(std::slice::from_ref(name));
         }
         if place.offset > room.seen + 1 {
@@ -435,6 +449,7 @@ impl Listening<'_> {
             for message in page.messages {
                 room.deliver(message, &self.to.broadcaster);
             }
+            room.read = room.seen;
         }
         Ok(())
     }
@@ -450,6 +465,7 @@ impl Room {
 
     fn deliver(&mut self, publication: Arc<Publication>, broadcaster: &Broadcaster) {
         self.seen = publication.offset;
+        self.seen_ts = Some(publication.ts);
         let stream = Arc::clone(&self.stream);
         broadcaster.send(Event::Deliver {
             stream,

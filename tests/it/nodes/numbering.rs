@@ -1,6 +1,7 @@
 //! No offset is used twice within an epoch, whatever Redis loses.
 
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::support::{Detour, TestClient, TestRedis, TestServer, eventually};
 
@@ -103,6 +104,44 @@ fn a_file_that_lost_its_end_restarts_the_numbering_where_more_was_seen() {
     assert_ne!(epoch, new_epoch);
     let back = resume(&node, &epoch, offset);
     assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
+}
+
+/// Before a node can compare, another one that has seen nothing has given the lost offset out again.
+#[test]
+fn an_offset_that_was_given_out_twice_is_found_out_and_what_was_acknowledged_stays() {
+    let Some(mut redis) = TestRedis::start_durable() else {
+        return;
+    };
+    let nodes = redis.nodes(2, &[]);
+    let mut alice = nodes[0].client_at("/ws?room=ops");
+    let (epoch, _) = publish(&nodes[1], "kept");
+    alice.expect("kept");
+    let size = redis.appended_bytes();
+    let (_, offset) = publish(&nodes[1], "lost");
+    alice.expect("lost");
+    nodes[0].signal(Signal::STOP);
+    redis.kill();
+    redis.cut_what_was_appended(size);
+    redis.start_again();
+    let (same_epoch, same_offset) = publish(&nodes[1], "in the place of the lost one");
+    assert_eq!((&same_epoch, same_offset), (&epoch, offset));
+    nodes[0].signal(Signal::CONT);
+    assert_eq!(alice.close_code(), 4200);
+    let back = resume(&nodes[0], &epoch, offset);
+    let room = &back.welcome()["rooms"][0];
+    assert_eq!(
+        (&room["recovered"], &room["offset"]),
+        (&json!(false), &json!(offset))
+    );
+    let page = nodes[0].get_json("/rooms/ops/messages?since=0");
+    let payloads: Vec<&Value> = page["messages"]
+        .as_array()
+        .expect("messages")
+        .iter()
+        .map(|message| &message["payload"])
+        .collect();
+    assert_eq!(payloads, ["kept", "in the place of the lost one"]);
+    assert_ne!(page["epoch"], epoch);
 }
 
 #[test]

@@ -11,9 +11,9 @@ local function milliseconds()
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
--- A room's epoch and last offset. Numbering begins, under the epoch that was drawn for that, when there is
--- none yet, when Redis was started anew without what it may have had (a higher run), and when it has less than
--- a node has seen of it: no offset is ever given out twice within an epoch.
+-- A room's epoch and last offset. There is a new epoch, the one that was drawn for that, when there is none yet,
+-- when Redis was started anew without what it may have had (a higher run), and when it has less than a node has
+-- seen of it: no offset is ever given out twice within an epoch. What is stored stays: it was acknowledged.
 local function numbers(drawn, run, seen_epoch, seen_offset)
   local known = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'run')
   if known[1] then
@@ -23,6 +23,8 @@ local function numbers(drawn, run, seen_epoch, seen_offset)
     if not is_older and not has_less then
       return known[1], offset
     end
+    redis.call('HSET', KEYS[1], 'epoch', drawn, 'run', run)
+    return drawn, offset
   end
   -- First what a full Redis refuses: after any other write it would take it.
   redis.call('HSET', KEYS[1], 'epoch', drawn, 'offset', 0, 'run', run, 'bytes', 0, 'oldest', 0, 'ids', 0,
