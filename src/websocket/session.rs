@@ -167,9 +167,12 @@ impl<'a> Session<'a> {
         loop {
             transport.wake_at(self.access.next_at());
             match transport.next() {
-                Incoming::Text(text) => self.request(text.as_str()),
-                Incoming::Binary(bytes) => self.refuse_binary(bytes.len()),
-                Incoming::Control => self.count_control(),
+                Incoming::Text(text) => {
+                    let bytes = text.len().max(transport.weight());
+                    self.request(text.as_str(), bytes);
+                }
+                Incoming::Binary(bytes) => self.refuse_binary(bytes.len().max(transport.weight())),
+                Incoming::Control => self.count_control(transport.weight()),
                 Incoming::Alarm => self.keep_appointment(),
                 Incoming::End(end) => {
                     self.say_why(end);
@@ -208,10 +211,10 @@ impl<'a> Session<'a> {
 
     /// Not inlined, so that a client that only listens never touches the stack it takes.
     #[inline(never)]
-    fn request(&mut self, text: &str) {
+    fn request(&mut self, text: &str, bytes: usize) {
         self.app.metrics.requests.add(1);
         let understood = ClientMessage::parse(text);
-        if let Err(exceeded) = self.rate.count(text.len()) {
+        if let Err(exceeded) = self.rate.count(bytes) {
             let id = match &understood {
                 Ok(request) => request.id.as_ref(),
                 Err(refused) => refused.id.as_ref(),
@@ -239,8 +242,8 @@ impl<'a> Session<'a> {
 
     /// Pings count as requests do. One too many is answered all the same, as RFC 6455 §5.5.2 wants it;
     /// who goes on is closed.
-    fn count_control(&self) {
-        if let Err(exceeded) = self.rate.count(0) {
+    fn count_control(&self, bytes: usize) {
+        if let Err(exceeded) = self.rate.count(bytes) {
             self.app.metrics.rate_limited.add(1);
             if exceeded.is_abuse {
                 self.outbox.close(CloseCode::RateLimited);

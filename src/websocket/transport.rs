@@ -19,14 +19,16 @@ use crate::protocol::{CloseCode, Frames};
 
 /// Read buffer of a client that is idle; a longer message grows it while it is read.
 const READ_BUFFER_BYTES: usize = 2048;
+/// Bytes of frames for each byte of a message: one that comes in fragments of one byte has seven.
+const FRAMING_FACTOR_MAX: usize = 8;
 
 /// What came next from a client.
 pub(super) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// The moment came that [`Transport::wake_at`] named.
     /// A Ping, which has been answered, or a Pong.
     Control,
+    /// The moment came that [`Transport::wake_at`] named.
     Alarm,
     End(End),
 }
@@ -53,8 +55,8 @@ pub(super) struct Transport {
     pong_timeout: Duration,
     /// Whether a ping is out and nothing was heard since.
     pinged: bool,
-    /// When the session wants to be woken, whatever comes.
-    alarm: Option<Instant>,
+    /// What the message that came last weighs.
+    weight: usize,
 }
 
 impl Transport {
@@ -71,20 +73,24 @@ impl Transport {
         let half = ReadHalf {
             outbox,
             heard: false,
+            alarm: None,
+            bytes: 0,
+            bytes_max: limits.max_message_bytes.saturating_mul(FRAMING_FACTOR_MAX),
         };
         Ok(Self {
             websocket: WebSocket::from_partially_read(half, rest, Role::Server, Some(config)),
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
             pinged: false,
-            alarm: None,
+            weight: 0,
         })
     }
 
     /// Makes [`next`](Self::next) return at this moment, if nothing else does before.
     pub(super) fn wake_at(&mut self, alarm: Option<Instant>) {
-        if self.alarm != alarm {
-            self.alarm = alarm;
+        let known = &mut self.websocket.get_mut().alarm;
+        if *known != alarm {
+            *known = alarm;
             let _socket_gone = self.set_read_timeout(self.patience());
         }
     }
@@ -97,8 +103,10 @@ impl Transport {
         }
     }
 
-    fn alarm_is_due(&self) -> bool {
-        self.alarm.is_some_and(|alarm| alarm <= Instant::now())
+    /// What the message that came last counts for at least, in bytes, however little it said: there is no
+    /// bound on the frames that it may come in.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Waits for the next message. Pings are answered and silence is noticed on the way.
@@ -113,6 +121,7 @@ impl Transport {
             }
             if read.is_ok() {
                 self.note_what_was_heard();
+                self.weight = self.websocket.get_mut().take_weight();
             }
             match read {
                 Ok(Message::Text(text)) => return Incoming::Text(text),
@@ -173,6 +182,10 @@ impl Transport {
         self.set_read_timeout(self.pong_timeout)
     }
 
+    fn alarm_is_due(&self) -> bool {
+        self.websocket.get_ref().alarm_is_due()
+    }
+
     fn is_ending(&self) -> bool {
         self.websocket.get_ref().outbox.is_ending()
     }
@@ -186,9 +199,8 @@ impl Transport {
 
     fn set_read_timeout(&self, timeout: Duration) -> Option<End> {
         let socket = self.websocket.get_ref().outbox.socket();
-        let until_alarm = self
-            .alarm
-            .map(|alarm| alarm.saturating_duration_since(Instant::now()));
+        let alarm = self.websocket.get_ref().alarm;
+        let until_alarm = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
         // A time-out of zero would mean none.
         let timeout = timeout
             .min(until_alarm.unwrap_or(timeout))
@@ -207,6 +219,9 @@ fn is_timeout(error: &io::Error) -> bool {
 fn end_of(error: &Error) -> End {
     match error {
         Error::Capacity(_) => End::Failed(CloseCode::TooBig),
+        Error::Io(error) if error.kind() == ErrorKind::FileTooLarge => {
+            End::Failed(CloseCode::TooBig)
+        }
         Error::Utf8(_) => End::Failed(CloseCode::InvalidData),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
         Error::Protocol(_) => End::Failed(CloseCode::Protocol),
@@ -219,13 +234,47 @@ struct ReadHalf {
     outbox: Arc<Outbox>,
     /// Whether any byte came since this was last looked at.
     heard: bool,
+    /// When the session wants to be woken, whatever comes.
+    alarm: Option<Instant>,
+    /// Bytes that came since the last message was complete.
+    bytes: usize,
+    /// How many of them one message may take.
+    bytes_max: usize,
+}
+
+impl ReadHalf {
+    fn alarm_is_due(&self) -> bool {
+        self.alarm.is_some_and(|alarm| alarm <= Instant::now())
+    }
+
+    fn take_weight(&mut self) -> usize {
+        std::mem::take(&mut self.bytes).min(self.bytes_max) / FRAMING_FACTOR_MAX
+    }
+
+    /// A frame may come byte by byte and a message in fragments without end, and tungstenite reads on until
+    /// it is complete. So whoever sends one is still stopped here when its time is up or the connection over.
+    fn is_interrupted(&self) -> bool {
+        self.alarm_is_due() || (self.bytes > 0 && self.outbox.is_ending())
+    }
 }
 
 impl Read for ReadHalf {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.outbox.socket().read(buffer)?;
-        self.heard |= read > 0;
-        Ok(read)
+        if self.is_interrupted() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.bytes > self.bytes_max {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        let read = self.outbox.socket().read(buffer);
+        match &read {
+            Ok(read) => self.bytes += read,
+            // Of TLS there may come what says nothing, again and again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.bytes += 1,
+            Err(_) => {}
+        }
+        self.heard |= matches!(read, Ok(1..));
+        read
     }
 }
 

@@ -33,4 +33,5 @@ mod support;
 mod tls;
 mod tls_hostile;
 mod tokens;
+mod unfinished;
 mod unix;
