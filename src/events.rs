@@ -22,6 +22,8 @@ use crate::resume::HeldRoom;
 use crate::socket::{Peer, Socket};
 use crate::threads;
 
+/// Bytes a reader may say after its request, which are ignored: it has nothing to say.
+const IGNORED_BYTES_MAX: usize = 16 * 1024;
 /// A time-out of zero would mean none.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
@@ -133,13 +135,13 @@ fn greeting(room: &HeldRoom) -> Frames {
     Frames::from(text.into_bytes())
 }
 
-/// A reader says nothing; what comes is its leaving. Silence is broken by a comment, which finds out
-/// whether it is still there. With its token the stream ends.
+/// A reader says nothing; what comes is its leaving, and one that goes on talking is left. Silence is broken
+/// by a comment, which finds out whether it is still there. With its token the stream ends.
 fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
     let end = time_left.and_then(|left| Instant::now().checked_add(left));
     let socket = outbox.socket();
-    let mut ignored = [0; 256];
-    loop {
+    let (mut ignored, mut ignored_bytes) = ([0; 256], 0);
+    while ignored_bytes <= IGNORED_BYTES_MAX {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return outbox.close(CloseCode::Unauthorized);
@@ -151,9 +153,14 @@ fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
         }
         match socket.read(&mut ignored) {
             Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(read) => ignored_bytes += read,
+            // Of TLS there may come what says nothing, again and again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => ignored_bytes += 1,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                // Closed, and the reader has had all this time to go.
+                if outbox.is_ending() {
+                    return;
+                }
                 outbox.push(&Frames::from(b":\n\n".to_vec()));
             }
             Err(_) => return,

@@ -1,4 +1,5 @@
-//! What never comes to an end: messages in fragments without end. Time, rates and operators end it.
+//! What never comes to an end: messages in fragments without end, and readers who talk. Time, rates and
+//! operators end it.
 
 use std::io::Write;
 use std::thread;
@@ -7,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::token::{SECRET, claims, now, signed};
-use crate::support::{RawConnection, TestServer, eventually, frame};
+use crate::support::{RawConnection, TestServer, eventually, frame, request};
 use crate::tokens::server;
 
 const CONTINUATION: u8 = 0x0;
@@ -73,6 +74,29 @@ fn an_operator_closes_in_the_middle_of_a_message() {
 }
 
 #[test]
+fn an_operator_closes_a_reader_of_events_who_stays() {
+    let server = server(&["--ping-interval=1"]);
+    let admin = signed(SECRET, &claims(json!({"sub": "root", "admin": true})));
+    let bearer = format!("Authorization: Bearer {admin}");
+    let token = signed(SECRET, &claims(json!({})));
+    let mut reader = server.raw();
+    let target = format!("/rooms/ops/events?token={token}");
+    reader.send(request("GET", &target, &[]));
+    assert_eq!(reader.response_to("HEAD").status, 200);
+    eventually("it is closed", || {
+        let closed = server
+            .raw()
+            .request("DELETE", "/users/alice/clients", &[&bearer]);
+        (closed.json() == json!({"closed": 1})).then_some(())
+    });
+    eventually("its place is free", || {
+        let stats = server.raw().request("GET", "/stats", &[&bearer]).json();
+        (stats["connected_clients"] == 0).then_some(())
+    });
+    drop(reader);
+}
+
+#[test]
 fn shutdown_does_not_wait_for_the_end_of_a_message() {
     let mut server = TestServer::start(&["--drain=0"]);
     let mut client = server.raw();
@@ -114,4 +138,18 @@ fn fragments_that_say_nothing_count_as_bytes() {
     let refused = answers.find(|answer| answer["type"] == "error");
     let refused = refused.expect("one is too much");
     assert_eq!(refused["payload"]["code"], "rate_limited", "{refused}");
+}
+
+#[test]
+fn a_reader_of_events_who_goes_on_talking_is_left() {
+    let server = TestServer::start(&[]);
+    let mut reader = server.raw();
+    reader.send(request("GET", "/rooms/lobby/events", &[]));
+    assert_eq!(reader.response_to("HEAD").status, 200);
+    eventually("it is left", || {
+        (!reader.try_send([b'x'; 1000])).then_some(())
+    });
+    eventually("its place is free", || {
+        (server.connected_clients() == 0).then_some(())
+    });
 }
