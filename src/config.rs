@@ -43,6 +43,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SOCKET_SEND_BYTES: usize = 128 * 1024;
 /// How long a closing connection may still be read from, so that its Close frame is not reset away.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// And how much: what a client may have sent before it heard of it, and no flood.
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Above this many members, presence gives the number only.
 pub const PRESENCE_LIST_MAX: usize = 100;
 /// Presence updates of one room are at least this far apart.

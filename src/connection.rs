@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::config::{BODY_BYTES_MAX, LINGER};
+use crate::config::{BODY_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::events;
 use crate::http::{self, After, Body, Head, HeadError, Request};
 use crate::limits::{Place, Slot};
@@ -18,6 +18,9 @@ use crate::websocket::{self, Upgraded};
 
 /// Bytes asked of the socket at a time while a head or a body is read.
 const READ_BYTES: usize = 2048;
+/// Requests that may be refused one after the other as too many. A client's connection is closed then, since
+/// saying so is work too, and new connections are bounded; a proxy's carries the requests of others as well.
+const REFUSED_IN_A_ROW_MAX: u32 = 20;
 /// Time a client has to take an answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -193,6 +196,7 @@ fn serve_http(socket: &Socket, peer: Peer, app: &App) -> Option<Streaming> {
     let mut reader = RequestReader {
         socket,
         buffer: Vec::new(),
+        refused_in_a_row: 0,
         app,
     };
     let mut wait = app.config.limits.head_timeout;
@@ -235,21 +239,44 @@ fn serve_request(
     if events::is_events(&request) && body == Body::None {
         return stream_events(reader, &request, app);
     }
+    if let Err(wait) = app.count_request(request.peer) {
+        return slow_down(reader, &request, body, wait, app);
+    }
+    reader.refused_in_a_row = 0;
     match reader.read_body(&request, body) {
         Ok(bytes) => request.body = bytes,
         Err(error) => return refuse(reader.socket, error, Some(&request), app),
     }
-    let keeps_alive = request.keeps_alive() && !app.shutdown.is_requested();
-    let after = if keeps_alive {
-        After::KeepAlive
-    } else {
-        After::Close
-    };
-    let response = match app.count_request(request.peer) {
-        Ok(()) => http::handle(&mut request, app),
-        Err(wait) => http::slow_down("this address asks too much in too short a time", wait),
-    };
+    let after = after(&request, app);
+    let response = http::handle(&mut request, app);
     respond(reader.socket, response, Some(&request), after, app)
+}
+
+/// The answer to one of too many requests, whose body is not read.
+fn slow_down(
+    reader: &mut RequestReader<'_>,
+    request: &Request,
+    body: Body,
+    wait: Duration,
+    app: &App,
+) -> Served {
+    reader.refused_in_a_row += 1;
+    let is_proxys = matches!(request.peer, Peer::Forwarded(_));
+    let has_patience = is_proxys || reader.refused_in_a_row < REFUSED_IN_A_ROW_MAX;
+    let goes_on = body == Body::None && has_patience;
+    let after = match goes_on {
+        true => after(request, app),
+        false => After::Close,
+    };
+    let response = http::slow_down("this address asks too much in too short a time", wait);
+    respond(reader.socket, response, Some(request), after, app)
+}
+
+fn after(request: &Request, app: &App) -> After {
+    match request.keeps_alive() && !app.shutdown.is_requested() {
+        true => After::KeepAlive,
+        false => After::Close,
+    }
 }
 
 fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App) -> Served {
@@ -317,6 +344,7 @@ fn respond(
 struct RequestReader<'a> {
     socket: &'a Socket,
     buffer: Vec<u8>,
+    refused_in_a_row: u32,
     app: &'a App,
 }
 
@@ -400,6 +428,10 @@ fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
 fn close_gently(socket: &Socket) {
     socket.finish();
     let deadline = Instant::now() + LINGER;
-    let mut discarded = [0; 512];
-    while matches!(socket.read_before(&mut discarded, deadline), Ok(1..)) {}
+    let (mut discarded, mut bytes) = ([0; 512], 0);
+    while let Ok(read @ 1..) = socket.read_before(&mut discarded, deadline)
+        && bytes < LINGER_BYTES_MAX
+    {
+        bytes += read;
+    }
 }

@@ -13,7 +13,7 @@ use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::app::App;
-use crate::config::LINGER;
+use crate::config::{LINGER, LINGER_BYTES_MAX};
 use crate::outbox::Outbox;
 use crate::protocol::{CloseCode, Frames};
 
@@ -150,14 +150,14 @@ impl Transport {
     pub(super) fn linger(&mut self) {
         let socket = self.websocket.get_ref().outbox.socket();
         let deadline = Instant::now() + LINGER;
-        let mut discarded = [0; 512];
-        loop {
+        let (mut discarded, mut bytes) = ([0; 512], 0);
+        while bytes < LINGER_BYTES_MAX {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || socket.set_read_timeout(left).is_err() {
                 return;
             }
             match socket.read(&mut discarded) {
-                Ok(1..) => {}
+                Ok(read @ 1..) => bytes += read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => return,
             }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::support::token::{OTHER_SECRET, SECRET, claims, signed};
 use crate::support::{
-    Certificate, Elsewhere, RawConnection, Socket, TestServer, eventually, handshake, request,
+    Certificate, Elsewhere, RawConnection, Socket, TestServer, eventually, frame, handshake,
+    request,
 };
 
 const ALICE: &str = "203.0.113.7";
@@ -112,6 +113,50 @@ fn http_requests_are_bounded_in_time() {
         (proxy.get_as(ALICE, "/health").status == 200).then_some(())
     });
     assert!(server.total("http_requests_rate_limited") >= 1);
+}
+
+/// To say "too many" is work too.
+#[test]
+fn who_goes_on_asking_too_much_is_cut_off() {
+    let Some(elsewhere) = Elsewhere::serve(&["--max-http-rate=1"]) else {
+        return;
+    };
+    let mut flood = RawConnection::over(Socket::tcp(elsewhere.address(0)));
+    let ask = request("GET", "/health", &[]).repeat(100);
+    eventually("it is cut off", || (!flood.try_send(&ask)).then_some(()));
+    let refused = elsewhere.server.total("http_requests_rate_limited");
+    assert!((1..100).contains(&refused), "{refused}");
+}
+
+#[test]
+fn the_body_of_one_request_too_many_is_not_read() {
+    let server = TestServer::behind_proxy(&["--max-http-rate=1"]);
+    let forwarded = format!("X-Forwarded-For: {ALICE}");
+    let lines = [forwarded.as_str(), "Content-Length: 1000000"];
+    while server.raw().get_as(ALICE, "/health").status == 200 {}
+    // It is answered though the body never comes.
+    let mut raw = server.raw();
+    raw.send(request("POST", "/rooms/a/messages", &lines));
+    let response = raw.response();
+    assert_eq!(response.status, 429);
+    assert_eq!(response.header("Connection"), Some("close"));
+}
+
+/// What a client had sent before it heard of its end is read off, and no more.
+#[test]
+fn a_flood_that_was_refused_is_not_read_to_its_end() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let server = TestServer::start(&[]);
+    let mut refused = server.raw();
+    refused.send("NONSENSE\r\n\r\n");
+    let mut closed = server.raw();
+    closed.enter("/ws");
+    closed.send(frame(true, 1, b"\xFF"));
+    for client in [&mut refused, &mut closed] {
+        let chunk = vec![b'x'; MEBIBYTE];
+        let taken = (0..64).take_while(|_| client.try_send(&chunk)).count();
+        assert!(taken < 64, "all of it was read");
+    }
 }
 
 fn guarded(args: &[&str]) -> TestServer {
