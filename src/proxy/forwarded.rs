@@ -38,8 +38,7 @@ pub fn forwarded<'a>(
     trust: &TrustedProxies,
 ) -> Option<IpAddr> {
     let mut last = None;
-    // No address holds a comma, so one inside of quotes, which may never end, only spoils its own hop.
-    for hop in lines.rev().flat_map(|line| line.rsplit(',')) {
+    for hop in lines.rev().flat_map(|line| rsplit_unquoted(line, b',')) {
         let hop = hop.trim_matches([' ', '\t']);
         let named = match header {
             ForwardingHeader::XForwardedFor => Some(hop),
@@ -56,9 +55,39 @@ pub fn forwarded<'a>(
     last
 }
 
+/// The parts of a text between separators, from the right; a separator inside of quotes is none.
+///
+/// A proxy quotes what it took from the client, such as `host`, and the client's own quotes stand left of
+/// that and may never end. So quotes are matched from the right as well.
+fn rsplit_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at = last_unquoted(text.as_bytes(), separator);
+        rest = at.map(|at| &text[..at]);
+        Some(at.map_or(text, |at| &text[at + 1..]))
+    })
+}
+
+fn last_unquoted(text: &[u8], separator: u8) -> Option<usize> {
+    let mut is_quoted = false;
+    (0..text.len()).rev().find(|&at| {
+        if text[at] == b'"' && !is_escaped(text, at) {
+            is_quoted = !is_quoted;
+        }
+        text[at] == separator && !is_quoted
+    })
+}
+
+/// Whether an odd number of backslashes stands before this byte (RFC 9110 §5.6.4).
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let before = text[..at].iter().rev();
+    before.take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
 /// The value of the one parameter `for` of an element (RFC 7239 §4).
 fn for_parameter(element: &str) -> Option<&str> {
-    let mut values = element.split(';').filter_map(|pair| {
+    let mut values = rsplit_unquoted(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         let is_for = name.trim_matches([' ', '\t']).eq_ignore_ascii_case("for");
         is_for.then(|| value.trim_matches([' ', '\t']))
@@ -169,6 +198,27 @@ mod tests {
             // A client's quote that never ends takes nothing with it.
             ("for=\"x, for=203.0.113.7", Some("203.0.113.7")),
             ("for=1.1.1.1, for=\"x, for=10.0.0.1", Some("10.0.0.1")),
+            // What a proxy quotes is the client's to choose.
+            (
+                "for=203.0.113.7;host=\"a,for=1.1.1.1;b\"",
+                Some("203.0.113.7"),
+            ),
+            (
+                "for=203.0.113.7;host=\"a,b\";proto=http",
+                Some("203.0.113.7"),
+            ),
+            (
+                "host=\"a;for=1.1.1.1\";for=203.0.113.7",
+                Some("203.0.113.7"),
+            ),
+            (
+                r#"for=203.0.113.7;host="\",for=1.1.1.1;\"\\""#,
+                Some("203.0.113.7"),
+            ),
+            (
+                "for=\"x, for=203.0.113.7;host=\"a,b\", for=10.0.0.1",
+                Some("203.0.113.7"),
+            ),
             ("for=1.1.1.1, proto=https", None),
             ("for=1.1.1.1, for=unknown", None),
             ("for=1.1.1.1;for=2.2.2.2", None),

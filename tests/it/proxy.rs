@@ -58,6 +58,15 @@ fn the_log_calls_a_client_by_the_address_that_its_proxy_names() {
             &["Forwarded: for=203.0.113.7, for=\"[2001:db8::1]:80\""],
             CLIENT,
         ),
+        // What a proxy quotes is the client's to choose, such as its Host.
+        (
+            &["Forwarded: for=203.0.113.7;host=\"a,for=1.1.1.1;b\""],
+            CLIENT,
+        ),
+        (
+            &["Forwarded: host=\"a;for=1.1.1.1\";for=203.0.113.7"],
+            CLIENT,
+        ),
         // Clients write what their proxy does not: most write only this one.
         (
             &["Forwarded: for=1.1.1.1", "X-Forwarded-For: 203.0.113.7"],
