@@ -119,6 +119,10 @@ pub(super) fn check(
         ErrorKind::InvalidAlgorithmName | ErrorKind::Json(_) => TokenError::Signature,
         _ => TokenError::Malformed,
     })?;
+    // RFC 7515 §4.1.11: it says what must be understood, and there is nothing that we would.
+    if header.crit.is_some() {
+        return Err(TokenError::Malformed);
+    }
     let of_algorithm = keys.iter().filter(|key| key.algorithm == header.alg);
     let named = of_algorithm.filter(|key| match (&header.kid, &key.id) {
         (Some(wanted), Some(id)) => wanted == id,

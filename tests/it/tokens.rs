@@ -57,6 +57,14 @@ fn tokens() -> Vec<(&'static str, Option<String>, Standing)> {
             "HS256 called EdDSA",
             algorithm("EdDSA", &|m| hs256(SECRET.as_bytes(), m)),
         ),
+        (
+            "what must be understood",
+            token(
+                json!({"alg": "HS256", "crit": ["b64"], "b64": false}),
+                &claims(json!({})),
+                |m| hs256(SECRET.as_bytes(), m),
+            ),
+        ),
         ("no signature", format!("{head}.{body}.")),
         (
             "half a signature",
