@@ -57,6 +57,8 @@ pub enum KeyError {
     TooShort(String),
     /// A secret that anybody would try.
     Guessable(String),
+    /// What was named as a secret is a key or a certificate in PEM; its public half is known to others.
+    Pem(String),
     /// The file holds no key that we know.
     NoKey(PathBuf, String),
 }
@@ -73,6 +75,10 @@ impl fmt::Display for KeyError {
             Self::Guessable(of) => {
                 write!(f, "{of}: this secret is a well-known one; {REMEDY}")
             }
+            Self::Pem(of) => write!(
+                f,
+                "{of}: this is PEM and no secret; name public keys in --public-key-file, or {REMEDY}"
+            ),
             Self::NoKey(path, why) => write!(
                 f,
                 "key file {path:?}: {why}; name a PEM public key or a JWKS file with RSA, P-256 or \
@@ -91,6 +97,9 @@ impl Secret {
     /// Checks a secret; `of` names the setting it comes from.
     pub fn new(bytes: &[u8], of: &str) -> Result<Self, KeyError> {
         let bytes = bytes.trim_ascii();
+        if bytes.starts_with(b"-----BEGIN ") {
+            return Err(KeyError::Pem(of.to_owned()));
+        }
         let lower = String::from_utf8_lossy(bytes).to_ascii_lowercase();
         let mut different = bytes.to_vec();
         different.sort_unstable();
@@ -208,6 +217,7 @@ mod tests {
             "django-insecure-0123456789abcdefghijklmnop",
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "12121212121212121212121212121212121212121212",
+            "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE",
         ] {
             assert!(
                 Secret::new(weak.as_bytes(), "SECRET_KEY").is_err(),

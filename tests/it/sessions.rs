@@ -353,6 +353,10 @@ fn a_key_that_cannot_be_used_ends_the_start() {
 fn a_weak_secret_in_the_environment_ends_the_start() {
     for (secret, why) in [
         ("secret-key-here", "well-known"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----",
+            "--public-key-file",
+        ),
         ("changeme-changeme-changeme-changeme", "well-known"),
         ("SECRETSECRETSECRETSECRETSECRETSECRET", "well-known"),
         ("Zq8vR2", "32 bytes"),
