@@ -114,10 +114,11 @@ impl Request {
 
     /// Whether the connection may carry another request after this one (RFC 9112 §9.3).
     pub fn keeps_alive(&self) -> bool {
-        match self.minor_version {
+        let may = match self.minor_version {
             0 => self.header_lists("Connection", "keep-alive"),
-            _ => !self.header_lists("Connection", "close"),
-        }
+            _ => true,
+        };
+        may && !self.header_lists("Connection", "close")
     }
 }
 
@@ -224,17 +225,19 @@ fn target(raw: &str) -> Result<(Segments, Query), HeadError> {
     if raw == "*" {
         return Ok((vec!["*".to_owned()], Vec::new()));
     }
-    let origin_form = match raw
+    let absolute = raw
         .strip_prefix("http://")
-        .or_else(|| raw.strip_prefix("https://"))
-    {
-        Some(absolute) => absolute.find('/').map_or("/", |slash| &absolute[slash..]),
-        None => raw,
+        .or_else(|| raw.strip_prefix("https://"));
+    let target = absolute.unwrap_or(raw);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = match absolute {
+        // Of a host without a path the root is meant (RFC 9112 §3.2.2).
+        Some(_) => path.find('/').map_or("/", |slash| &path[slash..]),
+        None => path,
     };
-    if !origin_form.starts_with('/') || origin_form.contains('#') {
+    if !path.starts_with('/') || raw.contains('#') {
         return Err(HeadError::Bad("the target must be a path such as /health"));
     }
-    let (path, query) = origin_form.split_once('?').unwrap_or((origin_form, ""));
     let segments = path[1..]
         .split('/')
         .map(|segment| decode(segment).map(Cow::into_owned));
@@ -401,6 +404,29 @@ mod tests {
         assert!(request.header_lists("connection", "upgrade"));
         assert!(!request.header_lists("connection", "up"));
         assert_eq!(request.header("Connection"), None);
+    }
+
+    /// A proxy that guards /clients takes this for a query, and so must we.
+    #[test]
+    fn a_query_ends_the_host_of_an_absolute_target() {
+        let request = request("GET http://h?/clients HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(request.segments, [""]);
+        assert_eq!(request.query, [("/clients".to_owned(), String::new())]);
+    }
+
+    #[test]
+    fn close_outweighs_keep_alive() {
+        for (version, connection, keeps) in [
+            ("1.1", "x", true),
+            ("1.1", "keep-alive, close", false),
+            ("1.0", "x", false),
+            ("1.0", "keep-alive", true),
+            ("1.0", "keep-alive, close", false),
+        ] {
+            let head =
+                format!("GET / HTTP/{version}\r\nHost: h\r\nConnection: {connection}\r\n\r\n");
+            assert_eq!(request(&head).keeps_alive(), keeps, "{head}");
+        }
     }
 
     #[test]

@@ -549,6 +549,29 @@ fn an_absolute_target_is_its_path() {
     assert_eq!(proxy.get("http://elsewhere.example/health").status, 200);
     assert_eq!(proxy.get("http://elsewhere.example").status, 200);
     assert_eq!(proxy.get("https://elsewhere.example/nothing").status, 404);
+    // Whoever guards paths before us takes this for a query.
+    let root = proxy.get("http://elsewhere.example?/health");
+    assert_eq!(
+        root.header("Content-Type"),
+        proxy.get("/").header("Content-Type")
+    );
+    let nothing = server.raw().get("http://elsewhere.example#/health");
+    assert_eq!(nothing.status, 400);
+}
+
+/// A proxy that says both wants no other request read on this connection.
+#[test]
+fn close_outweighs_keep_alive() {
+    let server = TestServer::start(&[]);
+    for version in ["1.0", "1.1"] {
+        let mut client = server.raw();
+        let head = format!(
+            "GET /health HTTP/{version}\r\nHost: h\r\nConnection: keep-alive, close\r\n\r\n"
+        );
+        client.send(head.repeat(2));
+        assert_eq!(client.response().status, 200, "{version}");
+        client.assert_closed();
+    }
 }
 
 #[test]
