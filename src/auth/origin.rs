@@ -77,6 +77,16 @@ fn is_host(labels: &str) -> bool {
     labels.all(|label| !label.is_empty() && label.bytes().all(fits))
 }
 
+/// Browsers leave it out (RFC 6454 §6.2), so an entry that has it would allow nobody.
+fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
+    let port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return host,
+    };
+    host.strip_suffix(port).unwrap_or(host)
+}
+
 impl FromStr for OriginPattern {
     type Err = String;
 
@@ -90,7 +100,13 @@ impl FromStr for OriginPattern {
         }
         let text = text.to_ascii_lowercase();
         let (scheme, host) = text.split_once("://").ok_or_else(instead)?;
-        if host.is_empty() || scheme.is_empty() || host.contains(['/', ' ', ',', '@']) {
+        if !host.is_ascii() {
+            return Err(
+                "write the host as browsers send it, in ASCII: it begins with xn--".to_owned(),
+            );
+        }
+        let host = without_default_port(scheme, host);
+        if host.is_empty() || scheme.is_empty() || host.contains(['/', ' ', ',', '@', '?', '#']) {
             return Err(instead());
         }
         match host.strip_prefix("*.") {
@@ -98,7 +114,7 @@ impl FromStr for OriginPattern {
                 scheme: format!("{scheme}://"),
                 suffix: format!(".{domain}"),
             }),
-            None if !host.contains('*') => Ok(Self::Exact(text)),
+            None if !host.contains('*') => Ok(Self::Exact(format!("{scheme}://{host}"))),
             _ => Err(instead()),
         }
     }
@@ -182,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_browsers_leave_out_may_be_written() {
+        let list = list("https://a.example:443,http://*.b.example:80,https://c.example:80");
+        assert!(list.allows(Some("https://a.example")));
+        assert!(list.allows(Some("http://x.b.example")));
+        assert!(list.allows(Some("https://c.example:80")));
+        assert!(!list.allows(Some("https://c.example")));
+    }
+
+    #[test]
     fn what_would_allow_an_origin_is_said_of_origins_only() {
         let list = list("https://a.example,https://*.b.example");
         let with = list.with("http://c.example:8080").unwrap();
@@ -212,6 +237,10 @@ mod tests {
             "https://*",
             "*,https://a",
             "a*",
+            "https://a?b",
+            "https://a#b",
+            "https://b\u{fc}cher.example",
+            "https://:443",
         ] {
             assert!(bad.parse::<AllowedOrigins>().is_err(), "{bad:?}");
         }

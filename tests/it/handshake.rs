@@ -391,6 +391,19 @@ fn the_origin_null_is_allowed_only_where_it_is_listed() {
     }
 }
 
+/// Browsers leave the port of their scheme out; operators need not.
+#[test]
+fn an_origin_may_be_listed_with_the_port_that_browsers_leave_out() {
+    let server = TestServer::start(&["--allow-origin=https://a.example:443"]);
+    for (origin, status) in [("https://a.example", 101), ("http://a.example", 403)] {
+        let origin = format!("Origin: {origin}");
+        let mut client = server.raw();
+        let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
+        client.send(request("GET", "/ws", &lines));
+        assert_eq!(client.response().status, status, "{origin}");
+    }
+}
+
 #[test]
 fn refused_origins_are_logged_about_once_a_second() {
     let begun = Instant::now();

@@ -22,6 +22,8 @@ fn a_wrong_value_is_one_line_with_setting_value_and_remedy() {
         ("--host", "nowhere", "127.0.0.1"),
         ("--host", "127.0.0.1:80", "127.0.0.1"),
         ("--allow-origin", "example.com", "https://example.com"),
+        ("--allow-origin", "https://b\u{fc}cher.example", "xn--"),
+        ("--allow-origin", "https://a?b", "https://example.com"),
         (
             "--allow-origin",
             "https://a.example/path",
