@@ -5,11 +5,7 @@
 //! details (TLVs), which are passed over.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
-
-use crate::socket::Socket;
 
 /// What no other protocol begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -54,28 +50,6 @@ impl fmt::Display for PreambleError {
             Self::TimedOut => "the PROXY header took too long",
             Self::Gone => "the proxy went away",
         })
-    }
-}
-
-/// Takes the header off a socket, and not a byte more, until the deadline at most.
-pub fn read(socket: &Socket, deadline: Instant) -> Result<Client, PreambleError> {
-    let mut header = Vec::new();
-    loop {
-        let wanted = match parse(&header)? {
-            Progress::Complete(client, _) => return Ok(client),
-            Progress::Wants(bytes) => bytes,
-        };
-        let filled = header.len();
-        header.resize(wanted, 0);
-        let read = socket.read_before(&mut header[filled..], deadline);
-        header.truncate(filled + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(1..) => {}
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Err(PreambleError::TimedOut);
-            }
-            Ok(0) | Err(_) => return Err(PreambleError::Gone),
-        }
     }
 }
 
