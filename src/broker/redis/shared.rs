@@ -1,7 +1,8 @@
 //! What the threads that deal with Redis have in common.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
@@ -17,6 +18,9 @@ use super::rooms::Rooms;
 use super::scripts;
 use super::slots::{self, Range, SLOTS};
 use super::way::Talk;
+
+/// Starts of servers that are remembered. One that is forgotten counts as one that may have lost something.
+const STARTS_MAX: usize = 1024;
 
 /// Shared by all of them.
 pub(super) struct Shared {
@@ -36,6 +40,8 @@ pub(super) struct Shared {
     /// How often Redis was started anew without what it may have had, by slot: the servers of a cluster are
     /// started each by itself.
     runs: Box<[AtomicU64]>,
+    /// The names of the starts that were seen last, by the keys that count them.
+    starts: Mutex<HashMap<String, String>>,
     clock: Clock,
     leaving: AtomicBool,
 }
@@ -63,6 +69,7 @@ impl Shared {
             reconnects: AtomicU64::new(0),
             gap_fills: AtomicU64::new(0),
             runs: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            starts: Mutex::default(),
             clock: Clock::new(),
             leaving: AtomicBool::new(false),
         })
@@ -114,19 +121,30 @@ impl Shared {
         let was_replica = field("master_replid2").is_some_and(|id| id.contains(|c| c != '0'));
         let keeps = appends == "1" && !was_replica;
         let known = slots.iter().cloned().flatten().map(|slot| self.run(slot));
-        let mut command = scripts::RUN.call(&[self.names.run(slots)]);
+        let name = self.names.run(slots);
+        let mut command = scripts::RUN.call(std::slice::from_ref(&name));
         command
-            .arg(start)
+            .arg(&start)
             .arg(u8::from(keeps))
-            .arg(known.max().unwrap_or_default());
+            .arg(known.max().unwrap_or_default())
+            .arg(self.starts().get(&name).map_or("", String::as_str));
         // One that cannot say yet, since it waits for its cluster or is full, must not be written to as if nothing
         // had been lost.
         let answer = accepted(talk.run(&[command])?.pop().unwrap_or_default())?;
         if let Ok(run) = u64::from_redis_value(answer) {
             let runs = slots.iter().cloned().flatten();
             runs.for_each(|slot| self.runs[usize::from(slot)].store(run, Ordering::Relaxed));
+            let mut starts = self.starts();
+            if starts.len() >= STARTS_MAX {
+                starts.clear();
+            }
+            starts.insert(name, start);
         }
         Ok(())
+    }
+
+    fn starts(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, slot: u16) -> u64 {

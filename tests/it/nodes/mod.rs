@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod losses;
 mod moving;
 mod numbering;
 mod presence;

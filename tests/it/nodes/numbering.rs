@@ -83,6 +83,24 @@ fn a_redis_that_comes_back_with_an_older_state_restarts_the_numbering() {
     assert_eq!(back.welcome()["rooms"][0]["recovered"], false);
 }
 
+/// The same, and it has lost which start of it that was.
+#[test]
+fn an_older_state_that_does_not_know_its_start_restarts_the_numbering() {
+    let Some(mut redis) = TestRedis::start() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    let (epoch, _) = publish(&node, "in the snapshot");
+    redis.ask::<()>(&["DEL", "wscast:{ run}"]);
+    redis.ask::<String>(&["SAVE"]);
+    publish(&node, "not in the snapshot");
+    redis.kill();
+    redis.start_again();
+    assert_eq!(redis.ask::<u64>(&["XLEN", "wscast:{ops}:log"]), 1);
+    let (new_epoch, _) = publish(&node, "reuses no offset");
+    assert_ne!(epoch, new_epoch);
+}
+
 /// The file that every command is appended to lost its end: only who has seen more can tell.
 #[test]
 fn a_file_that_lost_its_end_restarts_the_numbering_where_more_was_seen() {
