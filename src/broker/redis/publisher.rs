@@ -48,6 +48,10 @@ impl Publisher {
             }
             Err(why) => vec![Err(why); batch.len()],
         };
+        if answers.iter().flatten().any(is_late) {
+            // Its clock was set: what comes next is not late by the new one.
+            let _noted_by_the_next = shared.check(&mut self.link);
+        }
         understand(batch, answers)
     }
 }
@@ -79,6 +83,11 @@ fn id(publish: &Publish) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Whether the script found that this node no longer waits.
+fn is_late(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(why) if why.code() == "LATE")
 }
 
 fn understand(batch: &[Publish], answers: Vec<Answer>) -> Appended {
