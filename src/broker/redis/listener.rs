@@ -37,6 +37,8 @@ const FILL_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Open {
     pub(super) room: RoomName,
     pub(super) answer: Sender<Result<Arc<RoomStream>, BrokerError>>,
+    /// When it gives up.
+    pub(super) until: Instant,
 }
 
 /// A room that is listened to.
@@ -151,6 +153,12 @@ impl Listening<'_> {
             .set_read_timeout(Some(SILENCE_MAX))
             .map_err(|why| why.to_string())?;
         self.subscribe(ours)?;
+        // While there was no connection, nobody told those who gave up from those who wait.
+        let now = Instant::now();
+        self.known.opening.retain(|_, waiting| {
+            waiting.retain(|open| now < open.until);
+            !waiting.is_empty()
+        });
         let Known { rooms, opening } = &*self.known;
         let rooms: Vec<RoomName> = rooms.keys().chain(opening.keys()).cloned().collect();
         self.listen_to(rooms)?;
@@ -242,7 +250,9 @@ impl Listening<'_> {
 
     fn open_what_is_wanted(&mut self) -> Result<(), Lost> {
         let mut new = Vec::new();
-        let wanted: Vec<Open> = self.to.requests.try_iter().collect();
+        let now = Instant::now();
+        let wanted = self.to.requests.try_iter();
+        let wanted: Vec<Open> = wanted.filter(|open| now < open.until).collect();
         for open in wanted {
             if let Some(room) = self.known.rooms.get(&open.room) {
                 open.answer_with(Ok(Arc::clone(&room.stream)));

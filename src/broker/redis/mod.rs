@@ -153,6 +153,7 @@ impl Redis {
         let open = Open {
             room: room.clone(),
             answer,
+            until: Instant::now() + OPEN_TIMEOUT,
         };
         let full = |_| BrokerError::Unreachable;
         self.opens.try_send(open).map_err(full)?;
