@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, ConnectionAddr, RedisError, ServerErrorKind, Value};
@@ -93,6 +94,9 @@ pub(super) struct Link {
     is_stale: bool,
     learnt: Option<Instant>,
     learn: Backoff,
+    /// Connections that this and all other links have made, and how many those were when this one looked.
+    made: Arc<AtomicU64>,
+    made_seen: u64,
 }
 
 struct Server {
@@ -107,7 +111,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) fn new(target: Target, greeting: Greeting) -> Self {
+    pub(super) fn new(target: Target, greeting: Greeting, made: Arc<AtomicU64>) -> Self {
         let all = |client: &Client| Server {
             way: Way::new(client.clone()),
             slots: vec![0..=SLOTS - 1],
@@ -123,6 +127,8 @@ impl Link {
             servers,
             learnt: None,
             learn: Backoff::default(),
+            made,
+            made_seen: 0,
         }
     }
 
@@ -132,12 +138,23 @@ impl Link {
         if self.is_stale {
             self.learn_servers();
         }
+        let made = self.made.load(Ordering::Relaxed);
+        let others_made = std::mem::replace(&mut self.made_seen, made) != made;
         let mut failed = Err(LinkError::NotSent(self.learn.why().to_owned()));
         for Server { way, slots } in self.servers.values_mut() {
+            if way.stands() {
+                failed = Ok(());
+                continue;
+            }
+            if others_made {
+                // Where another link came through, this one need not wait.
+                way.wait_no_longer();
+            }
             if let Err(why) = way.connect(&self.greeting, slots) {
                 self.is_stale = self.target.is_cluster();
                 failed = failed.or(Err(why));
             } else {
+                self.made.fetch_add(1, Ordering::Relaxed);
                 failed = Ok(());
             }
         }

@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
+use redis::Cmd;
 
 use crate::broadcaster::{Broadcaster, RoomStream, Who};
 use crate::config::{HistoryLimits, RedisSettings};
@@ -42,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::protocol::{Epoch, Page, Position, RoomName};
 use crate::threads;
 
-use self::link::{LinkError, Target};
+use self::link::{Link, LinkError, Target};
 use self::listener::{Listener, Open};
 use self::names::Names;
 use self::pool::Pool;
@@ -157,7 +158,10 @@ impl Redis {
         };
         let full = |_| BrokerError::Unreachable;
         self.opens.try_send(open).map_err(full)?;
-        let call = |command| self.pool.with(|link| link.run_one(command).map(drop));
+        let call = |command: Cmd| {
+            let ask = |link: &mut Link| link.run_one(command.clone()).map(drop);
+            self.pool.with(ask)
+        };
         let called = self.wake.call(&self.shared.names, call);
         called.map_err(|_| BrokerError::Unreachable)?;
         let answer = answered.recv_timeout(OPEN_TIMEOUT);
@@ -248,7 +252,8 @@ impl Broker for Redis {
         command
             .arg(names.control())
             .arg(control::close(who, &names.node));
-        if let Err(why) = self.pool.with(|link| link.run_one(command).map(drop)) {
+        let tell = |link: &mut Link| link.run_one(command.clone()).map(drop);
+        if let Err(why) = self.pool.with(tell) {
             log::warn!("other nodes were not told to close clients: {why}");
             return 0;
         }

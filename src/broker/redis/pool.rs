@@ -1,12 +1,13 @@
 //! A few links that clients' threads take turns with.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::ANSWER_TIMEOUT;
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, REDIS_TIMEOUT};
 use super::shared::Shared;
 
 /// Links for reading. An answer takes well below a millisecond, so few serve many.
@@ -28,14 +29,21 @@ impl Pool {
         Self { give_back, free }
     }
 
-    /// Waits for its turn while many ask.
+    /// Waits for its turn while many ask. What is asked may be asked twice: a link that was not used for a while
+    /// does not know that it broke.
     pub(super) fn with<T>(
         &self,
-        ask: impl FnOnce(&mut Link) -> Result<T, LinkError>,
+        ask: impl Fn(&mut Link) -> Result<T, LinkError>,
     ) -> Result<T, LinkError> {
         let free = self.free.recv_timeout(ANSWER_TIMEOUT);
         let mut link = free.map_err(|_| LinkError::NotSent("too many ask at once".to_owned()))?;
-        let answer = ask(&mut link);
+        let asked = Instant::now();
+        let mut answer = ask(&mut link);
+        let broke = matches!(answer, Err(LinkError::Unanswered(_)));
+        // One that did not answer in time would not do so now.
+        if broke && asked.elapsed() < REDIS_TIMEOUT / 2 {
+            answer = ask(&mut link);
+        }
         let _has_room = self.give_back.try_send(link);
         answer
     }

@@ -42,6 +42,8 @@ pub(super) struct Shared {
     runs: Box<[AtomicU64]>,
     /// The names of the starts that were seen last, by the keys that count them.
     starts: Mutex<HashMap<String, String>>,
+    /// Connections that were made.
+    made: Arc<AtomicU64>,
     clock: Clock,
     leaving: AtomicBool,
 }
@@ -70,6 +72,7 @@ impl Shared {
             gap_fills: AtomicU64::new(0),
             runs: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             starts: Mutex::default(),
+            made: Arc::default(),
             clock: Clock::new(),
             leaving: AtomicBool::new(false),
         })
@@ -89,7 +92,7 @@ impl Shared {
             }
             Ok(())
         });
-        Link::new(self.target.clone(), greeting)
+        Link::new(self.target.clone(), greeting, Arc::clone(&self.made))
     }
 
     /// Finds out whether this start of the server has all that the last one had: only a file that every

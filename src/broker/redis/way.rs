@@ -38,6 +38,11 @@ impl Way {
         self.connection.is_some()
     }
 
+    /// Tries again as soon as it is needed.
+    pub(super) fn wait_no_longer(&mut self) {
+        self.retry.succeeded();
+    }
+
     /// Makes the connection if there is none and it is time to try.
     pub(super) fn connect(
         &mut self,

@@ -110,6 +110,33 @@ fn a_message_that_could_not_be_stored_is_not_acknowledged_when_it_is_sent_again(
     assert_eq!((&place["offset"], &page["last"]), (&json!(2), &json!(2)));
 }
 
+/// Links for reading are used by turns, and none of them knows that Redis was away.
+#[test]
+fn a_redis_that_is_back_answers_every_question_at_once() {
+    let Some(mut redis) = TestRedis::start_durable() else {
+        return;
+    };
+    let node = redis.node(&[]);
+    assert_eq!(publish(&node).0, 201);
+    let ask = || node.raw().get("/rooms/lobby/messages").status;
+    (0..8).for_each(|_| assert_eq!(ask(), 200));
+    redis.kill();
+    eventually("the node has noticed", || {
+        (node.raw().get("/health").status == 503).then_some(())
+    });
+    // They wait longer from try to try.
+    eventually("nobody is answered", || {
+        let refused = (0..50).filter(|_| ask() == 503).count();
+        (refused == 50).then_some(())
+    });
+    redis.start_again();
+    await_recovery(&node);
+    (0..20).for_each(|n| assert_eq!(ask(), 200, "question {n}"));
+    // Nor do they know when their connections are cut.
+    redis.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    (0..20).for_each(|n| assert_eq!(ask(), 200, "question {n} after the cut"));
+}
+
 #[test]
 fn a_redis_that_becomes_a_replica_refuses_publishes_until_it_is_none() {
     let Some(redis) = TestRedis::start() else {
