@@ -78,10 +78,12 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(app: &'a App, peer: Peer, outbox: Arc<Outbox>, scope: Option<Scope>) -> Self {
+    /// On the heap, as its [`Transport`] is: two pages of stack are to be enough for an idle client.
+    #[inline(never)]
+    fn new(app: &'a App, peer: Peer, outbox: Arc<Outbox>, scope: Option<Scope>) -> Box<Self> {
         app.metrics.handshakes.add(1);
         let (client, limits) = (outbox.client(), &app.config.limits);
-        Self {
+        Box::new(Self {
             app,
             peer,
             client,
@@ -93,7 +95,7 @@ impl<'a> Session<'a> {
             rooms: Vec::new(),
             asked: RoomsAsked::new(),
             _counted: app.metrics.clients.hold(),
-        }
+        })
     }
 
     fn begin(&mut self, entry: Entry) {

@@ -61,7 +61,10 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Reads the outbox's socket, whose handshake is answered; `rest` followed the request's head.
-    pub(super) fn new(rest: Vec<u8>, outbox: Arc<Outbox>, app: &App) -> io::Result<Self> {
+    ///
+    /// On the heap, which takes what it needs: on the stack it was what made an idle client touch a third page.
+    #[inline(never)]
+    pub(super) fn new(rest: Vec<u8>, outbox: Arc<Outbox>, app: &App) -> io::Result<Box<Self>> {
         let limits = &app.config.limits;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -77,13 +80,13 @@ impl Transport {
             bytes: 0,
             bytes_max: limits.max_message_bytes.saturating_mul(FRAMING_FACTOR_MAX),
         };
-        Ok(Self {
+        Ok(Box::new(Self {
             websocket: WebSocket::from_partially_read(half, rest, Role::Server, Some(config)),
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
             pinged: false,
             weight: 0,
-        })
+        }))
     }
 
     /// Makes [`next`](Self::next) return at this moment, if nothing else does before.
