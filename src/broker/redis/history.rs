@@ -7,7 +7,8 @@ use redis::{FromRedisValue, Value};
 use crate::protocol::{Page, Position, Publication, RoomName};
 
 use super::super::Slice;
-use super::link::{Link, LinkError};
+use super::answer::LinkError;
+use super::link::Link;
 use super::shared::{Shared, position};
 use super::{record, scripts};
 

@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, ConnectionAddr, RedisError, ServerErrorKind, Value};
 
+use super::answer::{Answer, LinkError, REDIS_TIMEOUT, accepted};
+use super::backoff::Backoff;
 use super::slots::{self, Address, Range, SLOTS};
-use super::way::{Talk, Way};
+use super::way::{Greeting, Way};
 
-/// Time for a connection to be made, and for all answers to what was sent on one.
-pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
-/// First and longest wait until a connection that could not be made is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// Least time between two looks at what servers a cluster has.
 const LEARN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -60,30 +57,6 @@ impl fmt::Debug for Target {
         write!(f, "Target({self})")
     }
 }
-
-/// Why commands were not answered.
-#[derive(Clone, Debug)]
-pub(super) enum LinkError {
-    /// They did not reach Redis.
-    NotSent(String),
-    /// They may have.
-    Unanswered(String),
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent(why) | Self::Unanswered(why) => f.write_str(why),
-        }
-    }
-}
-
-/// What became of a command. What Redis refuses is answered.
-pub(super) type Answer = Result<Value, LinkError>;
-
-/// What is to be done with every new connection before it is used. It is told which slots are there.
-pub(super) type Greeting =
-    Arc<dyn Fn(&mut Talk<'_>, &[Range]) -> Result<(), LinkError> + Send + Sync>;
 
 /// Ways to the servers, made when they are needed.
 pub(super) struct Link {
@@ -323,61 +296,6 @@ fn has_moved(answer: &Answer) -> bool {
     }
 }
 
-/// An answer that is no refusal.
-pub(super) fn accepted(answer: Value) -> Result<Value, LinkError> {
-    match answer {
-        Value::ServerError(why) => Err(LinkError::NotSent(told(&why))),
-        value => Ok(value),
-    }
-}
-
-/// A refusal in the words of Redis: a code and a sentence.
-pub(super) fn told(refusal: &redis::ServerError) -> String {
-    let (code, sentence) = (refusal.code(), refusal.details().unwrap_or_default());
-    format!("{code} {sentence}")
-}
-
-/// When something that failed is tried again: a wait that doubles, at random between half of it and all,
-/// so that nodes do not come back together.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
-    until: Option<Instant>,
-    why: String,
-}
-
-impl Backoff {
-    /// Why it is too early.
-    pub(super) fn waits(&self, now: Instant) -> Option<&str> {
-        let waits = self.until.is_some_and(|until| now < until);
-        waits.then_some(&*self.why)
-    }
-
-    /// Why it failed last.
-    pub(super) fn why(&self) -> &str {
-        &self.why
-    }
-
-    pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
-    pub(super) fn failed(&mut self, why: String, now: Instant) {
-        let longest = RETRY_FIRST
-            .saturating_mul(1 << self.failures.min(10))
-            .min(RETRY_LONGEST);
-        self.failures += 1;
-        self.until = Some(now + longest.mul_f64(rand::random_range(0.5..=1.0)));
-        self.why = why;
-    }
-
-    /// How long until it is tried again.
-    pub(super) fn left(&self, now: Instant) -> Duration {
-        self.until
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,21 +311,5 @@ mod tests {
                 .is_cluster()
         );
         assert!(Target::parse("http://127.0.0.1/").is_err());
-    }
-
-    #[test]
-    fn the_wait_doubles_up_to_the_longest_and_starts_again_after_a_success() {
-        let (mut backoff, now) = (Backoff::default(), Instant::now());
-        let mut before = Duration::ZERO;
-        for _ in 0..12 {
-            backoff.failed("down".to_owned(), now);
-            let left = backoff.left(now);
-            assert!(left >= before / 2 && left <= RETRY_LONGEST, "{left:?}");
-            before = left;
-        }
-        assert!(before >= RETRY_LONGEST / 2);
-        assert_eq!(backoff.waits(now), Some("down"));
-        backoff.succeeded();
-        assert_eq!(backoff.waits(now), None);
     }
 }

@@ -13,7 +13,9 @@ use crate::broadcaster::{Broadcaster, Event, RoomStream};
 use crate::protocol::{Position, Publication, RoomName};
 
 use super::super::{BrokerError, Slice};
-use super::link::{Answer, Backoff, Link};
+use super::answer::Answer;
+use super::backoff::Backoff;
+use super::link::Link;
 use super::presence::Told;
 use super::shared::{Shared, aside, position};
 use super::wake::Wake;

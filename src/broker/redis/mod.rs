@@ -11,6 +11,8 @@
 //! Everything that waits for Redis has an end. While Redis is away, publishes are refused, nobody is closed, and
 //! rooms that have members here can be joined.
 
+mod answer;
+mod backoff;
 mod control;
 mod history;
 mod link;
@@ -43,7 +45,8 @@ use crate::metrics::Metrics;
 use crate::protocol::{Epoch, Page, Position, RoomName};
 use crate::threads;
 
-use self::link::{Link, LinkError, Target};
+use self::answer::LinkError;
+use self::link::{Link, Target};
 use self::listener::{Listener, Open};
 use self::names::Names;
 use self::pool::Pool;

@@ -7,7 +7,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::ANSWER_TIMEOUT;
 
-use super::link::{Link, LinkError, REDIS_TIMEOUT};
+use super::answer::{LinkError, REDIS_TIMEOUT};
+use super::link::Link;
 use super::shared::Shared;
 
 /// Links for reading. An answer takes well below a millisecond, so few serve many.

@@ -11,7 +11,8 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use crate::broadcaster::{Broadcaster, Event, LocalMembers};
 
-use super::link::{Link, LinkError, accepted};
+use super::answer::{LinkError, accepted};
+use super::link::Link;
 use super::names::NodeName;
 use super::scripts;
 use super::shared::Shared;

@@ -6,7 +6,8 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 use super::super::{BrokerError, Place, Publish, Stored};
-use super::link::{Answer, Link, LinkError, REDIS_TIMEOUT, told};
+use super::answer::{Answer, LinkError, REDIS_TIMEOUT, told};
+use super::link::Link;
 use super::shared::{Shared, position};
 use super::{record, scripts};
 

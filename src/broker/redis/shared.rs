@@ -12,11 +12,13 @@ use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, RoomName};
 
 use super::super::health::Health;
-use super::link::{Greeting, Link, LinkError, Target, accepted};
+use super::answer::{LinkError, accepted};
+use super::link::{Link, Target};
 use super::names::Names;
 use super::rooms::Rooms;
 use super::scripts;
 use super::slots::{self, Range, SLOTS};
+use super::way::Greeting;
 use super::way::Talk;
 
 /// Starts of servers that are remembered. One that is forgotten counts as one that may have lost something.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Cmd;
 
-use super::link::LinkError;
+use super::answer::LinkError;
 use super::names::Names;
 
 /// Whether a call is on its way already: many who want something at once call once.

@@ -2,18 +2,24 @@
 //! time it cannot be.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{
     Client, Cmd, Connection, ConnectionAddr, Pipeline, RedisError, ServerErrorKind, Value,
 };
 
-use super::link::{Answer, Backoff, Greeting, LinkError, REDIS_TIMEOUT};
+use super::answer::{Answer, LinkError, REDIS_TIMEOUT};
+use super::backoff::Backoff;
 use super::scripts;
 use super::slots::{self, Address, Range};
 
 /// Time for answers that should be there already, once that for all of them is over.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// What is to be done with every new connection before it is used. It is told which slots are there.
+pub(super) type Greeting =
+    Arc<dyn Fn(&mut Talk<'_>, &[Range]) -> Result<(), LinkError> + Send + Sync>;
 
 /// A connection that is made when it is needed.
 pub(super) struct Way {
