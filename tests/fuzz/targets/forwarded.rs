@@ -35,8 +35,11 @@ fn client(header: ForwardingHeader, lines: &[&str], trust: &TrustedProxies) -> O
 fn named(header: ForwardingHeader, lines: &[&str]) {
     let found = client(header, lines, &TRUSTED);
     assert!(found.is_none_or(|ip| ip == ip.to_canonical()));
-    // Lines are one list, and who is believed least names no more than the last hop.
-    assert_eq!(client(header, &[&lines.join(",")], &TRUSTED), found);
+    // Lines are one list, but for quotes that one begins and another would end: each line is its sender's.
+    if !lines.iter().any(|line| line.contains('"')) {
+        assert_eq!(client(header, &[&lines.join(",")], &TRUSTED), found);
+    }
+    // Who is believed least names no more than the last hop.
     let last = client(header, lines, &NOBODY);
     if let Some(last) = last.filter(|last| !TRUSTED.trusts(*last)) {
         assert_eq!(found, Some(last));
