@@ -124,7 +124,7 @@ impl From<Cluster> for ClusterBody {
     fn from(cluster: Cluster) -> Self {
         Self {
             nodes: cluster.nodes,
-            lag_milliseconds: cluster.lag.as_secs_f64() * 1000.0,
+            lag_milliseconds: cluster.lag.as_micros() as f64 / 1000.0,
             reconnects: cluster.reconnects,
             gap_fills: cluster.gap_fills,
         }

@@ -274,6 +274,10 @@ impl Listening<'_> {
     fn tick(&mut self) -> Result<(), Lost> {
         let idle = self.to.shared.rooms.take_idle();
         self.listen_no_more_to(&idle)?;
+        if !self.is_behind {
+            // Said again, since a line in the log may not have been due before.
+            self.to.shared.listening.succeeded();
+        }
         if self.to.owes_told {
             self.to.owes_told = self.to.told.try_send(Told::Lost).is_err();
         }

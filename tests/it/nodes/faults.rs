@@ -34,6 +34,13 @@ fn await_recovery(node: &TestServer) {
     eventually("health is restored", || {
         (node.raw().get("/health").status == 200).then_some(())
     });
+    eventually("the log says that each fault is over", || {
+        let log = node.log();
+        let told = |what: &str| log.matches(what).count();
+        let all = told("publishes are refused: ") == told("the store works again")
+            && told("and waits there: ") == told("comes back from Redis again");
+        all.then_some(())
+    });
 }
 
 /// Who is there stays, reads history and joins rooms that are known here.
