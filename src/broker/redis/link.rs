@@ -141,7 +141,7 @@ impl Link {
         let mut answers: Vec<Answer> = commands.iter().map(|_| nowhere()).collect();
         let mut waiting = Vec::new();
         for (address, places) in self.divide(commands) {
-            let theirs: Vec<Cmd> = places.iter().map(|n| commands[*n].clone()).collect();
+            let theirs: Vec<&Cmd> = places.iter().map(|n| &commands[*n]).collect();
             let Some(server) = self.servers.get_mut(&address) else {
                 continue;
             };
@@ -184,7 +184,8 @@ impl Link {
     /// Finds out whether every server answers.
     pub(super) fn check(&mut self) -> Result<(), LinkError> {
         self.ready()?;
-        let ping = [redis::cmd("PING")];
+        let ping = redis::cmd("PING");
+        let ping = [&ping];
         for server in self.servers.values_mut() {
             server.way.send(&ping)?;
             let answers = server.way.receive(&ping, Instant::now() + REDIS_TIMEOUT);

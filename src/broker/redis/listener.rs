@@ -13,7 +13,7 @@ use crate::broadcaster::{Broadcaster, Event, RoomStream};
 use crate::protocol::{Position, Publication, RoomName};
 
 use super::super::{BrokerError, Slice};
-use super::answer::Answer;
+use super::answer::{Answer, told};
 use super::backoff::Backoff;
 use super::link::Link;
 use super::presence::Told;
@@ -215,13 +215,20 @@ impl Listening<'_> {
 
     /// What Redis tells on a connection that listens (RESP2): a kind, a channel, and what the kind needs.
     fn take(&mut self, value: Value) -> Result<(), Lost> {
-        let Ok((kind, channel, what)) = <(String, Vec<u8>, Value)>::from_redis_value(value.clone())
-        else {
-            return Err(format!("unexpected: {value:?}"));
+        let parts = match value {
+            Value::Array(parts) => parts,
+            Value::ServerError(why) => return Err(told(&why)),
+            _ => return Err("what came is no message".to_owned()),
         };
-        match (kind.as_str(), what) {
-            ("message", Value::BulkString(told)) => self.hear(&channel, &told),
-            ("subscribe", _) => {
+        let mut parts = parts.into_iter();
+        let (Some(Value::BulkString(kind)), Some(Value::BulkString(channel)), what) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err("what came is no message".to_owned());
+        };
+        match (kind.as_slice(), what) {
+            (b"message", Some(Value::BulkString(told))) => self.hear(&channel, &told),
+            (b"subscribe", _) => {
                 self.unconfirmed = self.unconfirmed.saturating_sub(1);
                 self.confirmed.extend(self.channels.get(&channel).cloned());
                 Ok(())
@@ -447,16 +454,16 @@ impl Listening<'_> {
             };
             let page = history::read(&mut self.to.link, &self.to.shared, name, slice);
             let page = page.map_err(|why| why.to_string())?;
-            let ours = room.stream.epoch();
-            let page = page.filter(|page| page.epoch == ours && page.contiguous);
-            let Some(page) = page.filter(|page| !page.messages.is_empty()) else {
-                let place = Position {
-                    epoch: ours,
-                    offset: up_to,
-                };
-                self.restart(name, place);
-                return Ok(());
+            let epoch = room.stream.epoch();
+            let Some(page) = page.filter(|page| page.epoch == epoch) else {
+                // The numbering is another one by now.
+                return self.compare(std::slice::from_ref(name));
             };
+            if !page.contiguous || page.messages.is_empty() {
+                let offset = up_to;
+                self.restart(name, Position { epoch, offset });
+                return Ok(());
+            }
             let filled = page.messages.len() as u64;
             self.to
                 .shared

@@ -18,8 +18,7 @@ use super::names::Names;
 use super::rooms::Rooms;
 use super::scripts;
 use super::slots::{self, Range, SLOTS};
-use super::way::Greeting;
-use super::way::Talk;
+use super::way::{Greeting, Talk};
 
 /// Starts of servers that are remembered. One that is forgotten counts as one that may have lost something.
 const STARTS_MAX: usize = 1024;

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{
-    Client, Cmd, Connection, ConnectionAddr, Pipeline, RedisError, ServerErrorKind, Value,
-};
+use redis::{Client, Cmd, Connection, ConnectionAddr, RedisError, ServerErrorKind, Value};
 
 use super::answer::{Answer, LinkError, REDIS_TIMEOUT};
 use super::backoff::Backoff;
@@ -80,7 +78,7 @@ impl Way {
     }
 
     /// Sends commands on the connection that stands; their answers must be [received](Self::receive).
-    pub(super) fn send(&mut self, commands: &[Cmd]) -> Result<(), LinkError> {
+    pub(super) fn send(&mut self, commands: &[&Cmd]) -> Result<(), LinkError> {
         let Some(connection) = &mut self.connection else {
             let why = self.retry.why();
             let why = if why.is_empty() { "not connected" } else { why };
@@ -91,7 +89,7 @@ impl Way {
     }
 
     /// The answers to what was sent, in order; what the server itself refuses is among these.
-    pub(super) fn receive(&mut self, commands: &[Cmd], deadline: Instant) -> Vec<Answer> {
+    pub(super) fn receive(&mut self, commands: &[&Cmd], deadline: Instant) -> Vec<Answer> {
         let Some(connection) = &mut self.connection else {
             let lost = LinkError::Unanswered("not connected".to_owned());
             return vec![Err(lost); commands.len()];
@@ -116,7 +114,7 @@ impl Way {
     pub(super) fn ask_for_slots(&mut self) -> Option<BTreeMap<Address, Vec<Range>>> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        let commands = [command];
+        let commands = [&command];
         self.send(&commands).ok()?;
         let answers = self.receive(&commands, Instant::now() + REDIS_TIMEOUT);
         let host = match self.client.get_connection_info().addr() {
@@ -142,7 +140,7 @@ pub(super) fn connect_to(client: &Client) -> Result<Connection, RedisError> {
 impl Talk<'_> {
     /// A server that was started anew does not know the scripts: it has done nothing of what they were
     /// called for, and is asked again once it knows them.
-    fn run_unknown(&mut self, commands: &[Cmd], answers: &mut [Answer]) -> Result<(), LinkError> {
+    fn run_unknown(&mut self, commands: &[&Cmd], answers: &mut [Answer]) -> Result<(), LinkError> {
         let is_unknown = |answer: &Answer| matches!(answer, Ok(Value::ServerError(why)) if why.kind() == Some(ServerErrorKind::NoScript));
         let unknown: Vec<usize> = (0..answers.len())
             .filter(|n| is_unknown(&answers[*n]))
@@ -151,7 +149,7 @@ impl Talk<'_> {
             return Ok(());
         }
         self.run(&scripts::load_all())?;
-        let again: Vec<Cmd> = unknown.iter().map(|n| commands[*n].clone()).collect();
+        let again: Vec<&Cmd> = unknown.iter().map(|n| commands[*n]).collect();
         send(self.0, &again)?;
         let deadline = Instant::now() + REDIS_TIMEOUT;
         for (n, answer) in unknown
@@ -165,7 +163,7 @@ impl Talk<'_> {
 
     /// Sends commands and gives their answers, in order.
     pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, LinkError> {
-        send(self.0, commands)?;
+        send(self.0, &commands.iter().collect::<Vec<_>>())?;
         let deadline = Instant::now() + REDIS_TIMEOUT;
         receive(self.0, commands.len(), deadline)
             .into_iter()
@@ -174,12 +172,12 @@ impl Talk<'_> {
 }
 
 /// All are sent before the first answer is read.
-fn send(connection: &mut Connection, commands: &[Cmd]) -> Result<(), LinkError> {
-    let mut pipeline = Pipeline::with_capacity(commands.len());
+fn send(connection: &mut Connection, commands: &[&Cmd]) -> Result<(), LinkError> {
+    let mut packed = Vec::new();
     for command in commands {
-        pipeline.add_command(command.clone());
+        command.write_packed_command(&mut packed);
     }
-    let sent = connection.send_packed_command(&pipeline.get_packed_pipeline());
+    let sent = connection.send_packed_command(&packed);
     sent.map_err(|why| LinkError::Unanswered(why.to_string()))
 }
 
