@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::children::{Kind, Server};
 use crate::latency::percentile_ms;
@@ -131,7 +132,8 @@ pub(crate) fn publish_all<M>(
     duration: Duration,
     meter: impl Fn() -> io::Result<M>,
 ) -> io::Result<(Vec<Duration>, [M; 2])> {
-    let stop = AtomicBool::new(false);
+    // Dropped, it tells all of them to stop.
+    let (working, stop) = bounded::<()>(0);
     thread::scope(|scope| {
         let stop = &stop;
         let workers: Vec<_> = (0..publishers.count)
@@ -139,7 +141,7 @@ pub(crate) fn publish_all<M>(
             .collect();
         let before = meter();
         thread::park_timeout(duration);
-        stop.store(true, Ordering::Relaxed);
+        drop(working);
         let readings = [before?, meter()?];
         let mut latencies = Vec::new();
         for worker in workers {
@@ -156,7 +158,7 @@ fn publish(
     address: SocketAddrV4,
     name: usize,
     publishers: Publishers,
-    stop: &AtomicBool,
+    stop: &Receiver<()>,
 ) -> io::Result<Vec<Duration>> {
     let mut talk = Talk::connect(address, &format!("/ws?room=publisher-{name}"))?;
     let payload = "x".repeat(PAYLOAD_BYTES);
@@ -168,9 +170,9 @@ fn publish(
     // Those who take their time do not all take it at once.
     let mut due = Instant::now() + interval * name as u32 / count as u32;
     let (mut sent, mut latencies) = (Vec::<Instant>::new(), Vec::new());
+    let goes_on = |due| stop.recv_deadline(due) == Err(RecvTimeoutError::Timeout);
     loop {
-        while !stop.load(Ordering::Relaxed) && sent.len() - latencies.len() < outstanding {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+        while sent.len() - latencies.len() < outstanding && goes_on(due) {
             due = Instant::now().max(due + interval);
             let id = sent.len();
             let json = format!(r#"{{"type":"message","payload":"{payload}","id":"{id}"}}"#);

@@ -136,7 +136,7 @@ impl Ledger {
     }
 }
 
-fn lose(redis: &mut TestRedis, nodes: &[TestServer], what: u32) {
+fn lose(redis: &mut TestRedis, nodes: &[TestServer], ledger: &Ledger, what: u32) {
     match what {
         0 => redis.ask::<()>(&["FLUSHALL"]),
         1 => redis.ask::<()>(&["DEL", "wscast:{plant}:numbers"]),
@@ -161,7 +161,7 @@ fn lose(redis: &mut TestRedis, nodes: &[TestServer], what: u32) {
                 "pubsub 4kb 4kb 1",
             ]);
             nodes[0].signal(Signal::STOP);
-            thread::park_timeout(Duration::from_millis(500));
+            ledger.wait_for(200);
             nodes[0].signal(Signal::CONT);
         }
     }
@@ -194,7 +194,7 @@ fn whatever_redis_loses_no_place_is_given_twice_and_no_hole_is_silent() {
             ledger.wait_for(rng.random_range(1..100));
             let what = rng.random_range(0..13);
             eprintln!("loses {what}");
-            lose(&mut redis, &nodes, what);
+            lose(&mut redis, &nodes, ledger, what);
         }
         ledger.wait_for(50);
         drop(stop);

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use rand::random;
 
 use crate::resume::{StopOnDrop, come_and_go};
-use crate::support::TestRedis;
+use crate::support::{TestRedis, eventually};
 
+/// Where every node that listens, listens.
+const PRESENCE: &str = "wscast: presence";
 const WIDE: [&str; 4] = ["--history-messages", "100000", "--log-level", "info"];
 
 #[test]
@@ -34,8 +35,16 @@ fn a_way_back_that_breaks_costs_nobody_a_message() {
         let cutter = scope.spawn(|| {
             let mut cut = 0;
             while !done.load(Ordering::Relaxed) {
-                cut += redis.ask::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-                thread::park_timeout(Duration::from_millis(150));
+                // All of them, each time that all have found their way back.
+                let listen = || {
+                    redis
+                        .ask::<(String, usize)>(&["PUBSUB", "NUMSUB", PRESENCE])
+                        .1
+                };
+                eventually("all nodes listen", || {
+                    (listen() == nodes.len()).then_some(())
+                });
+                cut += redis.ask::<usize>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
             }
             cut
         });
