@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -34,14 +33,7 @@ impl Link {
     }
 
     fn reconnect(address: SocketAddr, target: &str) -> Self {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(link) = Self::connect(address, target) {
-                return link;
-            }
-            assert!(Instant::now() < deadline, "the server did not come back");
-            thread::park_timeout(Duration::from_millis(5));
-        }
+        eventually("the server comes back", || Self::connect(address, target))
     }
 
     pub fn send(&mut self, frame: &Value) -> Option<()> {
@@ -172,11 +164,9 @@ fn what_was_acknowledged_survives_every_kill_once() {
         let reader = scope.spawn(|| read(address, &last));
         for _ in 0..KILLS {
             let enough = acknowledged.load(Ordering::Relaxed) + rng.random_range(1..800);
-            let deadline = Instant::now() + PATIENCE;
-            while acknowledged.load(Ordering::Relaxed) < enough {
-                assert!(Instant::now() < deadline, "nothing is acknowledged");
-                thread::park_timeout(Duration::from_millis(1));
-            }
+            eventually("publishes are acknowledged", || {
+                (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+            });
             server.signal(Signal::KILL);
             server.wait_for_exit();
             server = start(&port);

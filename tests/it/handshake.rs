@@ -378,16 +378,21 @@ fn a_second_origin_does_not_hide_behind_an_allowed_one() {
     }
 }
 
+/// How a handshake of a page with this origin is answered.
+fn status_for(server: &TestServer, origin: &str) -> u16 {
+    let origin = format!("Origin: {origin}");
+    let mut client = server.raw();
+    let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
+    client.send(request("GET", "/ws", &lines));
+    client.response().status
+}
+
 /// A page in a sandbox, or from a file, has this origin; any page can put itself into one.
 #[test]
 fn the_origin_null_is_allowed_only_where_it_is_listed() {
     let server = TestServer::start(&["--allow-origin=null"]);
     for (origin, status) in [("null", 101), ("https://a.example", 403)] {
-        let origin = format!("Origin: {origin}");
-        let mut client = server.raw();
-        let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
-        client.send(request("GET", "/ws", &lines));
-        assert_eq!(client.response().status, status, "{origin}");
+        assert_eq!(status_for(&server, origin), status, "{origin}");
     }
 }
 
@@ -396,11 +401,7 @@ fn the_origin_null_is_allowed_only_where_it_is_listed() {
 fn an_origin_may_be_listed_with_the_port_that_browsers_leave_out() {
     let server = TestServer::start(&["--allow-origin=https://a.example:443"]);
     for (origin, status) in [("https://a.example", 101), ("http://a.example", 403)] {
-        let origin = format!("Origin: {origin}");
-        let mut client = server.raw();
-        let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
-        client.send(request("GET", "/ws", &lines));
-        assert_eq!(client.response().status, status, "{origin}");
+        assert_eq!(status_for(&server, origin), status, "{origin}");
     }
 }
 

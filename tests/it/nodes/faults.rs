@@ -31,9 +31,7 @@ fn await_recovery(node: &TestServer) {
     eventually("publishes are stored again", || {
         (publish(node).0 == 201).then_some(())
     });
-    eventually("health is restored", || {
-        (node.raw().get("/health").status == 200).then_some(())
-    });
+    node.await_health(200);
     eventually("the log says that each fault is over", || {
         let log = node.log();
         let told = |what: &str| log.matches(what).count();
@@ -53,8 +51,8 @@ fn assert_others_go_on(node: &TestServer) {
     bob.next_of("pong");
 }
 
-#[test]
-fn a_full_redis_refuses_publishes_and_recovers() {
+/// While Redis refuses, for this reason, publishes are refused and all else goes on; then as well.
+fn refuses_until(refuses: &[&str], reason: &str, takes: &[&str]) {
     let Some(redis) = TestRedis::start() else {
         return;
     };
@@ -62,12 +60,18 @@ fn a_full_redis_refuses_publishes_and_recovers() {
     let mut alice = node.client();
     alice.say("before");
     alice.expect("before");
-    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-    await_refusal(&node, "OOM");
+    redis.ask::<()>(refuses);
+    await_refusal(&node, reason);
     assert_others_go_on(&node);
-    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis.ask::<()>(takes);
     await_recovery(&node);
     assert_eq!(alice.next_of("message")["offset"], 2);
+}
+
+#[test]
+fn a_full_redis_refuses_publishes_and_recovers() {
+    let maxmemory = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
+    refuses_until(&maxmemory("1"), "OOM", &maxmemory("0"));
 }
 
 #[test]
@@ -128,9 +132,7 @@ fn a_redis_that_is_back_answers_every_question_at_once() {
     let ask = || node.raw().get("/rooms/lobby/messages").status;
     (0..8).for_each(|_| assert_eq!(ask(), 200));
     redis.kill();
-    eventually("the node has noticed", || {
-        (node.raw().get("/health").status == 503).then_some(())
-    });
+    node.await_health(503);
     // They wait longer from try to try.
     eventually("nobody is answered", || {
         let refused = (0..50).filter(|_| ask() == 503).count();
@@ -146,20 +148,13 @@ fn a_redis_that_is_back_answers_every_question_at_once() {
 
 #[test]
 fn a_redis_that_becomes_a_replica_refuses_publishes_until_it_is_none() {
-    let Some(redis) = TestRedis::start() else {
-        return;
-    };
-    let node = redis.node(&[]);
-    let mut alice = node.client();
-    alice.say("before");
-    alice.expect("before");
     // Of a server that is not there, so that it keeps what it has.
-    redis.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
-    await_refusal(&node, "READONLY");
-    assert_others_go_on(&node);
-    redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
-    await_recovery(&node);
-    assert_eq!(alice.next_of("message")["offset"], 2);
+    let replica_of = |host, port| ["REPLICAOF", host, port];
+    refuses_until(
+        &replica_of("127.0.0.1", "1"),
+        "READONLY",
+        &replica_of("NO", "ONE"),
+    );
 }
 
 #[test]
@@ -204,9 +199,7 @@ fn who_joins_while_redis_is_away_is_in_rooms_that_are_known_here_and_told_of_oth
     alice.say("before");
     alice.expect("before");
     redis.kill();
-    eventually("the node has noticed", || {
-        (node.raw().get("/health").status == 503).then_some(())
-    });
+    node.await_health(503);
     // A room with members here needs no Redis; where nothing was missed, that is certain.
     let bob = node.client_at(&format!("/ws?since=1&epoch={epoch}"));
     assert_eq!(bob.welcome()["rooms"][0]["recovered"], true);

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::crash::{Link, history};
 use crate::resume::StopOnDrop;
-use crate::support::{PATIENCE, TestRedis, TestServer, eventually};
+use crate::support::{TestRedis, TestServer, eventually};
 
 const NODES: usize = 3;
 const PUBLISHERS: usize = 4;
@@ -75,15 +75,10 @@ impl Nodes {
 
 impl Storm {
     fn connect(&self, target: &str, rng: &mut StdRng) -> Link {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        eventually(&format!("a node takes {target}"), || {
             let address = self.addresses[rng.random_range(0..self.addresses.len())];
-            if let Some(link) = Link::connect(address, target) {
-                return link;
-            }
-            assert!(Instant::now() < deadline, "no node takes {target}");
-            thread::park_timeout(Duration::from_millis(20));
-        }
+            Link::connect(address, target)
+        })
     }
 
     /// Waits until so many more have been acknowledged.
@@ -232,39 +227,31 @@ fn weather(nodes: &mut Nodes, seed: u64, trouble: impl FnOnce(&Storm, &mut Nodes
     eprintln!("{} messages, each acknowledged and stored once", acks.len());
 }
 
-#[test]
-fn what_was_acknowledged_survives_a_redis_that_is_killed_again_and_again() {
+/// So many strikes, each after some more has been acknowledged.
+fn survives(strikes: usize, strike: impl Fn(&mut Nodes, usize)) {
     let Some(redis) = TestRedis::start_durable() else {
         return;
     };
-    weather(
-        &mut Nodes::start(redis),
-        rand::random(),
-        |storm, nodes, rng| {
-            for _ in 0..8 {
-                storm.wait_for(rng.random_range(1..300));
-                nodes.redis.kill();
-                nodes.redis.start_again();
-            }
-        },
-    );
+    let mut nodes = Nodes::start(redis);
+    weather(&mut nodes, rand::random(), |storm, nodes, rng| {
+        for n in 0..strikes {
+            storm.wait_for(rng.random_range(1..300));
+            strike(nodes, n);
+        }
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_redis_that_is_killed_again_and_again() {
+    survives(8, |nodes, _| {
+        nodes.redis.kill();
+        nodes.redis.start_again();
+    });
 }
 
 #[test]
 fn what_was_acknowledged_survives_nodes_that_are_killed() {
-    let Some(redis) = TestRedis::start_durable() else {
-        return;
-    };
-    weather(
-        &mut Nodes::start(redis),
-        rand::random(),
-        |storm, nodes, rng| {
-            for n in 0..9 {
-                storm.wait_for(rng.random_range(1..300));
-                nodes.kill_and_start_again(n % NODES);
-            }
-        },
-    );
+    survives(9, |nodes, n| nodes.kill_and_start_again(n % NODES));
 }
 
 /// A Redis that stands still for ten seconds takes what was sent to it when it goes on, but not what the publisher
@@ -280,25 +267,14 @@ fn a_redis_that_stands_still_costs_nobody_a_message_or_the_connection() {
         storm.wait_for(100);
         nodes.redis.signal(Signal::STOP);
         let stopped = Instant::now();
-        let degraded = |node: &TestServer| {
-            let health = node.raw().get("/health");
-            (health.status == 503).then(|| health.json())
-        };
-        for node in &nodes.nodes {
-            let health: Value = eventually("health is degraded", || degraded(node));
-            assert_eq!(health["status"], "degraded", "{health}");
-        }
+        nodes.nodes.iter().for_each(|node| node.await_health(503));
         // Whoever is there is heard and answered.
         idle.send(json!({"type": "ping", "id": "still here"}));
         assert_eq!(idle.next_of("pong")["id"], "still here");
         let in_time = Duration::from_secs(10);
         thread::park_timeout(in_time.saturating_sub(stopped.elapsed()));
         nodes.redis.signal(Signal::CONT);
-        for node in &nodes.nodes {
-            eventually("health is restored", || {
-                (node.raw().get("/health").status == 200).then_some(())
-            });
-        }
+        nodes.nodes.iter().for_each(|node| node.await_health(200));
     });
     idle.say("and goes on");
     idle.expect("and goes on");

@@ -5,11 +5,18 @@ use std::fs;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::TestServer;
+use super::{TestServer, eventually};
 
 impl TestServer {
     pub fn stats(&self) -> Value {
         self.get_json("/stats")
+    }
+
+    /// Waits until `/health` has this status.
+    pub fn await_health(&self, status: u16) {
+        eventually(&format!("health is {status}"), || {
+            (self.raw().get("/health").status == status).then_some(())
+        });
     }
 
     /// One of the totals in `/stats`.
