@@ -3,6 +3,7 @@
 mod access;
 mod echo;
 mod handshake;
+mod requests;
 mod session;
 mod transport;
 
