@@ -247,7 +247,9 @@ impl<'a> Session<'a> {
             Err(refusal) => {
                 let code = match refusal.code {
                     ErrorCode::RoomFull => CloseCode::RoomFull,
-                    _ => CloseCode::Forbidden,
+                    ErrorCode::Forbidden => CloseCode::Forbidden,
+                    // The server cannot let it in now.
+                    _ => CloseCode::TryAgainLater,
                 };
                 self.turn_away(id, &refusal, code)
             }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::token::{SECRET, claims, signed};
 use crate::support::{RawConnection, TestRedis, TestServer, eventually, handshake};
 
 fn publish(node: &TestServer) -> (u16, Value) {
@@ -230,6 +231,27 @@ fn who_joins_while_redis_is_away_is_in_rooms_that_are_known_here_and_told_of_oth
         (first.opcode == 1).then(|| serde_json::from_slice::<Value>(&first.payload).expect("JSON"))
     });
     assert_eq!(welcome["rooms"][0]["recovered"], true, "{welcome}");
+}
+
+/// Its token is good; it is to come again, not to stay away.
+#[test]
+fn who_sends_its_token_while_redis_is_away_is_told_to_come_again() {
+    let Some(mut redis) = TestRedis::start() else {
+        return;
+    };
+    let mut command = TestServer::command(&["--redis", &redis.url()]);
+    command.env("SECRET_KEY", SECRET);
+    let node = TestServer::start_command(command);
+    redis.kill();
+    node.await_health(503);
+    let mut raw = RawConnection::connect(node.address());
+    raw.upgrade("/ws?room=ops");
+    let auth = json!({"type": "auth", "token": signed(SECRET, &claims(json!({})))});
+    raw.send_frame(true, 1, auth.to_string().as_bytes());
+    let error = raw.frame().expect("an error");
+    let error: Value = serde_json::from_slice(&error.payload).expect("JSON");
+    assert_eq!(error["payload"]["code"], "storage_unavailable", "{error}");
+    assert_eq!(raw.close_code(), 1013);
 }
 
 fn start_that_fails(url: &str) -> String {
