@@ -32,6 +32,7 @@
 mod args;
 mod catch_up;
 mod children;
+mod client;
 mod cpu;
 mod fleet;
 mod floor;
