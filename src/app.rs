@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::auth::{AuthError, Authority, Identity};
-use crate::broadcaster::{Broadcaster, RoomStream, Seat};
-use crate::broker::{BrokerError, BrokerHandle};
+use crate::broadcaster::Broadcaster;
+use crate::broker::Broker;
 use crate::config::Config;
-use crate::limits::{Address, Addresses, Crowded, Place, Slots};
-use crate::logging::Trouble;
+use crate::limits::{Address, AddressLimitError, AddressPermit, Addresses, Permits};
+use crate::logging::ThrottledLog;
 use crate::metrics::Metrics;
 use crate::outbox::OutboxLimits;
 use crate::protocol::{ClientId, ErrorCode, Refusal, RoomName};
+use crate::rooms::{RoomNumbering, Seat};
 use crate::shutdown::Shutdown;
 use crate::socket::{Peer, tls};
+use crate::store::StoreError;
 
 /// Shared by all connections; holds no state of any one of them.
 pub struct App {
@@ -23,7 +25,7 @@ pub struct App {
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Stores and orders what is published.
-    pub broker: BrokerHandle,
+    pub broker: Broker,
     /// Owns rooms and members.
     pub broadcaster: Broadcaster,
     /// Tells who a client is.
@@ -33,15 +35,15 @@ pub struct App {
     /// Whether the server is going away.
     pub shutdown: Shutdown,
     /// WebSocket sessions that have not ended.
-    pub sessions: Slots,
+    pub sessions: Permits,
     /// Origins that were refused.
-    pub refused_origins: Trouble,
+    pub refused_origins: ThrottledLog,
     /// Whether the log has told of a proxy that nobody trusts.
     pub proxy_noticed: AtomicBool,
     /// What clients ask by their addresses.
     addresses: Addresses,
     /// Addresses that asked too much.
-    crowded_addresses: Trouble,
+    crowded_addresses: ThrottledLog,
     /// When the server started.
     pub started: Instant,
     /// The random word in the names of this process's clients.
@@ -54,7 +56,7 @@ impl App {
     pub fn new(
         config: Config,
         metrics: Arc<Metrics>,
-        broker: BrokerHandle,
+        broker: Broker,
         broadcaster: Broadcaster,
         authority: Arc<Authority>,
         tls: Option<Arc<tls::Acceptor>>,
@@ -69,10 +71,10 @@ impl App {
             authority,
             tls,
             shutdown,
-            sessions: Slots::new(usize::MAX),
-            refused_origins: Trouble::default(),
+            sessions: Permits::new(usize::MAX),
+            refused_origins: ThrottledLog::default(),
             proxy_noticed: AtomicBool::new(false),
-            crowded_addresses: Trouble::default(),
+            crowded_addresses: ThrottledLog::default(),
             started: Instant::now(),
             process: rand::random(),
             clients_named: AtomicU64::new(0),
@@ -103,19 +105,19 @@ impl App {
     }
 
     /// A place for one more connection of this client, unless it needs none.
-    pub fn place(&self, peer: Peer) -> Result<Option<Place>, Crowded> {
+    pub fn place(&self, peer: Peer) -> Result<Option<AddressPermit>, AddressLimitError> {
         let Some(address) = self.address(peer) else {
             return Ok(None);
         };
         let place = self.addresses.connect(address).map(Some);
         place.inspect_err(|crowded| {
             let (counter, what, setting) = match crowded {
-                Crowded::Connections => (
+                AddressLimitError::Connections => (
                     &self.metrics.crowded,
                     "has as many connections as it may have",
                     "--max-connections-per-address",
                 ),
-                Crowded::Rate(_) => (
+                AddressLimitError::Rate(_) => (
                     &self.metrics.hurried,
                     "makes connections faster than it may",
                     "--max-connection-rate",
@@ -129,7 +131,7 @@ impl App {
 
     /// A place for a stream. A connection of the client's own has one already; one that a proxy made for
     /// it has not.
-    pub fn stream_place(&self, peer: Peer) -> Result<Option<Place>, Crowded> {
+    pub fn stream_place(&self, peer: Peer) -> Result<Option<AddressPermit>, AddressLimitError> {
         match peer {
             Peer::Forwarded(_) => self.place(peer),
             Peer::Tcp(_) | Peer::Unix => Ok(None),
@@ -167,19 +169,19 @@ impl App {
     }
 
     /// A room's numbering, begun now if the room is new.
-    pub fn open(&self, room: &RoomName) -> Result<Arc<RoomStream>, BrokerError> {
+    pub fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
         let opened = self.broker.open(room);
         opened.inspect_err(|why| self.count_refusal(*why))
     }
 
     /// The same for one who only publishes.
-    pub fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomStream>, BrokerError> {
+    pub fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
         let opened = self.broker.open_to_publish(room);
         opened.inspect_err(|why| self.count_refusal(*why))
     }
 
-    fn count_refusal(&self, why: BrokerError) {
-        if why == BrokerError::TooManyRooms {
+    fn count_refusal(&self, why: StoreError) {
+        if why == StoreError::TooManyRooms {
             self.metrics.rooms_refused.add(1);
         }
     }

@@ -80,7 +80,7 @@ pub struct Config {
     /// What the history keeps.
     pub history: HistoryLimits,
     /// Where it is kept; `None` keeps it in memory.
-    pub database: Option<Database>,
+    pub database: Option<SqliteSettings>,
     /// Redis that it is shared through with other nodes; then no database.
     pub redis: Option<RedisSettings>,
     /// Time over which Close frames are spread at shutdown.
@@ -170,7 +170,7 @@ pub struct HistoryLimits {
 
 /// A database file.
 #[derive(Clone, Debug)]
-pub struct Database {
+pub struct SqliteSettings {
     /// The file; SQLite puts two more beside it while it is in use.
     pub path: PathBuf,
     /// What a message that was acknowledged survives.

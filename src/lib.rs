@@ -50,7 +50,7 @@
 //! # The rooms of the house, top to bottom
 //!
 //! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
-//! [`http`], [`websocket`] and [`events`] → [`resume`] → [`app`] (what they all reach) → [`broker`] → [`broadcaster`] →
+//! [`http`] and [`session`] → [`app`] (what they all reach) → [`broker`] → [`store`] → [`broadcaster`] →
 //! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`], [`proxy`],
 //! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
 
@@ -61,7 +61,6 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod connection;
-pub mod events;
 pub mod http;
 pub mod limits;
 pub mod listener;
@@ -71,9 +70,10 @@ pub mod outbox;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;
-pub mod resume;
+pub mod rooms;
 pub mod server;
+pub mod session;
 pub mod shutdown;
 pub mod socket;
+pub mod store;
 pub mod threads;
-pub mod websocket;

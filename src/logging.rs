@@ -16,7 +16,7 @@ const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
 /// One kind of trouble, which is logged once a second at most, however often it strikes: who can bring it
 /// about must not be able to fill the log.
 #[derive(Debug, Default)]
-pub struct Trouble(Mutex<Told>);
+pub struct ThrottledLog(Mutex<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -24,7 +24,7 @@ struct Told {
     untold: u64,
 }
 
-impl Trouble {
+impl ThrottledLog {
     /// Logs a warning, or counts it for the next line.
     pub fn log(&self, what: impl fmt::Display) {
         let now = Instant::now();

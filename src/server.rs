@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use crate::app::App;
 use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
-use crate::broker::{Broker, BrokerHandle, Memory};
+use crate::broker::Broker;
 use crate::config::{Config, RedisSettings, TlsFiles};
-use crate::limits::{self, Ceiling, Slots};
+use crate::limits::{self, Ceiling, Permits};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
 use crate::socket::tls;
+use crate::store::{Memory, Store};
 use crate::threads;
 
 /// How often the totals are noted for the rates.
@@ -33,7 +34,7 @@ pub struct Server {
     listeners: Vec<Arc<Listener>>,
     address: SocketAddr,
     ceiling: Ceiling,
-    slots: Slots,
+    slots: Permits,
     app: Arc<App>,
     broadcaster_thread: JoinHandle<()>,
     broker_thread: JoinHandle<()>,
@@ -110,7 +111,7 @@ impl Server {
                 .map_err(StartError::Thread)?;
         let engine = store(&config, &broadcaster, &metrics)?;
         let (broker, broker_thread) =
-            BrokerHandle::start(engine, broadcaster.clone(), Arc::clone(&metrics))
+            Broker::start(engine, broadcaster.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
         let app = Arc::new(App::new(
             config,
@@ -121,7 +122,7 @@ impl Server {
             tls,
             shutdown,
         ));
-        let slots = Slots::new(ceiling.connections);
+        let slots = Permits::new(ceiling.connections);
         Ok(Self {
             listeners,
             address,
@@ -244,7 +245,7 @@ fn store(
     config: &Config,
     broadcaster: &Broadcaster,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<Arc<dyn Store>, StartError> {
     if let Some(settings) = &config.redis {
         return shared_store(settings, config, broadcaster, metrics);
     }
@@ -255,7 +256,7 @@ fn store(
     };
     #[cfg(feature = "sqlite")]
     {
-        let sqlite = crate::broker::Sqlite::open(database, limits, rooms_max, metrics);
+        let sqlite = crate::store::Sqlite::open(database, limits, rooms_max, metrics);
         let sqlite = sqlite.map_err(|error| StartError::Store(error.to_string()))?;
         Ok(Arc::new(sqlite))
     }
@@ -275,10 +276,10 @@ fn shared_store(
     config: &Config,
     broadcaster: &Broadcaster,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<Arc<dyn Store>, StartError> {
     let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
     let metrics = Arc::clone(metrics);
-    let redis = crate::broker::Redis::connect(settings, limits, rooms_max, broadcaster, metrics);
+    let redis = crate::store::Redis::connect(settings, limits, rooms_max, broadcaster, metrics);
     let redis = redis.map_err(|error| StartError::Store(error.to_string()))?;
     Ok(Arc::new(redis))
 }
@@ -289,7 +290,7 @@ fn shared_store(
     _: &Config,
     _: &Broadcaster,
     _: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<Arc<dyn Store>, StartError> {
     let why = "--redis: this wscast was built without Redis; build it with --features redis";
     Err(StartError::Store(why.to_owned()))
 }

@@ -8,8 +8,8 @@ use crossbeam_channel::Sender;
 use crate::outbox::Outbox;
 use crate::protocol::{ClientId, CloseCode, Position, Publication, RequestId, RoomName, RoomState};
 
-use super::RoomStream;
-use super::elsewhere::{Elsewhere, LocalMembers};
+use crate::rooms::RoomNumbering;
+use crate::rooms::{LocalMembers, RemoteMembers};
 
 /// One thing for the broadcaster to do; taken in the order sent.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub enum Event {
     /// A stored message goes to its room's members. Offsets of a room come in order.
     Deliver {
         /// The room's numbering.
-        stream: Arc<RoomStream>,
+        stream: Arc<RoomNumbering>,
         /// The message.
         publication: Arc<Publication>,
     },
@@ -33,7 +33,7 @@ pub enum Event {
         /// Who it is, if its token says so.
         user: Option<Arc<str>>,
         /// Its first rooms.
-        rooms: Vec<Arc<RoomStream>>,
+        rooms: Vec<Arc<RoomNumbering>>,
         /// Where the states of the rooms go if the client is to be held in all of them.
         hold: Option<Sender<Vec<RoomState>>>,
     },
@@ -42,7 +42,7 @@ pub enum Event {
         /// Who.
         client: ClientId,
         /// The room.
-        stream: Arc<RoomStream>,
+        stream: Arc<RoomNumbering>,
         /// Whether it wants presence updates.
         presence: bool,
         /// Where the state of the room goes if the client is to be held.
@@ -72,7 +72,7 @@ pub enum Event {
     },
     /// A client asks who is in a room.
     Presence {
-        /// Who asks.
+        /// ClientSelector asks.
         client: ClientId,
         /// The room.
         room: RoomName,
@@ -91,14 +91,14 @@ pub enum Event {
         room: RoomName,
     },
     /// Other nodes have said who is in a room.
-    Elsewhere {
+    RemoteMembers {
         /// The room.
         room: RoomName,
         /// Its members there.
-        elsewhere: Elsewhere,
+        elsewhere: RemoteMembers,
     },
     /// Which rooms have other members than when this was last asked?
-    Moved {
+    ChangedRooms {
         /// Whether all rooms that have members are asked for instead.
         all: bool,
         /// Where the answer goes.
@@ -125,7 +125,7 @@ pub enum Event {
     /// Close clients.
     Close {
         /// Which.
-        who: Who,
+        who: ClientSelector,
         /// What they are told.
         code: CloseCode,
         /// Where it goes how many they were.
@@ -154,7 +154,7 @@ pub enum Released {
 
 /// Clients to be closed.
 #[derive(Clone, Debug)]
-pub enum Who {
+pub enum ClientSelector {
     /// This one.
     Client(ClientId),
     /// All of a user.
@@ -188,7 +188,7 @@ pub struct RoomSummary {
 pub struct RoomDetail {
     /// How many members.
     pub members: usize,
-    /// Who, unless they are too many to list.
+    /// ClientSelector, unless they are too many to list.
     pub clients: Option<Vec<ClientId>>,
     /// The last offset delivered, if it has members on this node.
     pub position: Option<Position>,

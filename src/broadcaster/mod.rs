@@ -6,12 +6,10 @@
 //! order, each at most once, from its join position on.
 
 mod drain;
-mod elsewhere;
 mod events;
 mod presence;
 mod room;
 mod rooms;
-mod stream;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,12 +19,11 @@ use crossbeam_channel::{Sender, bounded};
 use crate::config::{ANSWER_TIMEOUT, BROADCASTER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
+use crate::rooms::LocalMembers;
 use crate::threads;
 
-pub use elsewhere::{Elsewhere, LocalMembers};
-pub use events::{ClientDetail, Event, Released, RoomDetail, RoomSummary, Who};
+pub use events::{ClientDetail, ClientSelector, Event, Released, RoomDetail, RoomSummary};
 use rooms::Rooms;
-pub use stream::{RoomStream, Seat};
 
 /// Sends events to the broadcaster thread; a full channel makes the sender wait.
 #[derive(Clone, Debug)]
@@ -53,7 +50,7 @@ impl Broadcaster {
     /// Rooms whose members on this node have changed since this was last asked, or all that have any. Being
     /// asked is what makes the broadcaster remember which have.
     pub fn moved(&self, all: bool) -> Option<Vec<LocalMembers>> {
-        self.ask(|answer| Event::Moved { all, answer })
+        self.ask(|answer| Event::ChangedRooms { all, answer })
     }
 
     /// Rooms that have members now, in no order.
@@ -76,7 +73,7 @@ impl Broadcaster {
     }
 
     /// Closes clients; says how many.
-    pub fn close(&self, who: Who, code: CloseCode) -> Option<usize> {
+    pub fn close(&self, who: ClientSelector, code: CloseCode) -> Option<usize> {
         self.ask(|answer| Event::Close { who, code, answer })
     }
 

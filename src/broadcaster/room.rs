@@ -11,9 +11,9 @@ use crate::protocol::{
     ServerMessage, write_event,
 };
 
-use super::RoomStream;
-use super::elsewhere::{Elsewhere, LocalMembers};
 use super::events::{Released, RoomDetail, RoomSummary};
+use crate::rooms::RoomNumbering;
+use crate::rooms::{LocalMembers, RemoteMembers};
 
 /// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -61,9 +61,9 @@ impl Held {
 
 /// A room that has members.
 pub(super) struct Room {
-    stream: Arc<RoomStream>,
+    stream: Arc<RoomNumbering>,
     members: HashMap<ClientId, Member>,
-    elsewhere: Elsewhere,
+    elsewhere: RemoteMembers,
     watchers: usize,
     batch: FrameBuffer,
     /// The same batch for those who read Server-Sent Events, if there are any.
@@ -74,7 +74,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(stream: Arc<RoomStream>, elsewhere: Elsewhere) -> Self {
+    pub(super) fn new(stream: Arc<RoomNumbering>, elsewhere: RemoteMembers) -> Self {
         stream.set_elsewhere(elsewhere.members);
         Self {
             stream,
@@ -93,7 +93,7 @@ impl Room {
     }
 
     /// Whether this is the numbering that the members were told.
-    pub(super) fn follows(&self, stream: &Arc<RoomStream>) -> bool {
+    pub(super) fn follows(&self, stream: &Arc<RoomNumbering>) -> bool {
         Arc::ptr_eq(&self.stream, stream)
     }
 
@@ -111,7 +111,7 @@ impl Room {
         self.members.len() + self.elsewhere.members
     }
 
-    pub(super) fn set_elsewhere(&mut self, elsewhere: Elsewhere) {
+    pub(super) fn set_elsewhere(&mut self, elsewhere: RemoteMembers) {
         self.stream.set_elsewhere(elsewhere.members);
         self.elsewhere = elsewhere;
     }

@@ -13,14 +13,12 @@ use crate::protocol::{
     ClientId, CloseCode, ErrorCode, Publication, Refusal, RequestId, RoomName, RoomState,
     ServerMessage,
 };
+use crate::rooms::{LocalMembers, RemoteMembers, RoomNumbering};
 
 use super::drain::Drain;
 use super::presence::PresenceSchedule;
 use super::room::Room;
-use super::{
-    ClientDetail, Elsewhere, Event, LocalMembers, Released, RoomDetail, RoomStream, RoomSummary,
-    Who,
-};
+use super::{ClientDetail, ClientSelector, Event, Released, RoomDetail, RoomSummary};
 
 /// Events taken before pending batches go out: what waits is taken, nothing is waited for.
 const BATCH_EVENTS_MAX: usize = 1024;
@@ -40,7 +38,7 @@ pub(super) struct Rooms {
     clients: HashMap<ClientId, Client>,
     rooms: HashMap<RoomName, Room>,
     /// Members of rooms on other nodes, whether there are members here or not.
-    elsewhere: HashMap<RoomName, Elsewhere>,
+    elsewhere: HashMap<RoomName, RemoteMembers>,
     /// Rooms that others are to be told of, if anyone ever asked for them.
     moved: Option<HashSet<RoomName>>,
     /// Rooms with a batch that has not gone out.
@@ -171,8 +169,8 @@ impl Rooms {
             }
             Event::Disconnect { client } => self.disconnect(client),
             Event::Restart { room } => self.restart(&room),
-            Event::Elsewhere { room, elsewhere } => self.set_elsewhere(&room, elsewhere),
-            Event::Moved { all, answer } => {
+            Event::RemoteMembers { room, elsewhere } => self.set_elsewhere(&room, elsewhere),
+            Event::ChangedRooms { all, answer } => {
                 let _gone = answer.try_send(self.take_moved(all));
             }
             Event::Rooms(answer) => {
@@ -186,7 +184,7 @@ impl Rooms {
         }
     }
 
-    fn deliver(&mut self, stream: &Arc<RoomStream>, publication: &Publication) {
+    fn deliver(&mut self, stream: &Arc<RoomNumbering>, publication: &Publication) {
         stream.set_delivered(publication.offset);
         let Some(room) = self.rooms.get_mut(&publication.room) else {
             return;
@@ -252,10 +250,10 @@ impl Rooms {
         clients.collect()
     }
 
-    fn close(&self, who: &Who, code: CloseCode) -> usize {
+    fn close(&self, who: &ClientSelector, code: CloseCode) -> usize {
         let chosen = self.clients.iter().filter(|(id, client)| match who {
-            Who::Client(wanted) => *id == wanted,
-            Who::User(user) => client.user.as_ref() == Some(user),
+            ClientSelector::Client(wanted) => *id == wanted,
+            ClientSelector::User(user) => client.user.as_ref() == Some(user),
         });
         chosen.map(|(_, client)| client.outbox.close(code)).count()
     }
@@ -263,7 +261,7 @@ impl Rooms {
     fn connect(
         &mut self,
         outbox: &Arc<Outbox>,
-        streams: Vec<Arc<RoomStream>>,
+        streams: Vec<Arc<RoomNumbering>>,
         hold: Option<Sender<Vec<RoomState>>>,
     ) {
         let client = outbox.client();
@@ -289,7 +287,7 @@ impl Rooms {
     fn join(
         &mut self,
         client: ClientId,
-        stream: Arc<RoomStream>,
+        stream: Arc<RoomNumbering>,
         presence: bool,
         hold: Option<Sender<Vec<RoomState>>>,
         id: Option<&RequestId>,
@@ -310,7 +308,7 @@ impl Rooms {
     fn add_member(
         &mut self,
         id: ClientId,
-        stream: Arc<RoomStream>,
+        stream: Arc<RoomNumbering>,
         presence: bool,
         held: bool,
     ) -> Option<RoomState> {
@@ -323,7 +321,7 @@ impl Rooms {
         let client = self.clients.get_mut(&id)?;
         let room = self.rooms.entry(name.clone()).or_insert_with(|| {
             let elsewhere = self.elsewhere.get(&name).cloned();
-            Room::new(stream, elsewhere.unwrap_or_else(Elsewhere::nobody))
+            Room::new(stream, elsewhere.unwrap_or_else(RemoteMembers::nobody))
         });
         self.metrics.deliveries.add(room.flush());
         if room.add(Arc::clone(&client.outbox), presence, held) {
@@ -405,8 +403,8 @@ impl Rooms {
         }
     }
 
-    fn set_elsewhere(&mut self, name: &RoomName, elsewhere: Elsewhere) {
-        let nobody = Elsewhere::nobody();
+    fn set_elsewhere(&mut self, name: &RoomName, elsewhere: RemoteMembers) {
+        let nobody = RemoteMembers::nobody();
         if *self.elsewhere.get(name).unwrap_or(&nobody) == elsewhere {
             return;
         }
@@ -435,7 +433,7 @@ impl Rooms {
     }
 
     fn detail(&self, name: &RoomName) -> Option<RoomDetail> {
-        let elsewhere = |elsewhere: &Elsewhere| RoomDetail {
+        let elsewhere = |elsewhere: &RemoteMembers| RoomDetail {
             members: elsewhere.members,
             clients: elsewhere.clients.clone(),
             position: None,
@@ -451,7 +449,7 @@ impl Rooms {
             .elsewhere
             .iter()
             .filter(|(name, _)| !self.rooms.contains_key(*name));
-        let summary = |(name, elsewhere): (&RoomName, &Elsewhere)| RoomSummary {
+        let summary = |(name, elsewhere): (&RoomName, &RemoteMembers)| RoomSummary {
             name: name.clone(),
             members: elsewhere.members,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::ArgPredicate;
 
 use super::values::{bytes, count, seconds};
-use crate::config::{Database, Durability, HistoryLimits};
+use crate::config::{Durability, HistoryLimits, SqliteSettings};
 
 /// What is kept. With a database it is more by default.
 #[derive(Debug, clap::Args)]
@@ -43,10 +43,10 @@ pub(super) struct HistoryFlags {
 }
 
 impl HistoryFlags {
-    pub(super) fn database(&self) -> Option<Database> {
+    pub(super) fn database(&self) -> Option<SqliteSettings> {
         let path = self.db.clone()?;
         let durability = self.durability;
-        Some(Database { path, durability })
+        Some(SqliteSettings { path, durability })
     }
 
     pub(super) fn limits(&self) -> HistoryLimits {

@@ -1,6 +1,6 @@
 //! One client's thread: a head is read under a deadline, then HTTP or a WebSocket follows.
 
-mod begin;
+mod preface;
 mod request;
 
 use std::io;
@@ -10,17 +10,17 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::config::{LINGER, LINGER_BYTES_MAX};
-use crate::events;
-use crate::http::{self, After, Body, Request};
-use crate::limits::{Place, Slot};
+use crate::http::{self, Body, Persistence, Request};
+use crate::limits::{AddressPermit, Permit};
 use crate::metrics::GaugeGuard;
+use crate::session::websocket::Upgraded;
+use crate::session::{sse, websocket};
 use crate::socket::{Peer, Socket};
-use crate::websocket::{self, Upgraded};
 
-use begin::begin;
+use preface::begin;
 use request::{ReadError, RequestReader};
 
-pub use begin::parting_words;
+pub use preface::parting_words;
 
 /// Requests that may be refused one after the other as too many. A client's connection is closed then, since
 /// saying so is work too, and new connections are bounded; a proxy's carries the requests of others as well.
@@ -35,11 +35,11 @@ pub struct Connection {
     /// Who connected.
     pub peer: Peer,
     /// Its place among the connections there may be.
-    pub slot: Slot,
+    pub slot: Permit,
     /// Its place in the gauge.
     pub counted: GaugeGuard,
     /// Its place at its address, if that has bounds and is known yet.
-    pub place: Option<Place>,
+    pub place: Option<AddressPermit>,
 }
 
 /// What became of a request.
@@ -54,14 +54,14 @@ enum Served {
 
 /// What a connection can become; on the heap, so that the stack of one that waits stays shallow.
 enum Stream {
-    WebSocket(Box<websocket::Accepted>),
-    Events(Box<events::Accepted>),
+    WebSocket(Box<websocket::AcceptedHandshake>),
+    Events(Box<sse::AcceptedStream>),
 }
 
 /// What it has become.
 struct Streaming {
     stream: Stream,
-    /// Who asked for it.
+    /// ClientSelector asked for it.
     peer: Peer,
     /// What has come already of what follows the request.
     rest: Vec<u8>,
@@ -85,7 +85,7 @@ pub fn serve(mut connection: Connection, app: &App) {
     let client = app.name_client();
     let accepted = match stream {
         Stream::WebSocket(accepted) => accepted,
-        Stream::Events(accepted) => return events::serve(accepted, client, peer, socket, app),
+        Stream::Events(accepted) => return sse::serve(accepted, client, peer, socket, app),
     };
     websocket::serve(
         accepted,
@@ -143,7 +143,7 @@ fn serve_request(
     if http::is_websocket(&request, app) {
         return upgrade(reader, &request, body, app);
     }
-    if events::is_events(&request) && body == Body::None {
+    if sse::is_events(&request) && body == Body::None {
         return stream_events(reader, &request, app);
     }
     if let Err(wait) = app.count_request(request.peer) {
@@ -173,16 +173,16 @@ fn slow_down(
     let goes_on = body == Body::None && has_patience;
     let after = match goes_on {
         true => after(request, app),
-        false => After::Close,
+        false => Persistence::Close,
     };
     let response = http::slow_down("this address asks too much in too short a time", wait);
     respond(reader.socket, response, Some(request), after, app)
 }
 
-fn after(request: &Request, app: &App) -> After {
+fn after(request: &Request, app: &App) -> Persistence {
     match request.keeps_alive() && !app.shutdown.is_requested() {
-        true => After::KeepAlive,
-        false => After::Close,
+        true => Persistence::KeepAlive,
+        false => Persistence::Close,
     }
 }
 
@@ -202,18 +202,30 @@ fn upgrade(reader: &RequestReader<'_>, request: &Request, body: Body, app: &App)
             Ok(()) => Served::Stream(Stream::WebSocket(accepted), request.peer),
             Err(_) => Served::Over,
         },
-        Err(response) => respond(reader.socket, response, Some(request), After::Close, app),
+        Err(response) => respond(
+            reader.socket,
+            response,
+            Some(request),
+            Persistence::Close,
+            app,
+        ),
     }
 }
 
 fn stream_events(reader: &RequestReader<'_>, request: &Request, app: &App) -> Served {
     app.metrics.http_requests.add(1);
-    match events::accept(request, app) {
-        Ok(accepted) => match send_all(reader.socket, &events::head(app, request)) {
+    match sse::accept(request, app) {
+        Ok(accepted) => match send_all(reader.socket, &sse::head(app, request)) {
             Ok(()) => Served::Stream(Stream::Events(accepted), request.peer),
             Err(_) => Served::Over,
         },
-        Err(response) => respond(reader.socket, response, Some(request), After::Close, app),
+        Err(response) => respond(
+            reader.socket,
+            response,
+            Some(request),
+            Persistence::Close,
+            app,
+        ),
     }
 }
 
@@ -229,20 +241,20 @@ fn refuse(socket: &Socket, error: ReadError, request: Option<&Request>, app: &Ap
             http::error(411, "length_required", "send Content-Length, not chunks")
         }
     };
-    respond(socket, response, request, After::Close, app)
+    respond(socket, response, request, Persistence::Close, app)
 }
 
 fn respond(
     socket: &Socket,
     response: ResponseBox,
     request: Option<&Request>,
-    after: After,
+    after: Persistence,
     app: &App,
 ) -> Served {
     let bytes = http::render(response, request, &app.config.allow_origin, after);
     let sent = send_all(socket, &bytes);
     match (sent, after) {
-        (Ok(()), After::KeepAlive) => Served::Again,
+        (Ok(()), Persistence::KeepAlive) => Served::Again,
         _ => Served::Over,
     }
 }

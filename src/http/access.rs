@@ -1,4 +1,4 @@
-//! Who asks, and what the answer is to one who may not (RFC 6750 §3).
+//! ClientSelector asks, and what the answer is to one who may not (RFC 6750 §3).
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const DESCRIPTION_CHARS_MAX: usize = 200;
 
 /// What a route asks of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum Requirement {
     /// Nothing.
     Nothing,
     /// To be known; which rooms it may see or use is the handler's business.
@@ -26,12 +26,16 @@ pub(super) enum Needs {
 }
 
 /// Finds out who asks and lets it pass, or gives the answer.
-pub(super) fn admit(request: &mut Request, needs: Needs, app: &App) -> Result<(), ResponseBox> {
+pub(super) fn admit(
+    request: &mut Request,
+    needs: Requirement,
+    app: &App,
+) -> Result<(), ResponseBox> {
     let identity = app.identify(request.token(), request.peer);
     match (needs, &identity) {
-        (Needs::Nothing, _) => {}
+        (Requirement::Nothing, _) => {}
         (_, Err(why)) => return Err(unauthorized(why)),
-        (Needs::Admin, Ok(identity)) if !identity.admin => {
+        (Requirement::Admin, Ok(identity)) if !identity.admin => {
             let message = "this takes a token with the claim `admin`";
             return Err(refused(&Refusal::new(ErrorCode::Forbidden, message)));
         }
@@ -41,7 +45,7 @@ pub(super) fn admit(request: &mut Request, needs: Needs, app: &App) -> Result<()
     Ok(())
 }
 
-/// Who asks, for a stream or a WebSocket; `Err` is the answer.
+/// ClientSelector asks, for a stream or a WebSocket; `Err` is the answer.
 pub fn identify(request: &Request, app: &App) -> Result<Arc<Identity>, ResponseBox> {
     let identity = app.identify(request.token(), request.peer);
     identity.map_err(|why| unauthorized(&why))

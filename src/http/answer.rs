@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tiny_http::{Header, Response, ResponseBox, StatusCode};
 
-use crate::limits::Crowded;
+use crate::limits::AddressLimitError;
 use crate::protocol::ErrorCode;
 
 use super::HeadError;
@@ -81,13 +81,13 @@ pub fn slow_down(message: &str, wait: Duration) -> ResponseBox {
 }
 
 /// One connection too many for its address.
-pub fn crowded(crowded: Crowded) -> ResponseBox {
+pub fn crowded(crowded: AddressLimitError) -> ResponseBox {
     match crowded {
-        Crowded::Connections => busy(
+        AddressLimitError::Connections => busy(
             "too_many_connections",
             "this address has as many connections as it may have; try again",
         ),
-        Crowded::Rate(wait) => slow_down("this address makes connections too fast", wait),
+        AddressLimitError::Rate(wait) => slow_down("this address makes connections too fast", wait),
     }
 }
 

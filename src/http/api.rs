@@ -7,9 +7,9 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::broadcaster::RoomDetail;
-use crate::broker::Cluster;
 use crate::metrics::Metrics;
 use crate::protocol::{Position, RoomName, invalid_room};
+use crate::store::Cluster;
 
 use super::access::may_subscribe;
 use super::answer::{WithHeader, data, json, json_with_status};
@@ -69,7 +69,7 @@ struct Stats<'a> {
     rates: RatesPerSecond,
     history: History,
     #[serde(skip_serializing_if = "Option::is_none")]
-    store: Option<Store>,
+    store: Option<StoreBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ClusterBody>,
     queues: Queues,
@@ -103,7 +103,7 @@ struct History {
 
 /// The database, if there is one.
 #[derive(Serialize)]
-struct Store {
+struct StoreBody {
     disk_bytes: u64,
     commits: u64,
     commits_failed: u64,
@@ -160,7 +160,7 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
             bytes: usage.bytes,
             messages_pruned: metrics.pruned.get(),
         },
-        store: usage.disk_bytes.map(|disk_bytes| Store {
+        store: usage.disk_bytes.map(|disk_bytes| StoreBody {
             disk_bytes,
             commits: metrics.commits.get(),
             commits_failed: metrics.commits_failed.get(),

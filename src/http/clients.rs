@@ -7,7 +7,7 @@ use serde::Serialize;
 use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
-use crate::broadcaster::{ClientDetail, Who};
+use crate::broadcaster::{ClientDetail, ClientSelector};
 use crate::protocol::{ClientId, CloseCode};
 
 use super::answer::json;
@@ -71,7 +71,7 @@ impl From<ClientDetail> for ClientEntry {
 pub(super) fn close_client(request: &Request, app: &App) -> ResponseBox {
     let name = request.segments.get(1).map_or("", String::as_str);
     let closed = match name.parse() {
-        Ok(client) => close(Who::Client(client), app),
+        Ok(client) => close(ClientSelector::Client(client), app),
         Err(()) => Some((0, 0)),
     };
     match closed {
@@ -99,7 +99,7 @@ fn is_zero(count: &usize) -> bool {
 /// `DELETE /users/{sub}/clients`
 pub(super) fn close_user(request: &Request, app: &App) -> ResponseBox {
     let user: Arc<str> = request.segments.get(1).map_or("", String::as_str).into();
-    match close(Who::User(user), app) {
+    match close(ClientSelector::User(user), app) {
         Some((closed, nodes_told)) => json(&Closed { closed, nodes_told }),
         None => busy("busy", "the server is busy; try again"),
     }
@@ -107,10 +107,10 @@ pub(super) fn close_user(request: &Request, app: &App) -> ResponseBox {
 
 /// Says how many it closed here, and how many other nodes were told to do the same unless it was a client
 /// of this one.
-fn close(who: Who, app: &App) -> Option<(usize, usize)> {
+fn close(who: ClientSelector, app: &App) -> Option<(usize, usize)> {
     let code = CloseCode::Forbidden;
     let closed = app.broadcaster.close(who.clone(), code)?;
-    if matches!(who, Who::Client(_)) && closed > 0 {
+    if matches!(who, ClientSelector::Client(_)) && closed > 0 {
         return Some((closed, 0));
     }
     Some((closed, app.broker.close_elsewhere(&who)))

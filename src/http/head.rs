@@ -33,7 +33,7 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Who sent it, once that was looked up.
     pub peer: Peer,
-    /// Who asks, once that was looked up.
+    /// ClientSelector asks, once that was looked up.
     pub identity: Option<Arc<Identity>>,
 }
 

@@ -7,12 +7,12 @@ use serde::Serialize;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::broker::{Answer, BrokerError, Place, Publish as BrokerPublish, Slice};
 use crate::config::{ANSWER_TIMEOUT, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use crate::protocol::{
-    ClientMessage, ErrorCode, Publish, Refusal, Request as Message, RequestId, RoomName, Scope,
+    ClientMessage, ClientRequest, ErrorCode, PublishRequest, Refusal, RequestId, RoomName, Scope,
     invalid_room,
 };
+use crate::store::{Publish, ReplyTo, RoomPosition, Slice, StoreError};
 
 use super::access::{may_publish, may_subscribe};
 use super::answer::{WithHeader, data, json, json_with_status};
@@ -80,20 +80,20 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     let user = request.identity.as_ref().and_then(|who| who.user.clone());
     let client = || Arc::from(app.name_client().to_string());
     let (answer, answered) = bounded(1);
-    let message = BrokerPublish {
+    let message = Publish {
         stream,
         from: user.clone().unwrap_or_else(client),
         kind: publish.kind,
         payload: publish.payload.into(),
         id,
         scope: user.map(Scope::User).or(scope(request)?),
-        answer: Answer::Thread(answer),
+        answer: ReplyTo::Thread(answer),
     };
     app.broker.publish(message).map_err(unavailable)?;
     match answered.recv_timeout(ANSWER_TIMEOUT) {
         Ok(Ok(place)) => Ok(created(&place)),
         Ok(Err(why)) => Err(unavailable(why)),
-        Err(RecvTimeoutError::Disconnected) => Err(unavailable(BrokerError::Stopped)),
+        Err(RecvTimeoutError::Disconnected) => Err(unavailable(StoreError::Stopped)),
         Err(RecvTimeoutError::Timeout) => {
             let message = "the store did not answer in time; the message may have been published";
             Err(busy(ErrorCode::StorageUnavailable.as_str(), message))
@@ -101,7 +101,7 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     }
 }
 
-fn created(place: &Place) -> ResponseBox {
+fn created(place: &RoomPosition) -> ResponseBox {
     let body = PlaceBody {
         room: place.room.as_str(),
         epoch: place.position.epoch.to_string(),
@@ -159,8 +159,8 @@ fn json_text<'a>(request: &'a Request, app: &App) -> Result<&'a str, ResponseBox
 fn understand<'a>(
     text: &'a str,
     room: &RoomName,
-) -> Result<(Publish<'a>, Option<RequestId>), ResponseBox> {
-    let Message { id, message } =
+) -> Result<(PublishRequest<'a>, Option<RequestId>), ResponseBox> {
+    let ClientRequest { id, message } =
         ClientMessage::parse(text).map_err(|why| refused(400, &why.refusal))?;
     match message {
         ClientMessage::Publish(publish) if publish.room.as_ref().is_none_or(|r| r == room) => {
@@ -203,7 +203,7 @@ fn refused(status: u16, refusal: &Refusal) -> ResponseBox {
     error(status, refusal.code.as_str(), &refusal.message)
 }
 
-fn unavailable(why: BrokerError) -> ResponseBox {
+fn unavailable(why: StoreError) -> ResponseBox {
     let refusal = Refusal::from(why);
     busy(refusal.code.as_str(), &refusal.message)
 }

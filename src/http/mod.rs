@@ -18,6 +18,6 @@ mod sender;
 pub use access::{identify, refused, unauthorized};
 pub use answer::{busy, crowded, error, slow_down};
 pub use head::{Body, Head, HeadError, Request, parse};
-pub use respond::{After, continue_100, render, render_stream_head};
+pub use respond::{Persistence, continue_100, render, render_stream_head};
 pub use routes::{handle, is_websocket};
 pub use sender::sender;

@@ -9,7 +9,7 @@ use super::{Request, cors};
 
 /// What happens to the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
+pub enum Persistence {
     /// It carries the next request.
     KeepAlive,
     /// It is closed.
@@ -27,7 +27,7 @@ pub fn render(
     response: ResponseBox,
     request: Option<&Request>,
     allowed: &AllowedOrigins,
-    after: After,
+    after: Persistence,
 ) -> Vec<u8> {
     let status = response.status_code().0;
     let version = HTTPVersion(1, request.map_or(1, |request| request.minor_version));
@@ -61,7 +61,7 @@ pub fn render_stream_head(
     let response = data(200, content_type, Vec::new()).with("Cache-Control", "no-store");
     // Proxies that buffer answers would hold events back.
     let response = response.with("X-Accel-Buffering", "no");
-    let mut bytes = render(response, Some(request), allowed, After::Close);
+    let mut bytes = render(response, Some(request), allowed, Persistence::Close);
     remove_content_length(&mut bytes);
     bytes
 }
@@ -75,14 +75,21 @@ fn remove_content_length(bytes: &mut Vec<u8>) {
 }
 
 /// tiny_http leaves `Connection` and `Upgrade` to its own listener, so they are put in here.
-fn insert_connection_header(bytes: &mut Vec<u8>, status: u16, version: HTTPVersion, after: After) {
+fn insert_connection_header(
+    bytes: &mut Vec<u8>,
+    status: u16,
+    version: HTTPVersion,
+    after: Persistence,
+) {
     let line: &[u8] = match (status, after) {
         // RFC 9110 §15.5.22: a 426 must say to what.
-        (426, After::KeepAlive) => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
-        (426, After::Close) => b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n",
-        (_, After::Close) => b"Connection: close\r\n",
-        (_, After::KeepAlive) if version <= HTTPVersion(1, 0) => b"Connection: keep-alive\r\n",
-        (_, After::KeepAlive) => b"",
+        (426, Persistence::KeepAlive) => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        (426, Persistence::Close) => b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n",
+        (_, Persistence::Close) => b"Connection: close\r\n",
+        (_, Persistence::KeepAlive) if version <= HTTPVersion(1, 0) => {
+            b"Connection: keep-alive\r\n"
+        }
+        (_, Persistence::KeepAlive) => b"",
     };
     if let Some(end_of_status_line) = bytes.windows(2).position(|pair| pair == b"\r\n") {
         let at = end_of_status_line + 2;

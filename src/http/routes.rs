@@ -4,7 +4,7 @@ use tiny_http::{Method, ResponseBox};
 
 use crate::app::App;
 
-use super::access::{Needs, admit};
+use super::access::{Requirement, admit};
 use super::answer::WithHeader;
 use super::{Request, api, assets, clients, cors, error, messages};
 
@@ -15,7 +15,7 @@ struct Route {
     pattern: &'static [&'static str],
     /// GET answers HEAD too.
     method: Method,
-    needs: Needs,
+    needs: Requirement,
     handler: Handler,
 }
 
@@ -23,92 +23,92 @@ const ROUTES: &[Route] = &[
     Route {
         pattern: &[""],
         method: Method::Get,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
         handler: assets::page,
     },
     Route {
         pattern: &["assets", "{}"],
         method: Method::Get,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
         handler: assets::asset,
     },
     Route {
         pattern: &["health"],
         method: Method::Get,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
         handler: api::health,
     },
     Route {
         pattern: &["stats"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: api::stats,
     },
     Route {
         pattern: &["metrics"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: api::metrics,
     },
     Route {
         pattern: &["rooms"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: api::rooms,
     },
     Route {
         pattern: &["rooms", "{}"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: api::room,
     },
     Route {
         pattern: &["rooms", "{}", "messages"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: messages::list,
     },
     Route {
         pattern: &["rooms", "{}", "messages"],
         method: Method::Post,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: messages::publish,
     },
     Route {
         // A GET without a body is streamed before it comes here.
         pattern: &["rooms", "{}", "events"],
         method: Method::Get,
-        needs: Needs::Identity,
+        needs: Requirement::Identity,
         handler: messages::events_head,
     },
     Route {
         pattern: &["clients"],
         method: Method::Get,
-        needs: Needs::Admin,
+        needs: Requirement::Admin,
         handler: clients::list,
     },
     Route {
         pattern: &["clients", "{}"],
         method: Method::Delete,
-        needs: Needs::Admin,
+        needs: Requirement::Admin,
         handler: clients::close_client,
     },
     Route {
         pattern: &["users", "{}", "clients"],
         method: Method::Delete,
-        needs: Needs::Admin,
+        needs: Requirement::Admin,
         handler: clients::close_user,
     },
     Route {
         pattern: &["ws"],
         method: Method::Get,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
         handler: api::upgrade_required,
     },
     Route {
         pattern: &["echo"],
         method: Method::Get,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
         handler: api::upgrade_required,
     },
 ];

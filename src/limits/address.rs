@@ -59,7 +59,7 @@ impl fmt::Display for Address {
 
 /// A connection that is too much for its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crowded {
+pub enum AddressLimitError {
     /// It has as many as it may have.
     Connections,
     /// They came too fast; when one may come again.
@@ -109,7 +109,7 @@ type Bucket<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<Duration
 
 /// A connection's place at its address; free again when dropped.
 #[derive(Debug)]
-pub struct Place<C: Time = Monotonic> {
+pub struct AddressPermit<C: Time = Monotonic> {
     address: Address,
     addresses: Arc<Inner<C>>,
 }
@@ -136,19 +136,19 @@ impl<C: Time> Addresses<C> {
     }
 
     /// A place for one more connection of this address.
-    pub fn connect(&self, address: Address) -> Result<Place<C>, Crowded> {
+    pub fn connect(&self, address: Address) -> Result<AddressPermit<C>, AddressLimitError> {
         let most = self.0.limits.connections;
         let most = most.map_or(usize::MAX, |most| most.get() as usize);
         self.0.with_entry(address, |entry, now| {
             // First, so that who has too many cannot go on knocking as fast as it likes.
-            take_one(&entry.connecting, now).map_err(Crowded::Rate)?;
+            take_one(&entry.connecting, now).map_err(AddressLimitError::Rate)?;
             if entry.connections >= most {
-                return Err(Crowded::Connections);
+                return Err(AddressLimitError::Connections);
             }
             entry.connections += 1;
             Ok(())
         })?;
-        Ok(Place {
+        Ok(AddressPermit {
             address,
             addresses: Arc::clone(&self.0),
         })
@@ -258,7 +258,7 @@ impl<C: Time> Table<C> {
     }
 }
 
-impl<C: Time> Drop for Place<C> {
+impl<C: Time> Drop for AddressPermit<C> {
     fn drop(&mut self) {
         let address = self.address;
         let leave = |entry: &mut Entry<C>, _| entry.connections -= 1;
@@ -340,11 +340,17 @@ mod tests {
         let (here, there) = (address("203.0.113.7"), address("203.0.113.8"));
         let first = addresses.connect(here).unwrap();
         let _second = addresses.connect(here).unwrap();
-        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+        assert_eq!(
+            addresses.connect(here).unwrap_err(),
+            AddressLimitError::Connections
+        );
         let _other = addresses.connect(there).unwrap();
         drop(first);
         let _third = addresses.connect(here).unwrap();
-        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+        assert_eq!(
+            addresses.connect(here).unwrap_err(),
+            AddressLimitError::Connections
+        );
     }
 
     #[test]
@@ -353,12 +359,21 @@ mod tests {
         let here = address("203.0.113.7");
         let _first = addresses.connect(here).unwrap();
         for _ in 1..10 {
-            assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+            assert_eq!(
+                addresses.connect(here).unwrap_err(),
+                AddressLimitError::Connections
+            );
         }
         let second = Duration::from_secs(1);
-        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Rate(second));
+        assert_eq!(
+            addresses.connect(here).unwrap_err(),
+            AddressLimitError::Rate(second)
+        );
         clock.pass(1.0);
-        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Connections);
+        assert_eq!(
+            addresses.connect(here).unwrap_err(),
+            AddressLimitError::Connections
+        );
     }
 
     #[test]
@@ -370,7 +385,10 @@ mod tests {
             addresses.request(here).unwrap();
         }
         let half = Duration::from_millis(500);
-        assert_eq!(addresses.connect(here).unwrap_err(), Crowded::Rate(half));
+        assert_eq!(
+            addresses.connect(here).unwrap_err(),
+            AddressLimitError::Rate(half)
+        );
         assert_eq!(addresses.request(here), Err(half));
         assert_eq!(addresses.request(there), Ok(()));
         clock.pass(0.5);
@@ -421,7 +439,10 @@ mod tests {
             assert!(addresses.count() <= IDLE_ADDRESSES_MAX + 1);
         }
         assert_eq!(addresses.count(), IDLE_ADDRESSES_MAX + 1);
-        assert_eq!(addresses.connect(known).unwrap_err(), Crowded::Connections);
+        assert_eq!(
+            addresses.connect(known).unwrap_err(),
+            AddressLimitError::Connections
+        );
         assert!(addresses.may_try(nth(2 * many)).is_err(), "the newest");
         assert!(addresses.may_try(nth(many + 1)).is_err(), "the oldest left");
         assert!(addresses.may_try(nth(many)).is_ok(), "forgotten");

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::CONNECTIONS_MAX;
 
-pub use address::{Address, Addresses, Crowded, IDLE_ADDRESSES_MAX, Place, Time};
+pub use address::{Address, AddressLimitError, AddressPermit, Addresses, IDLE_ADDRESSES_MAX, Time};
 pub use rate::{Exceeded, Monotonic, RateMeter};
 
 /// Descriptors and threads kept back for the server itself: log, listener, services, drain threads.
@@ -82,7 +82,7 @@ fn read_number(path: &str) -> Option<usize> {
 
 /// Counts what is open, up to a bound, and can wait until nothing is.
 #[derive(Clone, Debug)]
-pub struct Slots(Arc<Inner>);
+pub struct Permits(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -93,9 +93,9 @@ struct Inner {
 
 /// One of the slots; free again when dropped.
 #[derive(Debug)]
-pub struct Slot(Arc<Inner>);
+pub struct Permit(Arc<Inner>);
 
-impl Slots {
+impl Permits {
     /// `max` free slots.
     pub fn new(max: usize) -> Self {
         Self(Arc::new(Inner {
@@ -106,11 +106,11 @@ impl Slots {
     }
 
     /// Takes a slot if one is free.
-    pub fn take(&self) -> Option<Slot> {
+    pub fn take(&self) -> Option<Permit> {
         let mut taken = self.0.lock();
         (*taken < self.0.max).then(|| {
             *taken += 1;
-            Slot(Arc::clone(&self.0))
+            Permit(Arc::clone(&self.0))
         })
     }
 
@@ -134,7 +134,7 @@ impl Inner {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.0.lock();
         *taken -= 1;
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn slots_are_bounded_and_come_back() {
-        let slots = Slots::new(2);
+        let slots = Permits::new(2);
         let held = [slots.take(), slots.take()];
         assert!(held.iter().all(Option::is_some));
         assert!(slots.take().is_none());

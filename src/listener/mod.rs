@@ -13,8 +13,8 @@ use tiny_http::ResponseBox;
 use crate::app::App;
 use crate::connection::{self, Connection};
 use crate::http;
-use crate::limits::Slots;
-use crate::logging::Trouble;
+use crate::limits::Permits;
+use crate::logging::ThrottledLog;
 use crate::socket::{Peer, Socket};
 use crate::threads;
 
@@ -28,8 +28,8 @@ const REFUSED_MAX: usize = 256;
 const REFUSED_LINGER: Duration = Duration::from_millis(500);
 
 /// Accepts until shutdown is requested and the listening socket is shut down.
-pub fn run(listener: &Listener, slots: &Slots, app: &Arc<App>) {
-    let (refused, failed) = (Trouble::default(), Trouble::default());
+pub fn run(listener: &Listener, slots: &Permits, app: &Arc<App>) {
+    let (refused, failed) = (ThrottledLog::default(), ThrottledLog::default());
     let Some(refusals) = start_refusals() else {
         return;
     };
@@ -75,7 +75,7 @@ enum Refusal {
 fn start_connection(
     socket: Socket,
     peer: Peer,
-    slots: &Slots,
+    slots: &Permits,
     app: &Arc<App>,
     refusals: &Sender<Refused>,
 ) -> Result<(), Refusal> {

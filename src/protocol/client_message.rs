@@ -19,7 +19,7 @@ const KEY_CHARS_SHOWN: usize = 64;
 
 /// A frame from a client, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct ClientRequest<'a> {
     /// Repeated in the answer.
     pub id: Option<RequestId>,
     /// What is asked.
@@ -30,7 +30,7 @@ pub struct Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
     /// `message` and `custom_event`.
-    Publish(Publish<'a>),
+    Publish(PublishRequest<'a>),
     /// `join`: become a member of a room.
     Join {
         /// Which room.
@@ -70,7 +70,7 @@ pub enum ClientMessage<'a> {
 
 /// A message to be relayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish<'a> {
+pub struct PublishRequest<'a> {
     /// The room, or the first one joined.
     pub room: Option<RoomName>,
     /// `message` or `custom_event`.
@@ -81,7 +81,7 @@ pub struct Publish<'a> {
 
 /// A frame that was refused, with the id it bore if that much could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct ParseError {
     /// The request's id, for the answer.
     pub id: Option<RequestId>,
     /// Why.
@@ -90,14 +90,14 @@ pub struct Refused {
 
 impl<'a> ClientMessage<'a> {
     /// Understands one text frame.
-    pub fn parse(text: &'a str) -> Result<Request<'a>, Refused> {
-        let envelope = Envelope::parse(text).map_err(|refusal| Refused { id: None, refusal })?;
+    pub fn parse(text: &'a str) -> Result<ClientRequest<'a>, ParseError> {
+        let envelope = Envelope::parse(text).map_err(|refusal| ParseError { id: None, refusal })?;
         let id = envelope
             .id()
-            .map_err(|refusal| Refused { id: None, refusal })?;
+            .map_err(|refusal| ParseError { id: None, refusal })?;
         match envelope.message() {
-            Ok(message) => Ok(Request { id, message }),
-            Err(refusal) => Err(Refused { id, refusal }),
+            Ok(message) => Ok(ClientRequest { id, message }),
+            Err(refusal) => Err(ParseError { id, refusal }),
         }
     }
 }
@@ -189,7 +189,7 @@ impl<'a> Envelope<'a> {
 
     fn publish(&self, kind: Kind) -> Result<ClientMessage<'a>, Refusal> {
         let payload = self.payload.ok_or_else(|| missing("payload"))?.get();
-        Ok(ClientMessage::Publish(Publish {
+        Ok(ClientMessage::Publish(PublishRequest {
             room: self.room()?,
             kind,
             payload,

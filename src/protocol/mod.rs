@@ -11,7 +11,9 @@ mod name;
 mod publication;
 mod server_message;
 
-pub use client_message::{ClientMessage, DEPTH_MAX, Publish, Refused, Request, invalid_room};
+pub use client_message::{
+    ClientMessage, ClientRequest, DEPTH_MAX, ParseError, PublishRequest, invalid_room,
+};
 pub use code::{CloseCode, ErrorCode, Refusal};
 pub use event::{last_event_id, write_event};
 pub use frame::{FrameBuffer, Frames};

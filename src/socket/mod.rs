@@ -19,7 +19,7 @@ use rustix::net::{
 
 pub mod tls;
 
-use self::tls::HandshakeError;
+use self::tls::TlsError;
 
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
@@ -90,7 +90,7 @@ impl Socket {
         &mut self,
         acceptor: &tls::Acceptor,
         deadline: Instant,
-    ) -> Result<(), HandshakeError> {
+    ) -> Result<(), TlsError> {
         self.tls = Some(tls::Session::accept(self.fd.as_fd(), acceptor, deadline)?);
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::token::{OTHER_SECRET, SECRET, claims, signed};
 use crate::support::{
-    Certificate, Elsewhere, RawConnection, Socket, TestServer, eventually, frame, handshake,
+    Certificate, RawConnection, RemoteMembers, Socket, TestServer, eventually, frame, handshake,
     request,
 };
 
@@ -118,7 +118,7 @@ fn http_requests_are_bounded_in_time() {
 /// To say "too many" is work too.
 #[test]
 fn who_goes_on_asking_too_much_is_cut_off() {
-    let Some(elsewhere) = Elsewhere::serve(&["--max-http-rate=1"]) else {
+    let Some(elsewhere) = RemoteMembers::serve(&["--max-http-rate=1"]) else {
         return;
     };
     let mut flood = RawConnection::over(Socket::tcp(elsewhere.address(0)));
@@ -438,7 +438,7 @@ fn the_log_names_the_address_and_the_setting_about_once_a_second() {
 #[test]
 fn who_comes_without_a_proxy_is_turned_away_on_arrival() {
     let args = ["--max-connections-per-address=2", "--max-connection-rate=1"];
-    let Some(elsewhere) = Elsewhere::serve(&args) else {
+    let Some(elsewhere) = RemoteMembers::serve(&args) else {
         return;
     };
     let server = &elsewhere.server;
@@ -477,7 +477,7 @@ fn over_tls_it_is_an_alert() {
     let flags = certificate.flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let args = [&flags[..], &["--max-connections-per-address=1"]].concat();
-    let Some(elsewhere) = Elsewhere::serve(&args) else {
+    let Some(elsewhere) = RemoteMembers::serve(&args) else {
         return;
     };
     let _first = RawConnection::over(Socket::tcp(elsewhere.address(0)));

@@ -19,13 +19,13 @@ enum Standing {
     /// It grants nothing.
     Nobody,
     /// It is good, but for another room.
-    Elsewhere,
+    RemoteMembers,
     /// It may read and write `ops`.
     Member,
     /// It may also see and close clients.
     Admin,
 }
-use Standing::{Admin, Elsewhere, Member, Nobody};
+use Standing::{Admin, Member, Nobody, RemoteMembers};
 
 /// Every kind of token that a server with a secret may be sent.
 fn tokens() -> Vec<(&'static str, Option<String>, Standing)> {
@@ -100,12 +100,12 @@ fn tokens() -> Vec<(&'static str, Option<String>, Standing)> {
         (
             "another room",
             Some(with(json!({"subscribe": ["other"], "publish": ["other"]}))),
-            Elsewhere,
+            RemoteMembers,
         ),
         (
             "no rooms",
             Some(with(json!({"subscribe": null, "publish": []}))),
-            Elsewhere,
+            RemoteMembers,
         ),
         ("right", Some(good.clone()), Member),
         (
@@ -233,7 +233,7 @@ fn every_handshake_against_every_token() {
         let target = format!("/ws?room=ops&token={token}");
         let expected = match standing {
             Nobody => 401,
-            Elsewhere => 403,
+            RemoteMembers => 403,
             Member | Admin => 101,
         };
         let mut raw = server.raw();
@@ -247,7 +247,7 @@ fn every_handshake_against_every_token() {
         assert_eq!(raw.response().status, 101, "{name}");
         match standing {
             Nobody => assert_eq!(raw.close_code(), 4001, "{name}"),
-            Elsewhere => assert_eq!(raw.close_code(), 4003, "{name}"),
+            RemoteMembers => assert_eq!(raw.close_code(), 4003, "{name}"),
             Member | Admin => assert_eq!(raw.frame().expect("welcome").opcode, 1, "{name}"),
         }
 
@@ -263,7 +263,7 @@ fn every_handshake_against_every_token() {
                 );
                 assert_eq!(client.close_code(), 4001, "{name}");
             }
-            Elsewhere => {
+            RemoteMembers => {
                 assert_eq!(answer["payload"]["code"], "forbidden", "{name}: {answer}");
                 assert_eq!(client.close_code(), 4003, "{name}");
             }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::config::TlsFiles;
 use crate::socket::Offered;
 
-use super::HandshakeError;
+use super::TlsError;
 
 /// There is none.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Session {
         _: BorrowedFd<'_>,
         acceptor: &Acceptor,
         _: Instant,
-    ) -> Result<Box<Self>, HandshakeError> {
+    ) -> Result<Box<Self>, TlsError> {
         match *acceptor {}
     }
 

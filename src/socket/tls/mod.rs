@@ -30,7 +30,7 @@ pub const HANDSHAKE_BYTE: u8 = 22;
 
 /// Why a connection did not come to speak TLS.
 #[derive(Debug)]
-pub enum HandshakeError {
+pub enum TlsError {
     /// What came first is no TLS: an HTTP request, most likely. Nothing was read or sent.
     NotTls,
     /// The client went away.
@@ -41,7 +41,7 @@ pub enum HandshakeError {
     Refused(String),
 }
 
-impl fmt::Display for HandshakeError {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotTls => f.write_str("what came was not TLS"),

@@ -13,7 +13,7 @@ use rustls::ServerConnection;
 use crate::socket::{self, Offered};
 use crate::threads;
 
-use super::{Acceptor, HANDSHAKE_BYTE, HandshakeError};
+use super::{Acceptor, HANDSHAKE_BYTE, TlsError};
 
 /// Pieces in which a client may send its part of the handshake. It fits into two; this leaves room for
 /// small packets and none for a byte at a time.
@@ -37,21 +37,21 @@ impl Session {
         fd: BorrowedFd<'_>,
         acceptor: &Acceptor,
         deadline: Instant,
-    ) -> Result<Box<Self>, HandshakeError> {
+    ) -> Result<Box<Self>, TlsError> {
         wait_readable(fd, deadline)?;
         if first_byte(fd)? != HANDSHAKE_BYTE {
-            return Err(HandshakeError::NotTls);
+            return Err(TlsError::NotTls);
         }
         // Signatures and key exchange need a deep stack, once.
         let (session, mut done) = threads::run_aside(|| {
             let session = Self::begin(acceptor)?;
             let done = session.shake_hands(fd, deadline)?;
-            Ok::<_, HandshakeError>((session, done))
+            Ok::<_, TlsError>((session, done))
         })?;
         let mut pieces = 1;
         while !done {
             if pieces == HANDSHAKE_PIECES_MAX {
-                return Err(HandshakeError::TimedOut);
+                return Err(TlsError::TimedOut);
             }
             pieces += 1;
             wait_readable(fd, deadline)?;
@@ -60,26 +60,26 @@ impl Session {
         Ok(session)
     }
 
-    fn begin(acceptor: &Acceptor) -> Result<Box<Self>, HandshakeError> {
+    fn begin(acceptor: &Acceptor) -> Result<Box<Self>, TlsError> {
         let connection = ServerConnection::new(acceptor.current());
-        let connection = connection.map_err(|error| HandshakeError::Refused(error.to_string()))?;
+        let connection = connection.map_err(|error| TlsError::Refused(error.to_string()))?;
         let connection = Mutex::new(connection);
         Ok(Box::new(Self { connection }))
     }
 
     /// Takes in what has come, and answers; says whether that was the last of it.
-    fn shake_hands(&self, fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, HandshakeError> {
+    fn shake_hands(&self, fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, TlsError> {
         // Nobody else knows of the session yet, so nobody waits for the lock.
         let mut connection = self.lock();
         let taken = take_in(&mut connection, fd);
         // If that went wrong, what is sent now is the alert that says so.
         let flushed = flush_before(&mut connection, fd, deadline);
         match taken {
-            Ok(0) => Err(HandshakeError::Gone),
+            Ok(0) => Err(TlsError::Gone),
             Ok(_) => flushed.map(|()| !connection.is_handshaking()),
             Err(Broken::Socket(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(Broken::Socket(_)) => Err(HandshakeError::Gone),
-            Err(Broken::Rules(error)) => Err(HandshakeError::Refused(error.to_string())),
+            Err(Broken::Socket(_)) => Err(TlsError::Gone),
+            Err(Broken::Rules(error)) => Err(TlsError::Refused(error.to_string())),
         }
     }
 
@@ -220,31 +220,31 @@ fn flush_before(
     connection: &mut ServerConnection,
     fd: BorrowedFd<'_>,
     deadline: Instant,
-) -> Result<(), HandshakeError> {
+) -> Result<(), TlsError> {
     loop {
         match flush(connection, fd) {
             Ok(true) => return Ok(()),
-            Ok(false) if Instant::now() >= deadline => return Err(HandshakeError::TimedOut),
+            Ok(false) if Instant::now() >= deadline => return Err(TlsError::TimedOut),
             Ok(false) => socket::wait(fd, PollFlags::OUT, deadline),
-            Err(_) => return Err(HandshakeError::Gone),
+            Err(_) => return Err(TlsError::Gone),
         };
     }
 }
 
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), HandshakeError> {
+fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), TlsError> {
     while !socket::wait(fd, PollFlags::IN, deadline) {
         if Instant::now() >= deadline {
-            return Err(HandshakeError::TimedOut);
+            return Err(TlsError::TimedOut);
         }
     }
     Ok(())
 }
 
-fn first_byte(fd: BorrowedFd<'_>) -> Result<u8, HandshakeError> {
+fn first_byte(fd: BorrowedFd<'_>) -> Result<u8, TlsError> {
     let mut byte = [0];
     match recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((1.., _)) => Ok(byte[0]),
-        Ok(_) | Err(_) => Err(HandshakeError::Gone),
+        Ok(_) | Err(_) => Err(TlsError::Gone),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use wscast::protocol::{
-    ClientMessage, DEPTH_MAX, ErrorCode, Position, Publication, Publish, Refused, Request,
+    ClientMessage, DEPTH_MAX, ErrorCode, Position, Publication, ParseError, PublishRequest, ClientRequest,
     RoomName, write_event,
 };
 
@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn accepted(text: &str, request: &Request<'_>) {
+fn accepted(text: &str, request: &ClientRequest<'_>) {
     let fields: HashMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
     assert_eq!(keys(text), fields.len(), "each key stands once");
     // A number or a surrogate may be valid JSON and yet nothing that Rust can hold.
@@ -94,7 +94,7 @@ fn kind(message: &ClientMessage<'_>) -> &'static str {
 }
 
 /// Once for a WebSocket and once for a reader of events.
-fn relayed(publish: &Publish<'_>, request: &Request<'_>) {
+fn relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
     let publication = Publication {
         room: publish.room.clone().unwrap_or_else(RoomName::lobby),
         offset: 7,
@@ -114,7 +114,7 @@ fn relayed(publish: &Publish<'_>, request: &Request<'_>) {
 
     // Whoever sends on what it was sent says the same.
     let again = ClientMessage::parse(text).expect("what was relayed");
-    let same = ClientMessage::Publish(Publish {
+    let same = ClientMessage::Publish(PublishRequest {
         room: Some(publication.room.clone()),
         kind: publication.kind,
         payload: publish.payload,
@@ -138,7 +138,7 @@ fn relayed(publish: &Publish<'_>, request: &Request<'_>) {
     assert_eq!(joined.replace(breaks, ""), text.replace(breaks, ""));
 }
 
-fn turned_away(text: &str, Refused { id, refusal }: &Refused) {
+fn turned_away(text: &str, ParseError { id, refusal }: &ParseError) {
     let bytes = refusal.message.len();
     assert!(bytes <= REFUSAL_BYTES_MAX, "{bytes} bytes of refusal");
     let object = serde_json::from_str::<HashMap<String, &RawValue>>(text);

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
 use wscast::config::HEAD_BYTES_MAX;
-use wscast::http::{After, Body, Head, HeadError, Request, error, parse, render};
+use wscast::http::{Persistence, Body, Head, HeadError, Request, error, parse, render};
 
 /// Headers that the program looks at.
 const HEADERS: [&str; 10] = [
@@ -121,7 +121,7 @@ fn one_length(head: &Head) {
 fn answered_once(request: &Request) {
     let pattern = "https://*.example.com".parse().expect("a pattern");
     for allowed in [AllowedOrigins::Any, AllowedOrigins::Listed(vec![pattern])] {
-        for after in [After::KeepAlive, After::Close] {
+        for after in [Persistence::KeepAlive, Persistence::Close] {
             let answer = render(error(404, "x", "y"), Some(request), &allowed, after);
             let answer = String::from_utf8(answer).expect("ASCII");
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head");

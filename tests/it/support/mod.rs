@@ -16,7 +16,7 @@ mod wire;
 
 pub use self::redis::{Detour, TestCluster, TestRedis, free_port};
 pub use client::TestClient;
-pub use network::Elsewhere;
+pub use network::RemoteMembers;
 pub use observe::allow_many_sockets;
 pub use proxy::{proxied, proxy_header};
 pub use raw::{RawConnection, Response, frame, handshake};

@@ -13,11 +13,11 @@ use super::{TestServer, eventually};
 const ADDRESSES: [&str; 2] = ["203.0.113.7", "203.0.113.8"];
 
 /// A server that clients reach at addresses of the world, which nobody else can.
-pub struct Elsewhere {
+pub struct RemoteMembers {
     pub server: TestServer,
 }
 
-impl Elsewhere {
+impl RemoteMembers {
     /// Moves this thread there too. `None`, and a line that says so, where this may not be done.
     pub fn serve(args: &[&str]) -> Option<Self> {
         let program = TestServer::command(&[&["--host=0.0.0.0"], args].concat());

@@ -1,0 +1,8 @@
+//! Rooms as values that the store, the broker, sessions and the broadcaster share: numbering, seats, member
+//! counts. No I/O.
+
+mod members;
+mod numbering;
+
+pub use members::{LocalMembers, RemoteMembers};
+pub use numbering::{RoomNumbering, Seat};

@@ -1,0 +1,189 @@
+//! `GET /rooms/{room}/events`: a room as Server-Sent Events, for those who only read.
+//!
+//! The reader is a member like any other and is served through the same outbox; what it missed since
+//! its `Last-Event-ID` comes first.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tiny_http::{Method, ResponseBox};
+
+use crate::app::App;
+use crate::auth::Identity;
+use crate::broadcaster::Event;
+use crate::http::{self, Request};
+use crate::limits::AddressPermit;
+use crate::outbox::{Outbox, Wire};
+use crate::protocol::{
+    ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
+};
+use crate::rooms::Seat;
+use crate::session::resume::HeldRoom;
+use crate::socket::{Peer, Socket};
+use crate::threads;
+
+/// Bytes a reader may say after its request, which are ignored: it has nothing to say.
+const IGNORED_BYTES_MAX: usize = 16 * 1024;
+/// A time-out of zero would mean none.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// A request that may be answered with a stream.
+pub struct AcceptedStream {
+    identity: Arc<Identity>,
+    seat: Seat,
+    since: Option<Since>,
+    _place: Option<AddressPermit>,
+}
+
+/// Whether the request asks for a stream of events.
+pub fn is_events(request: &Request) -> bool {
+    let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
+    request.method == Method::Get && matches!(path[..], ["rooms", _, "events"])
+}
+
+/// Judges such a request; `Err` is the answer to one that is refused.
+pub fn accept(request: &Request, app: &App) -> Result<Box<AcceptedStream>, ResponseBox> {
+    let refused =
+        |status, refusal: Refusal| http::error(status, refusal.code.as_str(), &refusal.message);
+    let name = request.segments.get(1).map_or("", String::as_str);
+    let room = RoomName::parse(name).map_err(|why| refused(400, invalid_room(why)))?;
+    let identity = http::identify(request, app)?;
+    identity
+        .may_subscribe(&room)
+        .map_err(|refusal| http::refused(&refusal))?;
+    let last = request.header("Last-Event-ID");
+    let last = last.or_else(|| request.query_values("last_event_id").next());
+    let since = match last.filter(|id| !id.is_empty()) {
+        None => None,
+        Some(id) => Some(last_event_id(id).ok_or_else(|| {
+            http::error(
+                400,
+                "invalid_field",
+                "Last-Event-ID must be an id of this stream",
+            )
+        })?),
+    };
+    let place = app.stream_place(request.peer).map_err(http::crowded)?;
+    let seat = app
+        .enter(&room)
+        .map_err(|refusal| http::busy(refusal.code.as_str(), &refusal.message))?;
+    Ok(Box::new(AcceptedStream {
+        identity,
+        seat,
+        since,
+        _place: place,
+    }))
+}
+
+/// The answer's head; the connection ends with the stream, so it needs no length.
+pub fn head(app: &App, request: &Request) -> Vec<u8> {
+    http::render_stream_head("text/event-stream", request, &app.config.allow_origin)
+}
+
+/// Streams until the reader leaves or the server closes. `client` is the reader's name.
+pub fn serve(
+    accepted: Box<AcceptedStream>,
+    client: ClientId,
+    peer: Peer,
+    socket: Socket,
+    app: &App,
+) {
+    let (metrics, limits) = (Arc::clone(&app.metrics), app.outbox_limits());
+    let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
+    let _slot = app.sessions.take();
+    let _counted = app.metrics.clients.hold();
+    log::debug!(
+        "{client} {peer} reads {} as events",
+        accepted.seat.stream().name()
+    );
+    let reader = Reader { app, client };
+    stream(&accepted, &outbox, app);
+    drop(reader);
+    log::debug!("{client} {peer} reads no more");
+    outbox.abort();
+}
+
+fn stream(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) {
+    if threads::run_aside(|| begin(accepted, outbox, app)) {
+        await_end(outbox, accepted.identity.time_left(), app);
+    }
+}
+
+/// Says whether the reader is live.
+fn begin(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
+    let held = app.broadcaster.hold(|hold| Event::Connect {
+        outbox: Arc::clone(outbox),
+        user: accepted.identity.user.clone(),
+        rooms: vec![Arc::clone(accepted.seat.stream())],
+        hold,
+    });
+    let Some(state) = held.and_then(|mut states| states.pop()) else {
+        outbox.close(CloseCode::InternalError);
+        return false;
+    };
+    let Some(room) = HeldRoom::new(app, state, accepted.since) else {
+        outbox.close(CloseCode::TryAgainLater);
+        return false;
+    };
+    outbox.push(&greeting(&room));
+    room.go_live(app, outbox)
+}
+
+/// Says where the stream starts, so that a reader who was never sent a message can resume as well.
+fn greeting(room: &HeldRoom) -> Frames {
+    let (state, recovered) = (&room.state, room.state.recovered);
+    let (epoch, offset) = (state.position.epoch, state.position.offset);
+    let text = format!(
+        "retry: 2000\nid: {epoch}-{offset}\nevent: joined\ndata: {{\"room\":\"{}\",\"epoch\":\"{epoch}\",\
+         \"offset\":{offset},\"recovered\":{recovered},\"members\":{}}}\n\n",
+        state.room, state.members
+    );
+    Frames::from(text.into_bytes())
+}
+
+/// A reader says nothing; what comes is its leaving, and one that goes on talking is left. Silence is broken
+/// by a comment, which finds out whether it is still there. With its token the stream ends.
+fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
+    let end = time_left.and_then(|left| Instant::now().checked_add(left));
+    let socket = outbox.socket();
+    let (mut ignored, mut ignored_bytes) = ([0; 256], 0);
+    while ignored_bytes <= IGNORED_BYTES_MAX {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return outbox.close(CloseCode::Unauthorized);
+        }
+        let silence = app.config.limits.ping_interval;
+        let silence = silence.min(left.unwrap_or(silence)).max(SHORTEST_WAIT);
+        if socket.set_read_timeout(silence).is_err() {
+            return;
+        }
+        match socket.read(&mut ignored) {
+            Ok(0) => return,
+            Ok(read) => ignored_bytes += read,
+            // Of TLS there may come what says nothing, again and again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => ignored_bytes += 1,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                // Closed, and the reader has had all this time to go.
+                if outbox.is_ending() {
+                    return;
+                }
+                outbox.push(&Frames::from(b":\n\n".to_vec()));
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// The end of a reader, however it came.
+struct Reader<'a> {
+    app: &'a App,
+    client: ClientId,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let client = self.client;
+        self.app.broadcaster.send(Event::Disconnect { client });
+    }
+}

@@ -1,0 +1,326 @@
+//! The opening handshake (RFC 6455 §4.2): judged header by header, each refusal saying which.
+
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use tiny_http::{Method, ResponseBox};
+use tungstenite::handshake::derive_accept_key;
+
+use crate::app::App;
+use crate::auth::{AuthError, Identity};
+use crate::http::{self, Request, error};
+use crate::limits::{AddressLimitError, AddressPermit};
+use crate::protocol::{CloseCode, ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
+use crate::rooms::Seat;
+
+/// A key is 16 bytes in base64 (RFC 6455 §4.1).
+const KEY_BYTES: usize = 16;
+/// What of a refused origin is logged: a real one is a host name of at most 253 characters.
+const ORIGIN_CHARS_LOGGED: usize = 300;
+
+/// A handshake that succeeded, not yet answered.
+pub enum AcceptedHandshake {
+    /// `/ws`
+    Session {
+        /// The answer's bytes.
+        response: String,
+        /// What the session begins with.
+        entry: Entry,
+        /// Within what the ids of its publishes are compared, if it chose that.
+        scope: Option<Scope>,
+        /// Its place at its address, if its connection has none.
+        place: Option<AddressPermit>,
+    },
+    /// `/echo`
+    Echo {
+        /// The answer's bytes.
+        response: String,
+        /// As for a session.
+        place: Option<AddressPermit>,
+    },
+}
+
+/// What a session begins with.
+pub enum Entry {
+    /// The client is known and is welcomed in these rooms.
+    Known {
+        /// Who it is.
+        identity: Arc<Identity>,
+        /// The rooms the client starts in.
+        rooms: Vec<WantedRoom>,
+    },
+    /// It has yet to send a token; then it enters these rooms.
+    Unknown {
+        /// Which, as it asked for them.
+        rooms: RoomsAsked,
+    },
+    /// It is told why it may not enter: a page cannot read the status of a refused handshake, but it
+    /// can read a Close frame.
+    Refused(CloseCode),
+}
+
+/// Rooms with where the client's knowledge of each ends.
+pub type RoomsAsked = Vec<(RoomName, Option<Since>)>;
+
+/// A room that a client asks for on connecting.
+pub struct WantedRoom {
+    /// Its seat in the room.
+    pub seat: Seat,
+    /// Where the client's knowledge of it ends.
+    pub since: Option<Since>,
+}
+
+impl AcceptedHandshake {
+    /// The 101 that completes the handshake.
+    pub fn response(&self) -> &str {
+        match self {
+            Self::Session { response, .. } | Self::Echo { response, .. } => response,
+        }
+    }
+}
+
+/// Why a handshake is refused.
+enum Refused {
+    /// 400: this header or method is wrong.
+    Malformed(&'static str),
+    /// 426: another version of the protocol.
+    Version,
+    /// 403: the page's origin is not on the list.
+    Origin,
+    /// 400: a parameter, or the rooms asked for, cannot be taken.
+    Query(Refusal),
+    /// 401: the token grants nothing.
+    Token(AuthError),
+    /// 403: the token does not grant one of the rooms.
+    Room(Refusal),
+    /// 503: there is no place for it in one of the rooms, or for another room.
+    Full(Refusal),
+    /// 503 or 429: its address has too many connections, or makes them too fast.
+    AddressLimitError(AddressLimitError),
+}
+
+pub(super) fn accept(request: &Request, app: &App) -> Result<AcceptedHandshake, ResponseBox> {
+    judge(request, app).map_err(|refused| {
+        app.metrics.handshakes_refused.add(1);
+        refused.into_response(request, app)
+    })
+}
+
+fn judge(request: &Request, app: &App) -> Result<AcceptedHandshake, Refused> {
+    let accept_key = check_headers(request)?;
+    let allowed = &app.config.allow_origin;
+    if !request
+        .header_lines("Origin")
+        .all(|origin| allowed.allows(Some(origin)))
+    {
+        return Err(Refused::Origin);
+    }
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+    );
+    let place = app
+        .stream_place(request.peer)
+        .map_err(Refused::AddressLimitError);
+    if request.segments == ["echo"] {
+        let place = place?;
+        return Ok(AcceptedHandshake::Echo { response, place });
+    }
+    let scope = scope(request)?;
+    let asked = rooms_asked(request, app)?;
+    let entered = place.and_then(|place| Ok((enter(request, asked, app)?, place)));
+    let (entry, place) = match entered {
+        Err(refused) if is_page(request) => (Entry::Refused(refused.close_code()?), None),
+        entered => entered?,
+    };
+    Ok(AcceptedHandshake::Session {
+        response,
+        entry,
+        scope,
+        place,
+    })
+}
+
+/// Only browsers send an Origin, and they always do (RFC 6455 §4.1).
+fn is_page(request: &Request) -> bool {
+    request.header_lines("Origin").next().is_some()
+}
+
+fn enter(request: &Request, asked: RoomsAsked, app: &App) -> Result<Entry, Refused> {
+    match app.identify(request.token(), request.peer) {
+        Ok(identity) => {
+            let rooms = open_rooms(asked, &identity, app)?;
+            Ok(Entry::Known { identity, rooms })
+        }
+        Err(AuthError::TokenNeeded) => Ok(Entry::Unknown { rooms: asked }),
+        Err(why) => Err(Refused::Token(why)),
+    }
+}
+
+/// Opens the rooms that a client starts in, all of them or none.
+fn open_rooms(
+    asked: RoomsAsked,
+    identity: &Identity,
+    app: &App,
+) -> Result<Vec<WantedRoom>, Refused> {
+    let opened = asked.into_iter().map(|(name, since)| {
+        identity.may_subscribe(&name).map_err(Refused::Room)?;
+        let seat = app.enter(&name).map_err(Refused::Full)?;
+        Ok(WantedRoom { seat, since })
+    });
+    opened.collect()
+}
+
+/// The same for a client that came without a token and has sent it now.
+pub(super) fn open_later(
+    asked: RoomsAsked,
+    identity: &Identity,
+    app: &App,
+) -> Result<Vec<WantedRoom>, Refusal> {
+    open_rooms(asked, identity, app).map_err(|refused| match refused {
+        Refused::Room(refusal) | Refused::Full(refusal) => refusal,
+        _ => Refusal::new(ErrorCode::Forbidden, "these rooms cannot be entered"),
+    })
+}
+
+/// Gives the value of `Sec-WebSocket-Accept`.
+fn check_headers(request: &Request) -> Result<String, Refused> {
+    if request.method != Method::Get {
+        return Err(Refused::Malformed("a WebSocket handshake is a GET"));
+    }
+    if request.minor_version < 1 {
+        return Err(Refused::Malformed("a WebSocket handshake is HTTP/1.1"));
+    }
+    if !request.header_lists("Upgrade", "websocket") {
+        return Err(Refused::Malformed("the Upgrade header must be `websocket`"));
+    }
+    if !request.header_lists("Connection", "upgrade") {
+        return Err(Refused::Malformed(
+            "the Connection header must list `Upgrade`",
+        ));
+    }
+    match request.header("Sec-WebSocket-Version") {
+        Some("13") => {}
+        _ => return Err(Refused::Version),
+    }
+    let Some(key) = request.header("Sec-WebSocket-Key") else {
+        return Err(Refused::Malformed("Sec-WebSocket-Key must stand once"));
+    };
+    match BASE64.decode(key.as_bytes()) {
+        Ok(bytes) if bytes.len() == KEY_BYTES => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(Refused::Malformed(
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        )),
+    }
+}
+
+fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
+    let mut wanted = RoomsAsked::new();
+    let mut since = positions(request)?.into_iter();
+    for text in request.query_values("room") {
+        let name = RoomName::parse(text).map_err(|why| Refused::Query(invalid_room(why)))?;
+        let since = since.next();
+        if wanted.iter().all(|(known, _)| *known != name) {
+            wanted.push((name, since));
+        }
+        let most = app.config.limits.max_rooms_per_connection;
+        if wanted.len() > most {
+            app.metrics.rooms_refused.add(1);
+            let message = format!("join at most {most} rooms on one connection");
+            return Err(Refused::Query(Refusal::new(
+                ErrorCode::TooManyRooms,
+                message,
+            )));
+        }
+    }
+    if wanted.is_empty() {
+        wanted.push((RoomName::lobby(), since.next()));
+    }
+    Ok(wanted)
+}
+
+/// `since` and `epoch`, a pair a room in the order of the rooms.
+fn positions(request: &Request) -> Result<Vec<Since>, Refused> {
+    let mut epochs = request.query_values("epoch");
+    let positions = request.query_values("since").map(|text| {
+        let epoch = epochs.next().filter(|text| !text.is_empty());
+        let epoch = epoch.map(str::parse).transpose();
+        let offset = text
+            .parse()
+            .map_err(|_| bad_field("since", "a whole number"))?;
+        let epoch = epoch.map_err(|()| bad_field("epoch", "an epoch the server gave"))?;
+        Ok(Since { offset, epoch })
+    });
+    positions.collect()
+}
+
+fn scope(request: &Request) -> Result<Option<Scope>, Refused> {
+    let Some(text) = request.query_values("session").next() else {
+        return Ok(None);
+    };
+    let scope = Scope::session(text);
+    scope
+        .map(Some)
+        .ok_or_else(|| bad_field("session", "16 to 128 bytes drawn at random"))
+}
+
+fn bad_field(field: &str, expected: &str) -> Refused {
+    let message = format!("`{field}` must be {expected}");
+    Refused::Query(Refusal::new(ErrorCode::InvalidField, message))
+}
+
+impl Refused {
+    /// What a page is told that is let in to be told; `Err` is for what none of its users can mend, and for
+    /// a rush, in which letting everyone in would be what it wants.
+    fn close_code(self) -> Result<CloseCode, Self> {
+        match self {
+            Self::Token(why) => Ok(why.close_code()),
+            Self::Room(_) => Ok(CloseCode::Forbidden),
+            Self::AddressLimitError(AddressLimitError::Connections) => {
+                Ok(CloseCode::TooManyConnections)
+            }
+            Self::Full(refusal) if refusal.code == ErrorCode::RoomFull => Ok(CloseCode::RoomFull),
+            other => Err(other),
+        }
+    }
+
+    fn into_response(self, request: &Request, app: &App) -> ResponseBox {
+        match self {
+            Self::Malformed(why) => error(400, "bad_handshake", why),
+            Self::Version => {
+                let response = error(426, "websocket_version", "speak WebSocket version 13");
+                with_version(response)
+            }
+            Self::Origin => {
+                let origin = request.header_lines("Origin").next().unwrap_or_default();
+                let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
+                let allowed = &app.config.allow_origin;
+                match allowed.with(origin) {
+                    Some(list) => app.refused_origins.log(format_args!(
+                        "refused origin {shown:?}; --allow-origin {list:?} would allow it"
+                    )),
+                    None => app
+                        .refused_origins
+                        .log(format_args!("refused origin {shown:?}, which is none")),
+                }
+                error(
+                    403,
+                    "origin_not_allowed",
+                    "this origin is not on the server's list",
+                )
+            }
+            Self::Query(refusal) => error(400, refusal.code.as_str(), &refusal.message),
+            Self::Token(why) => http::unauthorized(&why),
+            Self::Room(refusal) => http::refused(&refusal),
+            Self::Full(refusal) => http::busy(refusal.code.as_str(), &refusal.message),
+            Self::AddressLimitError(crowded) => http::crowded(crowded),
+        }
+    }
+}
+
+fn with_version(mut response: ResponseBox) -> ResponseBox {
+    if let Ok(header) = tiny_http::Header::from_bytes("Sec-WebSocket-Version", "13") {
+        response.add_header(header);
+    }
+    response
+}

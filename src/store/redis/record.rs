@@ -1,0 +1,105 @@
+//! A message as Redis keeps and relays it: a JSON line with who published it, then the payload as it is.
+
+use std::sync::Arc;
+
+use crate::protocol::{Epoch, Kind, Position, Publication, RequestId, RoomName};
+
+use super::super::Publish;
+
+/// Kind, publisher and id; and a line break before the payload.
+pub(super) fn encode(publish: &Publish) -> Vec<u8> {
+    let id = publish.id.as_ref().map(RequestId::as_str);
+    let head = (publish.kind.as_str(), &*publish.from, id);
+    // Strings serialised into memory cannot fail.
+    let mut record = serde_json::to_vec(&head).unwrap_or_default();
+    record.push(b'\n');
+    record.extend_from_slice(publish.payload.as_bytes());
+    record
+}
+
+/// Understands what [`encode`] gave. `None` for what no version of ours has written.
+pub(super) fn decode(room: &RoomName, offset: u64, ts: u64, record: &[u8]) -> Option<Publication> {
+    let text = std::str::from_utf8(record).ok()?;
+    let (head, payload) = text.split_once('\n')?;
+    let (kind, from, id): (String, String, Option<String>) = serde_json::from_str(head).ok()?;
+    let kind = match kind.as_str() {
+        "message" => Kind::Message,
+        "custom_event" => Kind::CustomEvent,
+        _ => return None,
+    };
+    Some(Publication {
+        room: room.clone(),
+        offset,
+        id: match id {
+            Some(id) => Some(RequestId::parse(&id).ok()?),
+            None => None,
+        },
+        from: Arc::from(from),
+        ts,
+        kind,
+        payload: payload.into(),
+    })
+}
+
+/// What stands before the record where it is relayed: its place and when it was stored.
+pub(super) fn split_relayed(relayed: &[u8]) -> Option<(Position, u64, &[u8])> {
+    let end = relayed.iter().position(|byte| *byte == b'\n')?;
+    let head = std::str::from_utf8(&relayed[..end]).ok()?;
+    let mut words = head.split(' ');
+    let epoch: Epoch = words.next()?.parse().ok()?;
+    let offset = words.next()?.parse().ok()?;
+    let ts = words.next()?.parse().ok()?;
+    Some((Position { epoch, offset }, ts, &relayed[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::RoomNumbering;
+    use crate::store::ReplyTo;
+    use crossbeam_channel::bounded;
+
+    #[test]
+    fn a_record_gives_back_every_byte_of_its_payload() {
+        let room = RoomName::lobby();
+        let payload = "{\"a\":\r\n1e400,\n\"b\":\"\\u0000\"}";
+        let publish = Publish {
+            stream: Arc::new(RoomNumbering::new(room.clone(), Epoch::random(), 0)),
+            from: Arc::from("alice \"the\nfirst\""),
+            kind: Kind::CustomEvent,
+            payload: payload.into(),
+            id: Some(RequestId::parse("an\nid").unwrap()),
+            scope: None,
+            answer: ReplyTo::Thread(bounded(1).0),
+        };
+        let publication = decode(&room, 7, 9, &encode(&publish)).unwrap();
+        assert_eq!(&*publication.payload, payload);
+        assert_eq!(&*publication.from, "alice \"the\nfirst\"");
+        assert_eq!(publication.id, publish.id);
+        assert_eq!((publication.offset, publication.ts), (7, 9));
+        assert_eq!(publication.kind, Kind::CustomEvent);
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        let room = RoomName::lobby();
+        for bad in [
+            "",
+            "\n",
+            "[]\n1",
+            "[\"join\",\"a\",null]\n1",
+            "[\"message\",\"a\",null]",
+        ] {
+            assert!(decode(&room, 1, 1, bad.as_bytes()).is_none(), "{bad:?}");
+        }
+        assert!(decode(&room, 1, 1, b"[\"message\",\"a\",null]\n\xff").is_none());
+        for bad in [
+            "",
+            "0 1 2",
+            "00000000000000ff 1\nx",
+            "00000000000000ff x 1\nx",
+        ] {
+            assert!(split_relayed(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+    }
+}
