@@ -3,9 +3,9 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use simplelog::{CombinedLogger, ConfigBuilder, LevelFilter, SharedLogger, WriteLogger};
 
 use crate::config::Config;
@@ -28,7 +28,7 @@ impl ThrottledLog {
     /// Logs a warning, or counts it for the next line.
     pub fn log(&self, what: impl fmt::Display) {
         let now = Instant::now();
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         let is_recent = |at| now.duration_since(at) < TROUBLE_INTERVAL;
         if told.at.is_some_and(is_recent) {
             told.untold += 1;

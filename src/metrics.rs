@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Time over which `/stats` averages its rates.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -130,7 +132,7 @@ pub struct Rates {
 impl Metrics {
     /// Notes the totals for the rates; to be called about once a second.
     pub fn sample(&self, now: Instant) {
-        let mut samples = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.rates.lock();
         samples.push_back(self.totals(now));
         while samples.len() > 1 && now.duration_since(samples[0].at) > RATE_WINDOW {
             samples.pop_front();
@@ -139,7 +141,7 @@ impl Metrics {
 
     /// Rates from the oldest sample inside the window until now.
     pub fn rates(&self, now: Instant) -> Rates {
-        let samples = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = self.rates.lock();
         let Some(then) = samples.front() else {
             return Rates::default();
         };

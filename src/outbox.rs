@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use crate::config::LINGER;
@@ -132,10 +133,7 @@ impl Outbox {
     pub fn push_patiently(self: &Arc<Self>, frames: &Frames) -> bool {
         let mut state = self.lock();
         while state.phase == Phase::Lagging && state.queued_bytes > self.bytes_max / 2 {
-            state = self
-                .drained
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.drained.wait(&mut state);
         }
         let open = matches!(state.phase, Phase::Direct | Phase::Lagging);
         drop(state);
@@ -204,7 +202,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn finish(self: &Arc<Self>, state: &mut State, close: &Bytes, until: Option<Instant>) {

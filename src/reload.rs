@@ -1,7 +1,9 @@
 //! What is read again while the server runs.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 type Reader = Box<dyn Fn() -> Result<String, String> + Send>;
 
@@ -12,13 +14,13 @@ pub struct Reloads(Arc<Mutex<Vec<Reader>>>);
 impl Reloads {
     /// `read` says what it read, or why all stays as it was, each in one line.
     pub fn add(&self, read: impl Fn() -> Result<String, String> + Send + 'static) {
-        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.0.lock();
         readers.push(Box::new(read));
     }
 
     /// Reads all again and logs a line for each; says whether there was anything.
     pub fn run(&self) -> bool {
-        let readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let readers = self.0.lock();
         for read in readers.iter() {
             match read() {
                 Ok(what) => log::info!("reloaded: {what}"),

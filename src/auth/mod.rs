@@ -12,8 +12,10 @@ mod token;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::RwLock;
 
 use keys::VerifyingKey;
 
@@ -164,7 +166,7 @@ impl Authority {
     /// Reads the keys again; if that fails, those of before stay in force.
     pub fn reload(&self) -> Result<(), KeyError> {
         let keys = Arc::new(read_keys(&self.settings)?);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        *self.keys.write() = keys;
         Ok(())
     }
 
@@ -178,7 +180,7 @@ impl Authority {
         let Some(token) = token.filter(|_| self.has_keys()) else {
             return self.anonymous.clone().ok_or(AuthError::TokenNeeded);
         };
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let keys = Arc::clone(&self.keys.read());
         token::check(token, &keys, &self.settings.rules, token::unix_time())
             .map(Arc::new)
             .map_err(AuthError::Token)

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::AddressLimits;
 
@@ -195,7 +196,7 @@ impl<C: Time> Addresses<C> {
 
 impl<C: Time> Inner<C> {
     fn lock(&self) -> MutexGuard<'_, Table<C>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Does something with what is known of an address, and notes that it was used.

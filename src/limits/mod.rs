@@ -4,9 +4,10 @@
 mod address;
 mod rate;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::CONNECTIONS_MAX;
@@ -107,7 +108,7 @@ impl Permits {
 
     /// Takes a slot if one is free.
     pub fn take(&self) -> Option<Permit> {
-        let mut taken = self.0.lock();
+        let mut taken = self.0.taken.lock();
         (*taken < self.0.max).then(|| {
             *taken += 1;
             Permit(Arc::clone(&self.0))
@@ -116,27 +117,18 @@ impl Permits {
 
     /// Waits until no slot is taken, at most until the deadline; says how many still are.
     pub fn wait_until_empty(&self, deadline: Instant) -> usize {
-        let mut taken = self.0.lock();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if *taken == 0 || left == Duration::ZERO {
-                return *taken;
-            }
-            let waited = self.0.emptied.wait_timeout(taken, left);
-            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut taken = self.0.taken.lock();
+        let is_taken = |taken: &mut usize| *taken > 0;
+        self.0
+            .emptied
+            .wait_while_until(&mut taken, is_taken, deadline);
+        *taken
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.0.lock();
+        let mut taken = self.0.taken.lock();
         *taken -= 1;
         if *taken == 0 {
             self.0.emptied.notify_all();

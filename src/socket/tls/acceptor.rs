@@ -1,8 +1,9 @@
 //! The certificate that is shown, and its change while clients are connected.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,12 +38,12 @@ impl Acceptor {
     /// stays as it was.
     pub fn reload(&self) -> Result<String, String> {
         let fresh = Arc::new(configure(&self.files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.write() = fresh;
         Ok(format!("certificate {:?}", self.files.cert))
     }
 
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         Arc::clone(&current)
     }
 }
