@@ -3,6 +3,8 @@
 mod history;
 mod limits;
 mod nodes;
+#[cfg(test)]
+mod reference;
 mod token;
 mod values;
 
