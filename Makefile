@@ -1,66 +1,67 @@
-# What to do with a checkout of wscast; `make help` lists it. Everything that is built or installed goes
-# below target/, but for the Debian packages that `make test` installs where it runs as root.
+# Tasks for a checkout of wscast; `make help` lists them. All output goes below target/. As root on Debian, tasks
+# also install the Debian packages that they need.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build check test test-rust test-redis test-clients test-browser fuzz autobahn bench clean rust
 
-# Where rustup puts cargo, for shells that have not read its settings.
+# The folder where rustup puts cargo, for shells that were opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-# Lints link nothing, so they need no libFuzzer, which takes a C++ compiler to build.
-unlinked := ./none.a
+# Clippy does not link, so this file need not exist. Naming it skips the build of libFuzzer, which needs a C++
+# compiler.
+NO_LIBFUZZER := ./none.a
 
-help: ## List what there is to make
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name what; do \
-		printf '  make %-13s %s\n' "$$name" "$$what"; \
+help: ## List the tasks
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r task text; do \
+		printf '  make %-13s %s\n' "$$task" "$$text"; \
 	done
 
-run: rust ## Build the server and run it; flags in ARGS, e.g. make run ARGS="--port 8080"
+run: rust ## Build and run the server; pass flags in ARGS, e.g. make run ARGS="--port 8080"
 	@cargo build --release --locked
 	@exec $(TARGET)/release/wscast $(ARGS)
 
 build: rust ## Build the server: target/release/wscast
 	cargo build --release --locked
 
-check: rust ## Check format, lints, documentation and that there is no async runtime
+check: rust ## Check format, lints, documentation and that no async runtime is used
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-	CUSTOM_LIBFUZZER_PATH=$(unlinked) cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \
+	CUSTOM_LIBFUZZER_PATH=$(NO_LIBFUZZER) cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \
 		--target-dir $(TARGET)/fuzz -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	! cargo tree --locked --all-features -e normal --prefix none \
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
-test: rust ## Run every test; sets up what they need
+test: rust ## Run all tests, after setting up the tools that they need
 	@sh tests/setup/test.sh rust redis fuzz python curl node browser
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
 
-test-redis: rust ## Run the tests of nodes that share a Redis, a real one
+test-redis: rust ## Run the tests of several nodes on a real Redis
 	@sh tests/setup/test.sh redis
 
-test-clients: rust ## Run clients: the JavaScript one, and the original protocol's in Python, curl and Node
+test-clients: rust ## Test the JavaScript client, and clients in Python, curl and Node
 	@sh tests/setup/test.sh python curl node
 
-test-browser: rust ## Run the test page in a headless browser
+test-browser: rust ## Test the page in a headless browser
 	@sh tests/setup/test.sh browser
 
-fuzz: rust ## Fuzz all that reads clients' bytes, a minute each (FUZZ_SECONDS); targets in ARGS
+fuzz: rust ## Fuzz the parsers, each for FUZZ_SECONDS (60); name targets in ARGS
 	@sh tests/setup/fuzz.sh $(ARGS)
 
-autobahn: rust ## Run the Autobahn suite against the WebSocket implementation (needs Python 2.7)
-	@sh tests/setup/autobahn.sh
+autobahn: rust ## Run the Autobahn WebSocket test suite (needs Python 2.7)
+	@sh tests/setup/autobahn.sh $(ARGS)
 
-bench: rust ## Measure fan-out; flags in ARGS
+bench: rust ## Measure CPU, memory and latency; pass flags in ARGS, e.g. ARGS="--help"
 	cargo bench --locked --bench fanout -- $(ARGS)
 
-clean: ## Delete what was built and set up below target/
+clean: ## Delete everything below target/
 	rm -rf target
 
-# Says in one line what is missing before cargo says it in many.
+# Fails with one line of explanation, where cargo would print many.
 rust:
-	@$(eval missing := $(shell sh tests/setup/rust.sh))$(if $(missing),$(error $(missing)),:)
+	@sh tests/setup/rust.sh

@@ -1,10 +1,10 @@
-"""Runs the original Autobahn test suite against `wscast --echo` and counts what it says.
+"""Runs the Autobahn test suite against `wscast --echo` and counts its results.
 
     WSCAST_BIN=target/release/wscast python3 tests/autobahn/run.py target/autobahn [CASE…]
 
-The folder given holds the suite (venv/, see tests/setup/autobahn.sh) and takes its reports. Without
-cases all that concern what the server speaks are run: everything but compression (12.* and 13.*).
-Exits 0 only if every case that the suite announced ran and none failed.
+The folder holds the suite (venv/, see tests/setup/autobahn.sh) and receives its reports. Without a CASE, all
+cases run except those of compression (12.* and 13.*), which the server does not support. Exits with 0 only if
+every case that the suite announced ran and none failed.
 """
 
 import collections
@@ -22,11 +22,11 @@ CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 AGENT = "wscast"
 SUITE_SECONDS = 30 * 60
 
-# Case 9.1.6 echoes 16 MiB in one message: the limits must let it pass.
+# Case 9.1.6 echoes 16 MiB in one message, which the limits must allow.
 SERVER_ARGUMENTS = ["--echo", "--max-message-bytes", "33554432", "--outbox-bytes", "67108864"]
 
 GOOD = {"OK", "NON-STRICT", "INFORMATIONAL"}
-"""Behaviours that break no rule of RFC 6455; any other is a failure."""
+"""Results that break no rule of RFC 6455. Any other is a failure."""
 
 
 def main():
@@ -36,9 +36,9 @@ def main():
     shutil.rmtree(reports, ignore_errors=True)
     with Server(*SERVER_ARGUMENTS) as server:
         announced = run_suite(folder, reports, f"ws://127.0.0.1:{server.port}/echo", cases)
-        ended = server.process.poll()
-    if ended is not None:
-        print(f"the server ended during the suite with exit code {ended}")
+        exit_code = server.process.poll()
+    if exit_code is not None:
+        print(f"the server exited during the suite with code {exit_code}")
         return 1
 
     index = reports / "index.json"
@@ -50,21 +50,21 @@ def main():
         for case, result in results.items()
         if not {result["behavior"], result["behaviorClose"]} <= GOOD
     }
-    for case in sorted(failed, key=in_number_order):
+    for case in sorted(failed, key=case_numbers):
         result = failed[case]
         print(f"{case}: {result['behavior']}, close {result['behaviorClose']}", end="")
         print(f" (see {(reports / result['reportfile']).with_suffix('.html')})")
-    print("behaviour:", in_words(behaviours))
-    print("close:    ", in_words(closes))
+    print("behaviour:", counts_text(behaviours))
+    print("close:    ", counts_text(closes))
     print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     if not results or len(results) != announced:
-        print(f"the suite announced {announced} cases, but {len(results)} have a result")
+        print(f"the suite announced {announced} cases, but only {len(results)} have a result")
         return 1
     return 1 if failed else 0
 
 
 def run_suite(folder, reports, url, cases):
-    """Runs the suite's fuzzing client and gives the number of cases that it announced."""
+    """Runs the suite's fuzzing client and returns the number of cases that it announced."""
     spec = folder / "fuzzingclient.json"
     spec.write_text(
         json.dumps(
@@ -79,10 +79,10 @@ def run_suite(folder, reports, url, cases):
         )
     )
     log = folder / "wstest.log"
-    # Not the script itself, whose first line breaks when the folder moves or has a space in its name.
+    # Runs wstest through Python: its first line is wrong when the folder was moved or its name has a space.
     command = [folder / "venv/bin/python", folder / "venv/bin/wstest"]
     command += ["--mode", "fuzzingclient", "--spec", spec]
-    print(f"running the Autobahn suite against {url} (some minutes; its log: {log})", flush=True)
+    print(f"running the Autobahn suite against {url} (takes some minutes; log: {log})", flush=True)
     with log.open("w") as out:
         try:
             subprocess.run(
@@ -95,16 +95,16 @@ def run_suite(folder, reports, url, cases):
                 check=True,
             )
         except subprocess.SubprocessError as error:
-            sys.exit(f"the suite did not end well: {error}")
+            sys.exit(f"the suite failed: {error}")
     found = re.search(r"Ok, will run (\d+) test cases", log.read_text(errors="replace"))
     return int(found[1]) if found else 0
 
 
-def in_number_order(case):
+def case_numbers(case):
     return [int(number) for number in case.split(".")]
 
 
-def in_words(counter):
+def counts_text(counter):
     return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
 
 

@@ -1,8 +1,8 @@
-"""A client that knows the original protocol only, written as its documentation shows.
+"""A client of the original protocol, as the documentation of that protocol shows it.
 
     python3 original_client.py ws://localhost:5000/ws
 
-It prints every frame as a line of JSON and ends when the server closes the connection.
+It prints each frame as a line of JSON and exits when the server closes the connection.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Runs the real binary on a free port of 127.0.0.1, for as long as a `with` block lasts."""
+"""Starts the server and makes certificates for the Python tests. Both last for one `with` block."""
 
 import os
 import queue
@@ -10,15 +10,15 @@ import threading
 import time
 
 DEADLINE_SECONDS = 20
-"""How long anything that must happen may take before a test gives up on it."""
+"""The longest that a test waits for anything."""
 
 SOCKET_LINE = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)/ws\b")
 
 
 class Certificate:
-    """A certificate for 127.0.0.1 that signs itself, in files, for as long as a `with` block lasts.
+    """A self-signed certificate for 127.0.0.1, in files that last for one `with` block.
 
-    Python and curl trust it meanwhile without being told so by the test: their environment says it.
+    Inside the block, Python and curl trust it through variables of the environment.
     """
 
     VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE")
@@ -26,7 +26,7 @@ class Certificate:
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory()
         self.cert, self.key = (os.path.join(self._folder.name, name) for name in ("cert.pem", "key.pem"))
-        # As the README says it.
+        # The command that the README documents.
         subprocess.run(
             [
                 *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365".split(),
@@ -54,10 +54,9 @@ class Certificate:
 
 
 class Server:
-    """One server process: `with Server("--echo") as server: server.port`.
+    """One server process on a free port of 127.0.0.1: `with Server("--echo") as server: server.port`.
 
-    The binary is the one that WSCAST_BIN names. Its log is kept and shown when it does not start or
-    does not end as it should.
+    WSCAST_BIN names the binary. An error at start or exit shows the server's log.
     """
 
     def __init__(self, *arguments):
@@ -79,12 +78,12 @@ class Server:
             text=True,
             env=environment_without_settings(),
         )
-        # A thread, because a pipe cannot be read with a deadline; it also keeps the pipe from filling.
+        # A thread reads the pipe, because a read has no time-out. It also keeps the pipe from filling.
         self._lines = queue.Queue()
         self._reader = threading.Thread(target=self._read_lines, daemon=True)
         self._reader.start()
         try:
-            self.port = self._announced_port()
+            self.port = self._printed_port()
         except BaseException:
             self.__exit__()
             raise
@@ -111,15 +110,15 @@ class Server:
         return f"ws{self.secure}://127.0.0.1:{self.port}/ws"
 
     def terminate(self):
-        """Asks the server to end, as an init system does, without waiting for it."""
+        """Sends SIGTERM, as an init system does. Does not wait for the exit."""
         self.process.send_signal(signal.SIGTERM)
 
     def exit_code(self):
-        """Waits for the server to end and gives its exit code."""
+        """Waits for the server to exit and returns its exit code."""
         try:
             return self.process.wait(DEADLINE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the server did not end; its log:\n{self.log()}") from None
+            raise AssertionError(f"the server did not exit; its log:\n{self.log()}") from None
 
     def log(self):
         self._log.seek(0)
@@ -130,7 +129,7 @@ class Server:
             self._lines.put(line)
         self._lines.put(None)
 
-    def _announced_port(self):
+    def _printed_port(self):
         end = time.monotonic() + DEADLINE_SECONDS
         printed = []
         while True:
@@ -150,7 +149,7 @@ class Server:
 
 
 def environment_without_settings():
-    """The environment less what the server would take for settings of its own."""
+    """Returns the environment without variables that the server reads as settings."""
     return {
         name: value
         for name, value in os.environ.items()

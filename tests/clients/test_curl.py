@@ -1,4 +1,4 @@
-"""The documented HTTP interface, asked with curl, against the real binary."""
+"""Tests of the documented HTTP interface: curl sends requests to the real binary."""
 
 import json
 import re
@@ -8,11 +8,12 @@ import tempfile
 import time
 import unittest
 
+import runner
 from server import DEADLINE_SECONDS, Certificate, Server
 
 
-class Answer:
-    """What curl got: `status`, `headers` (names in lower case) and `body`."""
+class Response:
+    """A response: `status`, `headers` (names in lower case) and `body`."""
 
     def __init__(self, status, headers, body):
         self.status = status
@@ -24,7 +25,7 @@ class Answer:
 
 
 def curl(*arguments):
-    """curl's own output; a failure of curl's is one of the test."""
+    """Runs curl and returns its output. The test fails when curl fails."""
     command = [shutil.which("curl") or "curl", "-sS", "--noproxy", "*"]
     command += ["--max-time", str(DEADLINE_SECONDS), *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
@@ -44,24 +45,24 @@ class HttpInterface(unittest.TestCase):
     def flags(cls):
         return ()
 
-    def ask(self, path, *arguments):
+    def fetch(self, path, *arguments):
         output = curl("-i", *arguments, self.server.http + path)
         head, body = output.split("\r\n\r\n", 1)
         status, *lines = head.split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
-        return Answer(int(status.split()[1]), {k.lower(): v for k, v in headers.items()}, body)
+        return Response(int(status.split()[1]), {k.lower(): v for k, v in headers.items()}, body)
 
-    def assert_json(self, answer):
-        self.assertEqual(answer.headers["content-type"].split(";")[0], "application/json")
-        return answer.json()
+    def assert_json(self, response):
+        self.assertEqual(response.headers["content-type"].split(";")[0], "application/json")
+        return response.json()
 
-    def assert_error(self, answer, status):
-        self.assertEqual(answer.status, status)
-        error = self.assert_json(answer)["error"]
+    def assert_error(self, response, status):
+        self.assertEqual(response.status, status)
+        error = self.assert_json(response)["error"]
         self.assertIsInstance(error["code"], str)
         self.assertIsInstance(error["message"], str)
 
-    def test_health_as_documented(self):
+    def test_health_has_the_documented_fields(self):
         health = json.loads(curl(self.server.http + "/health"))
 
         self.assertEqual(health["status"], "healthy")
@@ -69,76 +70,76 @@ class HttpInterface(unittest.TestCase):
         self.assertIsInstance(health["message"], str)
         self.assertIsInstance(health["version"], str)
         self.assertGreaterEqual(health["uptime_seconds"], 0)
-        self.assert_json(self.ask("/health"))
+        self.assert_json(self.fetch("/health"))
 
-    def test_stats_as_documented(self):
+    def test_stats_has_the_documented_fields(self):
         stats = json.loads(curl(self.server.http + "/stats"))
 
         self.assertEqual(stats["connected_clients"], 0)
         self.assertAlmostEqual(stats["server_time"], time.time(), delta=60)
-        self.assert_json(self.ask("/stats"))
+        self.assert_json(self.fetch("/stats"))
 
-    def test_every_origin_may_read_every_answer(self):
+    def test_every_origin_may_read_every_response(self):
         for path in ["/", "/health", "/stats", "/nope"]:
-            for origin in [(), ("-H", "Origin: https://elsewhere.example")]:
+            for origin in [(), ("-H", "Origin: https://other.example")]:
                 with self.subTest(path=path, origin=origin):
-                    answer = self.ask(path, *origin)
-                    self.assertEqual(answer.headers["access-control-allow-origin"], "*")
+                    response = self.fetch(path, *origin)
+                    self.assertEqual(response.headers["access-control-allow-origin"], "*")
 
-    def test_a_preflight_is_allowed(self):
-        answer = self.ask(
+    def test_preflight_request_is_allowed(self):
+        response = self.fetch(
             "/health",
             *("-X", "OPTIONS"),
-            *("-H", "Origin: https://elsewhere.example"),
+            *("-H", "Origin: https://other.example"),
             *("-H", "Access-Control-Request-Method: GET"),
         )
 
-        self.assertIn(answer.status, (200, 204))
-        self.assertEqual(answer.headers["access-control-allow-origin"], "*")
-        self.assertIn("GET", answer.headers["access-control-allow-methods"])
+        self.assertIn(response.status, (200, 204))
+        self.assertEqual(response.headers["access-control-allow-origin"], "*")
+        self.assertIn("GET", response.headers["access-control-allow-methods"])
 
-    def test_the_page_is_html_and_its_files_are_served(self):
-        page = self.ask("/")
+    def test_page_is_html_and_its_files_are_served(self):
+        page = self.fetch("/")
 
         self.assertEqual(page.status, 200)
         self.assertEqual(page.headers["content-type"].split(";")[0], "text/html")
         self.assertRegex(page.body, r"(?i)^\s*<!doctype html>")
         files = re.findall(r"""(?:src|href)=["'](/?assets/[^"']+)["']""", page.body)
-        self.assertTrue(files, "the page names its style and its script")
+        self.assertTrue(files, "the page links its style and its script")
         kinds = {"css": "text/css", "js": "text/javascript"}
         for file in files:
             with self.subTest(file=file):
-                answer = self.ask("/" + file.lstrip("/"))
-                self.assertEqual(answer.status, 200)
+                response = self.fetch("/" + file.lstrip("/"))
+                self.assertEqual(response.status, 200)
                 ending = file.rsplit(".", 1)[-1]
                 if ending in kinds:
-                    self.assertEqual(answer.headers["content-type"].split(";")[0], kinds[ending])
+                    self.assertEqual(response.headers["content-type"].split(";")[0], kinds[ending])
 
-    def test_head_is_get_without_the_body(self):
+    def test_head_returns_the_headers_of_get_without_a_body(self):
         for path in ["/", "/health", "/stats"]:
             with self.subTest(path=path):
-                get, head = self.ask(path), self.ask(path, "-I")
+                get, head = self.fetch(path), self.fetch(path, "-I")
                 self.assertEqual(head.status, 200)
                 self.assertEqual(head.body, "")
                 self.assertEqual(head.headers["content-type"], get.headers["content-type"])
-        self.assertEqual(self.ask("/", "-I").headers["content-length"], str(len(self.ask("/").body.encode())))
+        self.assertEqual(self.fetch("/", "-I").headers["content-length"], str(len(self.fetch("/").body.encode())))
 
-    def test_the_socket_asks_for_an_upgrade(self):
-        answer = self.ask("/ws")
+    def test_ws_without_upgrade_returns_426(self):
+        response = self.fetch("/ws")
 
-        self.assert_error(answer, 426)
-        self.assertEqual(answer.headers["upgrade"].lower(), "websocket")
+        self.assert_error(response, 426)
+        self.assertEqual(response.headers["upgrade"].lower(), "websocket")
 
-    def test_there_is_nothing_elsewhere(self):
+    def test_unknown_path_returns_404(self):
         for path in ["/nope", "/assets/nope", "/assets/../Cargo.toml", "/echo"]:
             with self.subTest(path=path):
-                self.assert_error(self.ask(path, "--path-as-is"), 404)
+                self.assert_error(self.fetch(path, "--path-as-is"), 404)
 
-    def test_a_method_that_is_not_allowed_is_told_which_are(self):
-        answer = self.ask("/health", "-X", "POST", "-d", "x")
+    def test_wrong_method_returns_405_with_allowed_methods(self):
+        response = self.fetch("/health", "-X", "POST", "-d", "x")
 
-        self.assert_error(answer, 405)
-        allowed = {method.strip() for method in answer.headers["allow"].split(",")}
+        self.assert_error(response, 405)
+        allowed = {method.strip() for method in response.headers["allow"].split(",")}
         self.assertLessEqual({"GET", "HEAD"}, allowed)
         self.assertNotIn("POST", allowed)
 
@@ -152,7 +153,7 @@ class HttpInterface(unittest.TestCase):
 
 
 class HttpInterfaceOverTls(HttpInterface):
-    """The same, with https."""
+    """The same tests over https."""
 
     @classmethod
     def flags(cls):
@@ -160,36 +161,36 @@ class HttpInterfaceOverTls(HttpInterface):
         cls.addClassCleanup(cls.certificate.__exit__)
         return cls.certificate.flags
 
-    def test_both_versions_are_spoken_and_older_ones_are_not(self):
+    def test_tls_1_2_and_1_3_are_accepted_and_older_versions_are_not(self):
         for version in ["1.2", "1.3"]:
             health = curl("--tlsv" + version, "--tls-max", version, self.server.http + "/health")
             self.assertEqual(json.loads(health)["status"], "healthy")
         with self.assertRaises(AssertionError):
             curl("--tlsv1.0", "--tls-max", "1.1", self.server.http + "/health")
 
-    def test_who_wants_to_negotiate_again_is_refused(self):
+    def test_tls_renegotiation_is_refused(self):
         address = f"127.0.0.1:{self.server.port}"
         command = ["openssl", "s_client", "-connect", address, "-tls1_2"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(command, **pipes) as client:
             client.stdin.write(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
             client.stdin.flush()
-            answer = b""
-            while b"healthy" not in answer:
-                answer += client.stdout.read1() or self.fail(answer)
-            # What s_client takes for a command.
-            said = client.communicate(b"R\n", timeout=DEADLINE_SECONDS)[0]
+            response = b""
+            while b"healthy" not in response:
+                response += client.stdout.read1() or self.fail(response)
+            # s_client reads a line "R" as the command to renegotiate.
+            output = client.communicate(b"R\n", timeout=DEADLINE_SECONDS)[0]
 
-        self.assertIn(b"no renegotiation", said)
+        self.assertIn(b"no renegotiation", output)
         self.assertEqual(json.loads(curl(self.server.http + "/health"))["status"], "healthy")
 
-    def test_plain_http_is_told_what_to_do(self):
-        answer = json.loads(curl(f"http://127.0.0.1:{self.server.port}/health"))
+    def test_plain_http_on_a_tls_port_returns_an_explanation(self):
+        response = json.loads(curl(f"http://127.0.0.1:{self.server.port}/health"))
 
-        self.assertEqual(answer["error"]["code"], "tls_required")
+        self.assertEqual(response["error"]["code"], "tls_required")
 
 
-class HttpInterfaceByPath(unittest.TestCase):
+class HttpInterfaceOnUnixSocket(unittest.TestCase):
     def test_curl_reaches_a_unix_socket(self):
         with tempfile.TemporaryDirectory() as folder:
             path = folder + "/wscast.sock"
@@ -200,4 +201,4 @@ class HttpInterfaceByPath(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    runner.main()

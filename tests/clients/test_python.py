@@ -1,4 +1,4 @@
-"""Python clients of the original protocol, with the `websockets` package, against the real binary."""
+"""Tests of Python clients of the original protocol, which use the `websockets` package, against the real binary."""
 
 import asyncio
 import json
@@ -9,13 +9,14 @@ import urllib.request
 
 import websockets
 
+import runner
 from server import DEADLINE_SECONDS, Certificate, Server
 
 ORIGINAL_TYPES = {"message", "custom_event"}
 
 
 class Client:
-    """A connection that fails a test, rather than hang it, when what it waits for does not come."""
+    """A WebSocket client. A wait that takes too long fails the test."""
 
     def __init__(self, websocket):
         self.websocket = websocket
@@ -33,14 +34,14 @@ class Client:
         return json.loads(await self.text())
 
     async def frames_until(self, payload):
-        """Every frame up to and including the one with this payload."""
+        """Returns the frames up to and including the one with this payload."""
         frames = []
         while not frames or frames[-1]["payload"] != payload:
             frames.append(await self.frame())
         return frames
 
     async def close_code(self):
-        """The code that the connection ends with, once everything before it has been read."""
+        """Reads until the connection closes and returns the close code."""
         while True:
             try:
                 await self.text()
@@ -61,24 +62,24 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
         return ()
 
     async def connect(self, **options):
-        """A client that has read its welcome."""
-        client = await self.connect_unread(**options)
+        """Connects a client and reads its welcome."""
+        client = await self.connect_without_reading(**options)
         await client.frame()
         return client
 
-    async def connect_unread(self, **options):
+    async def connect_without_reading(self, **options):
         websocket = await within_deadline(websockets.connect(self.server.ws, **options))
         self.addAsyncCleanup(websocket.close)
         return Client(websocket)
 
     async def connected_clients(self):
         def fetch():
-            with urllib.request.urlopen(self.server.http + "/stats", timeout=DEADLINE_SECONDS) as answer:
-                return json.load(answer)["connected_clients"]
+            with urllib.request.urlopen(self.server.http + "/stats", timeout=DEADLINE_SECONDS) as response:
+                return json.load(response)["connected_clients"]
 
         return await asyncio.to_thread(fetch)
 
-    async def test_the_documented_client_runs_as_it_is(self):
+    async def test_documented_client_runs_unchanged(self):
         script = pathlib.Path(__file__).with_name("original_client.py")
         process = await asyncio.create_subprocess_exec(
             sys.executable, script, self.server.ws, stdout=asyncio.subprocess.PIPE
@@ -94,12 +95,12 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(greeting["payload"], "Good morning from Python")
         self.assertEqual(event["type"], "custom_event")
         self.assertEqual(event["payload"], {"action": "wave", "data": "with both hands"})
-        # `async for` ends in silence when the server leaves (1001), so the script ends without an error.
+        # Close code 1001 ends `async for` without an exception, so the script exits with 0.
         self.server.terminate()
         self.assertEqual(await within_deadline(process.wait()), 0)
 
-    async def test_the_welcome_is_the_first_frame_and_needs_no_request(self):
-        client = await self.connect_unread()
+    async def test_welcome_is_the_first_frame_and_needs_no_request(self):
+        client = await self.connect_without_reading()
 
         welcome = await client.frame()
 
@@ -107,7 +108,7 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(welcome["payload"], str)
         self.assertTrue(welcome["payload"])
 
-    async def test_a_client_reads_its_own_messages_back(self):
+    async def test_client_receives_its_own_messages(self):
         client = await self.connect()
 
         for kind in sorted(ORIGINAL_TYPES):
@@ -117,7 +118,7 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
                     frame = await client.frame()
                     self.assertEqual((frame["type"], frame["payload"]), (kind, payload))
 
-    async def test_clients_see_each_others_messages(self):
+    async def test_clients_receive_each_others_messages(self):
         alice, bob = await self.connect(), await self.connect()
 
         await alice.send("message", "hello from alice")
@@ -139,7 +140,7 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
             received = [(await client.frame())["payload"] for _ in range(200)]
             self.assertEqual(received, list(range(200)))
 
-    async def test_a_payload_is_relayed_letter_by_letter(self):
+    async def test_payload_is_relayed_byte_for_byte(self):
         alice, bob = await self.connect(), await self.connect()
 
         for payload in [
@@ -154,22 +155,22 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
                 for client in (alice, bob):
                     self.assertIn('"payload":' + payload, await client.text())
 
-    async def test_no_other_type_is_ever_sent_to_a_client_that_uses_none(self):
+    async def test_client_of_the_original_protocol_receives_no_newer_types(self):
         plain = await self.connect()
 
         newer = await self.connect()
         for kind, fields in [
             ("join", {"room": "lobby", "presence": True}),
-            ("join", {"room": "elsewhere", "presence": True}),
+            ("join", {"room": "other", "presence": True}),
             ("presence", {"room": "lobby"}),
             ("history", {"room": "lobby"}),
             ("ping", {}),
-            ("leave", {"room": "elsewhere"}),
+            ("leave", {"room": "other"}),
             ("leave", {"room": "lobby"}),
         ]:
             await newer.send_text(json.dumps({"type": kind, "id": kind, **fields}))
-        await newer.send_text('{"type":"ping","id":"all answered"}')
-        while (await newer.frame()).get("id") != "all answered":
+        await newer.send_text('{"type":"ping","id":"last request"}')
+        while (await newer.frame()).get("id") != "last request":
             pass
         await newer.websocket.close()
         dropped = await self.connect()
@@ -181,7 +182,7 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
 
         self.assertEqual([frame["type"] for frame in frames], ["custom_event"])
 
-    async def test_an_error_answers_what_is_wrong_and_the_connection_stays(self):
+    async def test_invalid_message_gets_an_error_and_the_connection_stays_open(self):
         alice, bob = await self.connect(), await self.connect()
 
         for text in [
@@ -202,36 +203,36 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
 
         await alice.send("message", "still here")
         self.assertEqual((await alice.frame())["payload"], "still here")
-        self.assertEqual((await bob.frame())["payload"], "still here", "bob is told of no one's error")
+        self.assertEqual((await bob.frame())["payload"], "still here", "bob received the error of alice")
 
-    async def test_a_page_of_any_origin_may_connect(self):
-        client = await self.connect(origin="https://elsewhere.example")
+    async def test_page_of_any_origin_may_connect(self):
+        client = await self.connect(origin="https://other.example")
 
-        await client.send("message", "from elsewhere")
+        await client.send("message", "from another origin")
 
-        self.assertEqual((await client.frame())["payload"], "from elsewhere")
+        self.assertEqual((await client.frame())["payload"], "from another origin")
 
-    async def test_pings_are_answered(self):
+    async def test_ping_is_answered(self):
         client = await self.connect()
 
         pong = await client.websocket.ping(b"are you there")
 
         await within_deadline(pong)
 
-    async def test_who_left_is_forgotten_and_costs_the_others_nothing(self):
-        stays, leaves, vanishes = [await self.connect() for _ in range(3)]
+    async def test_disconnected_clients_are_forgotten_and_others_stay_connected(self):
+        staying, leaving, dropped = [await self.connect() for _ in range(3)]
         self.assertEqual(await self.connected_clients(), 3)
 
-        await leaves.websocket.close()
-        vanishes.websocket.transport.abort()
+        await leaving.websocket.close()
+        dropped.websocket.transport.abort()
 
-        async def alone():
+        async def one_client_left():
             while await self.connected_clients() != 1:
                 pass
 
-        await within_deadline(alone())
-        await stays.send("message", "anyone?")
-        self.assertEqual((await stays.frame())["payload"], "anyone?")
+        await within_deadline(one_client_left())
+        await staying.send("message", "anyone?")
+        self.assertEqual((await staying.frame())["payload"], "anyone?")
 
     async def test_sigterm_closes_every_connection_with_1001(self):
         clients = [await self.connect() for _ in range(5)]
@@ -244,7 +245,7 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
 
 
 class OriginalProtocolOverTls(OriginalProtocol):
-    """The same clients, with wss."""
+    """The same tests over wss."""
 
     def flags(self):
         certificate = Certificate().__enter__()
@@ -253,4 +254,4 @@ class OriginalProtocolOverTls(OriginalProtocol):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    runner.main()

@@ -1,5 +1,5 @@
-# What the set-up scripts share. A function that cannot do its work returns 1 and says in $why, in a few
-# words, what is missing; the whole story is in $log.
+# Functions that the set-up scripts share. An `ensure_…` function installs what is missing where it can.
+# When it cannot, it returns 1 and sets $why to a short reason; the full output is in $log.
 
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
@@ -7,27 +7,28 @@ target=$(cd "$target" && pwd)
 log=$target/setup.log
 why=
 
-# have COMMAND: it is on the PATH.
+# have COMMAND: succeeds if the command is on the PATH.
 have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# logged COMMAND…: runs it with its output in the log only.
+# logged COMMAND…: runs a command and writes its output to the log only.
 logged() {
     echo "+ $*" >>"$log"
     "$@" >>"$log" 2>&1 </dev/null
 }
 
-# debian PACKAGE…: installs Debian packages.
-debian() {
+# install_debian PACKAGE…: installs Debian packages.
+install_debian() {
     if ! have apt-get; then
         why="$* not found, and there is no apt-get to install it with"
         return 1
     elif [ "$(id -u)" -ne 0 ]; then
-        why="$* not found, and only root may apt-get install it"
+        why="$* not found, and only root can install it: apt-get install $*"
         return 1
     fi
-    echo "installing $* (apt-get)"
+    # To stderr, because the output of some callers is read by a program.
+    echo "installing $* (apt-get)" >&2
     if [ -z "${apt_updated:-}" ]; then
         logged apt-get update
         apt_updated=yes
@@ -37,46 +38,51 @@ debian() {
     return 1
 }
 
-# fresh STAMP FILE…: the stamp was made of these files as they are now.
-fresh() {
-    [ -f "$1" ] && [ "$(cat "$1")" = "$(stamp "$@")" ]
+# is_current STAMP FILE…: succeeds if the stamp was written for the present content of the files.
+is_current() {
+    stamp=$1
+    shift
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(checksum "$@")" ]
 }
 
-# stamp STAMP FILE…: what the stamp says of these files.
-stamp() {
-    shift
+# checksum FILE…: prints one checksum of the files, which is the content of a stamp.
+checksum() {
     cat "$@" | cksum
 }
 
-# openssl_here: there is the command that makes certificates.
-openssl_here() {
-    have openssl || debian openssl
+# ensure_c_compiler: Rust links with it, and SQLite and ring are compiled with it.
+ensure_c_compiler() {
+    have cc || have gcc || have clang || install_debian gcc libc6-dev
 }
 
-# cpp_here: there is a C++ compiler, which libFuzzer takes.
-cpp_here() {
-    have "${CXX:-c++}" || debian g++
+# ensure_cpp_compiler: libFuzzer is compiled with it.
+ensure_cpp_compiler() {
+    have "${CXX:-c++}" || install_debian g++
 }
 
-# python3_here: there is a Python that runs the tests.
-python3_here() {
-    have python3 || debian python3 || return
+# ensure_openssl: the tests make their certificates with this command.
+ensure_openssl() {
+    have openssl || install_debian openssl
+}
+
+ensure_python3() {
+    have python3 || install_debian python3 || return
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' && return
     why="Python 3.9 or newer is needed, found $(python3 --version 2>&1)"
     return 1
 }
 
-# python3_packages FOLDER REQUIREMENTS: a virtual environment that has them.
-python3_packages() {
-    python3_here || return
-    if fresh "$1/stamp" "$2" && "$1/bin/python" --version >/dev/null 2>&1; then
+# ensure_python3_packages FOLDER REQUIREMENTS: makes a virtual environment with these packages.
+ensure_python3_packages() {
+    ensure_python3 || return
+    if is_current "$1/stamp" "$2" && "$1/bin/python" --version >/dev/null 2>&1; then
         return
     fi
     rm -rf "$1"
     echo "installing $2 (pip)"
     if ! logged python3 -m venv "$1"; then
-        # Debian keeps what venv needs in a package of its own.
-        debian python3-venv || return
+        # Debian has the files that venv needs in a separate package.
+        install_debian python3-venv || return
         rm -rf "$1"
         if ! logged python3 -m venv "$1"; then
             why="python3 -m venv failed, see $log"
@@ -87,13 +93,12 @@ python3_packages() {
         why="pip install -r $2 failed, see $log"
         return 1
     fi
-    stamp "$1/stamp" "$2" >"$1/stamp"
+    checksum "$2" >"$1/stamp"
 }
 
-# node_here: there are a Node and an npm that run the tests.
-node_here() {
-    have node || debian nodejs || return
-    have npm || debian npm || return
+ensure_node() {
+    have node || install_debian nodejs || return
+    have npm || install_debian npm || return
     if ! node -e '
         const [major, minor] = process.versions.node.split(".").map(Number);
         process.exit(major > 20 || (major === 20 && minor >= 18) ? 0 : 1);
@@ -103,34 +108,34 @@ node_here() {
     fi
 }
 
-# node_packages FOLDER SOURCE: FOLDER/node_modules has what SOURCE/package-lock.json says.
-node_packages() {
-    node_here || return
-    if fresh "$1/stamp" "$2/package.json" "$2/package-lock.json"; then
+# ensure_node_packages FOLDER SOURCE: installs the packages of SOURCE/package-lock.json below FOLDER.
+ensure_node_packages() {
+    ensure_node || return
+    if is_current "$1/stamp" "$2/package.json" "$2/package-lock.json"; then
         return
     fi
     echo "installing $2/package.json (npm)"
     rm -rf "$1"
     mkdir -p "$1"
     cp "$2/package.json" "$2/package-lock.json" "$1"
-    # Nothing that a package would run or download while it is installed is needed.
+    # No package here needs its install script.
     if ! (cd "$1" && logged npm ci --ignore-scripts --no-audit --no-fund); then
         why="npm ci for $2 failed, see $log"
         return 1
     fi
-    stamp "$1/stamp" "$2/package.json" "$2/package-lock.json" >"$1/stamp"
+    checksum "$2/package.json" "$2/package-lock.json" >"$1/stamp"
 }
 
-# redis_here: there is a Redis that the tests start. Debian's redis-tools has the server under another name, and
-# without the service that redis-server would start.
-redis_here() {
-    have redis-server || have redis-check-rdb || have valkey-server || debian redis-tools
+# ensure_redis: the tests start their own server. Debian's redis-tools has it under the name redis-check-rdb;
+# the package redis-server would also start a system service.
+ensure_redis() {
+    have redis-server || have redis-check-rdb || have valkey-server || install_debian redis-tools
 }
 
-# browser_here: sets $browser to a Chromium or Chrome that starts.
-browser_here() {
+# ensure_browser: sets $browser to a Chromium or Chrome that starts.
+ensure_browser() {
     find_browser && return
-    debian chromium || return
+    install_debian chromium || return
     find_browser && return
     why="no Chromium that starts was found"
     return 1

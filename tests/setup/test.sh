@@ -1,65 +1,79 @@
-# Sets up and runs the parts of the tests that are named, and sums them up:
+# Sets up and runs the named parts of the tests, then prints a summary:
 #
 #     sh tests/setup/test.sh rust redis fuzz python curl node browser
 #
-# A part whose tools cannot be had is skipped, but with CI=true it has failed. WSCAST_BIN names the binary
-# to test; without it the debug build is made, the one that the Rust tests run too.
+# A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
+# that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
+# $WSCAST_SKIPPED names, and is counted as skipped too. With CI=true every skip is a failure.
+#
+# WSCAST_BIN names the binary to test. Without it the debug build is made, which the Rust tests run as well.
 
 set -u
 cd "$(dirname "$0")/../.." || exit
 . tests/setup/lib.sh
 : >"$log"
 export PYTHONDONTWRITEBYTECODE=1
+export WSCAST_SKIPPED="$target/skipped.txt"
 
-ready_rust() { :; }
+setup_rust() { :; }
 run_rust() {
-    bounded cargo test --locked -- --skip nodes::
+    limited cargo test --locked -- --skip nodes::
 }
 
-ready_redis() { redis_here; }
+setup_redis() { ensure_redis; }
 run_redis() {
-    bounded cargo test --locked --test it nodes::
+    limited cargo test --locked --test it nodes::
 }
 
-# A look only: `make fuzz` is what finds something new.
-ready_fuzz() { cpp_here; }
+# A short run that proves the targets work; `make fuzz` runs long enough to find something new.
+setup_fuzz() { ensure_cpp_compiler; }
 run_fuzz() {
-    FUZZ_SECONDS=${FUZZ_SECONDS:-6} bounded sh tests/setup/fuzz.sh
+    FUZZ_SECONDS=${FUZZ_SECONDS:-6} limited sh tests/setup/fuzz.sh
 }
 
-ready_python() {
-    openssl_here || return
-    python3_packages "$target/venv" tests/clients/requirements.txt
+setup_python() {
+    ensure_openssl || return
+    ensure_python3_packages "$target/venv" tests/clients/requirements.txt
 }
 run_python() {
-    bounded "$target/venv/bin/python" tests/clients/test_python.py -v 2>&1
+    limited "$target/venv/bin/python" tests/clients/test_python.py -v 2>&1
 }
 
-ready_curl() {
-    python3_here && openssl_here || return
-    have curl || debian curl
+setup_curl() {
+    ensure_python3 && ensure_openssl || return
+    have curl || install_debian curl
 }
 run_curl() {
-    bounded python3 tests/clients/test_curl.py -v 2>&1
+    limited python3 tests/clients/test_curl.py -v 2>&1
 }
 
-ready_node() { node_packages "$target/clients" tests/clients; }
+setup_node() { ensure_node_packages "$target/clients" tests/clients; }
 run_node() {
-    CLIENT_MODULES=$target/clients/node_modules \
-        bounded node --test --test-reporter=spec tests/clients/test_*.mjs
+    CLIENT_MODULES=$target/clients/node_modules node_tests tests/clients/test_*.mjs
 }
 
-ready_browser() {
-    browser_here && openssl_here || return
-    node_packages "$target/browser" tests/browser
+setup_browser() {
+    ensure_browser && ensure_openssl || return
+    ensure_node_packages "$target/browser" tests/browser
 }
 run_browser() {
-    BROWSER_MODULES=$target/browser CHROMIUM=$browser \
-        bounded node --test --test-reporter=spec tests/browser/*.test.mjs
+    BROWSER_MODULES=$target/browser CHROMIUM=$browser node_tests tests/browser/*.test.mjs
 }
 
-# bounded COMMAND…: no part may hang CI. By hand it is not bounded, as it would not see Ctrl-C.
-bounded() {
+# node_tests FILE…: runs tests with node:test.
+node_tests() {
+    # A file of its own, because node empties a reporter's file first.
+    limited node --test --test-reporter=spec --test-reporter-destination=stdout \
+        --test-reporter=./tests/setup/skipped_reporter.mjs --test-reporter-destination="$WSCAST_SKIPPED.node" "$@"
+    node_status=$?
+    cat "$WSCAST_SKIPPED.node" >>"$WSCAST_SKIPPED"
+    rm -f "$WSCAST_SKIPPED.node"
+    return $node_status
+}
+
+# limited COMMAND…: in CI, ends a part that hangs. By hand there is no limit, because `timeout` would keep
+# Ctrl-C from reaching the command.
+limited() {
     if [ "${CI:-}" = true ] && have timeout; then
         timeout -k 10 900 "$@" </dev/null
     else
@@ -67,9 +81,9 @@ bounded() {
     fi
 }
 
-# binary PART…: sets WSCAST_BIN. Where the Rust tests are run it is the build they make anyway, which
-# differs from plain `cargo build` by the features that development dependencies add.
-binary() {
+# build_binary PART…: sets WSCAST_BIN. `cargo test` builds a binary too, with other features of the dependencies
+# than `cargo build`, so the parts that run it decide which of the two is built.
+build_binary() {
     [ -n "${WSCAST_BIN:-}" ] && return
     case " $* " in
     *" rust "* | *" redis "*) cargo test --locked --no-run ;;
@@ -79,12 +93,30 @@ binary() {
 }
 
 passed=0 failed=0 skipped=0 summary=
-result() {
-    summary="$summary$*
+# record OUTCOME TEXT: counts an outcome (passed, FAILED or SKIPPED) and adds a line to the summary.
+record() {
+    outcome=$1
+    if [ "$outcome" = SKIPPED ] && [ "${CI:-}" = true ]; then
+        outcome=FAILED
+    fi
+    case $outcome in
+    passed) passed=$((passed + 1)) ;;
+    FAILED) failed=$((failed + 1)) ;;
+    SKIPPED) skipped=$((skipped + 1)) ;;
+    esac
+    summary="$summary$outcome $2
 "
 }
 
-if ! binary "$@"; then
+# record_skipped_tests PART: counts the tests of this part that could not run, and prints why.
+record_skipped_tests() {
+    while IFS= read -r line; do
+        echo "SKIPPED $1: $line"
+        record SKIPPED "$1: $line"
+    done <"$WSCAST_SKIPPED"
+}
+
+if ! build_binary "$@"; then
     echo "FAILED build: nothing can be tested"
     echo "0 passed, $# failed, 0 skipped"
     exit 1
@@ -94,21 +126,17 @@ export WSCAST_BIN
 for part in "$@"; do
     printf '\n--- %s ---\n' "$part"
     why=
-    if ! "ready_$part"; then
-        if [ "${CI:-}" = true ]; then
-            failed=$((failed + 1)) line="FAILED $part: $why"
-        else
-            skipped=$((skipped + 1)) line="SKIPPED $part: $why"
-        fi
-        echo "$line"
-        result "$line"
+    : >"$WSCAST_SKIPPED"
+    if ! "setup_$part"; then
+        echo "SKIPPED $part: $why"
+        record SKIPPED "$part: $why"
+        continue
     elif "run_$part"; then
-        passed=$((passed + 1))
-        result "passed $part"
+        record passed "$part"
     else
-        failed=$((failed + 1))
-        result "FAILED $part"
+        record FAILED "$part"
     fi
+    record_skipped_tests "$part"
 done
 
 printf '\n%s' "$summary"
