@@ -167,7 +167,7 @@ impl Worker {
                     let place = publish.place(publication.offset);
                     let stream = Arc::clone(&publish.stream);
                     self.broadcaster.send(Event::Deliver {
-                        stream,
+                        numbering: stream,
                         publication,
                     });
                     Ok(place)

@@ -24,11 +24,6 @@ pub const HEADERS_MAX: usize = 100;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Publishes waiting for the broker; a publisher waits while it is full.
 pub const BROKER_QUEUE_MAX: usize = 512;
-/// Events waiting for the broadcaster; the broker waits while it is full.
-pub const BROADCASTER_QUEUE_MAX: usize = 1024;
-/// Bytes held back for a member while it reads what it missed; past it they are read again from the
-/// store, so that a slow reader costs no memory.
-pub const HELD_BYTES_MAX: usize = 256 * 1024;
 /// Messages in one page of history, and bytes of their payloads.
 pub const PAGE_MESSAGES_MAX: usize = 1000;
 /// See [`PAGE_MESSAGES_MAX`].
@@ -47,8 +42,6 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Above this many members, presence gives the number only.
 pub const PRESENCE_LIST_MAX: usize = 100;
-/// Presence updates of one room are at least this far apart.
-pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything the server runs on.
 #[derive(Clone, Debug)]

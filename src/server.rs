@@ -168,9 +168,9 @@ impl Server {
         }
         let clients = self.app.metrics.clients.get();
         log::info!("closing {clients} clients over {:?}", config.drain);
-        self.app
-            .broadcaster
-            .send(Event::Drain { over: config.drain });
+        self.app.broadcaster.send(Event::Drain {
+            duration: config.drain,
+        });
         let left = self.app.sessions.wait_until_empty(deadline);
         if left > 0 {
             log::warn!("{left} clients did not close in time");

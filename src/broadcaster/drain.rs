@@ -1,5 +1,5 @@
-//! Closing everyone at shutdown: in random order and spread over time, so that they do not all come
-//! back to the next server at once and in the order they came.
+//! The schedule that closes every client at shutdown: in random order and spread over time, so that the clients do
+//! not all reconnect to the next server at once or in the order in which they came.
 
 use std::time::{Duration, Instant};
 
@@ -8,66 +8,64 @@ use rand::seq::SliceRandom;
 use crate::config::LINGER;
 use crate::protocol::ClientId;
 
-/// How often a share of the clients is closed.
+/// The time between two steps. Each step closes a share of the clients.
 const STEP: Duration = Duration::from_millis(10);
 
-/// The clients still to be closed.
+/// The clients that are still to be closed, and when.
 pub(super) struct Drain {
-    left: Vec<ClientId>,
+    remaining: Vec<ClientId>,
     total: usize,
     started: Instant,
-    over: Duration,
-    next: Instant,
-    /// When those are looked for that were closed and do not close themselves.
-    overdue: Instant,
+    duration: Duration,
+    next_step: Instant,
+    /// When to abort clients that were closed but keep their connections open.
+    next_abort: Instant,
 }
 
 impl Drain {
-    pub(super) fn new(mut clients: Vec<ClientId>, now: Instant, over: Duration) -> Self {
+    pub(super) fn new(mut clients: Vec<ClientId>, now: Instant, duration: Duration) -> Self {
         clients.shuffle(&mut rand::rng());
         let total = clients.len();
         Self {
-            left: clients,
+            remaining: clients,
             total,
             started: now,
-            over,
-            next: now,
-            overdue: now + over + LINGER,
+            duration,
+            next_step: now,
+            next_abort: now + duration + LINGER,
         }
     }
 
-    pub(super) fn next_wake(&self) -> Instant {
-        if self.left.is_empty() {
-            self.overdue
+    pub(super) fn next_due(&self) -> Instant {
+        if self.remaining.is_empty() {
+            self.next_abort
         } else {
-            self.next
+            self.next_step
         }
     }
 
-    /// Whether it is time to look for them, once every [`LINGER`].
-    pub(super) fn take_overdue(&mut self, now: Instant) -> bool {
-        let due = now >= self.overdue;
+    /// Returns whether clients that keep their connections open are to be aborted now. That is due once the drain and
+    /// another [`LINGER`] have passed, then once every [`LINGER`].
+    pub(super) fn take_abort_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_abort;
         if due {
-            self.overdue = now + LINGER;
+            self.next_abort = now + LINGER;
         }
         due
     }
 
-    /// Those whose turn has come: after half the time, half of them.
+    /// Removes and returns the clients to close now, so that after half the time half of them are closed.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<ClientId> {
-        self.next = now + STEP;
+        self.next_step = now + STEP;
         let elapsed = now.saturating_duration_since(self.started) + STEP;
-        let share = if elapsed >= self.over {
+        let share = if elapsed >= self.duration {
             1.0
         } else {
-            elapsed.div_duration_f64(self.over)
+            elapsed.div_duration_f64(self.duration)
         };
         let closed_by_now = (self.total as f64 * share).ceil() as usize;
-        self.left.split_off(
-            self.total
-                .saturating_sub(closed_by_now)
-                .min(self.left.len()),
-        )
+        let kept = self.total.saturating_sub(closed_by_now);
+        self.remaining.split_off(kept.min(self.remaining.len()))
     }
 }
 
@@ -76,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_closed_once_and_evenly() {
+    fn drain_closes_every_client_once_and_evenly() {
         let clients: Vec<_> = (0..1000).map(|n| ClientId::new(0, n)).collect();
         let start = Instant::now();
         let mut drain = Drain::new(clients.clone(), start, Duration::from_secs(1));
@@ -85,8 +83,8 @@ mod tests {
         closed.extend(drain.take_due(start + Duration::from_millis(490)));
         assert!((490..=510).contains(&closed.len()), "{}", closed.len());
         closed.extend(drain.take_due(start + Duration::from_secs(1)));
-        assert!(drain.left.is_empty());
-        assert_ne!(closed, clients);
+        assert!(drain.remaining.is_empty());
+        assert_ne!(closed, clients, "clients are closed in random order");
         closed.sort_unstable();
         assert_eq!(closed, clients);
     }

@@ -1,108 +1,133 @@
-//! The broadcaster: one thread that owns rooms and members, and nobody else touches them.
+//! The broadcaster: the thread that alone owns rooms and members, and fans publications out to them.
 //!
-//! It does no I/O but the outbox's non-blocking send. Events are taken in the order in which they
-//! were sent; each room's waiting messages are encoded once, together, and a room's pending batch is
-//! flushed before a join or leave of that room takes effect. So a member receives a room's offsets in
-//! order, each at most once, from its join position on.
+//! The thread does no I/O except the outbox's non-blocking send. It takes events in the order in which they were
+//! sent. A room's waiting publications are encoded once and sent as one batch, and that batch is sent before a join,
+//! leave or release in the room takes effect. A member therefore receives a room's offsets in order, each at most
+//! once, from its join position on.
 
+mod closing;
 mod drain;
-mod events;
+mod event;
+mod event_loop;
+mod fan_out;
+mod held;
+mod membership;
 mod presence;
+mod queries;
+mod remote_members;
+mod reply;
 mod room;
-mod rooms;
+mod state;
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::config::{ANSWER_TIMEOUT, BROADCASTER_QUEUE_MAX};
+use crate::config::ANSWER_TIMEOUT;
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
 use crate::rooms::LocalMembers;
 use crate::threads;
 
-pub use events::{ClientDetail, ClientSelector, Event, Released, RoomDetail, RoomSummary};
-use rooms::Rooms;
+use state::BroadcasterState;
 
-/// Sends events to the broadcaster thread; a full channel makes the sender wait.
+pub use event::{ClientSelector, Event};
+pub use reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
+
+/// Events that may wait for the broadcaster thread. While the queue is full, the broker waits.
+const QUEUE_EVENTS_MAX: usize = 1024;
+
+/// A handle that sends events to the broadcaster thread.
+///
+/// A method that returns an `Option` waits for the thread's reply. It returns `None` if the thread has ended or did
+/// not reply in time.
 #[derive(Clone, Debug)]
 pub struct Broadcaster(Sender<Event>);
 
 impl Broadcaster {
-    /// Starts the thread. It ends when every handle is dropped or on [`Event::Stop`].
-    pub fn start(
-        welcome: String,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (sender, receiver) = bounded(BROADCASTER_QUEUE_MAX);
+    /// Starts the thread. It ends on [`Event::Stop`] or when every handle is dropped.
+    pub fn start(welcome: String, metrics: Arc<Metrics>) -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = bounded(QUEUE_EVENTS_MAX);
         let thread = threads::spawn_service("broadcaster", move || {
-            Rooms::new(welcome, metrics).run(&receiver);
+            BroadcasterState::new(welcome, metrics).run(&receiver);
         })?;
         Ok((Self(sender), thread))
     }
 
-    /// Hands over one event. After the thread's end this does nothing: nobody is left to care.
+    /// Sends an event and blocks while the queue is full. Does nothing after the thread has ended.
     pub fn send(&self, event: Event) {
-        let _stopped = self.0.send(event);
+        // An error means that the server is shutting down and has no clients left.
+        self.0.send(event).ok();
     }
 
-    /// Rooms whose members on this node have changed since this was last asked, or all that have any. Being
-    /// asked is what makes the broadcaster remember which have.
-    pub fn moved(&self, all: bool) -> Option<Vec<LocalMembers>> {
-        self.ask(|answer| Event::ChangedRooms { all, answer })
+    /// Returns the rooms whose local members changed since the last call; see [`Event::ChangedRooms`].
+    pub fn changed_rooms(&self, all: bool) -> Option<Vec<LocalMembers>> {
+        self.request(|reply| Event::ChangedRooms { all, reply })
     }
 
-    /// Rooms that have members now, in no order.
+    /// Returns the rooms that have members on any node, in no particular order.
     pub fn rooms(&self) -> Option<Vec<RoomSummary>> {
-        self.ask(Event::Rooms)
+        self.request(Event::Rooms)
     }
 
-    /// One room's members now; `Some(None)` if it has none.
+    /// Returns a room's members, or `Some(None)` if the room has no members on any node.
     pub fn room(&self, name: RoomName) -> Option<Option<RoomDetail>> {
-        self.ask(|answer| Event::Room { name, answer })
+        self.request(|reply| Event::Room { name, reply })
     }
 
-    /// Clients by name, at most `limit`, after this one.
+    /// Returns at most `limit` connected clients in the order of their ids, starting after `after`.
     pub fn clients(&self, after: Option<ClientId>, limit: usize) -> Option<Vec<ClientDetail>> {
-        self.ask(|answer| Event::Clients {
+        self.request(|reply| Event::Clients {
             after,
             limit,
-            answer,
+            reply,
         })
     }
 
-    /// Closes clients; says how many.
-    pub fn close(&self, who: ClientSelector, code: CloseCode) -> Option<usize> {
-        self.ask(|answer| Event::Close { who, code, answer })
+    /// Closes the selected clients of this node and returns their number.
+    pub fn close(&self, selector: ClientSelector, code: CloseCode) -> Option<usize> {
+        self.request(|reply| Event::Close {
+            selector,
+            code,
+            reply,
+        })
     }
 
-    /// Makes a client a held member of rooms, or of one more; gives their states in the order asked.
+    /// Makes a client a held member and returns the states of the rooms it joined, in the order requested.
+    ///
+    /// `event` receives the reply channel and returns an [`Event::Connect`] or [`Event::Join`] with it.
     pub fn hold(
         &self,
         event: impl FnOnce(Option<Sender<Vec<RoomState>>>) -> Event,
     ) -> Option<Vec<RoomState>> {
-        self.ask(|answer| event(Some(answer)))
+        self.request(|reply| event(Some(reply)))
     }
 
-    /// Says that a held member has what it missed; see [`Event::Release`].
-    pub fn release(&self, client: ClientId, room: RoomName, reached: u64) -> Option<Released> {
-        self.ask(|answer| Event::Release {
+    /// Releases a held member that has everything up to the offset `reached`; see [`Event::Release`].
+    pub fn release(
+        &self,
+        client: ClientId,
+        room: RoomName,
+        reached: u64,
+    ) -> Option<ReleaseOutcome> {
+        self.request(|reply| Event::Release {
             client,
             room,
             reached,
-            answer,
+            reply,
         })
     }
 
-    /// Events waiting.
+    /// Returns the number of events that wait for the thread.
     pub fn queue_len(&self) -> usize {
         self.0.len()
     }
 
-    fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
-        let (answer, answered) = bounded(1);
-        self.0.send_timeout(event(answer), ANSWER_TIMEOUT).ok()?;
-        answered.recv_timeout(ANSWER_TIMEOUT).ok()
+    fn request<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
+        let (reply, receiver) = bounded(1);
+        self.0.send_timeout(event(reply), ANSWER_TIMEOUT).ok()?;
+        receiver.recv_timeout(ANSWER_TIMEOUT).ok()
     }
 }

@@ -1,63 +1,65 @@
-//! When a room's watchers are next told who is there: changes are coalesced, at most one update a
-//! room and interval.
+//! The schedule of presence updates: at most one update per room and interval, so that changes are coalesced.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::config::PRESENCE_INTERVAL;
 use crate::protocol::RoomName;
 
-use super::room::Room;
+use super::room::LocalRoom;
 
-/// Holds a room only while an update is due or was sent within the interval.
+/// The minimum time between two presence updates of a room.
+pub(super) const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// When to send which room's presence update. Holds a room only while an update is due or was sent within the last
+/// interval. A room in `updates` has exactly one entry in `due_times`.
 #[derive(Default)]
 pub(super) struct PresenceSchedule {
-    rooms: HashMap<RoomName, Update>,
-    wakes: BinaryHeap<Reverse<(Instant, RoomName)>>,
+    updates: HashMap<RoomName, PresenceUpdate>,
+    due_times: BinaryHeap<Reverse<(Instant, RoomName)>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Update {
+enum PresenceUpdate {
+    /// The members changed and the watchers were not sent the change yet.
     Due,
+    /// The watchers were sent an update within the last interval, and nothing changed after it.
     Sent,
 }
 
 impl PresenceSchedule {
-    /// Notes that a room's membership changed. The first change goes out at the next tick, those
-    /// that follow at the end of the interval.
-    pub(super) fn changed(&mut self, room: &Room, now: Instant) {
+    /// Records that a room's members changed. The first change is due at `now`, later ones at the end of the interval.
+    pub(super) fn changed(&mut self, room: &LocalRoom, now: Instant) {
         if !room.has_watchers() {
             return;
         }
         let name = room.name();
-        match self.rooms.insert(name.clone(), Update::Due) {
-            None => self.wakes.push(Reverse((now, name.clone()))),
-            // A wake for this room is in the heap already.
-            Some(Update::Due | Update::Sent) => {}
+        let previous = self.updates.insert(name.clone(), PresenceUpdate::Due);
+        if previous.is_none() {
+            self.due_times.push(Reverse((now, name.clone())));
         }
     }
 
-    pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.wakes.peek().map(|Reverse((at, _))| *at)
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due_times.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Rooms whose watchers are to be told now.
+    /// Returns the rooms whose watchers are to be sent an update now.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<RoomName> {
         let mut due = Vec::new();
-        while self.next_wake().is_some_and(|at| at <= now) {
-            let Some(Reverse((_, name))) = self.wakes.pop() else {
+        while self.next_due().is_some_and(|at| at <= now) {
+            let Some(Reverse((_, name))) = self.due_times.pop() else {
                 break;
             };
-            match self.rooms.get_mut(&name) {
-                Some(update @ Update::Due) => {
-                    *update = Update::Sent;
-                    self.wakes
-                        .push(Reverse((now + PRESENCE_INTERVAL, name.clone())));
+            match self.updates.get_mut(&name) {
+                Some(update @ PresenceUpdate::Due) => {
+                    *update = PresenceUpdate::Sent;
+                    let interval_end = now + PRESENCE_INTERVAL;
+                    self.due_times.push(Reverse((interval_end, name.clone())));
                     due.push(name);
                 }
-                Some(Update::Sent) | None => {
-                    self.rooms.remove(&name);
+                Some(PresenceUpdate::Sent) | None => {
+                    self.updates.remove(&name);
                 }
             }
         }

@@ -1,85 +1,57 @@
-//! One room: its numbering, its members, and the batch that waits to go out to them.
+//! One room with members on this node: its numbering, its members and the batch that is to be sent to them.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
-use crate::config::{HELD_BYTES_MAX, PRESENCE_LIST_MAX};
+use crate::config::PRESENCE_LIST_MAX;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
     ClientId, CloseCode, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
     ServerMessage, write_event,
 };
+use crate::rooms::{LocalMembers, RemoteMembers, RoomNumbering};
 
-use super::events::{Released, RoomDetail, RoomSummary};
-use crate::rooms::RoomNumbering;
-use crate::rooms::{LocalMembers, RemoteMembers};
+use super::held::HeldBatches;
+use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};
 
-/// Bytes of a batch that go out before more are added, so that a batch stays far below an outbox.
+/// Bytes of a batch at which it is sent before more is added, so that a batch stays far smaller than an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// A client in a room.
 struct Member {
     outbox: Arc<Outbox>,
-    /// Whether it is sent presence updates.
+    /// Whether the member wants presence updates.
     watches: bool,
-    /// What waits until its thread has read what it missed.
-    held: Option<Box<Held>>,
+    /// The member's batches while it is held; `None` once it is live.
+    held: Option<Box<HeldBatches>>,
 }
 
-/// Batches that a member gets later, as far as they fit.
-struct Held {
-    /// The offset after which they begin.
-    from: u64,
-    batches: Vec<Frames>,
-    bytes: usize,
-    /// Whether some had to be dropped; then all are, and the store has them.
-    overflowed: bool,
-}
-
-impl Held {
-    fn after(offset: u64) -> Box<Self> {
-        Box::new(Self {
-            from: offset,
-            batches: Vec::new(),
-            bytes: 0,
-            overflowed: false,
-        })
-    }
-
-    /// What is held follows in one burst, so it must fit the outbox with room to spare.
-    fn add(&mut self, batch: &Frames, outbox: &Outbox) {
-        self.bytes += batch.bytes().len();
-        if self.bytes > HELD_BYTES_MAX.min(outbox.burst_bytes()) {
-            self.overflowed = true;
-            self.batches = Vec::new();
-        }
-        if !self.overflowed {
-            self.batches.push(batch.clone());
-        }
-    }
-}
-
-/// A room that has members.
-pub(super) struct Room {
-    stream: Arc<RoomNumbering>,
+/// A room with members on this node.
+pub(super) struct LocalRoom {
+    numbering: Arc<RoomNumbering>,
     members: HashMap<ClientId, Member>,
-    elsewhere: RemoteMembers,
+    remote: RemoteMembers,
+    /// The number of members that want presence updates.
     watchers: usize,
+    /// The pending batch as WebSocket frames.
     batch: FrameBuffer,
-    /// The same batch for those who read Server-Sent Events, if there are any.
+    /// The pending batch as Server-Sent Events; empty while no member reads them.
     events: Vec<u8>,
+    /// The number of members that read Server-Sent Events.
     event_readers: usize,
-    /// Reused for encoding one message after the other.
+    /// The JSON text of one publication; reused for the next one.
     scratch: Vec<u8>,
 }
 
-impl Room {
-    pub(super) fn new(stream: Arc<RoomNumbering>, elsewhere: RemoteMembers) -> Self {
-        stream.set_elsewhere(elsewhere.members);
+impl LocalRoom {
+    pub(super) fn new(numbering: Arc<RoomNumbering>, remote: RemoteMembers) -> Self {
+        numbering.set_elsewhere(remote.members);
         Self {
-            stream,
+            numbering,
             members: HashMap::new(),
-            elsewhere,
+            remote,
             watchers: 0,
             batch: FrameBuffer::default(),
             events: Vec::new(),
@@ -89,87 +61,88 @@ impl Room {
     }
 
     pub(super) fn name(&self) -> &RoomName {
-        self.stream.name()
+        self.numbering.name()
     }
 
-    /// Whether this is the numbering that the members were told.
-    pub(super) fn follows(&self, stream: &Arc<RoomNumbering>) -> bool {
-        Arc::ptr_eq(&self.stream, stream)
+    /// Returns whether `numbering` is the one whose epoch the members were sent when they joined.
+    pub(super) fn has_numbering(&self, numbering: &Arc<RoomNumbering>) -> bool {
+        Arc::ptr_eq(&self.numbering, numbering)
     }
 
     pub(super) fn position(&self) -> Position {
-        self.stream.position()
+        self.numbering.position()
     }
 
-    /// Members on this node.
-    pub(super) fn local_members(&self) -> usize {
+    /// Returns the number of members on this node.
+    pub(super) fn local_count(&self) -> usize {
         self.members.len()
     }
 
-    /// Members on all nodes.
-    pub(super) fn members(&self) -> usize {
-        self.members.len() + self.elsewhere.members
+    /// Returns the number of members on all nodes.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len() + self.remote.members
     }
 
-    pub(super) fn set_elsewhere(&mut self, elsewhere: RemoteMembers) {
-        self.stream.set_elsewhere(elsewhere.members);
-        self.elsewhere = elsewhere;
+    pub(super) fn set_remote_members(&mut self, remote: RemoteMembers) {
+        self.numbering.set_elsewhere(remote.members);
+        self.remote = remote;
     }
 
     pub(super) fn has_watchers(&self) -> bool {
         self.watchers > 0
     }
 
-    /// Says whether the client is new here.
+    /// Adds a member or replaces its membership. Returns whether the client was not a member before.
     pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool, held: bool) -> bool {
         let client = outbox.client();
+        let replaced = self.remove(client);
+        self.watchers += usize::from(watches);
         self.event_readers += usize::from(outbox.wire() == Wire::Events);
         let member = Member {
             outbox,
             watches,
-            held: held.then(|| Held::after(self.position().offset)),
+            held: held.then(|| HeldBatches::after(self.position().offset)),
         };
-        let replaced = self.members.insert(client, member);
-        if let Some(replaced) = &replaced {
-            self.event_readers -= usize::from(replaced.outbox.wire() == Wire::Events);
-        }
-        self.watchers += usize::from(watches);
-        self.watchers -= usize::from(replaced.as_ref().is_some_and(|member| member.watches));
-        replaced.is_none()
+        self.members.insert(client, member);
+        !replaced
     }
 
-    pub(super) fn remove(&mut self, client: ClientId) {
-        if let Some(member) = self.members.remove(&client) {
-            self.watchers -= usize::from(member.watches);
-            self.event_readers -= usize::from(member.outbox.wire() == Wire::Events);
-        }
+    /// Removes a member. Returns whether the client was one.
+    pub(super) fn remove(&mut self, client: ClientId) -> bool {
+        let Some(member) = self.members.remove(&client) else {
+            return false;
+        };
+        self.watchers -= usize::from(member.watches);
+        self.event_readers -= usize::from(member.outbox.wire() == Wire::Events);
+        true
     }
 
-    /// Nothing may be pending. A member that is not held, or not there, is as live as it can be.
-    pub(super) fn release(&mut self, client: ClientId, reached: u64) -> Released {
+    /// Makes a held member live if it has everything up to the room's position, `reached` and held batches together.
+    /// The pending batch must be empty. A client that is not held or not a member counts as live.
+    pub(super) fn release(&mut self, client: ClientId, reached: u64) -> ReleaseOutcome {
         let offset = self.position().offset;
         let Some(member) = self.members.get_mut(&client) else {
-            return Released::Live;
+            return ReleaseOutcome::Live;
         };
         let Some(held) = member.held.take() else {
-            return Released::Live;
+            return ReleaseOutcome::Live;
         };
-        if held.from == reached && !held.overflowed {
-            for batch in &held.batches {
+        if let Some(batches) = held.following(reached) {
+            for batch in batches {
                 member.outbox.push(batch);
             }
-            return Released::Live;
+            return ReleaseOutcome::Live;
         }
         match reached.cmp(&offset) {
-            // What is held would be the second copy.
-            Equal => Released::Live,
+            // The client read the held publications from the store, so it must not be sent them again.
+            Equal => ReleaseOutcome::Live,
             Less => {
-                member.held = Some(Held::after(offset));
-                Released::ReadOn(offset)
+                member.held = Some(HeldBatches::after(offset));
+                ReleaseOutcome::ReadOn(offset)
             }
             Greater => {
-                member.held = Some(Held::after(offset));
-                Released::Behind
+                member.held = Some(HeldBatches::after(offset));
+                ReleaseOutcome::Behind
             }
         }
     }
@@ -182,26 +155,28 @@ impl Room {
         self.batch.len() >= BATCH_BYTES_MAX
     }
 
+    /// Encodes a publication once for all members and adds it to the pending batch.
     pub(super) fn add_pending(&mut self, publication: &Publication) {
         self.scratch.clear();
         publication.write_json(&mut self.scratch);
         self.batch.push_text(&self.scratch);
         if self.event_readers > 0 {
             let position = Position {
-                epoch: self.stream.epoch(),
+                epoch: self.numbering.epoch(),
                 offset: publication.offset,
             };
             write_event(&mut self.events, position, &self.scratch);
         }
     }
 
-    /// Sends the batch to every member; says how many deliveries that were.
+    /// Sends the pending batch to every live member and keeps it for every held one. Returns the number of
+    /// deliveries.
     pub(super) fn flush(&mut self) -> u64 {
         if self.batch.is_empty() {
             return 0;
         }
-        let (frames, messages) = self.batch.take();
-        let events = Frames::from(std::mem::take(&mut self.events));
+        let (frames, publications) = self.batch.take();
+        let events = Frames::from(mem::take(&mut self.events));
         for member in self.members.values_mut() {
             let batch = match member.outbox.wire() {
                 Wire::WebSocket => &frames,
@@ -212,7 +187,7 @@ impl Room {
                 Some(held) => held.add(batch, &member.outbox),
             }
         }
-        messages * self.members.len() as u64
+        publications * self.members.len() as u64
     }
 
     pub(super) fn close_members(&self, code: CloseCode) {
@@ -224,22 +199,22 @@ impl Room {
     pub(super) fn summary(&self) -> RoomSummary {
         RoomSummary {
             name: self.name().clone(),
-            members: self.members(),
+            members: self.member_count(),
         }
     }
 
-    pub(super) fn local(&self) -> LocalMembers {
+    pub(super) fn local_members(&self) -> LocalMembers {
+        let can_list = self.local_count() <= PRESENCE_LIST_MAX;
         LocalMembers {
             room: self.name().clone(),
-            members: self.local_members(),
-            clients: (self.local_members() <= PRESENCE_LIST_MAX)
-                .then(|| self.members.keys().copied().collect()),
+            members: self.local_count(),
+            clients: can_list.then(|| self.members.keys().copied().collect()),
         }
     }
 
     pub(super) fn detail(&self) -> RoomDetail {
         RoomDetail {
-            members: self.members(),
+            members: self.member_count(),
             clients: self.listed_clients(),
             position: Some(self.position()),
         }
@@ -247,13 +222,12 @@ impl Room {
 
     pub(super) fn presence_frames(&self, id: Option<&RequestId>) -> Frames {
         let clients = self.listed_clients();
-        let (room, members) = (self.name(), self.members());
-        ServerMessage::Presence {
-            room,
-            members,
+        let presence = ServerMessage::Presence {
+            room: self.name(),
+            members: self.member_count(),
             clients: clients.as_deref(),
-        }
-        .to_frames(id)
+        };
+        presence.to_frames(id)
     }
 
     pub(super) fn send_presence_to_watchers(&self) {
@@ -263,11 +237,12 @@ impl Room {
         }
     }
 
+    /// Returns the members on all nodes in the order of their ids, or `None` if there are too many to list.
     fn listed_clients(&self) -> Option<Vec<ClientId>> {
-        let elsewhere = self.elsewhere.clients.as_ref()?;
-        (self.members() <= PRESENCE_LIST_MAX).then(|| {
-            let here = self.members.keys();
-            let mut clients: Vec<_> = here.chain(elsewhere).copied().collect();
+        let remote = self.remote.clients.as_ref()?;
+        (self.member_count() <= PRESENCE_LIST_MAX).then(|| {
+            let local = self.members.keys();
+            let mut clients: Vec<_> = local.chain(remote).copied().collect();
             clients.sort_unstable();
             clients
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::App;
-use crate::broadcaster::Released;
+use crate::broadcaster::ReleaseOutcome;
 use crate::config::{ANSWER_TIMEOUT, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
@@ -61,12 +61,12 @@ impl HeldRoom {
                 .broadcaster
                 .release(outbox.client(), room.clone(), reached)
             {
-                Some(Released::Live) => return true,
-                Some(Released::ReadOn(offset)) => target = offset,
-                Some(Released::Behind) if Instant::now() < behind_until => {
+                Some(ReleaseOutcome::Live) => return true,
+                Some(ReleaseOutcome::ReadOn(offset)) => target = offset,
+                Some(ReleaseOutcome::Behind) if Instant::now() < behind_until => {
                     std::thread::park_timeout(BEHIND_INTERVAL);
                 }
-                Some(Released::Behind) | None => return false,
+                Some(ReleaseOutcome::Behind) | None => return false,
             }
         }
     }

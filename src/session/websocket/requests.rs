@@ -157,7 +157,7 @@ impl Session<'_> {
         let answer_id = id.clone();
         let join = |hold| Event::Join {
             client,
-            stream,
+            numbering: stream,
             presence,
             hold,
             id,

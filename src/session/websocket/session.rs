@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
             Entry::Unknown { rooms } => {
                 self.asked = rooms;
                 let outbox = Arc::clone(&self.outbox);
-                self.app.broadcaster.send(Event::Await { outbox });
+                self.app.broadcaster.send(Event::AwaitAuth { outbox });
             }
             Entry::Refused(code) => self.outbox.close(code),
         }

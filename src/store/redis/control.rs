@@ -47,8 +47,8 @@ pub(super) fn obey(told: &[u8], node: &str, broadcaster: &Broadcaster) {
     };
     let (answer, _nobody_waits) = crossbeam_channel::bounded(1);
     broadcaster.send(Event::Close {
-        who,
+        selector: who,
         code: CloseCode::Forbidden,
-        answer,
+        reply: answer,
     });
 }

@@ -492,7 +492,7 @@ impl Room {
         self.seen_ts = Some(publication.ts);
         let stream = Arc::clone(&self.stream);
         broadcaster.send(Event::Deliver {
-            stream,
+            numbering: stream,
             publication,
         });
     }

@@ -86,8 +86,10 @@ impl Presence {
                 }
             }
             for (room, elsewhere) in self.view.take_changed() {
-                self.broadcaster
-                    .send(Event::RemoteMembers { room, elsewhere });
+                self.broadcaster.send(Event::RemoteMembers {
+                    room,
+                    remote: elsewhere,
+                });
             }
         }
     }
@@ -109,7 +111,7 @@ impl Presence {
 
     /// Says that this node lives and what has changed, and hears which others live.
     fn beat(&mut self) -> Result<(), LinkError> {
-        let Some(moved) = self.broadcaster.moved(self.anew) else {
+        let Some(moved) = self.broadcaster.changed_rooms(self.anew) else {
             return Err(LinkError::NotSent("the broadcaster is busy".to_owned()));
         };
         let mut commands = vec![self.shared.echo()];

@@ -1,0 +1,151 @@
+//! Every event that the broadcaster thread handles, in one closed enum.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::outbox::Outbox;
+use crate::protocol::{ClientId, CloseCode, Publication, RequestId, RoomName, RoomState};
+use crate::rooms::{LocalMembers, RemoteMembers, RoomNumbering};
+
+use super::reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
+
+/// An event for the broadcaster thread. Events take effect in the order in which they were sent.
+#[derive(Debug)]
+pub enum Event {
+    /// Sends a stored publication to its room's members. A room's offsets must arrive in order.
+    Deliver {
+        /// The numbering that the publication's offset belongs to.
+        numbering: Arc<RoomNumbering>,
+        /// The stored publication.
+        publication: Arc<Publication>,
+    },
+    /// Registers a client that has connected without a token. Until [`Event::Connect`] it can only be closed.
+    AwaitAuth {
+        /// The client's outbox.
+        outbox: Arc<Outbox>,
+    },
+    /// Registers a client and makes it a member of its first rooms. Without `hold` it is sent the welcome.
+    Connect {
+        /// The client's outbox.
+        outbox: Arc<Outbox>,
+        /// The `sub` of the client's token, if it has one.
+        user: Option<Arc<str>>,
+        /// The numberings of the client's first rooms.
+        rooms: Vec<Arc<RoomNumbering>>,
+        /// Holds the member in every room and receives the rooms' states; the client's thread then sends the welcome.
+        hold: Option<Sender<Vec<RoomState>>>,
+    },
+    /// Makes a client a member of one more room. Without `hold` it is sent `joined`.
+    Join {
+        /// The client that joins.
+        client: ClientId,
+        /// The numbering of the room.
+        numbering: Arc<RoomNumbering>,
+        /// Whether the member wants presence updates.
+        presence: bool,
+        /// Holds the member and receives the room's state; the client's thread then sends `joined`.
+        hold: Option<Sender<Vec<RoomState>>>,
+        /// The id of the client's request, for the reply.
+        id: Option<RequestId>,
+    },
+    /// Releases a held member after its thread has read the missed publications from the store.
+    Release {
+        /// The held member.
+        client: ClientId,
+        /// The room in which it is held.
+        room: RoomName,
+        /// The last offset that the client has been sent.
+        reached: u64,
+        /// Receives whether the member is live now.
+        reply: Sender<ReleaseOutcome>,
+    },
+    /// Removes a member from a room and sends it `left`.
+    Leave {
+        /// The client that leaves.
+        client: ClientId,
+        /// The room that it leaves.
+        room: RoomName,
+        /// The id of the client's request, for the reply.
+        id: Option<RequestId>,
+    },
+    /// Sends a client the members of a room.
+    Presence {
+        /// The client that asked.
+        client: ClientId,
+        /// The room it asked about.
+        room: RoomName,
+        /// The id of the client's request, for the reply.
+        id: Option<RequestId>,
+    },
+    /// Forgets a client whose connection has ended and removes it from all its rooms.
+    Disconnect {
+        /// The client whose connection has ended.
+        client: ClientId,
+    },
+    /// Closes a room's members with [`CloseCode::Restarted`], so that they reconnect and learn the new position.
+    /// Sent after the room's numbering restarted or some of its publications were lost.
+    Restart {
+        /// The room that restarted.
+        room: RoomName,
+    },
+    /// Replaces what is known of a room's members on other nodes.
+    RemoteMembers {
+        /// The room.
+        room: RoomName,
+        /// Its members on all other nodes together.
+        remote: RemoteMembers,
+    },
+    /// Requests the rooms whose local members changed since the last such request. The first request starts the
+    /// record of changes.
+    ChangedRooms {
+        /// Whether to return every room with local members instead.
+        all: bool,
+        /// Receives the local members of each room.
+        reply: Sender<Vec<LocalMembers>>,
+    },
+    /// Requests the rooms that have members on any node.
+    Rooms(Sender<Vec<RoomSummary>>),
+    /// Requests the members of one room.
+    Room {
+        /// The room.
+        name: RoomName,
+        /// Receives the members, or `None` if the room has none on any node.
+        reply: Sender<Option<RoomDetail>>,
+    },
+    /// Requests a page of the connected clients, in the order of their ids.
+    Clients {
+        /// The last client id of the previous page.
+        after: Option<ClientId>,
+        /// The maximum number of clients in the page.
+        limit: usize,
+        /// Receives the clients.
+        reply: Sender<Vec<ClientDetail>>,
+    },
+    /// Closes clients.
+    Close {
+        /// Selects the clients.
+        selector: ClientSelector,
+        /// The code of their Close frame.
+        code: CloseCode,
+        /// Receives the number of clients selected.
+        reply: Sender<usize>,
+    },
+    /// Closes every client with [`CloseCode::GoingAway`], in random order and spread evenly over `duration`.
+    Drain {
+        /// The time until the last client is closed.
+        duration: Duration,
+    },
+    /// Sends the pending batches and ends the thread.
+    Stop,
+}
+
+/// Selects clients to close.
+#[derive(Clone, Debug)]
+pub enum ClientSelector {
+    /// The client with this id.
+    Client(ClientId),
+    /// Every client of this user.
+    User(Arc<str>),
+}

@@ -1,0 +1,39 @@
+//! The message path: adds publications to their rooms' batches and sends the batches.
+
+use std::sync::Arc;
+
+use crate::protocol::Publication;
+use crate::rooms::RoomNumbering;
+
+use super::state::BroadcasterState;
+
+impl BroadcasterState {
+    /// Adds a publication to its room's batch. A numbering that the members do not know restarts the room.
+    pub(super) fn deliver(&mut self, numbering: &Arc<RoomNumbering>, publication: &Publication) {
+        numbering.set_delivered(publication.offset);
+        let Some(room) = self.rooms.get_mut(&publication.room) else {
+            return;
+        };
+        if !room.has_numbering(numbering) {
+            return self.restart(&publication.room);
+        }
+        if !room.has_pending() {
+            self.pending.push(publication.room.clone());
+        }
+        room.add_pending(publication);
+        if room.pending_is_full() {
+            self.metrics.deliveries.add(room.flush());
+        }
+    }
+
+    /// Sends every pending batch.
+    pub(super) fn flush_pending(&mut self) {
+        let mut delivered = 0;
+        for name in self.pending.drain(..) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                delivered += room.flush();
+            }
+        }
+        self.metrics.deliveries.add(delivered);
+    }
+}
