@@ -109,7 +109,7 @@ impl App {
         let Some(address) = self.address(peer) else {
             return Ok(None);
         };
-        let place = self.addresses.connect(address).map(Some);
+        let place = self.addresses.connect(address, Instant::now()).map(Some);
         place.inspect_err(|crowded| {
             let (counter, what, setting) = match crowded {
                 AddressLimitError::Connections => (
@@ -143,7 +143,7 @@ impl App {
         let Some(address) = self.address(peer) else {
             return Ok(());
         };
-        let counted = self.addresses.request(address);
+        let counted = self.addresses.count_request(address, Instant::now());
         counted.inspect_err(|_| self.metrics.http_rate_limited.add(1))
     }
 
@@ -156,14 +156,16 @@ impl App {
     pub fn identify(&self, token: Option<&str>, peer: Peer) -> Result<Arc<Identity>, AuthError> {
         let is_checked = token.is_some() && self.authority.has_keys();
         let address = self.address(peer).filter(|_| is_checked);
-        if let Some(Err(wait)) = address.map(|address| self.addresses.may_try(address)) {
+        if let Some(Err(wait)) =
+            address.map(|address| self.addresses.check_refused_tokens(address, Instant::now()))
+        {
             self.metrics.auth_shut_out.add(1);
             return Err(AuthError::ShutOut(wait));
         }
         let identity = self.authority.identify(token);
         if let Err(AuthError::Token(_)) = &identity {
             self.metrics.auth_failures.add(1);
-            address.inspect(|address| self.addresses.failed(*address));
+            address.inspect(|address| self.addresses.count_refused_token(*address, Instant::now()));
         }
         identity
     }

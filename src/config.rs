@@ -14,8 +14,6 @@ use log::LevelFilter;
 use crate::auth::{AllowedOrigins, AuthSettings};
 use crate::proxy::TrustedProxies;
 
-/// Most connections when neither the user nor the machine says less.
-pub const CONNECTIONS_MAX: usize = 100_000;
 /// Largest request head, in bytes (RFC 9110 §5.4 leaves the bound to the server).
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most headers in a request.

@@ -1,138 +1,117 @@
-//! How much one connection may ask in a time, and when it has asked too much for too long.
+//! The request rate of one connection, and when a client that exceeds it is disconnected.
 
 use std::num::NonZeroU32;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-
+use super::bucket::TokenBucket;
 use crate::config::RequestRate;
 
-/// A rate may be used up this many seconds in advance.
-pub(super) const BURST_SECONDS: u32 = 10;
+/// The seconds of a rate that may be used up at once.
+const BURST_SECONDS: u32 = 10;
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Duration>>;
-
-/// Counts one connection's requests (token buckets, by the generic cell rate algorithm).
+/// Counts one connection's requests.
 #[derive(Debug)]
 pub struct RateMeter {
-    requests: Option<Limiter>,
-    bytes: Option<Limiter>,
-    /// What is refused is counted too: who goes on regardless is closed.
-    refusals: Option<Limiter>,
+    requests: Option<TokenBucket>,
+    bytes: Option<TokenBucket>,
+    /// Refused requests are counted too: a client that does not slow down is disconnected.
+    refusals: Option<TokenBucket>,
 }
 
-/// A request that is too much.
+/// A request above the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// When the same request would not be.
+    /// When the same request would be accepted.
     pub retry_after: Duration,
-    /// Whether the connection has been told often enough.
+    /// Whether so many requests were refused that the connection ends.
     pub is_abuse: bool,
 }
 
 impl RateMeter {
-    /// A meter that has counted nothing; `frame_bytes_max` is what one frame may have.
-    pub fn new(rate: RequestRate, frame_bytes_max: usize) -> Self {
-        let per_second = |rate: NonZeroU32, burst: u32| {
-            let burst = NonZeroU32::new(burst).unwrap_or(rate);
-            let quota = Quota::per_second(rate).allow_burst(burst);
-            RateLimiter::direct_with_clock(quota, Monotonic)
-        };
-        let burst = |rate: NonZeroU32| rate.get().saturating_mul(BURST_SECONDS);
-        let largest = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX);
+    /// Returns a meter that has counted nothing. A frame of `frame_bytes_max` always fits an idle meter.
+    pub fn new(rate: RequestRate, frame_bytes_max: usize, now: Instant) -> Self {
+        let frame_bytes_max = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX);
+        let bucket = |rate| per_second(rate, 1, now);
         Self {
-            requests: rate.requests.map(|rate| per_second(rate, burst(rate))),
+            requests: rate.requests.map(bucket),
             bytes: rate
                 .bytes
-                .map(|rate| per_second(rate, burst(rate).max(largest))),
-            refusals: rate
-                .requests
-                .or(rate.bytes)
-                .map(|rate| per_second(rate, burst(rate))),
+                .map(|rate| per_second(rate, frame_bytes_max, now)),
+            refusals: rate.requests.or(rate.bytes).map(bucket),
         }
     }
 
-    /// Counts one request of so many bytes, or says that it is too much.
-    pub fn count(&self, bytes: usize) -> Result<(), Exceeded> {
-        let requests = self.requests.as_ref().map(|limiter| limiter.check());
-        let wait = match requests {
-            Some(Err(until)) => until.wait_time_from(Monotonic.now()),
-            _ => match self.count_bytes(bytes) {
-                None => return Ok(()),
-                Some(wait) => wait,
-            },
-        };
-        let refusals = self.refusals.as_ref().map(|limiter| limiter.check());
-        Err(Exceeded {
+    /// Counts one request of `bytes` bytes, or refuses it.
+    pub fn count(&mut self, bytes: usize, now: Instant) -> Result<(), Exceeded> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let counted =
+            take(&mut self.requests, 1, now).and_then(|()| take(&mut self.bytes, bytes, now));
+        counted.map_err(|wait| Exceeded {
             retry_after: wait.max(Duration::from_millis(1)),
-            is_abuse: matches!(refusals, Some(Err(_))),
+            is_abuse: take(&mut self.refusals, 1, now).is_err(),
         })
-    }
-
-    /// How long to wait, if these bytes are too many.
-    fn count_bytes(&self, bytes: usize) -> Option<Duration> {
-        let (limiter, count) = (self.bytes.as_ref()?, u32::try_from(bytes).ok()?);
-        match limiter.check_n(NonZeroU32::new(count)?) {
-            Ok(Err(until)) => Some(until.wait_time_from(Monotonic.now())),
-            // More than the burst cannot be: a frame's size has a bound of its own.
-            Ok(Ok(())) | Err(_) => None,
-        }
     }
 }
 
-/// Time since the first look at it, without the standard clock's features, which would bring futures.
-#[derive(Clone, Copy, Debug)]
-pub struct Monotonic;
+/// Returns a bucket that holds the burst of a rate, and at least `capacity_min` tokens.
+pub(super) fn per_second(rate: NonZeroU32, capacity_min: u32, now: Instant) -> TokenBucket {
+    let capacity = rate.get().saturating_mul(BURST_SECONDS).max(capacity_min);
+    TokenBucket::new(capacity, Duration::from_secs(1) / rate.get(), now)
+}
 
-impl Clock for Monotonic {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-        BEGIN.elapsed()
-    }
+/// Takes tokens from a bucket; without a bucket there is no limit.
+pub(super) fn take(
+    bucket: &mut Option<TokenBucket>,
+    count: u32,
+    now: Instant,
+) -> Result<(), Duration> {
+    bucket
+        .as_mut()
+        .map_or(Ok(()), |bucket| bucket.take(count, now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn meter(requests: u32, bytes: u32) -> RateMeter {
+    fn meter(requests: u32, bytes: u32, now: Instant) -> RateMeter {
         let rate = RequestRate {
             requests: NonZeroU32::new(requests),
             bytes: NonZeroU32::new(bytes),
         };
-        RateMeter::new(rate, 1000)
+        RateMeter::new(rate, 1000, now)
     }
 
     #[test]
-    fn ten_seconds_worth_may_come_at_once_and_then_it_is_too_much() {
-        let meter = meter(5, 0);
+    fn ten_seconds_of_requests_may_come_at_once_and_the_next_is_refused() {
+        let now = Instant::now();
+        let mut meter = meter(5, 0, now);
         for n in 0..50 {
-            assert_eq!(meter.count(1), Ok(()), "{n}");
+            assert_eq!(meter.count(1, now), Ok(()), "{n}");
         }
-        let exceeded = meter.count(1).unwrap_err();
-        assert!(exceeded.retry_after <= Duration::from_millis(200));
+        let exceeded = meter.count(1, now).unwrap_err();
+        assert_eq!(exceeded.retry_after, Duration::from_millis(200));
+        let later = now + exceeded.retry_after;
+        assert_eq!(meter.count(1, later), Ok(()));
         assert!(!exceeded.is_abuse);
-        let abuse = (0..100).any(|_| meter.count(1).is_err_and(|exceeded| exceeded.is_abuse));
-        assert!(abuse);
+        let refused = (0..100).map(|_| meter.count(1, later).unwrap_err());
+        let abuse: Vec<bool> = refused.map(|exceeded| exceeded.is_abuse).collect();
+        assert!(!abuse[0] && abuse[99]);
     }
 
     #[test]
     fn bytes_are_counted_and_the_largest_frame_always_fits_once() {
-        let meter = meter(0, 10);
-        assert_eq!(meter.count(1000), Ok(()));
-        let exceeded = meter.count(10).unwrap_err();
-        assert!(exceeded.retry_after > Duration::from_millis(500));
+        let now = Instant::now();
+        let mut meter = meter(0, 10, now);
+        assert_eq!(meter.count(1000, now), Ok(()));
+        let exceeded = meter.count(10, now).unwrap_err();
+        assert_eq!(exceeded.retry_after, Duration::from_secs(1));
     }
 
     #[test]
-    fn no_rate_is_no_bound() {
-        let meter = meter(0, 0);
-        assert!((0..10_000).all(|_| meter.count(1000).is_ok()));
+    fn meter_without_a_rate_refuses_nothing() {
+        let now = Instant::now();
+        let mut meter = meter(0, 0, now);
+        assert!((0..10_000).all(|_| meter.count(1000, now).is_ok()));
     }
 }

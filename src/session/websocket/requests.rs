@@ -1,6 +1,7 @@
 //! What a client may ask once it is there: each request is understood, answered or handed on.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -24,7 +25,7 @@ impl Session<'_> {
     pub(super) fn request(&mut self, text: &str, bytes: usize) {
         self.app.metrics.requests.add(1);
         let understood = ClientMessage::parse(text);
-        if let Err(exceeded) = self.rate.count(bytes) {
+        if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
             let id = match &understood {
                 Ok(request) => request.id.as_ref(),
                 Err(refused) => refused.id.as_ref(),
@@ -42,8 +43,8 @@ impl Session<'_> {
     }
 
     /// What is refused has been read, and so counts.
-    pub(super) fn refuse_binary(&self, bytes: usize) {
-        if let Err(exceeded) = self.rate.count(bytes) {
+    pub(super) fn refuse_binary(&mut self, bytes: usize) {
+        if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
             return self.slow_down(None, exceeded);
         }
         let message = "send text; binary frames are not relayed";
@@ -52,8 +53,8 @@ impl Session<'_> {
 
     /// Pings count as requests do. One too many is answered all the same, as RFC 6455 §5.5.2 wants it;
     /// who goes on is closed.
-    pub(super) fn count_control(&self, bytes: usize) {
-        if let Err(exceeded) = self.rate.count(bytes) {
+    pub(super) fn count_control(&mut self, bytes: usize) {
+        if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
             self.app.metrics.rate_limited.add(1);
             if exceeded.is_abuse {
                 self.outbox.close(CloseCode::RateLimited);

@@ -88,7 +88,11 @@ impl<'a> Session<'a> {
             scope: scope.unwrap_or(Scope::Connection(client)),
             outbox,
             access: Access::new(None),
-            rate: RateMeter::new(limits.request_rate, limits.max_message_bytes),
+            rate: RateMeter::new(
+                limits.request_rate,
+                limits.max_message_bytes,
+                Instant::now(),
+            ),
             rooms: Vec::new(),
             asked: RoomsAsked::new(),
             _counted: app.metrics.clients.hold(),

@@ -1,0 +1,77 @@
+//! Permits: a counted permission for each open connection.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// A pool of permits. Cheap to clone; all clones share the permits.
+#[derive(Clone, Debug)]
+pub struct Permits(Arc<PermitPool>);
+
+#[derive(Debug)]
+struct PermitPool {
+    max: usize,
+    taken: Mutex<usize>,
+    emptied: Condvar,
+}
+
+/// One permit; returned to its pool when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<PermitPool>);
+
+impl Permits {
+    /// Returns a pool of `max` permits.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(PermitPool {
+            max,
+            taken: Mutex::new(0),
+            emptied: Condvar::new(),
+        }))
+    }
+
+    /// Takes a permit if one is left.
+    pub fn take(&self) -> Option<Permit> {
+        let mut taken = self.0.taken.lock();
+        (*taken < self.0.max).then(|| {
+            *taken += 1;
+            Permit(Arc::clone(&self.0))
+        })
+    }
+
+    /// Blocks until every permit was returned, or until the deadline. Returns how many are still taken.
+    pub fn wait_until_empty(&self, deadline: Instant) -> usize {
+        let mut taken = self.0.taken.lock();
+        let is_taken = |taken: &mut usize| *taken > 0;
+        self.0
+            .emptied
+            .wait_while_until(&mut taken, is_taken, deadline);
+        *taken
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut taken = self.0.taken.lock();
+        *taken -= 1;
+        if *taken == 0 {
+            self.0.emptied.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_limited_and_come_back() {
+        let permits = Permits::new(2);
+        let held = [permits.take(), permits.take()];
+        assert!(held.iter().all(Option::is_some));
+        assert!(permits.take().is_none());
+        drop(held);
+        assert!(permits.take().is_some());
+        assert_eq!(permits.wait_until_empty(Instant::now()), 0);
+    }
+}
