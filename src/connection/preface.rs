@@ -7,7 +7,7 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::{self, Persistence};
-use crate::proxy::preamble::{self, Client, PreambleError, Progress};
+use crate::proxy::proxy_header::{self, Progress, ProxyHeader, ProxyHeaderError};
 use crate::socket::tls::{self, Acceptor, TlsError};
 use crate::socket::{Peer, Socket};
 
@@ -45,9 +45,9 @@ pub fn parting_words(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
 fn introduce(connection: &mut Connection, app: &App) -> bool {
     let (socket, proxy) = (&connection.socket, connection.peer);
     let deadline = Instant::now() + app.config.limits.head_timeout;
-    let client = match read_preamble(socket, deadline) {
-        Ok(Client::Address(address)) => Peer::Tcp(address),
-        Ok(Client::Unnamed) => return true,
+    let client = match read_proxy_header(socket, deadline) {
+        Ok(ProxyHeader::Client(address)) => Peer::Tcp(address),
+        Ok(ProxyHeader::NoClient) => return true,
         Err(why) => {
             app.metrics.proxy_headers_refused.add(1);
             log::debug!("{proxy} refused: {why}");
@@ -92,12 +92,12 @@ fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool
 }
 
 /// Takes the header off a socket, and not a byte more, until the deadline at most.
-fn read_preamble(socket: &Socket, deadline: Instant) -> Result<Client, PreambleError> {
+fn read_proxy_header(socket: &Socket, deadline: Instant) -> Result<ProxyHeader, ProxyHeaderError> {
     let mut header = Vec::new();
     loop {
-        let wanted = match preamble::parse(&header)? {
-            Progress::Complete(client, _) => return Ok(client),
-            Progress::Wants(bytes) => bytes,
+        let wanted = match proxy_header::parse(&header)? {
+            Progress::Complete(header, _) => return Ok(header),
+            Progress::Needs(bytes) => bytes,
         };
         let filled = header.len();
         header.resize(wanted, 0);
@@ -106,9 +106,9 @@ fn read_preamble(socket: &Socket, deadline: Instant) -> Result<Client, PreambleE
         match read {
             Ok(1..) => {}
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Err(PreambleError::TimedOut);
+                return Err(ProxyHeaderError::TimedOut);
             }
-            Ok(0) | Err(_) => return Err(PreambleError::Gone),
+            Ok(0) | Err(_) => return Err(ProxyHeaderError::Closed),
         }
     }
 }

@@ -1,24 +1,24 @@
 //! The client's address in a forwarding header: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds the address it was connected from at the right. So the list is walked from the right
-//! for as long as it names proxies that are trusted; the first address that is no such proxy's is the
-//! client's, and what stands left of it was written by the client.
+//! Each proxy appends the address of its own peer. The list is therefore read from the right, past the
+//! addresses of trusted proxies; the first other address is the client's. The client itself may have
+//! written anything to the left of that address.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::TrustedProxies;
 
-/// A header that names the hops of a request.
+/// A header that lists the hops of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingHeader {
-    /// Addresses in a list; no standard, but what most proxies send.
+    /// A list of addresses; not standardised, but sent by most proxies.
     XForwardedFor,
-    /// RFC 7239.
+    /// The standard header, RFC 7239.
     Forwarded,
 }
 
 impl ForwardingHeader {
-    /// As it stands in a head.
+    /// Returns the header's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::XForwardedFor => "X-Forwarded-For",
@@ -27,11 +27,11 @@ impl ForwardingHeader {
     }
 }
 
-/// The client's address, as trusted proxies have it: the right-most hop that is not one of them, or, if
-/// all are, the first hop.
+/// Returns the client's address: the right-most hop that is not a trusted proxy, or the first hop if all
+/// are trusted.
 ///
-/// `lines` are the values of the header's lines in their order, of any content. A hop that is no address
-/// ends the walk at the hop before it, which may leave none.
+/// `lines` are the values of the header's lines in their order, with any content. A hop that is not an
+/// address ends the search; the result is then the hop to its right, or `None` if there is none.
 pub fn forwarded<'a>(
     header: ForwardingHeader,
     lines: impl DoubleEndedIterator<Item = &'a str>,
@@ -44,7 +44,7 @@ pub fn forwarded<'a>(
             ForwardingHeader::XForwardedFor => Some(hop),
             ForwardingHeader::Forwarded => for_parameter(hop),
         };
-        let Some(ip) = named.and_then(node) else {
+        let Some(ip) = named.and_then(parse_node) else {
             return last;
         };
         if !trust.trusts(ip) {
@@ -55,10 +55,10 @@ pub fn forwarded<'a>(
     last
 }
 
-/// The parts of a text between separators, from the right; a separator inside of quotes is none.
+/// Splits a text at separators outside of quotes and returns the parts from right to left.
 ///
-/// A proxy quotes what it took from the client, such as `host`, and the client's own quotes stand left of
-/// that and may never end. So quotes are matched from the right as well.
+/// A proxy quotes values that it copied from the client, such as `host`. To the left of them the client may
+/// have opened a quote that never ends, so quotes are matched from the right too.
 fn rsplit_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -79,13 +79,13 @@ fn last_unquoted(text: &[u8], separator: u8) -> Option<usize> {
     })
 }
 
-/// Whether an odd number of backslashes stands before this byte (RFC 9110 §5.6.4).
+/// Returns whether a byte is escaped: after an odd number of backslashes (RFC 9110 §5.6.4).
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let before = text[..at].iter().rev();
     before.take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// The value of the one parameter `for` of an element (RFC 7239 §4).
+/// Returns the value of an element's parameter `for`, which must stand there once (RFC 7239 §4).
 fn for_parameter(element: &str) -> Option<&str> {
     let mut values = rsplit_unquoted(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -99,8 +99,8 @@ fn for_parameter(element: &str) -> Option<&str> {
     }
 }
 
-/// An address, with a port or without (RFC 7239 §6); `unknown` and made-up names are none.
-fn node(text: &str) -> Option<IpAddr> {
+/// Parses an address with or without a port (RFC 7239 §6). `unknown` and obfuscated names are `None`.
+fn parse_node(text: &str) -> Option<IpAddr> {
     let bracketed = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_most_hop_that_is_no_proxy_is_the_client() {
+    fn client_is_the_right_most_hop_that_is_not_a_trusted_proxy() {
         for (lines, expected) in [
             (&["203.0.113.7"][..], Some("203.0.113.7")),
             (&["203.0.113.7, 10.0.0.1"], Some("203.0.113.7")),
@@ -138,7 +138,7 @@ mod tests {
                 &["1.1.1.1, 203.0.113.7, 10.0.0.1, 10.2.0.1"],
                 Some("203.0.113.7"),
             ),
-            // Lines are one list.
+            // Several lines form one list.
             (&["1.1.1.1", "203.0.113.7", "10.0.0.1"], Some("203.0.113.7")),
             (&["203.0.113.7:4711"], Some("203.0.113.7")),
             (&["2001:db8::7"], Some("2001:db8::7")),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_is_read_as_it_is_written() {
+    fn standard_header_is_parsed() {
         for (line, expected) in [
             ("for=203.0.113.7", Some("203.0.113.7")),
             (
@@ -195,10 +195,10 @@ mod tests {
                 Some("2001:db8::7"),
             ),
             ("for=1.1.1.1, for=203.0.113.7", Some("203.0.113.7")),
-            // A client's quote that never ends takes nothing with it.
+            // An unclosed quote of the client hides no later hop.
             ("for=\"x, for=203.0.113.7", Some("203.0.113.7")),
             ("for=1.1.1.1, for=\"x, for=10.0.0.1", Some("10.0.0.1")),
-            // What a proxy quotes is the client's to choose.
+            // The client chooses the content of a value that the proxy quotes.
             (
                 "for=203.0.113.7;host=\"a,for=1.1.1.1;b\"",
                 Some("203.0.113.7"),

@@ -1,11 +1,11 @@
-//! What proxies say about who connects to them, and which of them are believed.
+//! How proxies name the clients they connect for, and which proxies are trusted to do so.
 //!
-//! A proxy names its client in a header of each request ([`forwarded()`]) or once, before anything else
-//! ([`preamble`]). Anyone can write either, so it is believed only of those on the list.
+//! A proxy names its client in a header of each request ([`forwarded()`]), or once at the start of the
+//! connection ([`proxy_header`]). Anyone can write either, so only [`TrustedProxies`] are believed.
 
 mod forwarded;
-pub mod preamble;
-mod trust;
+pub mod proxy_header;
+mod trusted;
 
 pub use forwarded::{ForwardingHeader, forwarded};
-pub use trust::TrustedProxies;
+pub use trusted::TrustedProxies;

@@ -1,100 +1,101 @@
-//! The PROXY protocol, version 2: what a proxy says of its client before the client's own bytes, TLS
-//! included.
+//! The header of the PROXY protocol, version 2. A proxy sends it before the client's own bytes, before TLS too.
 //!
-//! It is binary: a signature, who speaks for whom, the length of the rest, two addresses and ports, and
-//! details (TLVs), which are passed over.
+//! The header is binary: a signature, command and address family, the length of the rest, two addresses
+//! with their ports, and details (TLVs), which are skipped.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What no other protocol begins with.
+/// The start of every header; no other protocol starts like this.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const FIXED_BYTES: usize = 16;
 /// Largest header, in bytes: addresses, and room for details such as a client's certificate.
 const HEADER_BYTES_MAX: usize = 4096;
 
-/// Whom a proxy speaks for.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
-    /// For this one.
-    Address(SocketAddr),
-    /// For itself (a health check), or for one whose address is of no kind we know.
-    Unnamed,
+pub enum ProxyHeader {
+    /// The proxy connects for the client at this address.
+    Client(SocketAddr),
+    /// The proxy connects for itself (a health check), or for a client with an address of an unknown family.
+    NoClient,
 }
 
-/// Why what came is no such header; each ends the connection.
+/// The reason why a connection does not start with a usable header. Each reason ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PreambleError {
-    /// It begins with something else.
+pub enum ProxyHeaderError {
+    /// The connection starts with something else.
     Missing,
-    /// It is of another version, or says what the protocol does not know.
+    /// The version, command or family is unknown.
     Unknown,
-    /// It is longer than we take.
+    /// The header is longer than 4 KiB.
     TooLong,
-    /// It says that it is shorter than the address it holds.
+    /// The header's length does not cover the addresses of its family.
     TooShort,
     /// The deadline passed.
     TimedOut,
-    /// The peer went away.
-    Gone,
+    /// The proxy closed the connection.
+    Closed,
 }
 
-impl fmt::Display for PreambleError {
+impl fmt::Display for ProxyHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "what came first was no PROXY header, version 2",
-            Self::Unknown => "the PROXY header is of an unknown version, command or family",
+            Self::Missing => "the connection does not start with a PROXY header, version 2",
+            Self::Unknown => "the PROXY header has an unknown version, command or family",
             Self::TooLong => "the PROXY header is too long",
-            Self::TooShort => "the PROXY header is too short for its address",
+            Self::TooShort => "the PROXY header is too short for its addresses",
             Self::TimedOut => "the PROXY header took too long",
-            Self::Gone => "the proxy went away",
+            Self::Closed => "the proxy closed the connection",
         })
     }
 }
 
-/// How far the beginning of a header has come.
+/// The result of parsing the bytes that have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It is complete and has this many bytes.
-    Complete(Client, usize),
-    /// There must be this many bytes, more than there are, to say more.
-    Wants(usize),
+    /// The header is complete; the number is its length in bytes.
+    Complete(ProxyHeader, usize),
+    /// At least this many bytes, counted from the start, are needed to continue.
+    Needs(usize),
 }
 
-/// Understands a header at the start of `bytes`, as far as it has come.
-pub fn parse(bytes: &[u8]) -> Result<Progress, PreambleError> {
-    let begun = bytes.len().min(SIGNATURE.len());
-    if bytes[..begun] != SIGNATURE[..begun] {
-        return Err(PreambleError::Missing);
+/// Parses a header at the start of `bytes`, which may be incomplete.
+///
+/// Bytes that cannot become a header are an error as soon as that is certain.
+pub fn parse(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
+    let arrived = bytes.len().min(SIGNATURE.len());
+    if bytes[..arrived] != SIGNATURE[..arrived] {
+        return Err(ProxyHeaderError::Missing);
     }
     let &[.., command, family, high, low] = match bytes.first_chunk::<FIXED_BYTES>() {
         Some(fixed) => fixed,
-        None => return Ok(Progress::Wants(FIXED_BYTES)),
+        None => return Ok(Progress::Needs(FIXED_BYTES)),
     };
     if !matches!(command, 0x20 | 0x21) {
-        return Err(PreambleError::Unknown);
+        return Err(ProxyHeaderError::Unknown);
     }
     let length = FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
     if length > HEADER_BYTES_MAX {
-        return Err(PreambleError::TooLong);
+        return Err(ProxyHeaderError::TooLong);
     }
     let Some(rest) = bytes.get(FIXED_BYTES..length) else {
-        return Ok(Progress::Wants(length));
+        return Ok(Progress::Needs(length));
     };
-    let client = match (command, family) {
-        (0x20, _) => Client::Unnamed,
-        (_, 0x11) => Client::Address(ipv4(rest).ok_or(PreambleError::TooShort)?),
-        (_, 0x21) => Client::Address(ipv6(rest).ok_or(PreambleError::TooShort)?),
-        // Unspecified, or a Unix socket's path.
-        (_, 0x00 | 0x31) => Client::Unnamed,
-        // Datagrams cannot have come over a stream.
-        _ => return Err(PreambleError::Unknown),
+    let header = match (command, family) {
+        (0x20, _) => ProxyHeader::NoClient,
+        (_, 0x11) => ProxyHeader::Client(ipv4(rest).ok_or(ProxyHeaderError::TooShort)?),
+        (_, 0x21) => ProxyHeader::Client(ipv6(rest).ok_or(ProxyHeaderError::TooShort)?),
+        // Unspecified, or the path of a Unix socket.
+        (_, 0x00 | 0x31) => ProxyHeader::NoClient,
+        // Datagrams do not arrive on a stream socket.
+        _ => return Err(ProxyHeaderError::Unknown),
     };
-    Ok(Progress::Complete(client, length))
+    Ok(Progress::Complete(header, length))
 }
 
-/// Source and destination address, then their ports.
+/// Returns the source address. The block holds source and destination address, then their ports.
 fn ipv4(rest: &[u8]) -> Option<SocketAddr> {
     let &[a, b, c, d, _, _, _, _, high, low, _, _] = rest.first_chunk()?;
     let port = u16::from_be_bytes([high, low]);
@@ -120,16 +121,16 @@ mod tests {
     const V4: [u8; 12] = [203, 0, 113, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
 
     #[test]
-    fn a_client_is_named_however_the_header_comes_apart_and_details_are_passed_over() {
+    fn header_is_parsed_in_any_pieces_and_details_are_skipped() {
         let details = [&V4[..], &[0x04, 0, 3, 1, 2, 3]].concat();
         for rest in [&V4[..], &details] {
             let bytes = header(0x21, 0x11, rest);
             for n in 0..bytes.len() {
                 assert!(
-                    matches!(parse(&bytes[..n]), Ok(Progress::Wants(w)) if w > n && w <= bytes.len())
+                    matches!(parse(&bytes[..n]), Ok(Progress::Needs(w)) if w > n && w <= bytes.len())
                 );
             }
-            let client = Client::Address("203.0.113.7:4660".parse().unwrap());
+            let client = ProxyHeader::Client("203.0.113.7:4660".parse().unwrap());
             let complete = Ok(Progress::Complete(client, bytes.len()));
             assert_eq!(parse(&bytes), complete);
             assert_eq!(parse(&[&bytes[..], b"GET /"].concat()), complete);
@@ -137,7 +138,7 @@ mod tests {
         let mut v6 = [0; 36];
         v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         (v6[15], v6[33]) = (7, 9);
-        let client = Client::Address("[2001:db8::7]:9".parse().unwrap());
+        let client = ProxyHeader::Client("[2001:db8::7]:9".parse().unwrap());
         assert_eq!(
             parse(&header(0x21, 0x21, &v6)),
             Ok(Progress::Complete(client, 52))
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_may_speak_for_itself_or_for_one_it_cannot_name() {
+    fn header_may_name_no_client() {
         for (command, family, rest) in [
             (0x20, 0x00, &[][..]),
             (0x20, 0x11, &V4[..]),
@@ -154,14 +155,14 @@ mod tests {
             (0x21, 0x31, &[0; 216]),
         ] {
             let bytes = header(command, family, rest);
-            let complete = Progress::Complete(Client::Unnamed, bytes.len());
+            let complete = Progress::Complete(ProxyHeader::NoClient, bytes.len());
             assert_eq!(parse(&bytes), Ok(complete), "{command:x} {family:x}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused_as_soon_as_it_can_be_told() {
-        use PreambleError::{Missing, TooLong, TooShort, Unknown};
+    fn other_bytes_are_refused_as_soon_as_possible() {
+        use ProxyHeaderError::{Missing, TooLong, TooShort, Unknown};
         for (bytes, why) in [
             (b"G".to_vec(), Missing),
             (b"PROXY TCP4 1.1.1.1".to_vec(), Missing),

@@ -1,86 +1,49 @@
-//! The proxies that are believed: addresses, networks, and Unix sockets.
+//! The list of trusted proxies: addresses, networks, and Unix sockets.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Which peers are proxies whose word about their clients is taken.
+use ipnet::{IpNet, Ipv6Net};
+
+/// Peers that are proxies and are trusted to name their clients' addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    networks: Vec<Network>,
+    /// IPv4 networks are mapped into IPv6 (RFC 4291 §2.5.5.2), so that a proxy matches in both forms.
+    networks: Vec<Ipv6Net>,
     unix: bool,
 }
 
-/// Addresses that begin with the same bits. IPv4 is counted as mapped into IPv6 (RFC 4291 §2.5.5.2), so
-/// that a proxy is known in either form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    bits: u128,
-    prefix: u32,
-}
-
 impl TrustedProxies {
-    /// Whether nobody is believed.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.unix
     }
 
-    /// Whether this address is a proxy's.
+    /// Returns whether this is the address of a trusted proxy.
     pub fn trusts(&self, ip: IpAddr) -> bool {
-        let bits = bits(ip);
-        self.networks.iter().any(|network| network.contains(bits))
+        let ip = match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        self.networks.iter().any(|network| network.contains(&ip))
     }
 
-    /// Whether those who come by a Unix socket are proxies.
+    /// Returns whether peers on Unix sockets are trusted proxies.
     pub fn trusts_unix(&self) -> bool {
         self.unix
     }
 }
 
-impl Network {
-    fn contains(&self, bits: u128) -> bool {
-        let differing = (self.bits ^ bits).leading_zeros();
-        differing >= self.prefix
+/// Parses a network, or an address as the network that holds nothing else.
+fn parse_network(text: &str) -> Option<Ipv6Net> {
+    let address = || text.parse().map(|ip: IpAddr| IpNet::from(ip));
+    match text.parse().or_else(|_| address()).ok()? {
+        IpNet::V4(v4) => Ipv6Net::new(v4.addr().to_ipv6_mapped(), 96 + v4.prefix_len()).ok(),
+        IpNet::V6(v6) => Some(v6),
     }
 }
 
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (ip, prefix) = match text.split_once('/') {
-            Some((ip, prefix)) => (ip, Some(prefix)),
-            None => (text, None),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| ())?;
-        let (most, mapped) = match ip {
-            IpAddr::V4(_) => (32, 96),
-            IpAddr::V6(_) => (128, 0),
-        };
-        let prefix = match prefix {
-            None => most,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| ())?
-            }
-            Some(_) => return Err(()),
-        };
-        match prefix <= most {
-            true => Ok(Self {
-                bits: bits(ip),
-                prefix: mapped + prefix,
-            }),
-            false => Err(()),
-        }
-    }
-}
-
-/// A comma-separated list.
+/// Parses a comma-separated list.
 impl FromStr for TrustedProxies {
     type Err = String;
 
@@ -88,16 +51,16 @@ impl FromStr for TrustedProxies {
         let mut trusted = Self::default();
         let words = text.split(',').map(str::trim);
         for word in words.filter(|word| !word.is_empty()) {
-            match (word, word.parse()) {
-                ("unix", _) => trusted.unix = true,
-                (_, Ok(network)) => trusted.networks.push(network),
-                (_, Err(())) => {
-                    return Err(format!(
-                        "{word:?} is no proxy; write addresses and networks such as \
-                         10.0.0.0/8,2001:db8::1, or unix"
-                    ));
-                }
+            if word == "unix" {
+                trusted.unix = true;
+                continue;
             }
+            trusted.networks.push(parse_network(word).ok_or_else(|| {
+                format!(
+                    "{word:?} is not an address or network; write a list such as \
+                     10.0.0.0/8,2001:db8::1, or unix"
+                )
+            })?);
         }
         Ok(trusted)
     }
@@ -113,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_its_first_bits_in_either_form_of_ipv4() {
+    fn network_contains_ipv4_in_both_forms() {
         for (list, ip, expected) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.0", false),
@@ -135,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn anything_but_a_network_is_refused() {
         for bad in [
             "10.0.0.0/33",
             "::/129",
@@ -156,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn unix_sockets_are_named_by_a_word() {
+    fn unix_is_a_word_of_its_own() {
         let list: TrustedProxies = "unix, 10.0.0.1".parse().unwrap();
         assert!(list.trusts_unix() && !list.is_empty());
         assert!(!"10.0.0.1".parse::<TrustedProxies>().unwrap().trusts_unix());

@@ -1,10 +1,9 @@
-//! The PROXY protocol's header: the same verdict however its bytes arrive, and no byte of the client's own
-//! taken for it.
+//! The header of the PROXY protocol: parsing it in pieces gives the same result, and no byte after it is consumed.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wscast::proxy::preamble::{Client, Progress, parse};
+use wscast::proxy::proxy_header::{Progress, ProxyHeader, parse};
 
 /// Signature, version and command, family, length.
 const FIXED_BYTES: usize = 16;
@@ -13,17 +12,17 @@ const HEADER_BYTES_MAX: usize = 4096;
 fuzz_target!(|input: &[u8]| {
     let whole = parse(input);
     match whole {
-        Ok(Progress::Complete(client, length)) => complete(input, client, length),
-        Ok(Progress::Wants(bytes)) => {
+        Ok(Progress::Complete(header, length)) => complete(input, header, length),
+        Ok(Progress::Needs(bytes)) => {
             assert!(bytes > input.len() && (FIXED_BYTES..=HEADER_BYTES_MAX).contains(&bytes));
         }
         Err(_) => {}
     }
-    // As a socket's reader does: no more than is wanted, and each time a byte less than that first.
+    // Like a socket's reader, which reads at most the needed bytes; here one byte less, to try more pieces.
     let mut held = 0;
     loop {
         match parse(&input[..held]) {
-            Ok(Progress::Wants(bytes)) if held < input.len() => {
+            Ok(Progress::Needs(bytes)) if held < input.len() => {
                 assert!(bytes > held, "no progress");
                 held = (bytes - 1).max(held + 1).min(input.len());
             }
@@ -32,19 +31,19 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn complete(input: &[u8], client: Client, length: usize) {
+fn complete(input: &[u8], header: ProxyHeader, length: usize) {
     assert!((FIXED_BYTES..=HEADER_BYTES_MAX).contains(&length) && length <= input.len());
     assert!(input.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
     let declared = u16::from_be_bytes([input[14], input[15]]);
     assert_eq!(length, FIXED_BYTES + usize::from(declared));
     assert_eq!(
         parse(&input[..length]),
-        Ok(Progress::Complete(client, length))
+        Ok(Progress::Complete(header, length))
     );
-    if let Client::Address(address) = client {
-        assert_eq!(input[12], 0x21, "a health check speaks for nobody");
+    if let ProxyHeader::Client(address) = header {
+        assert_eq!(input[12], 0x21, "a health check names no client");
         assert_eq!(input[13], if address.is_ipv4() { 0x11 } else { 0x21 });
-        // The source comes first.
+        // The source address is first.
         let ip = match address.ip() {
             std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
             std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
