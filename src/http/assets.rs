@@ -15,44 +15,60 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const PAGE: Asset = Asset {
-    name: "index.html",
-    content_type: "text/html; charset=utf-8",
-    bytes: include_bytes!("../../assets/index.html"),
-};
-
-/// Style sheets and modules by name; the name's ending says which it is.
-macro_rules! assets {
-    ($($name:literal),+ $(,)?) => {
-        &[$(Asset {
+/// A file below `assets/` and the type it is served as.
+macro_rules! asset {
+    ($name:literal) => {
+        Asset {
             name: $name,
             content_type: content_type($name),
-            bytes: include_bytes!(concat!("../../assets/", $name)),
-        }),+]
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/", $name)),
+        }
     };
 }
 
-const ASSETS: &[Asset] = assets![
-    "client.js",
-    "client-base.js",
-    "client-connection.js",
-    "client-membership.js",
-    "client-publishes.js",
-    "client-requests.js",
-    "client-rooms.js",
-    "client-types.js",
-    "page.css",
-    "page.js",
-    "page-element.js",
-    "page-json.js",
-    "page-log.js",
-    "page-rooms.js",
-    "page-words.js",
+/// A module under the name it had before the client had a folder, for programs that import it from there.
+macro_rules! moved {
+    ($name:literal, $to:literal) => {
+        Asset {
+            name: $name,
+            content_type: content_type($name),
+            bytes: concat!("export * from './", $to, "';\n").as_bytes(),
+        }
+    };
+}
+
+const PAGE: Asset = asset!("index.html");
+
+const ASSETS: &[Asset] = &[
+    asset!("client.js"),
+    asset!("client/base.js"),
+    asset!("client/client.js"),
+    asset!("client/connection.js"),
+    asset!("client/membership.js"),
+    asset!("client/publishes.js"),
+    asset!("client/requests.js"),
+    asset!("client/rooms.js"),
+    asset!("client/types.js"),
+    moved!("client-base.js", "client/base.js"),
+    moved!("client-connection.js", "client/connection.js"),
+    moved!("client-membership.js", "client/membership.js"),
+    moved!("client-publishes.js", "client/publishes.js"),
+    moved!("client-requests.js", "client/requests.js"),
+    moved!("client-rooms.js", "client/rooms.js"),
+    moved!("client-types.js", "client/types.js"),
+    asset!("page/element.js"),
+    asset!("page/json.js"),
+    asset!("page/log.js"),
+    asset!("page/page.css"),
+    asset!("page/page.js"),
+    asset!("page/rooms.js"),
+    asset!("page/words.js"),
 ];
 
 const fn content_type(name: &str) -> &'static str {
     match name.as_bytes() {
         [.., b'.', b'c', b's', b's'] => "text/css; charset=utf-8",
+        [.., b'.', b'h', b't', b'm', b'l'] => "text/html; charset=utf-8",
         _ => "text/javascript; charset=utf-8",
     }
 }
@@ -69,14 +85,13 @@ pub(super) fn page(request: &Request, _app: &App) -> ResponseBox {
         .with("Referrer-Policy", "no-referrer")
 }
 
-/// `GET /assets/{name}`
+/// `GET /assets/{name}` and `GET /assets/{folder}/{name}`
 pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
-    let name = request
-        .segments
-        .last()
-        .map(String::as_str)
-        .unwrap_or_default();
-    match ASSETS.iter().find(|asset| asset.name == name) {
+    let path = request.segments.get(1..).unwrap_or_default();
+    match ASSETS
+        .iter()
+        .find(|asset| asset.name.split('/').eq(path.iter().map(String::as_str)))
+    {
         Some(asset) => serve(asset, request),
         None => error(404, "not_found", "no such asset"),
     }

@@ -33,6 +33,12 @@ const ROUTES: &[Route] = &[
         handler: assets::asset,
     },
     Route {
+        pattern: &["assets", "{}", "{}"],
+        method: Method::Get,
+        needs: Requirement::Nothing,
+        handler: assets::asset,
+    },
+    Route {
         pattern: &["health"],
         method: Method::Get,
         needs: Requirement::Nothing,

@@ -43,7 +43,7 @@ fn resets_at_any_point() {
     let mut siege = Siege::begin(&[]);
     siege.endures("resets", |siege| {
         let conversation = [
-            request("GET", "/assets/page.js", &[]).into_bytes(),
+            request("GET", "/assets/page/page.js", &[]).into_bytes(),
             request("POST", "/health", &["Content-Length: 5"]).into_bytes(),
             b"hello".to_vec(),
             handshake("/ws").into_bytes(),

@@ -10,8 +10,8 @@ pub const READING: &str = "GET, HEAD, OPTIONS";
 /// Routes that answer `GET`, with the type of their answer.
 const ROUTES: &[(&str, &str)] = &[
     ("/", "text/html; charset=utf-8"),
-    ("/assets/page.css", "text/css; charset=utf-8"),
-    ("/assets/page.js", "text/javascript; charset=utf-8"),
+    ("/assets/page/page.css", "text/css; charset=utf-8"),
+    ("/assets/page/page.js", "text/javascript; charset=utf-8"),
     ("/health", JSON),
     ("/stats", JSON),
     ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
@@ -153,7 +153,7 @@ fn a_method_a_path_does_not_know_is_405_with_those_it_does() {
         ("DELETE", "/rooms"),
         ("PATCH", "/stats"),
         ("TRACE", "/metrics"),
-        ("PROPFIND", "/assets/page.js"),
+        ("PROPFIND", "/assets/page/page.js"),
         ("get", "/health"),
         ("POST", "/ws"),
     ] {
@@ -170,7 +170,7 @@ fn a_method_a_path_does_not_know_is_405_with_those_it_does() {
 fn a_page_that_has_not_changed_is_not_sent_again() {
     let server = TestServer::start(&[]);
     let mut browser = server.raw();
-    for path in ["/", "/assets/page.css", "/assets/page.js"] {
+    for path in ["/", "/assets/page/page.css", "/assets/page/page.js"] {
         let first = browser.get(path);
         let etag = first.header("ETag").expect("ETag");
         for line in [
@@ -221,7 +221,7 @@ fn the_page_may_load_nothing_but_its_own_files() {
     assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
     // Inline code would be refused by that policy, and the page with it.
     let html = page.text();
-    for file in ["page.css", "page.js"] {
+    for file in ["page/page.css", "page/page.js"] {
         assert!(html.contains(&format!("assets/{file}")), "{file}");
     }
     assert!(
@@ -328,9 +328,9 @@ fn many_readers_at_once_are_all_answered() {
     let server = TestServer::start(&[]);
     let mut readers: Vec<RawConnection> = (0..100).map(|_| server.raw()).collect();
     for reader in &mut readers {
-        reader.send(request("GET", "/assets/page.js", &[]).repeat(20));
+        reader.send(request("GET", "/assets/page/page.js", &[]).repeat(20));
     }
-    let script = server.raw().get("/assets/page.js").body;
+    let script = server.raw().get("/assets/page/page.js").body;
     for reader in &mut readers {
         for _ in 0..20 {
             assert!(reader.response().body == script);

@@ -26,7 +26,7 @@ fn pipelined_requests_are_answered_in_order() {
         ("POST", "/stats", 405),
         ("OPTIONS", "/rooms", 204),
         ("GET", "/ws", 426),
-        ("GET", "/assets/page.js", 200),
+        ("GET", "/assets/page/page.js", 200),
     ];
     let requests: String = batch
         .iter()

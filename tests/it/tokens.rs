@@ -151,7 +151,7 @@ fn tokens() -> Vec<(&'static str, Option<String>, Standing)> {
 /// What each route answers to each standing: nobody, elsewhere, member, admin.
 const ROUTES: [(&str, &str, [u16; 4]); 19] = [
     ("GET", "/", [200, 200, 200, 200]),
-    ("GET", "/assets/page.js", [200, 200, 200, 200]),
+    ("GET", "/assets/page/page.js", [200, 200, 200, 200]),
     ("GET", "/health", [200, 200, 200, 200]),
     ("HEAD", "/health", [200, 200, 200, 200]),
     ("GET", "/nothing", [404, 404, 404, 404]),

@@ -3,7 +3,7 @@
  * the same id, and given up with the truth about it.
  */
 
-import { WscastError, byteLength, later } from './client-base.js';
+import { WscastError, byteLength, later } from './base.js';
 
 /** Publishes that may be under way at once: an outage repeats no more than these. */
 const UNDER_WAY_MAX = 100;

@@ -1,12 +1,12 @@
 /** Requests that wait for an answer: each has an id and a time, and is answered once. */
 
-import { WscastError, later } from './client-base.js';
+import { WscastError, later } from './base.js';
 
 /** Requests that wait at once. */
 const REQUESTS_MAX = 1_000;
 
 /**
- * @typedef {import('./client-rooms.js').Position} Position
+ * @typedef {import('./rooms.js').Position} Position
  *
  * @typedef {object} Question
  * @property {'join' | 'leave' | 'history' | 'presence' | 'auth'} type

@@ -3,7 +3,7 @@
  * still there. It knows nothing of rooms.
  */
 
-import { later } from './client-base.js';
+import { later } from './base.js';
 
 /** A connection that stayed open this long was a success: the next failure starts counting anew. */
 const STABLE_AFTER_MS = 5_000;

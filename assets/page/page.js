@@ -5,19 +5,19 @@
  * modules of their own.
  */
 
-import { WscastClient } from './client.js';
-import { isRoomName } from './client-rooms.js';
-import { byId } from './page-element.js';
-import { checkJson, formatJson, parseFrame } from './page-json.js';
-import { createLog } from './page-log.js';
-import { createRoomList } from './page-rooms.js';
-import { describeEnd, describeFailure, describeGap, translateDocument, words } from './page-words.js';
+import { WscastClient } from '../client/client.js';
+import { isRoomName } from '../client/rooms.js';
+import { byId } from './element.js';
+import { checkJson, formatJson, parseFrame } from './json.js';
+import { createLog } from './log.js';
+import { createRoomList } from './rooms.js';
+import { describeEnd, describeFailure, describeGap, translateDocument, words } from './words.js';
 
 /**
- * @typedef {import('./client-types.js').State} State
- * @typedef {import('./client-types.js').Message} Message
- * @typedef {import('./client-types.js').RoomState} RoomState
- * @typedef {import('./client-types.js').WscastError} WscastError
+ * @typedef {import('../client/types.js').State} State
+ * @typedef {import('../client/types.js').Message} Message
+ * @typedef {import('../client/types.js').RoomState} RoomState
+ * @typedef {import('../client/types.js').WscastError} WscastError
  */
 
 const COUNTDOWN_EVERY_MS = 250;

@@ -1,7 +1,7 @@
 /** The list of rooms: which one is sent to, how many are in each, and how to leave. */
 
-import { element } from './page-element.js';
-import { words } from './page-words.js';
+import { element } from './element.js';
+import { words } from './words.js';
 
 /**
  * The rooms of this tab. Rows are kept and changed in place: an update must not take the focus away.

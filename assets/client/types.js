@@ -1,12 +1,12 @@
 /**
  * What the client takes and gives, for editors and `tsc --checkJs`; nothing of it runs.
  *
- * @typedef {import('./client-base.js').WscastError} WscastError
- * @typedef {import('./client-connection.js').State} State
- * @typedef {import('./client-rooms.js').Position} Position
- * @typedef {import('./client-rooms.js').RoomState} RoomState
- * @typedef {import('./client-rooms.js').Gap} Gap
- * @typedef {import('./client-publishes.js').Place} Place
+ * @typedef {import('./base.js').WscastError} WscastError
+ * @typedef {import('./connection.js').State} State
+ * @typedef {import('./rooms.js').Position} Position
+ * @typedef {import('./rooms.js').RoomState} RoomState
+ * @typedef {import('./rooms.js').Gap} Gap
+ * @typedef {import('./publishes.js').Place} Place
  *
  * @typedef {(string | { room: string, since?: number, epoch?: string, presence?: boolean })} WantedRoom
  *

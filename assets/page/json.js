@@ -3,7 +3,7 @@
  * language, which browsers word differently, some without a place; and numbers with all their digits.
  */
 
-import { words } from './page-words.js';
+import { words } from './words.js';
 
 /** JSON up to this length stays on one line. */
 const JSON_LINE_CHARS_MAX = 60;

@@ -1,7 +1,7 @@
 /** The log: what was said, and what happened, row by row. */
 
-import { element } from './page-element.js';
-import { words } from './page-words.js';
+import { element } from './element.js';
+import { words } from './words.js';
 
 const LOG_ROWS_MAX = 500;
 const PAYLOAD_CHARS_MAX = 4_000;

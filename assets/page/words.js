@@ -1,9 +1,9 @@
 /** The page's words in two languages, and the one the reader is spoken to in. */
 
 /**
- * @typedef {import('./client.js').WscastError} WscastError
- * @typedef {import('./client-types.js').Gap} Gap
- * @typedef {import('./client-connection.js').EndCode} EndCode
+ * @typedef {import('../client/client.js').WscastError} WscastError
+ * @typedef {import('../client/types.js').Gap} Gap
+ * @typedef {import('../client/connection.js').EndCode} EndCode
  */
 
 const ENGLISH = {

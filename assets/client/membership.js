@@ -1,7 +1,7 @@
 /** Makes the memberships what they are to be, on every connection anew, and mends holes. */
 
-import { WscastError } from './client-base.js';
-import { Rooms, isRoomName } from './client-rooms.js';
+import { WscastError } from './base.js';
+import { Rooms, isRoomName } from './rooms.js';
 
 /** Rooms at once; a server takes 32 of one connection unless it is told otherwise. */
 const ROOMS_MAX = 1_000;
@@ -9,13 +9,13 @@ const ROOMS_MAX = 1_000;
 const REJOIN_AFTER_MS = 5_000;
 
 /**
- * @typedef {import('./client-rooms.js').Position} Position
- * @typedef {import('./client-rooms.js').RoomState} RoomState
- * @typedef {import('./client-requests.js').Requests} Requests
- * @typedef {import('./client-requests.js').Request} Request
- * @typedef {import('./client-requests.js').Join} Join
- * @typedef {import('./client-types.js').Events} Events
- * @typedef {import('./client-types.js').WantedRoom} WantedRoom
+ * @typedef {import('./rooms.js').Position} Position
+ * @typedef {import('./rooms.js').RoomState} RoomState
+ * @typedef {import('./requests.js').Requests} Requests
+ * @typedef {import('./requests.js').Request} Request
+ * @typedef {import('./requests.js').Join} Join
+ * @typedef {import('./types.js').Events} Events
+ * @typedef {import('./types.js').WantedRoom} WantedRoom
  * @typedef {<Name extends keyof Events>(name: Name, event: Events[Name]) => void} Emit
  */
 
