@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use crate::broadcaster::{Broadcaster, ClientSelector, Event};
-use crate::config::{ANSWER_TIMEOUT, BROKER_QUEUE_MAX};
 use crate::metrics::Metrics;
 use crate::protocol::{Page, Refusal, RoomName, ServerMessage};
 use crate::rooms::RoomNumbering;
 use crate::store::{
     Cluster, Publish, ReplyTo, RoomPosition, Slice, Store, StoreError, Stored, Usage,
 };
-use crate::threads;
+use crate::threads::{self, REPLY_TIMEOUT};
 
+/// Publishes that may wait for the broker thread. While the queue is full, publishers wait.
+const QUEUE_PUBLISHES_MAX: usize = 512;
 /// How often a store is looked after.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,7 +45,7 @@ impl Broker {
         broadcaster: Broadcaster,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (work, waiting) = bounded(BROKER_QUEUE_MAX);
+        let (work, waiting) = bounded(QUEUE_PUBLISHES_MAX);
         let worker = Worker {
             engine: Arc::clone(&engine),
             broadcaster,
@@ -59,7 +60,7 @@ impl Broker {
     pub fn publish(&self, publish: Publish) -> Result<(), StoreError> {
         let sent = self
             .work
-            .send_timeout(Work::Publish(publish), ANSWER_TIMEOUT);
+            .send_timeout(Work::Publish(publish), REPLY_TIMEOUT);
         sent.map_err(|error| match error {
             SendTimeoutError::Timeout(_) => StoreError::Unavailable,
             SendTimeoutError::Disconnected(_) => StoreError::Stopped,
@@ -126,13 +127,13 @@ struct Worker {
 
 impl Worker {
     fn run(self, waiting: &Receiver<Work>) {
-        let mut batch = Vec::with_capacity(BROKER_QUEUE_MAX);
+        let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut maintain_at = Instant::now() + MAINTENANCE_INTERVAL;
         let mut stopping = false;
         while !stopping {
             match waiting.recv_deadline(maintain_at) {
                 Ok(first) => {
-                    let rest = waiting.try_iter().take(BROKER_QUEUE_MAX - 1);
+                    let rest = waiting.try_iter().take(QUEUE_PUBLISHES_MAX - 1);
                     for work in std::iter::once(first).chain(rest) {
                         match work {
                             Work::Publish(publish) => batch.push(publish),

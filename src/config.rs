@@ -14,33 +14,6 @@ use log::LevelFilter;
 use crate::auth::{AllowedOrigins, AuthSettings};
 use crate::proxy::TrustedProxies;
 
-/// Largest request head, in bytes (RFC 9110 §5.4 leaves the bound to the server).
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most headers in a request.
-pub const HEADERS_MAX: usize = 100;
-/// Largest HTTP request body, in bytes.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Publishes waiting for the broker; a publisher waits while it is full.
-pub const BROKER_QUEUE_MAX: usize = 512;
-/// Messages in one page of history, and bytes of their payloads.
-pub const PAGE_MESSAGES_MAX: usize = 1000;
-/// See [`PAGE_MESSAGES_MAX`].
-pub const PAGE_BYTES_MAX: usize = 256 * 1024;
-/// Messages in a page when the client does not say how many.
-pub const PAGE_MESSAGES_DEFAULT: usize = 100;
-/// How long a client's thread waits for the broadcaster or the broker.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. Left alone it
-/// grows to 4 MiB, so that a few hundred clients that do not read would hold a small host's memory, and
-/// freeing it all at once would hold up everyone else.
-pub const SOCKET_SEND_BYTES: usize = 128 * 1024;
-/// How long a closing connection may still be read from, so that its Close frame is not reset away.
-pub const LINGER: Duration = Duration::from_secs(2);
-/// And how much: what a client may have sent before it heard of it, and no flood.
-pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Above this many members, presence gives the number only.
-pub const PRESENCE_LIST_MAX: usize = 100;
-
 /// Everything the server runs on.
 #[derive(Clone, Debug)]
 pub struct Config {

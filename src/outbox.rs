@@ -13,10 +13,9 @@ use bytes::{Buf, Bytes};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 
-use crate::config::LINGER;
 use crate::metrics::{GaugeGuard, Metrics};
 use crate::protocol::{ClientId, CloseCode, Frames};
-use crate::socket::{Offered, Socket};
+use crate::socket::{LINGER, Offered, Socket};
 use crate::threads;
 
 /// Queued buffers that share one system call while a client catches up.

@@ -2,6 +2,10 @@
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// How long a client's thread waits for a reply of another thread, such as the broadcaster or the broker.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stack of a thread that serves one client. Only touched pages cost memory; what a client sends is
 /// parsed without recursion, so depth does not depend on it.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
-use crate::config::LINGER;
 use crate::protocol::ClientId;
+use crate::socket::LINGER;
 
 /// The time between two steps. Each step closes a share of the clients.
 const STEP: Duration = Duration::from_millis(10);

@@ -25,11 +25,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::config::ANSWER_TIMEOUT;
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
 use crate::rooms::LocalMembers;
-use crate::threads;
+use crate::threads::{self, REPLY_TIMEOUT};
 
 use state::BroadcasterState;
 
@@ -127,7 +126,7 @@ impl Broadcaster {
 
     fn request<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
         let (reply, receiver) = bounded(1);
-        self.0.send_timeout(event(reply), ANSWER_TIMEOUT).ok()?;
-        receiver.recv_timeout(ANSWER_TIMEOUT).ok()
+        self.0.send_timeout(event(reply), REPLY_TIMEOUT).ok()?;
+        receiver.recv_timeout(REPLY_TIMEOUT).ok()
     }
 }

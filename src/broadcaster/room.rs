@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
-use crate::config::PRESENCE_LIST_MAX;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
     ClientId, CloseCode, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
     ServerMessage, write_event,
 };
-use crate::rooms::{LocalMembers, RemoteMembers, RoomNumbering};
+use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering};
 
 use super::held::HeldBatches;
 use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};

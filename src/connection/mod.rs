@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::config::{LINGER, LINGER_BYTES_MAX};
 use crate::http::{self, Body, Persistence, Request};
 use crate::limits::{AddressPermit, Permit};
 use crate::metrics::GaugeGuard;
 use crate::session::websocket::Upgraded;
 use crate::session::{sse, websocket};
-use crate::socket::{Peer, Socket};
+use crate::socket::{LINGER, LINGER_BYTES_MAX, Peer, Socket};
 
 use preface::begin;
 use request::{ReadError, RequestReader};

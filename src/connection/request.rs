@@ -4,11 +4,13 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::app::App;
-use crate::config::BODY_BYTES_MAX;
 use crate::http::{self, Body, Head, HeadError, Request};
 use crate::socket::Socket;
 
 use super::send_all;
+
+/// Largest HTTP request body, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes asked of the socket at a time while a head or a body is read.
 const READ_BYTES: usize = 2048;

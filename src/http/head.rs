@@ -11,8 +11,12 @@ use percent_encoding::percent_decode_str;
 use tiny_http::Method;
 
 use crate::auth::Identity;
-use crate::config::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::socket::{Peer, tls};
+
+/// Largest request head, in bytes (RFC 9110 §5.4 leaves the limit to the server).
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers in a request.
+const HEADERS_MAX: usize = 100;
 
 type Segments = Vec<String>;
 type Query = Vec<(String, String)>;

@@ -7,12 +7,12 @@ use serde::Serialize;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::config::{ANSWER_TIMEOUT, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use crate::protocol::{
-    ClientMessage, ClientRequest, ErrorCode, PublishRequest, Refusal, RequestId, RoomName, Scope,
-    invalid_room,
+    ClientMessage, ClientRequest, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
+    PAGE_MESSAGES_MAX, PublishRequest, Refusal, RequestId, RoomName, Scope, invalid_room,
 };
 use crate::store::{Publish, ReplyTo, RoomPosition, Slice, StoreError};
+use crate::threads::REPLY_TIMEOUT;
 
 use super::access::{may_publish, may_subscribe};
 use super::answer::{WithHeader, data, json, json_with_status};
@@ -90,7 +90,7 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
         answer: ReplyTo::Thread(answer),
     };
     app.broker.publish(message).map_err(unavailable)?;
-    match answered.recv_timeout(ANSWER_TIMEOUT) {
+    match answered.recv_timeout(REPLY_TIMEOUT) {
         Ok(Ok(place)) => Ok(created(&place)),
         Ok(Err(why)) => Err(unavailable(why)),
         Err(RecvTimeoutError::Disconnected) => Err(unavailable(StoreError::Stopped)),

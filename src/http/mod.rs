@@ -17,7 +17,7 @@ mod sender;
 
 pub use access::{identify, refused, unauthorized};
 pub use answer::{busy, crowded, error, slow_down};
-pub use head::{Body, Head, HeadError, Request, parse};
+pub use head::{Body, HEAD_BYTES_MAX, Head, HeadError, Request, parse};
 pub use respond::{Persistence, continue_100, render, render_stream_head};
 pub use routes::{handle, is_websocket};
 pub use sender::sender;

@@ -12,8 +12,12 @@ use rustix::fs::Mode;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::umask;
 
-use crate::config::SOCKET_SEND_BYTES;
 use crate::socket::{Peer, Socket};
+
+/// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
+/// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and
+/// freeing it all at once would delay everyone else.
+const SOCKET_SEND_BYTES: usize = 128 * 1024;
 
 /// A socket that accepts.
 #[derive(Debug)]

@@ -18,5 +18,8 @@ pub use code::{CloseCode, ErrorCode, Refusal};
 pub use event::{last_event_id, write_event};
 pub use frame::{FrameBuffer, Frames};
 pub use name::{ClientId, Epoch, NameError, RequestId, RoomName, Scope};
-pub use publication::{Kind, Page, Position, Publication, Since};
+pub use publication::{
+    Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page, Position, Publication,
+    Since,
+};
 pub use server_message::{RoomState, ServerMessage};

@@ -8,6 +8,13 @@ use serde_json::value::RawValue;
 
 use super::{Epoch, RequestId, RoomName};
 
+/// Most messages in one page of history.
+pub const PAGE_MESSAGES_MAX: usize = 1000;
+/// Messages in a page when the client gives no limit.
+pub const PAGE_MESSAGES_DEFAULT: usize = 100;
+/// Most bytes of payload in one page of history.
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+
 /// The two types a client publishes; the original protocol knows no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -2,6 +2,9 @@
 
 use crate::protocol::{ClientId, RoomName};
 
+/// Most members of a room whose names are listed; a larger room shows only their number.
+pub const PRESENCE_LIST_MAX: usize = 100;
+
 /// Members that a room has on other nodes, as those last said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteMembers {

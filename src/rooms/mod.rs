@@ -4,5 +4,5 @@
 mod members;
 mod numbering;
 
-pub use members::{LocalMembers, RemoteMembers};
+pub use members::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers};
 pub use numbering::{RoomNumbering, Seat};

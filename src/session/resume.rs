@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::broadcaster::ReleaseOutcome;
-use crate::config::{ANSWER_TIMEOUT, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    CloseCode, Epoch, FrameBuffer, Frames, Position, Publication, RoomName, RoomState, Since,
-    write_event,
+    CloseCode, Epoch, FrameBuffer, Frames, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Position,
+    Publication, RoomName, RoomState, Since, write_event,
 };
 use crate::store::{Slice, StoreError};
+use crate::threads::REPLY_TIMEOUT;
 
 /// How often a node that is behind its client is looked at again.
 const BEHIND_INTERVAL: Duration = Duration::from_millis(5);
@@ -49,7 +49,7 @@ impl HeldRoom {
         let room = &self.state.room;
         let Position { epoch, offset } = self.state.position;
         let (mut reached, mut target) = (offset, self.target);
-        let behind_until = Instant::now() + ANSWER_TIMEOUT;
+        let behind_until = Instant::now() + REPLY_TIMEOUT;
         loop {
             while reached < target {
                 match deliver_page(app, outbox, room, epoch, reached, target) {

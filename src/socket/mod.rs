@@ -21,6 +21,11 @@ pub mod tls;
 
 use self::tls::TlsError;
 
+/// How long a closing connection is still read from; unread input would reset the connection, and the peer
+/// would lose the Close frame.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How many bytes are read from a closing connection at most, so that a flood of input ends too.
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Bytes of a queue that are sealed in one go: sealing takes longer than sending, and whoever pushes to the

@@ -6,11 +6,11 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::broadcaster::Event;
-use crate::config::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use crate::limits::Exceeded;
 use crate::protocol::{
-    ClientMessage, ClientRequest, CloseCode, ErrorCode, PublishRequest, Refusal, RequestId,
-    RoomName, RoomState, ServerMessage, Since,
+    ClientMessage, ClientRequest, CloseCode, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
+    PAGE_MESSAGES_MAX, PublishRequest, Refusal, RequestId, RoomName, RoomState, ServerMessage,
+    Since,
 };
 use crate::rooms::{RoomNumbering, Seat};
 use crate::session::resume::HeldRoom;

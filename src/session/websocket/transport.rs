@@ -13,9 +13,9 @@ use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::app::App;
-use crate::config::{LINGER, LINGER_BYTES_MAX};
 use crate::outbox::Outbox;
 use crate::protocol::{CloseCode, Frames};
+use crate::socket::{LINGER, LINGER_BYTES_MAX};
 
 /// Read buffer of a client that is idle; a longer message grows it while it is read.
 const READ_BUFFER_BYTES: usize = 2048;

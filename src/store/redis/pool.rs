@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::config::ANSWER_TIMEOUT;
+use crate::threads::REPLY_TIMEOUT;
 
 use super::answer::{LinkError, REDIS_TIMEOUT};
 use super::link::Link;
@@ -36,7 +36,7 @@ impl Pool {
         &self,
         ask: impl Fn(&mut Link) -> Result<T, LinkError>,
     ) -> Result<T, LinkError> {
-        let free = self.free.recv_timeout(ANSWER_TIMEOUT);
+        let free = self.free.recv_timeout(REPLY_TIMEOUT);
         let mut link = free.map_err(|_| LinkError::NotSent("too many ask at once".to_owned()))?;
         let asked = Instant::now();
         let mut answer = ask(&mut link);

@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::PRESENCE_LIST_MAX;
 use crate::protocol::{ClientId, RoomName};
-use crate::rooms::{LocalMembers, RemoteMembers};
+use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers};
 
 use super::names::NodeName;
 

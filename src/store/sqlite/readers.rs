@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::config::ANSWER_TIMEOUT;
 use crate::protocol::{Page, Position, Publication, RequestId, RoomName};
 use crate::rooms::RoomNumbering;
+use crate::threads::REPLY_TIMEOUT;
 
 use super::super::Slice;
 use super::file::Database;
@@ -38,7 +38,7 @@ impl Readers {
         stream: &RoomNumbering,
         slice: Slice,
     ) -> Option<rusqlite::Result<Page>> {
-        let mut connection = self.free.recv_timeout(ANSWER_TIMEOUT).ok()?;
+        let mut connection = self.free.recv_timeout(REPLY_TIMEOUT).ok()?;
         let page = page(&mut connection, stream, slice);
         let _has_room = self.give_back.try_send(connection);
         Some(page)

@@ -5,8 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
-use wscast::config::HEAD_BYTES_MAX;
-use wscast::http::{Persistence, Body, Head, HeadError, Request, error, parse, render};
+use wscast::http::{Body, HEAD_BYTES_MAX, Persistence, Head, HeadError, Request, error, parse, render};
 
 /// Headers that the program looks at.
 const HEADERS: [&str; 10] = [
