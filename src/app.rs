@@ -176,12 +176,6 @@ impl App {
         opened.inspect_err(|why| self.count_refusal(*why))
     }
 
-    /// The same for one who only publishes.
-    pub fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        let opened = self.broker.open_to_publish(room);
-        opened.inspect_err(|why| self.count_refusal(*why))
-    }
-
     fn count_refusal(&self, why: StoreError) {
         if why == StoreError::TooManyRooms {
             self.metrics.rooms_refused.add(1);

@@ -1,7 +1,7 @@
-//! The broker thread: takes all publishes that wait as one batch, stores it, acknowledges each and hands it on.
+//! The broker thread: takes all waiting publishes as one batch, stores it, acknowledges and delivers each.
 //!
-//! A message is stored before it is acknowledged or delivered, and handed to the broadcaster in the order of its
-//! offsets. A full channel makes publishers wait; nothing is dropped.
+//! A message is stored before it is acknowledged or delivered, and delivered in the order of its offsets. A full
+//! queue makes publishers wait; nothing is dropped.
 
 use std::io;
 use std::sync::Arc;
@@ -10,203 +10,209 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
-use crate::broadcaster::{Broadcaster, ClientSelector, Event};
 use crate::metrics::Metrics;
-use crate::protocol::{Page, Refusal, RoomName, ServerMessage};
-use crate::rooms::RoomNumbering;
-use crate::store::{
-    Cluster, Publish, ReplyTo, RoomPosition, Slice, Store, StoreError, Stored, Usage,
-};
+use crate::outbox::Outbox;
+use crate::protocol::{Page, Position, Refusal, RequestId, RoomName, ServerMessage};
+use crate::rooms::{ClientSelector, RoomNumbering};
+use crate::store::{Delivery, HistoryQuery, NodeStatus, Publish, Store, StoreError, Stored, Usage};
 use crate::threads::{self, REPLY_TIMEOUT};
 
 /// Publishes that may wait for the broker thread. While the queue is full, publishers wait.
 const QUEUE_PUBLISHES_MAX: usize = 512;
-/// How often a store is looked after.
+/// Time between two maintenance runs of the store.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Hands messages to the broker thread and opens rooms.
+/// The handle of the broker thread and of the store behind it.
 #[derive(Clone)]
 pub struct Broker {
-    engine: Arc<dyn Store>,
-    work: Sender<Work>,
+    store: Arc<dyn Store>,
+    queue: Sender<Work>,
 }
 
-/// What the broker thread is told.
+/// The receiver of a publish's result.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    /// A client: `ack` if the publish has an id, `error` if it is refused.
+    Outbox(Arc<Outbox>),
+    /// A thread that waits for the result.
+    Thread(Sender<Result<Position, StoreError>>),
+}
+
+/// An item of the broker's queue.
 enum Work {
-    Publish(Publish),
+    Publish(Publish, ReplyTo),
     Stop,
 }
 
 impl Broker {
-    /// Starts the broker thread. It ends when it is told to [stop](Self::stop) or every handle is
-    /// dropped, after the last message.
-    pub fn start(
-        engine: Arc<dyn Store>,
-        broadcaster: Broadcaster,
+    /// Starts the broker thread. It ends after [`stop`](Self::stop), or when every handle is dropped, once the
+    /// queue is stored.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        delivery: Arc<dyn Delivery>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (work, waiting) = bounded(QUEUE_PUBLISHES_MAX);
+        let (queue, waiting) = bounded(QUEUE_PUBLISHES_MAX);
         let worker = Worker {
-            engine: Arc::clone(&engine),
-            broadcaster,
+            store: Arc::clone(&store),
+            delivery,
             metrics,
         };
         let thread = threads::spawn_service("broker", move || worker.run(&waiting))?;
-        Ok((Self { engine, work }, thread))
+        Ok((Self { store, queue }, thread))
     }
 
-    /// Hands over a message; waits while the channel is full, which is how publishers feel that the
-    /// server is busy. A store that takes nothing for too long cannot be used.
-    pub fn publish(&self, publish: Publish) -> Result<(), StoreError> {
-        let sent = self
-            .work
-            .send_timeout(Work::Publish(publish), REPLY_TIMEOUT);
-        sent.map_err(|error| match error {
-            SendTimeoutError::Timeout(_) => StoreError::Unavailable,
-            SendTimeoutError::Disconnected(_) => StoreError::Stopped,
-        })
+    /// Queues a publish. Blocks while the queue is full, which slows publishers down to the store's speed; fails
+    /// after [`REPLY_TIMEOUT`].
+    pub(crate) fn publish(&self, publish: Publish, reply_to: ReplyTo) -> Result<(), StoreError> {
+        self.queue
+            .send_timeout(Work::Publish(publish, reply_to), REPLY_TIMEOUT)
+            .map_err(|error| match error {
+                SendTimeoutError::Timeout(_) => StoreError::Unavailable,
+                SendTimeoutError::Disconnected(_) => StoreError::Stopped,
+            })
     }
 
-    /// Ends the broker thread once it has stored what waits; later publishes are refused. Gives up
-    /// at the deadline, if even this cannot be said to it.
-    pub fn stop(&self, deadline: Instant) {
-        let _ended = self.work.send_deadline(Work::Stop, deadline);
+    /// Ends the broker thread once the queue is stored; later publishes are refused. Gives up at the deadline if
+    /// the queue is still full then.
+    pub(crate) fn stop(&self, deadline: Instant) {
+        // An error means that the thread has ended or the store hangs: the caller waits for the thread in any case.
+        self.queue.send_deadline(Work::Stop, deadline).ok();
     }
 
     /// See [`Store::open`].
-    pub fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.engine.open(room)
-    }
-
-    /// See [`Store::open_to_publish`].
-    pub fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.engine.open_to_publish(room)
+    pub(crate) fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
+        self.store.open(room)
     }
 
     /// See [`Store::find`].
-    pub fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
-        self.engine.find(room)
+    pub(crate) fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
+        self.store.find(room)
     }
 
     /// See [`Store::history`].
-    pub fn history(&self, stream: &RoomNumbering, slice: Slice) -> Result<Page, StoreError> {
-        self.engine.history(stream, slice)
+    pub(crate) fn history(
+        &self,
+        numbering: &RoomNumbering,
+        query: HistoryQuery,
+    ) -> Result<Page, StoreError> {
+        self.store.history(numbering, query)
     }
 
     /// See [`Store::health`].
-    pub fn health(&self) -> Result<(), String> {
-        self.engine.health()
+    pub(crate) fn health(&self) -> Result<(), String> {
+        self.store.health()
     }
 
     /// See [`Store::usage`].
-    pub fn usage(&self) -> Usage {
-        self.engine.usage()
+    pub(crate) fn usage(&self) -> Usage {
+        self.store.usage()
     }
 
-    /// See [`Store::close_elsewhere`].
-    pub fn close_elsewhere(&self, who: &ClientSelector) -> usize {
-        self.engine.close_elsewhere(who)
+    /// See [`Store::close_on_other_nodes`].
+    pub(crate) fn close_on_other_nodes(&self, clients: &ClientSelector) -> usize {
+        self.store.close_on_other_nodes(clients)
     }
 
-    /// See [`Store::cluster`].
-    pub fn cluster(&self) -> Option<Cluster> {
-        self.engine.cluster()
+    /// See [`Store::node_status`].
+    pub(crate) fn node_status(&self) -> Option<NodeStatus> {
+        self.store.node_status()
     }
 
-    /// Messages waiting.
-    pub fn queue_len(&self) -> usize {
-        self.work.len()
+    /// Number of queued publishes.
+    pub(crate) fn queue_len(&self) -> usize {
+        self.queue.len()
     }
 }
 
+/// The state of the broker thread.
 struct Worker {
-    engine: Arc<dyn Store>,
-    broadcaster: Broadcaster,
+    store: Arc<dyn Store>,
+    delivery: Arc<dyn Delivery>,
     metrics: Arc<Metrics>,
 }
 
 impl Worker {
-    fn run(self, waiting: &Receiver<Work>) {
+    fn run(self, queue: &Receiver<Work>) {
         let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
+        let mut replies = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut maintain_at = Instant::now() + MAINTENANCE_INTERVAL;
         let mut stopping = false;
         while !stopping {
-            match waiting.recv_deadline(maintain_at) {
+            match queue.recv_deadline(maintain_at) {
                 Ok(first) => {
-                    let rest = waiting.try_iter().take(QUEUE_PUBLISHES_MAX - 1);
+                    let rest = queue.try_iter().take(QUEUE_PUBLISHES_MAX - 1);
                     for work in std::iter::once(first).chain(rest) {
                         match work {
-                            Work::Publish(publish) => batch.push(publish),
+                            Work::Publish(publish, reply_to) => {
+                                batch.push(publish);
+                                replies.push(reply_to);
+                            }
                             Work::Stop => stopping = true,
                         }
                     }
-                    self.store(&batch);
+                    self.store_batch(&batch, &replies);
                     batch.clear();
+                    replies.clear();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => stopping = true,
             }
             let now = Instant::now();
             if now >= maintain_at {
-                self.engine.maintain(now);
+                self.store.maintain(now);
                 maintain_at = now + MAINTENANCE_INTERVAL;
             }
         }
-        self.engine.close();
+        self.store.close();
     }
 
-    /// Stores a batch, then answers and delivers it in its order.
-    fn store(&self, batch: &[Publish]) {
+    /// Stores a batch, then delivers and acknowledges its messages in order.
+    fn store_batch(&self, batch: &[Publish], replies: &[ReplyTo]) {
         if batch.is_empty() {
             return;
         }
-        let stored = self.engine.append(batch);
-        for (publish, result) in batch.iter().zip(stored) {
-            let place = match result {
-                Ok(Stored::New(publication)) => {
-                    self.metrics.published.add(1);
-                    let place = publish.place(publication.offset);
-                    let stream = Arc::clone(&publish.stream);
-                    self.broadcaster.send(Event::Deliver {
-                        numbering: stream,
-                        publication,
-                    });
-                    Ok(place)
+        let results = self.store.append(batch);
+        for ((publish, reply_to), result) in batch.iter().zip(replies).zip(results) {
+            match &result {
+                Ok(Stored::New { .. } | Stored::Relayed(_)) => self.metrics.published.add(1),
+                Ok(Stored::Duplicate(_)) => self.metrics.duplicates.add(1),
+                Err(StoreError::TooManyRooms) => self.metrics.rooms_refused.add(1),
+                Err(_) => self.metrics.requests_refused.add(1),
+            }
+            let position = result.map(|stored| match stored {
+                Stored::New {
+                    numbering,
+                    publication,
+                } => {
+                    let position = Position {
+                        epoch: numbering.epoch(),
+                        offset: publication.offset,
+                    };
+                    self.delivery.deliver(&numbering, publication);
+                    position
                 }
-                Ok(Stored::Relayed(place)) => {
-                    self.metrics.published.add(1);
-                    Ok(place)
-                }
-                Ok(Stored::Duplicate(place)) => {
-                    self.metrics.duplicates.add(1);
-                    Ok(place)
-                }
-                Err(error) => {
-                    self.metrics.requests_refused.add(1);
-                    Err(error)
-                }
-            };
-            answer(publish, place);
+                Stored::Relayed(position) | Stored::Duplicate(position) => position,
+            });
+            reply_to.reply(&publish.room, position, publish.id.as_ref());
         }
     }
 }
 
-fn answer(publish: &Publish, place: Result<RoomPosition, StoreError>) {
-    let id = publish.id.as_ref();
-    match (&publish.answer, place) {
-        (ReplyTo::Outbox(outbox), Ok(RoomPosition { room, position })) if id.is_some() => {
-            let ack = ServerMessage::Ack {
-                room: &room,
-                position,
-            };
-            outbox.push(&ack.to_frames(id));
-        }
-        (ReplyTo::Outbox(_), Ok(_)) => {}
-        (ReplyTo::Outbox(outbox), Err(error)) => {
-            outbox.push(&ServerMessage::Error(&Refusal::from(error)).to_frames(id));
-        }
-        (ReplyTo::Thread(waiting), place) => {
-            let _gave_up = waiting.try_send(place);
+impl ReplyTo {
+    fn reply(&self, room: &RoomName, result: Result<Position, StoreError>, id: Option<&RequestId>) {
+        match (self, result) {
+            (Self::Outbox(outbox), Ok(position)) if id.is_some() => {
+                outbox.push(&ServerMessage::Ack { room, position }.to_frames(id));
+            }
+            (Self::Outbox(_), Ok(_)) => {}
+            (Self::Outbox(outbox), Err(error)) => {
+                outbox.push(&ServerMessage::Error(&Refusal::from(error)).to_frames(id));
+            }
+            (Self::Thread(waiting), result) => {
+                // An error means that the thread no longer waits.
+                waiting.try_send(result).ok();
+            }
         }
     }
 }

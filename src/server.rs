@@ -13,14 +13,14 @@ use crate::app::App;
 use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::Broker;
-use crate::config::{Config, RedisSettings, TlsFiles};
+use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Permits};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
 use crate::socket::tls;
-use crate::store::{Memory, Store};
+use crate::store::{self, Delivery};
 use crate::threads;
 
 /// How often the totals are noted for the rates.
@@ -109,10 +109,11 @@ impl Server {
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
                 .map_err(StartError::Thread)?;
-        let engine = store(&config, &broadcaster, &metrics)?;
+        let delivery: Arc<dyn Delivery> = Arc::new(broadcaster.clone());
+        let store = store::open(&config, &delivery, &metrics)
+            .map_err(|error| StartError::Store(error.to_string()))?;
         let (broker, broker_thread) =
-            Broker::start(engine, broadcaster.clone(), Arc::clone(&metrics))
-                .map_err(StartError::Thread)?;
+            Broker::start(store, delivery, Arc::clone(&metrics)).map_err(StartError::Thread)?;
         let app = Arc::new(App::new(
             config,
             metrics,
@@ -238,59 +239,4 @@ fn load_tls(files: &TlsFiles, reloads: &Reloads) -> Result<Arc<tls::Acceptor>, S
     let reloaded = Arc::clone(&acceptor);
     reloads.add(move || reloaded.reload());
     Ok(acceptor)
-}
-
-/// Where the history is kept.
-fn store(
-    config: &Config,
-    broadcaster: &Broadcaster,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Store>, StartError> {
-    if let Some(settings) = &config.redis {
-        return shared_store(settings, config, broadcaster, metrics);
-    }
-    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
-    let metrics = Arc::clone(metrics);
-    let Some(database) = &config.database else {
-        return Ok(Arc::new(Memory::new(limits, rooms_max, metrics)));
-    };
-    #[cfg(feature = "sqlite")]
-    {
-        let sqlite = crate::store::Sqlite::open(database, limits, rooms_max, metrics);
-        let sqlite = sqlite.map_err(|error| StartError::Store(error.to_string()))?;
-        Ok(Arc::new(sqlite))
-    }
-    #[cfg(not(feature = "sqlite"))]
-    {
-        let path = &database.path;
-        Err(StartError::Store(format!(
-            "--db {path:?}: this wscast was built without SQLite; build it with --features sqlite"
-        )))
-    }
-}
-
-/// Where several nodes keep it together.
-#[cfg(feature = "redis")]
-fn shared_store(
-    settings: &RedisSettings,
-    config: &Config,
-    broadcaster: &Broadcaster,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Store>, StartError> {
-    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
-    let metrics = Arc::clone(metrics);
-    let redis = crate::store::Redis::connect(settings, limits, rooms_max, broadcaster, metrics);
-    let redis = redis.map_err(|error| StartError::Store(error.to_string()))?;
-    Ok(Arc::new(redis))
-}
-
-#[cfg(not(feature = "redis"))]
-fn shared_store(
-    _: &RedisSettings,
-    _: &Config,
-    _: &Broadcaster,
-    _: &Arc<Metrics>,
-) -> Result<Arc<dyn Store>, StartError> {
-    let why = "--redis: this wscast was built without Redis; build it with --features redis";
-    Err(StartError::Store(why.to_owned()))
 }

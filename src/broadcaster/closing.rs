@@ -7,8 +7,8 @@ use crate::outbox::Outbox;
 use crate::protocol::CloseCode;
 
 use super::drain::Drain;
-use super::event::ClientSelector;
 use super::state::BroadcasterState;
+use crate::rooms::ClientSelector;
 
 impl BroadcasterState {
     /// Closes the selected clients and returns their number.

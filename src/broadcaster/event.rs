@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use crate::outbox::Outbox;
 use crate::protocol::{ClientId, CloseCode, Publication, RequestId, RoomName, RoomState};
-use crate::rooms::{LocalMembers, RemoteMembers, RoomNumbering};
+use crate::rooms::{ClientSelector, LocalMembers, RemoteMembers, RoomNumbering};
 
 use super::reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
@@ -139,13 +139,4 @@ pub enum Event {
     },
     /// Sends the pending batches and ends the thread.
     Stop,
-}
-
-/// Selects clients to close.
-#[derive(Clone, Debug)]
-pub enum ClientSelector {
-    /// The client with this id.
-    Client(ClientId),
-    /// Every client of this user.
-    User(Arc<str>),
 }

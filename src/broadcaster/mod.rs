@@ -6,6 +6,7 @@
 //! once, from its join position on.
 
 mod closing;
+mod delivery;
 mod drain;
 mod event;
 mod event_loop;
@@ -27,12 +28,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
-use crate::rooms::LocalMembers;
+use crate::rooms::ClientSelector;
 use crate::threads::{self, REPLY_TIMEOUT};
 
 use state::BroadcasterState;
 
-pub use event::{ClientSelector, Event};
+pub use event::Event;
 pub use reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
 /// Events that may wait for the broadcaster thread. While the queue is full, the broker waits.
@@ -59,11 +60,6 @@ impl Broadcaster {
     pub fn send(&self, event: Event) {
         // An error means that the server is shutting down and has no clients left.
         self.0.send(event).ok();
-    }
-
-    /// Returns the rooms whose local members changed since the last call; see [`Event::ChangedRooms`].
-    pub fn changed_rooms(&self, all: bool) -> Option<Vec<LocalMembers>> {
-        self.request(|reply| Event::ChangedRooms { all, reply })
     }
 
     /// Returns the rooms that have members on any node, in no particular order.

@@ -46,7 +46,7 @@ pub(super) struct LocalRoom {
 
 impl LocalRoom {
     pub(super) fn new(numbering: Arc<RoomNumbering>, remote: RemoteMembers) -> Self {
-        numbering.set_elsewhere(remote.members);
+        numbering.set_remote_members(remote.members);
         Self {
             numbering,
             members: HashMap::new(),
@@ -83,7 +83,7 @@ impl LocalRoom {
     }
 
     pub(super) fn set_remote_members(&mut self, remote: RemoteMembers) {
-        self.numbering.set_elsewhere(remote.members);
+        self.numbering.set_remote_members(remote.members);
         self.remote = remote;
     }
 

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::broadcaster::RoomDetail;
 use crate::metrics::Metrics;
 use crate::protocol::{Position, RoomName, invalid_room};
-use crate::store::Cluster;
+use crate::store::NodeStatus;
 
 use super::access::may_subscribe;
 use super::answer::{WithHeader, data, json, json_with_status};
@@ -120,13 +120,13 @@ struct ClusterBody {
     gap_fills: u64,
 }
 
-impl From<Cluster> for ClusterBody {
-    fn from(cluster: Cluster) -> Self {
+impl From<NodeStatus> for ClusterBody {
+    fn from(status: NodeStatus) -> Self {
         Self {
-            nodes: cluster.nodes,
-            lag_milliseconds: cluster.lag.as_micros() as f64 / 1000.0,
-            reconnects: cluster.reconnects,
-            gap_fills: cluster.gap_fills,
+            nodes: status.nodes,
+            lag_milliseconds: status.lag.as_micros() as f64 / 1000.0,
+            reconnects: status.reconnects,
+            gap_fills: status.gap_fills,
         }
     }
 }
@@ -168,7 +168,7 @@ pub(super) fn stats(_request: &Request, app: &App) -> ResponseBox {
                 / metrics.commits.get().max(1) as f64
                 / 1000.0,
         }),
-        cluster: app.broker.cluster().map(ClusterBody::from),
+        cluster: app.broker.node_status().map(ClusterBody::from),
         queues: Queues {
             broker: app.broker.queue_len(),
             broadcaster: app.broadcaster.queue_len(),
@@ -219,26 +219,26 @@ pub(super) fn metrics(_request: &Request, app: &App) -> ResponseBox {
             crate::metrics::write_metric(&mut text, name, help, "gauge", value);
         }
     }
-    if let Some(cluster) = app.broker.cluster() {
-        write_cluster(&mut text, cluster);
+    if let Some(status) = app.broker.node_status() {
+        write_cluster(&mut text, status);
     }
     data(200, "text/plain; version=0.0.4; charset=utf-8", text).with("Cache-Control", "no-store")
 }
 
-fn write_cluster(text: &mut String, cluster: Cluster) {
+fn write_cluster(text: &mut String, status: NodeStatus) {
     let mut write = |name, help, kind, value: f64| {
         crate::metrics::write_metric(text, name, help, kind, value);
     };
-    let nodes = cluster.nodes as f64;
+    let nodes = status.nodes as f64;
     write("nodes", "Nodes that share the store", "gauge", nodes);
-    let lag = cluster.lag.as_secs_f64();
+    let lag = status.lag.as_secs_f64();
     let help = "Time from publishing until it came back to this node";
     write("store_lag_seconds", help, "gauge", lag);
     let help = "Times the way back from the store was found again";
-    let reconnects = cluster.reconnects as f64;
+    let reconnects = status.reconnects as f64;
     write("store_reconnects_total", help, "counter", reconnects);
     let help = "Messages read from the store since they had not come by themselves";
-    let fills = cluster.gap_fills as f64;
+    let fills = status.gap_fills as f64;
     write("store_gap_fills_total", help, "counter", fills);
 }
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
-use crate::broadcaster::{ClientDetail, ClientSelector};
+use crate::broadcaster::ClientDetail;
 use crate::protocol::{ClientId, CloseCode};
+use crate::rooms::ClientSelector;
 
 use super::answer::json;
 use super::{Request, busy, error};
@@ -113,5 +114,5 @@ fn close(who: ClientSelector, app: &App) -> Option<(usize, usize)> {
     if matches!(who, ClientSelector::Client(_)) && closed > 0 {
         return Some((closed, 0));
     }
-    Some((closed, app.broker.close_elsewhere(&who)))
+    Some((closed, app.broker.close_on_other_nodes(&who)))
 }

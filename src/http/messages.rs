@@ -7,11 +7,12 @@ use serde::Serialize;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
+use crate::broker::ReplyTo;
 use crate::protocol::{
     ClientMessage, ClientRequest, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, PublishRequest, Refusal, RequestId, RoomName, Scope, invalid_room,
+    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, Scope, invalid_room,
 };
-use crate::store::{Publish, ReplyTo, RoomPosition, Slice, StoreError};
+use crate::store::{HistoryQuery, Publish, StoreError};
 use crate::threads::REPLY_TIMEOUT;
 
 use super::access::{may_publish, may_subscribe};
@@ -36,7 +37,7 @@ fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     let Some(stream) = app.broker.find(&room).map_err(unavailable)? else {
         return Err(error(404, "room_not_found", "that room has no history"));
     };
-    let slice = Slice {
+    let slice = HistoryQuery {
         since,
         messages_max: limit as usize,
         bytes_max: PAGE_BYTES_MAX,
@@ -47,7 +48,7 @@ fn page(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
         .query_values("epoch")
         .any(|epoch| epoch != page.epoch.to_string())
     {
-        let slice = Slice {
+        let slice = HistoryQuery {
             since: Some(page.first - 1),
             ..slice
         };
@@ -76,22 +77,22 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     may_publish(request, &room)?;
     let text = json_text(request, app)?;
     let (publish, id) = understand(text, &room)?;
-    let stream = app.open_to_publish(&room).map_err(unavailable)?;
     let user = request.identity.as_ref().and_then(|who| who.user.clone());
     let client = || Arc::from(app.name_client().to_string());
     let (answer, answered) = bounded(1);
     let message = Publish {
-        stream,
+        room: room.clone(),
         from: user.clone().unwrap_or_else(client),
         kind: publish.kind,
         payload: publish.payload.into(),
         id,
         scope: user.map(Scope::User).or(scope(request)?),
-        answer: ReplyTo::Thread(answer),
     };
-    app.broker.publish(message).map_err(unavailable)?;
+    app.broker
+        .publish(message, ReplyTo::Thread(answer))
+        .map_err(unavailable)?;
     match answered.recv_timeout(REPLY_TIMEOUT) {
-        Ok(Ok(place)) => Ok(created(&place)),
+        Ok(Ok(place)) => Ok(created(&room, place)),
         Ok(Err(why)) => Err(unavailable(why)),
         Err(RecvTimeoutError::Disconnected) => Err(unavailable(StoreError::Stopped)),
         Err(RecvTimeoutError::Timeout) => {
@@ -101,11 +102,11 @@ fn published(request: &Request, app: &App) -> Result<ResponseBox, ResponseBox> {
     }
 }
 
-fn created(place: &RoomPosition) -> ResponseBox {
+fn created(room: &RoomName, position: Position) -> ResponseBox {
     let body = PlaceBody {
-        room: place.room.as_str(),
-        epoch: place.position.epoch.to_string(),
-        offset: place.position.offset,
+        room: room.as_str(),
+        epoch: position.epoch.to_string(),
+        offset: position.offset,
     };
     json_with_status(201, &body)
 }

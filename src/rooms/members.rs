@@ -1,33 +1,32 @@
-//! What nodes that share a store tell each other of their rooms.
+//! Member counts of a room: on this node and on the others.
 
 use crate::protocol::{ClientId, RoomName};
 
-/// Most members of a room whose names are listed; a larger room shows only their number.
-pub const PRESENCE_LIST_MAX: usize = 100;
+/// Maximum number of members listed by client id. A larger room reports only its count.
+pub(crate) const PRESENCE_LIST_MAX: usize = 100;
 
-/// Members that a room has on other nodes, as those last said.
+/// The members of a room on other nodes, by the last heartbeat of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteMembers {
-    /// How many.
-    pub members: usize,
-    /// ClientSelector, unless some node has too many to list.
-    pub clients: Option<Vec<ClientId>>,
+    /// The number of members.
+    pub(crate) members: usize,
+    /// Their client ids; `None` if a node has too many to list.
+    pub(crate) clients: Option<Vec<ClientId>>,
 }
 
-/// Members that a room has on this node.
+/// The members of a room on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalMembers {
-    /// The room.
-    pub room: RoomName,
-    /// How many; none if it is empty now.
-    pub members: usize,
-    /// ClientSelector, unless they are too many to list.
-    pub clients: Option<Vec<ClientId>>,
+    pub(crate) room: RoomName,
+    /// The number of members; 0 if the last one has left.
+    pub(crate) members: usize,
+    /// Their client ids; `None` if there are too many to list.
+    pub(crate) clients: Option<Vec<ClientId>>,
 }
 
 impl RemoteMembers {
-    /// No member, which is what a room has until another node says otherwise.
-    pub fn nobody() -> Self {
+    /// No members: the value until another node reports some.
+    pub(crate) fn nobody() -> Self {
         Self {
             members: 0,
             clients: Some(Vec::new()),

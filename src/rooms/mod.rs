@@ -1,8 +1,13 @@
 //! Rooms as values that the store, the broker, sessions and the broadcaster share: numbering, seats, member
 //! counts. No I/O.
 
+mod client_selector;
 mod members;
 mod numbering;
+mod seat;
 
-pub use members::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers};
-pub use numbering::{RoomNumbering, Seat};
+pub use client_selector::ClientSelector;
+pub(crate) use members::PRESENCE_LIST_MAX;
+pub use members::{LocalMembers, RemoteMembers};
+pub use numbering::RoomNumbering;
+pub use seat::Seat;

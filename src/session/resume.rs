@@ -11,7 +11,7 @@ use crate::protocol::{
     CloseCode, Epoch, FrameBuffer, Frames, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Position,
     Publication, RoomName, RoomState, Since, write_event,
 };
-use crate::store::{Slice, StoreError};
+use crate::store::{HistoryQuery, StoreError};
 use crate::threads::REPLY_TIMEOUT;
 
 /// How often a node that is behind its client is looked at again.
@@ -82,7 +82,7 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
     if since.offset == offset {
         return Some(true);
     }
-    let slice = Slice {
+    let slice = HistoryQuery {
         since: Some(since.offset),
         messages_max: 1,
         bytes_max: 1,
@@ -99,7 +99,7 @@ fn read(
     app: &App,
     room: &RoomName,
     epoch: Epoch,
-    slice: Slice,
+    slice: HistoryQuery,
 ) -> Result<Option<Vec<Arc<Publication>>>, StoreError> {
     let Some(stream) = app.broker.find(room)? else {
         return Ok(None);
@@ -118,7 +118,7 @@ fn deliver_page(
     reached: u64,
     target: u64,
 ) -> Option<u64> {
-    let slice = Slice {
+    let slice = HistoryQuery {
         since: Some(reached),
         messages_max: PAGE_MESSAGES_MAX,
         bytes_max: PAGE_BYTES_MAX,

@@ -95,7 +95,7 @@ pub fn serve(
     let _counted = app.metrics.clients.hold();
     log::debug!(
         "{client} {peer} reads {} as events",
-        accepted.seat.stream().name()
+        accepted.seat.numbering().name()
     );
     let reader = Reader { app, client };
     stream(&accepted, &outbox, app);
@@ -115,7 +115,7 @@ fn begin(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
         user: accepted.identity.user.clone(),
-        rooms: vec![Arc::clone(accepted.seat.stream())],
+        rooms: vec![Arc::clone(accepted.seat.numbering())],
         hold,
     });
     let Some(state) = held.and_then(|mut states| states.pop()) else {

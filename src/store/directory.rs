@@ -1,21 +1,24 @@
-//! Which rooms have a numbering: the part of every broker that joins need, so that they wait for no
-//! store.
+//! The rooms of a store, in memory: joins and publishes look numberings up without waiting for the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::protocol::{Epoch, Position, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::StoreError;
+use super::error::StoreError;
 
-/// The rooms, at most so many. A room stays for as long as anyone holds its stream, and for a time
-/// after that, so that who comes back later finds the numbering it knew.
+/// The rooms that have a numbering, up to a limit.
+///
+/// A room is kept while anyone else holds its numbering, and for some time afterwards, so that a client that
+/// reconnects finds the numbering it knew.
 #[derive(Debug)]
 pub(super) struct Directory {
     rooms_max: usize,
-    /// How long a room that nobody uses is kept, unless its place is needed.
+    /// How long an idle room is kept, unless the directory is full.
     keep: Duration,
     table: Mutex<Table>,
 }
@@ -23,32 +26,32 @@ pub(super) struct Directory {
 #[derive(Debug)]
 struct Table {
     rooms: HashMap<RoomName, Entry>,
-    /// The epoch of rooms opened from now on. Forgetting a room that had offsets draws a new one, so
-    /// that no offset is ever used twice within an epoch.
+    /// The epoch of rooms created from now on. Forgetting a room that had offsets draws a new epoch, so that no
+    /// offset is used twice within an epoch.
     epoch: Epoch,
-    /// Whether a room was refused since idle ones were last looked for.
-    crowded: bool,
+    /// Whether a room was refused since [`Directory::expired`] ran last.
+    refused_room: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
-    stream: Arc<RoomNumbering>,
+    numbering: Arc<RoomNumbering>,
     idle_since: Option<Instant>,
 }
 
 impl Entry {
     fn is_held(&self) -> bool {
-        Arc::strong_count(&self.stream) > 1
+        Arc::strong_count(&self.numbering) > 1
     }
 
     fn has_offsets(&self) -> bool {
-        self.stream.position().offset > 0
+        self.numbering.position().offset > 0
     }
 }
 
 impl Directory {
-    /// The rooms that a store knows, with the last offset of each. They are kept even if they are more
-    /// than `rooms_max`: their offsets are in use.
+    /// Creates a directory of the rooms that a store knows. They are kept even if they exceed `rooms_max`, because
+    /// their offsets are in use.
     pub(super) fn new(
         rooms_max: usize,
         keep: Duration,
@@ -56,14 +59,16 @@ impl Directory {
         known: impl IntoIterator<Item = (RoomName, Position)>,
     ) -> Self {
         let rooms = known.into_iter().map(|(name, Position { epoch, offset })| {
-            let stream = Arc::new(RoomNumbering::new(name.clone(), epoch, offset));
-            let idle_since = None;
-            (name, Entry { stream, idle_since })
+            let entry = Entry {
+                numbering: Arc::new(RoomNumbering::new(name.clone(), epoch, offset)),
+                idle_since: None,
+            };
+            (name, entry)
         });
         let table = Table {
             rooms: rooms.collect(),
             epoch,
-            crowded: false,
+            refused_room: false,
         };
         Self {
             rooms_max,
@@ -72,92 +77,107 @@ impl Directory {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The numbering of a room, begun now if the room is new.
+    /// Returns the numbering of a room, creating the room if needed.
     pub(super) fn open(&self, name: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        let mut table = self.lock();
-        if let Some(entry) = table.rooms.get(name) {
-            return Ok(Arc::clone(&entry.stream));
-        }
-        if table.rooms.len() >= self.rooms_max {
-            // A room without offsets takes nothing with it.
-            table
-                .rooms
-                .retain(|_, entry| entry.is_held() || entry.has_offsets());
-        }
-        if table.rooms.len() >= self.rooms_max {
-            table.crowded = true;
-            return Err(StoreError::TooManyRooms);
-        }
-        let stream = Arc::new(RoomNumbering::new(name.clone(), table.epoch, 0));
-        let entry = Entry {
-            stream: Arc::clone(&stream),
-            idle_since: None,
-        };
-        table.rooms.insert(name.clone(), entry);
-        Ok(stream)
+        self.table.lock().open(name, self.rooms_max)
     }
 
-    /// The numbering of a room that is known.
+    /// Opens several rooms under one lock.
+    pub(super) fn open_all<'a>(
+        &self,
+        names: impl Iterator<Item = &'a RoomName>,
+    ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
+        let mut table = self.table.lock();
+        names.map(|name| table.open(name, self.rooms_max)).collect()
+    }
+
+    /// Returns the numbering of a known room.
     pub(super) fn find(&self, name: &RoomName) -> Option<Arc<RoomNumbering>> {
-        let table = self.lock();
+        let table = self.table.lock();
         let entry = table.rooms.get(name)?;
-        Some(Arc::clone(&entry.stream))
+        Some(Arc::clone(&entry.numbering))
     }
 
+    /// Number of rooms.
     pub(super) fn len(&self) -> usize {
-        self.lock().rooms.len()
+        self.table.lock().rooms.len()
     }
 
-    /// Rooms that may be forgotten now: nobody holds them, they have no history, and either that has
-    /// been so for long enough or their place is needed.
-    pub(super) fn idle(
+    /// Returns the rooms to forget: nobody holds them, they have no history, and they have been so for long enough
+    /// or the directory is full.
+    pub(super) fn expired(
         &self,
         now: Instant,
         has_history: impl Fn(&RoomName) -> bool,
     ) -> Vec<RoomName> {
-        let mut table = self.lock();
-        let keep = match std::mem::take(&mut table.crowded) {
-            true => Duration::ZERO,
-            false => self.keep,
+        let mut table = self.table.lock();
+        let keep = if std::mem::take(&mut table.refused_room) {
+            Duration::ZERO
+        } else {
+            self.keep
         };
-        let mut idle = Vec::new();
+        let mut expired = Vec::new();
         for (name, entry) in &mut table.rooms {
             if entry.is_held() || has_history(name) {
                 entry.idle_since = None;
             } else if now.saturating_duration_since(*entry.idle_since.get_or_insert(now)) >= keep {
-                idle.push(name.clone());
+                expired.push(name.clone());
             }
         }
-        idle
+        expired
     }
 
-    /// Forgets those of the rooms that are still idle; later ones are numbered within `next`. To be
-    /// called with what [`idle`](Self::idle) said, on the thread that publishes.
-    pub(super) fn forget(&self, rooms: &[RoomName], next: Epoch) {
-        let mut table = self.lock();
+    /// Forgets those of the [`expired`](Self::expired) rooms that are still idle; rooms created later are numbered
+    /// within `epoch`. Called on the broker thread only, so that no publish comes in between.
+    pub(super) fn forget(&self, rooms: &[RoomName], epoch: Epoch) {
+        let mut table = self.table.lock();
         for name in rooms {
             if table.rooms.get(name).is_some_and(|entry| !entry.is_held()) {
                 table.rooms.remove(name);
             }
         }
-        table.epoch = next;
+        table.epoch = epoch;
     }
 
-    /// Whether any of these rooms has given out offsets.
-    pub(super) fn any_numbered(&self, rooms: &[RoomName]) -> bool {
-        let table = self.lock();
+    /// Whether any of these rooms has used an offset.
+    pub(super) fn any_has_offsets(&self, rooms: &[RoomName]) -> bool {
+        let table = self.table.lock();
         rooms
             .iter()
             .any(|name| table.rooms.get(name).is_some_and(Entry::has_offsets))
     }
 
-    /// The epoch of rooms that are new.
+    /// The epoch of new rooms.
     pub(super) fn epoch(&self) -> Epoch {
-        self.lock().epoch
+        self.table.lock().epoch
+    }
+}
+
+impl Table {
+    fn open(
+        &mut self,
+        name: &RoomName,
+        rooms_max: usize,
+    ) -> Result<Arc<RoomNumbering>, StoreError> {
+        if let Some(entry) = self.rooms.get(name) {
+            return Ok(Arc::clone(&entry.numbering));
+        }
+        if self.rooms.len() >= rooms_max {
+            // Forgetting an idle room without offsets needs no new epoch.
+            self.rooms
+                .retain(|_, entry| entry.is_held() || entry.has_offsets());
+        }
+        if self.rooms.len() >= rooms_max {
+            self.refused_room = true;
+            return Err(StoreError::TooManyRooms);
+        }
+        let numbering = Arc::new(RoomNumbering::new(name.clone(), self.epoch, 0));
+        let entry = Entry {
+            numbering: Arc::clone(&numbering),
+            idle_since: None,
+        };
+        self.rooms.insert(name.clone(), entry);
+        Ok(numbering)
     }
 }
 
@@ -185,28 +205,31 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_kept_while_it_is_held_and_for_a_time_after() {
+    fn room_is_kept_while_it_is_held_and_for_a_time_after() {
         let (directory, start) = (directory(10), Instant::now());
         let held = directory.open(&name("known")).unwrap();
-        assert!(directory.idle(start, |_| false).is_empty());
-        assert!(directory.idle(start + 2 * KEEP, |_| false).is_empty());
+        assert!(directory.expired(start, |_| false).is_empty());
+        assert!(directory.expired(start + 2 * KEEP, |_| false).is_empty());
         drop(held);
-        assert!(directory.idle(start + 2 * KEEP, |_| false).is_empty());
-        assert!(directory.idle(start + 4 * KEEP, |_| true).is_empty());
-        assert!(directory.idle(start + 4 * KEEP, |_| false).is_empty());
-        assert_eq!(directory.idle(start + 5 * KEEP, |_| false), [name("known")]);
+        assert!(directory.expired(start + 2 * KEEP, |_| false).is_empty());
+        assert!(directory.expired(start + 4 * KEEP, |_| true).is_empty());
+        assert!(directory.expired(start + 4 * KEEP, |_| false).is_empty());
+        assert_eq!(
+            directory.expired(start + 5 * KEEP, |_| false),
+            [name("known")]
+        );
     }
 
     #[test]
-    fn a_full_directory_gives_up_idle_rooms_under_a_new_epoch() {
+    fn full_directory_forgets_idle_rooms_and_draws_a_new_epoch() {
         let (directory, now) = (directory(1), Instant::now());
         let (old, new) = (directory.epoch(), Epoch::random());
         assert!(directory.open(&name("new")).is_err());
-        let idle = directory.idle(now, |_| false);
-        assert!(directory.any_numbered(&idle));
-        directory.forget(&idle, new);
-        let stream = directory.open(&name("new")).unwrap();
-        assert_eq!(stream.epoch(), new);
-        assert_ne!(stream.epoch(), old);
+        let expired = directory.expired(now, |_| false);
+        assert!(directory.any_has_offsets(&expired));
+        directory.forget(&expired, new);
+        let numbering = directory.open(&name("new")).unwrap();
+        assert_eq!(numbering.epoch(), new);
+        assert_ne!(numbering.epoch(), old);
     }
 }

@@ -1,76 +1,70 @@
-//! Whether the store works, and a line in the log each time that changes.
+//! The health of a store, with a log line each time it changes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about a store that fails and works by turns are at least this far apart.
+use parking_lot::Mutex;
+
+/// Least time between two log lines about a store that keeps failing and recovering.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Whether some part of a store works.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// What the log says while it does not work.
+    /// The log line when it starts failing; the reason follows.
     failing: &'static str,
-    /// What it says when that is over.
-    working: &'static str,
+    /// The log line when it works again.
+    recovered: &'static str,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why it does not work.
+    /// The reason of the current failure.
     reason: Option<String>,
     logged_at: Option<Instant>,
-    /// Whether the last line said that it fails.
+    /// Whether the last log line reported a failure.
     logged_failure: bool,
 }
 
 impl Health {
-    /// Of a store that works so far.
-    pub(super) fn new(failing: &'static str, working: &'static str) -> Self {
+    /// The health of something that works so far, with its two log lines.
+    pub(super) fn new(failing: &'static str, recovered: &'static str) -> Self {
         Self {
             failing,
-            working,
+            recovered,
             state: Mutex::default(),
         }
     }
 
-    /// Of what publishes are stored in.
-    pub(super) fn of_store() -> Self {
+    /// The health of the part that stores publishes.
+    pub(super) fn of_publishing() -> Self {
         Self::new(
-            "the store cannot be used and publishes are refused",
+            "the store is unavailable and publishes are refused",
             "the store works again",
         )
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the operator is told.
-    pub(super) fn get(&self) -> Result<(), String> {
-        match &self.lock().reason {
+    /// Returns the reason of a failure, in words for the operator.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match &self.state.lock().reason {
             None => Ok(()),
             Some(reason) => Err(format!("{}: {reason}", self.failing)),
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
-        self.lock().reason.is_none()
-    }
-
-    /// The store did what was asked.
+    /// Records an operation that succeeded.
     pub(super) fn succeeded(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.reason = None;
         if state.logged_failure && state.may_log() {
             state.logged_failure = false;
-            log::info!("{}", self.working);
+            log::info!("{}", self.recovered);
         }
     }
 
-    /// The store could not do what was asked.
+    /// Records an operation that failed.
     pub(super) fn failed(&self, reason: String) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.logged_failure && state.may_log() {
             state.logged_failure = true;
             log::error!("{}: {reason}", self.failing);
@@ -82,12 +76,12 @@ impl Health {
 impl State {
     fn may_log(&mut self) -> bool {
         let now = Instant::now();
-        let due = self
+        let is_due = self
             .logged_at
             .is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
-        if due {
+        if is_due {
             self.logged_at = Some(now);
         }
-        due
+        is_due
     }
 }

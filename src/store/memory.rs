@@ -1,124 +1,133 @@
-//! The broker that keeps everything in memory: a ring a room, bounded by count, bytes and age.
+//! The store that keeps everything in memory: a ring of messages per room, limited by count, bytes and age.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::config::HistoryLimits;
 use crate::metrics::Metrics;
-use crate::protocol::{Epoch, Page, Publication, RoomName};
+use crate::protocol::{Epoch, Page, Position, Publication, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::dedupe::Recent;
+use super::api::{HistoryQuery, Store, Usage};
+use super::dedupe::RecentPublishes;
 use super::directory::Directory;
-use super::{Publish, Slice, Store, StoreError, Stored, Usage, unix_milliseconds};
+use super::error::StoreError;
+use super::publish::{Publish, Stored, unix_milliseconds};
 
-/// Rooms and their recent messages; gone with the process.
+/// Rooms and their recent messages. They are lost when the process ends.
 #[derive(Debug)]
-pub struct Memory {
+pub(super) struct Memory {
     limits: HistoryLimits,
     directory: Directory,
-    table: Mutex<Table>,
+    history: Mutex<History>,
     metrics: Arc<Metrics>,
 }
 
+/// The messages of all rooms.
 #[derive(Debug, Default)]
-struct Table {
-    rooms: HashMap<RoomName, Room>,
+struct History {
+    rooms: HashMap<RoomName, Ring>,
     messages: usize,
     bytes: usize,
+    /// Messages dropped since the counter was last taken.
     pruned: u64,
-    recent: Recent,
+    recent: RecentPublishes,
 }
 
+/// The recent messages of one room.
 #[derive(Debug, Default)]
-struct Room {
+struct Ring {
     last_offset: u64,
-    ring: VecDeque<Kept>,
+    messages: VecDeque<StoredMessage>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredMessage {
     publication: Arc<Publication>,
     at: Instant,
 }
 
 impl Memory {
-    /// An empty store.
-    pub fn new(limits: HistoryLimits, rooms_max: usize, metrics: Arc<Metrics>) -> Self {
+    /// Creates an empty store.
+    pub(super) fn new(limits: HistoryLimits, rooms_max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             directory: Directory::new(rooms_max, limits.age, Epoch::random(), []),
             limits,
-            table: Mutex::default(),
+            history: Mutex::default(),
             metrics,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Rooms that nobody has used for long.
-    fn forget_idle_rooms(&self, table: &mut Table, now: Instant) {
-        let has_history = |name: &RoomName| table.rooms.get(name).is_some_and(Room::has_history);
-        let idle = self.directory.idle(now, has_history);
-        let next = match self.directory.any_numbered(&idle) {
-            true => Epoch::random(),
-            false => self.directory.epoch(),
+    fn forget_idle_rooms(&self, history: &mut History, now: Instant) {
+        let has_history = |name: &RoomName| history.rooms.get(name).is_some_and(Ring::has_history);
+        let expired = self.directory.expired(now, has_history);
+        let epoch = if self.directory.any_has_offsets(&expired) {
+            Epoch::random()
+        } else {
+            self.directory.epoch()
         };
-        self.directory.forget(&idle, next);
-        for name in &idle {
-            // One that came into use in between goes on where it was.
+        self.directory.forget(&expired, epoch);
+        for name in &expired {
+            // A room that was opened in between stays, and its numbering continues.
             if self.directory.find(name).is_none() {
-                table.rooms.remove(name);
+                history.rooms.remove(name);
             }
         }
     }
 }
 
 impl Store for Memory {
-    fn open(&self, name: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.directory.open(name)
+    fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
+        self.directory.open(room)
     }
 
-    fn find(&self, name: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
-        Ok(self.directory.find(name))
+    fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
+        Ok(self.directory.find(room))
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let (ts, at) = (unix_milliseconds(), Instant::now());
-        let mut table = self.lock();
+        let numberings = self
+            .directory
+            .open_all(batch.iter().map(|publish| &publish.room));
+        let mut history = self.history.lock();
         let stored = batch
             .iter()
-            .map(|publish| Ok(table.append(publish, ts, at, &self.limits)))
+            .zip(numberings)
+            .map(|(publish, numbering)| {
+                numbering.map(|numbering| history.append(publish, numbering, ts, at, &self.limits))
+            })
             .collect();
-        self.metrics.pruned.add(std::mem::take(&mut table.pruned));
+        self.metrics.pruned.add(std::mem::take(&mut history.pruned));
         stored
     }
 
-    fn history(&self, stream: &RoomNumbering, slice: Slice) -> Result<Page, StoreError> {
-        let table = self.lock();
-        Ok(match table.rooms.get(stream.name()) {
-            Some(room) => room.page(stream, slice),
-            None => Page::empty(stream.name(), stream.position(), slice.since),
+    fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
+        let history = self.history.lock();
+        Ok(match history.rooms.get(numbering.name()) {
+            Some(ring) => ring.page(numbering, query),
+            None => Page::empty(numbering.name(), numbering.position(), query.since),
         })
     }
 
     fn maintain(&self, now: Instant) {
-        let mut table = self.lock();
-        table.recent.expire(now);
-        table.drop_older_than(self.limits.age, now);
-        self.forget_idle_rooms(&mut table, now);
-        self.metrics.pruned.add(std::mem::take(&mut table.pruned));
+        let mut history = self.history.lock();
+        history.recent.expire(now);
+        history.drop_older_than(self.limits.age, now);
+        self.forget_idle_rooms(&mut history, now);
+        self.metrics.pruned.add(std::mem::take(&mut history.pruned));
     }
 
     fn usage(&self) -> Usage {
-        let table = self.lock();
+        let history = self.history.lock();
         Usage {
             rooms: self.directory.len(),
-            messages: Some(table.messages as u64),
-            bytes: Some(table.bytes as u64),
+            messages: Some(history.messages as u64),
+            bytes: Some(history.bytes as u64),
             disk_bytes: None,
         }
     }
@@ -130,50 +139,57 @@ impl Store for Memory {
     fn close(&self) {}
 }
 
-impl Table {
+impl History {
     fn append(
         &mut self,
         publish: &Publish,
+        numbering: Arc<RoomNumbering>,
         ts: u64,
         at: Instant,
         limits: &HistoryLimits,
     ) -> Stored {
-        let key = publish.key();
-        if let Some(place) = key.as_ref().and_then(|key| self.recent.find(key)) {
-            return Stored::Duplicate(place.clone());
+        let key = publish.dedupe_key();
+        if let Some(position) = key.as_ref().and_then(|key| self.recent.find(key)) {
+            return Stored::Duplicate(position);
         }
-        // Whoever publishes holds the room's stream, and a room that is held is not forgotten.
-        let room = self.rooms.entry(publish.stream.name().clone()).or_default();
-        room.last_offset += 1;
-        let publication = Arc::new(publish.publication(room.last_offset, ts));
+        let ring = self.rooms.entry(publish.room.clone()).or_default();
+        ring.last_offset += 1;
+        let position = Position {
+            epoch: numbering.epoch(),
+            offset: ring.last_offset,
+        };
         if let Some(key) = key {
-            self.recent
-                .remember(key, publish.place(room.last_offset), at);
+            self.recent.remember(key, position, at);
         }
+        let publication = Arc::new(publish.publication(position.offset, ts));
         let bytes = publication.payload.len();
-        room.ring.push_back(Kept {
+        ring.messages.push_back(StoredMessage {
             publication: Arc::clone(&publication),
             at,
         });
-        room.bytes += bytes;
+        ring.bytes += bytes;
         self.messages += 1;
         self.bytes += bytes;
-        while room.ring.len() > limits.messages || room.bytes > limits.bytes {
-            self.bytes -= room.drop_oldest();
+        while ring.messages.len() > limits.messages || ring.bytes > limits.bytes {
+            self.bytes -= ring.drop_oldest();
             self.messages -= 1;
             self.pruned += 1;
         }
         self.shrink_to(limits.total_bytes);
-        Stored::New(publication)
+        Stored::New {
+            numbering,
+            publication,
+        }
     }
 
-    /// The room that holds most gives way, half of it at a time: a flooded room costs itself.
+    /// Drops half of the largest room at a time until the total fits, so that a flooded room loses its own history
+    /// and not that of others.
     fn shrink_to(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max {
-            let Some(largest) = self.rooms.values_mut().max_by_key(|room| room.bytes) else {
+            let Some(largest) = self.rooms.values_mut().max_by_key(|ring| ring.bytes) else {
                 return;
             };
-            for _ in 0..largest.ring.len().div_ceil(2) {
+            for _ in 0..largest.messages.len().div_ceil(2) {
                 self.bytes -= largest.drop_oldest();
                 self.messages -= 1;
                 self.pruned += 1;
@@ -182,13 +198,10 @@ impl Table {
     }
 
     fn drop_older_than(&mut self, age: Duration, now: Instant) {
-        for room in self.rooms.values_mut() {
-            while room
-                .ring
-                .front()
-                .is_some_and(|s| now.saturating_duration_since(s.at) > age)
-            {
-                self.bytes -= room.drop_oldest();
+        let is_old = |message: &StoredMessage| now.saturating_duration_since(message.at) > age;
+        for ring in self.rooms.values_mut() {
+            while ring.messages.front().is_some_and(is_old) {
+                self.bytes -= ring.drop_oldest();
                 self.messages -= 1;
                 self.pruned += 1;
             }
@@ -196,58 +209,58 @@ impl Table {
     }
 }
 
-impl Room {
+impl Ring {
     fn has_history(&self) -> bool {
-        !self.ring.is_empty()
+        !self.messages.is_empty()
     }
 
-    /// The ring has no gaps, so an offset's place in it follows from the last one.
-    fn page(&self, stream: &RoomNumbering, slice: Slice) -> Page {
-        let first = self.last_offset - self.ring.len() as u64 + 1;
-        let since = slice.since.unwrap_or_else(|| self.before_newest(slice));
+    /// Reads a page. The ring has no gaps, so the index of an offset follows from the last offset.
+    fn page(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Page {
+        let first = self.last_offset - self.messages.len() as u64 + 1;
+        let since = query.since.unwrap_or_else(|| self.before_newest(query));
         let skip = since.saturating_add(1).saturating_sub(first) as usize;
         let mut bytes = 0;
-        let fits = |kept: &&Kept| {
-            bytes += kept.publication.payload.len();
-            bytes <= slice.bytes_max || bytes == kept.publication.payload.len()
+        let fits = |message: &&StoredMessage| {
+            bytes += message.publication.payload.len();
+            bytes <= query.bytes_max || bytes == message.publication.payload.len()
         };
-        let wanted = self.ring.iter().skip(skip).take(slice.messages_max);
+        let wanted = self.messages.iter().skip(skip).take(query.messages_max);
         Page {
-            room: stream.name().clone(),
-            epoch: stream.epoch(),
+            room: numbering.name().clone(),
+            epoch: numbering.epoch(),
             first,
             last: self.last_offset,
             contiguous: since >= first - 1 && since <= self.last_offset,
             messages: wanted
                 .take_while(fits)
-                .map(|kept| Arc::clone(&kept.publication))
+                .map(|message| Arc::clone(&message.publication))
                 .collect(),
         }
     }
 
-    /// The offset after which the newest messages are no more than a page holds.
-    fn before_newest(&self, slice: Slice) -> u64 {
+    /// Returns the offset before the newest messages that fit in a page.
+    fn before_newest(&self, query: HistoryQuery) -> u64 {
         let mut bytes = 0;
-        let mut newest = self.ring.iter().rev().take(slice.messages_max);
-        let too_many = newest.find(|kept| {
-            bytes += kept.publication.payload.len();
-            bytes > slice.bytes_max
+        let mut newest = self.messages.iter().rev().take(query.messages_max);
+        let too_large = newest.find(|message| {
+            bytes += message.publication.payload.len();
+            bytes > query.bytes_max
         });
-        match too_many {
-            Some(kept) => kept.publication.offset.min(self.last_offset - 1),
-            None => (self.last_offset).saturating_sub(slice.messages_max as u64),
+        match too_large {
+            Some(message) => message.publication.offset.min(self.last_offset - 1),
+            None => self.last_offset.saturating_sub(query.messages_max as u64),
         }
     }
 
-    /// Says how many bytes that freed; 0 if there is nothing left.
+    /// Drops the oldest message. Returns the bytes freed; 0 if there was none.
     fn drop_oldest(&mut self) -> usize {
-        let Some(oldest) = self.ring.pop_front() else {
+        let Some(oldest) = self.messages.pop_front() else {
             return 0;
         };
         let bytes = oldest.publication.payload.len();
         self.bytes -= bytes;
-        if self.ring.is_empty() {
-            self.ring = VecDeque::new();
+        if self.messages.is_empty() {
+            self.messages = VecDeque::new();
         }
         bytes
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::broadcaster::Event;
+use crate::broker::ReplyTo;
 use crate::limits::Exceeded;
 use crate::protocol::{
     ClientMessage, ClientRequest, CloseCode, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
@@ -14,7 +15,7 @@ use crate::protocol::{
 };
 use crate::rooms::{RoomNumbering, Seat};
 use crate::session::resume::HeldRoom;
-use crate::store::{Publish, ReplyTo, Slice};
+use crate::store::{HistoryQuery, Publish};
 use crate::threads;
 
 use super::session::Session;
@@ -116,19 +117,22 @@ impl Session<'_> {
     fn publish(&self, publish: PublishRequest<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
         let stream = match &publish.room {
             Some(room) => self.joined(room)?,
-            None => self.rooms.first().ok_or_else(not_in_any_room)?.stream(),
+            None => self.rooms.first().ok_or_else(not_in_any_room)?.numbering(),
         };
         self.access.identity()?.may_publish(stream.name())?;
         let publish = Publish {
-            stream: Arc::clone(stream),
+            room: stream.name().clone(),
             from: Arc::clone(&self.from),
             kind: publish.kind,
             payload: publish.payload.into(),
             id,
             scope: Some(self.scope.clone()),
-            answer: ReplyTo::Outbox(Arc::clone(&self.outbox)),
         };
-        self.app.broker.publish(publish).map_err(Refusal::from)
+        let reply_to = ReplyTo::Outbox(Arc::clone(&self.outbox));
+        self.app
+            .broker
+            .publish(publish, reply_to)
+            .map_err(Refusal::from)
     }
 
     fn join(
@@ -149,7 +153,7 @@ impl Session<'_> {
                 }
                 self.access.identity()?.may_subscribe(&room)?;
                 let seat = self.app.enter(&room)?;
-                let stream = Arc::clone(seat.stream());
+                let stream = Arc::clone(seat.numbering());
                 self.rooms.push(seat);
                 stream
             }
@@ -199,7 +203,7 @@ impl Session<'_> {
     ) -> Result<(), Refusal> {
         let stream = self.joined(room)?;
         let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT);
-        let slice = Slice {
+        let slice = HistoryQuery {
             since,
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
@@ -220,12 +224,12 @@ impl Session<'_> {
             id,
         });
         // Whoever takes the seat next joins after this one has left.
-        self.rooms.retain(|seat| *seat.stream().name() != room);
+        self.rooms.retain(|seat| *seat.numbering().name() != room);
         Ok(())
     }
 
     fn joined(&self, room: &RoomName) -> Result<&Arc<RoomNumbering>, Refusal> {
-        let mut streams = self.rooms.iter().map(Seat::stream);
+        let mut streams = self.rooms.iter().map(Seat::numbering);
         let stream = streams.find(|stream| stream.name() == room);
         stream.ok_or_else(|| {
             Refusal::new(

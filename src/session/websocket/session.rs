@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
     fn enter(&mut self, wanted: Vec<WantedRoom>) {
         let since: Vec<Option<Since>> = wanted.iter().map(|room| room.since).collect();
         self.rooms = wanted.into_iter().map(|room| room.seat).collect();
-        let streams = self.rooms.iter().map(|seat| Arc::clone(seat.stream()));
+        let streams = self.rooms.iter().map(|seat| Arc::clone(seat.numbering()));
         let connect = |hold| Event::Connect {
             outbox: Arc::clone(&self.outbox),
             user: self.access.identity().ok().and_then(|who| who.user.clone()),
@@ -275,7 +275,7 @@ impl<'a> Session<'a> {
 
     /// Rooms that the new token no longer grants.
     fn leave_what_is_lost(&mut self, identity: &Identity) {
-        let names = self.rooms.iter().map(|seat| seat.stream().name());
+        let names = self.rooms.iter().map(|seat| seat.numbering().name());
         let lost: Vec<RoomName> = names
             .filter(|name| identity.may_subscribe(name).is_err())
             .cloned()

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::broadcaster::{Broadcaster, ClientSelector, Event};
-use crate::protocol::CloseCode;
+use crate::rooms::ClientSelector;
+
+use super::super::delivery::Delivery;
 
 #[derive(Serialize, Deserialize)]
 struct Close {
@@ -31,7 +32,7 @@ pub(super) fn close(who: &ClientSelector, node: &str) -> String {
 }
 
 /// Does what another node asks.
-pub(super) fn obey(told: &[u8], node: &str, broadcaster: &Broadcaster) {
+pub(super) fn obey(told: &[u8], node: &str, delivery: &dyn Delivery) {
     let Ok(close) = serde_json::from_slice::<Close>(told) else {
         log::debug!("not understood: {} bytes", told.len());
         return;
@@ -45,10 +46,5 @@ pub(super) fn obey(told: &[u8], node: &str, broadcaster: &Broadcaster) {
         (None, Some(user)) => ClientSelector::User(user.into()),
         (None, None) => return,
     };
-    let (answer, _nobody_waits) = crossbeam_channel::bounded(1);
-    broadcaster.send(Event::Close {
-        selector: who,
-        code: CloseCode::Forbidden,
-        reply: answer,
-    });
+    delivery.close_clients(who);
 }

@@ -6,7 +6,7 @@ use redis::{FromRedisValue, Value};
 
 use crate::protocol::{Page, Position, Publication, RoomName};
 
-use super::super::Slice;
+use super::super::api::HistoryQuery;
 use super::answer::LinkError;
 use super::link::Link;
 use super::shared::{Shared, position};
@@ -17,7 +17,7 @@ pub(super) fn read(
     link: &mut Link,
     shared: &Shared,
     room: &RoomName,
-    slice: Slice,
+    slice: HistoryQuery,
 ) -> Result<Option<Page>, LinkError> {
     let mut command = scripts::HISTORY.call(&shared.names.room(room));
     match slice.since {
@@ -33,7 +33,7 @@ pub(super) fn read(
     }
 }
 
-fn page(answer: Value, room: &RoomName, slice: Slice) -> Option<Page> {
+fn page(answer: Value, room: &RoomName, slice: HistoryQuery) -> Option<Page> {
     let Value::Array(parts) = answer else {
         return None;
     };

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use redis::{Connection, FromRedisValue, Value};
 
-use crate::broadcaster::{Broadcaster, Event};
 use crate::protocol::{Position, Publication, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::super::{Slice, StoreError};
+use super::super::api::HistoryQuery;
+use super::super::delivery::Delivery;
+use super::super::error::StoreError;
 use super::answer::{Answer, told};
 use super::backoff::Backoff;
 use super::link::Link;
@@ -58,7 +59,7 @@ struct Room {
 /// What the thread owns.
 pub(super) struct Listener {
     pub(super) shared: Arc<Shared>,
-    pub(super) broadcaster: Broadcaster,
+    pub(super) delivery: Arc<dyn Delivery>,
     pub(super) requests: Receiver<Open>,
     pub(super) told: Sender<Told>,
     pub(super) wake: Arc<Wake>,
@@ -253,7 +254,7 @@ impl Listening<'_> {
             self.to.owes_told |= taken.is_err();
             Ok(())
         } else {
-            control::obey(told, &self.to.shared.names.node, &self.to.broadcaster);
+            control::obey(told, &self.to.shared.names.node, &*self.to.delivery);
             Ok(())
         }
     }
@@ -399,9 +400,7 @@ impl Listening<'_> {
             "{name} begins anew at offset {}: its members come back",
             place.offset
         );
-        self.to
-            .broadcaster
-            .send(Event::Restart { room: name.clone() });
+        self.to.delivery.restart(name);
         self.begin_room(name, place);
     }
 
@@ -435,7 +434,7 @@ impl Listening<'_> {
                 place.offset
             ));
         };
-        room.deliver(Arc::new(message), &self.to.broadcaster);
+        room.deliver(Arc::new(message), &*self.to.delivery);
         Ok(())
     }
 
@@ -448,7 +447,7 @@ impl Listening<'_> {
             .get_mut(name)
             .filter(|room| room.seen < up_to)
         {
-            let slice = Slice {
+            let slice = HistoryQuery {
                 since: Some(room.seen),
                 messages_max: FILL_MESSAGES_MAX,
                 bytes_max: FILL_BYTES_MAX,
@@ -471,7 +470,7 @@ impl Listening<'_> {
                 .gap_fills
                 .fetch_add(filled, Ordering::Relaxed);
             for message in page.messages {
-                room.deliver(message, &self.to.broadcaster);
+                room.deliver(message, &*self.to.delivery);
             }
             room.read = room.seen;
         }
@@ -487,13 +486,9 @@ impl Room {
         }
     }
 
-    fn deliver(&mut self, publication: Arc<Publication>, broadcaster: &Broadcaster) {
+    fn deliver(&mut self, publication: Arc<Publication>, delivery: &dyn Delivery) {
         self.seen = publication.offset;
         self.seen_ts = Some(publication.ts);
-        let stream = Arc::clone(&self.stream);
-        broadcaster.send(Event::Deliver {
-            numbering: stream,
-            publication,
-        });
+        delivery.deliver(&self.stream, publication);
     }
 }

@@ -32,18 +32,18 @@ mod way;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 use redis::Cmd;
 
-use crate::broadcaster::{Broadcaster, ClientSelector};
 use crate::config::{HistoryLimits, RedisSettings};
 use crate::metrics::Metrics;
-use crate::protocol::{Epoch, Page, Position, RoomName};
-use crate::rooms::RoomNumbering;
+use crate::protocol::{Page, RoomName};
+use crate::rooms::{ClientSelector, RoomNumbering};
 use crate::threads;
 
 use self::answer::LinkError;
@@ -55,7 +55,10 @@ use self::presence::Presence;
 use self::publisher::Publisher;
 use self::shared::{Shared, aside};
 use self::wake::Wake;
-use super::{Cluster, Publish, Slice, Store, StoreError, Stored, Usage};
+use super::api::{HistoryQuery, NodeStatus, Store, Usage};
+use super::delivery::Delivery;
+use super::error::StoreError;
+use super::publish::{Publish, Stored};
 
 /// Rooms that wait to be listened to.
 const OPEN_QUEUE_MAX: usize = 1024;
@@ -65,7 +68,7 @@ const TOLD_QUEUE_MAX: usize = 1024;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node's way to the Redis that it shares with others.
-pub struct Redis {
+pub(super) struct Redis {
     shared: Arc<Shared>,
     publisher: Mutex<Publisher>,
     pool: Pool,
@@ -76,7 +79,7 @@ pub struct Redis {
 
 /// Why a node cannot begin; its `Display` is one line for the operator.
 #[derive(Debug)]
-pub enum ConnectError {
+pub(super) enum ConnectError {
     /// The address is none.
     Address(String),
     /// Redis is not there, or refuses; where it was looked for, and why.
@@ -103,11 +106,11 @@ impl std::error::Error for ConnectError {}
 
 impl Redis {
     /// Connects and begins to listen. What comes back is handed to the broadcaster.
-    pub fn connect(
+    pub(super) fn connect(
         settings: &RedisSettings,
         limits: HistoryLimits,
         rooms_max: usize,
-        broadcaster: &Broadcaster,
+        delivery: Arc<dyn Delivery>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
         let target = Target::parse(&settings.url);
@@ -123,7 +126,7 @@ impl Redis {
         let wake = Arc::new(Wake::default());
         let listener = Listener {
             shared: Arc::clone(&shared),
-            broadcaster: broadcaster.clone(),
+            delivery: Arc::clone(&delivery),
             requests,
             told,
             wake: Arc::clone(&wake),
@@ -131,7 +134,7 @@ impl Redis {
             link: shared.link(),
         };
         let (link, theirs) = (shared.link(), Arc::clone(&shared));
-        let presence = Presence::new(theirs, broadcaster.clone(), hears, link);
+        let presence = Presence::new(theirs, delivery, hears, link);
         threads::spawn_service("redis-listen", move || listener.run())
             .map_err(ConnectError::Thread)?;
         threads::spawn_service("redis-presence", move || presence.run())
@@ -147,9 +150,7 @@ impl Redis {
     }
 
     fn publisher(&self) -> MutexGuard<'_, Publisher> {
-        self.publisher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.publisher.lock()
     }
 
     /// Has the room listened to, and waits for it.
@@ -181,16 +182,6 @@ impl Store for Redis {
         }
     }
 
-    /// Who only publishes need not be told what is published: the numbering here is no one's.
-    fn open_to_publish(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        let nowhere = Position {
-            epoch: Epoch::random(),
-            offset: 0,
-        };
-        let known = self.shared.rooms.get(room);
-        Ok(known.unwrap_or_else(|| aside(room, nowhere)))
-    }
-
     fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
         if let Some(stream) = self.shared.rooms.get(room) {
             return Ok(Some(stream));
@@ -220,7 +211,7 @@ impl Store for Redis {
         appended.stored
     }
 
-    fn history(&self, stream: &RoomNumbering, slice: Slice) -> Result<Page, StoreError> {
+    fn history(&self, stream: &RoomNumbering, slice: HistoryQuery) -> Result<Page, StoreError> {
         let room = stream.name();
         let page = self
             .pool
@@ -246,11 +237,11 @@ impl Store for Redis {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.shared.storing.get()?;
-        self.shared.listening.get()
+        self.shared.storing.check()?;
+        self.shared.listening.check()
     }
 
-    fn close_elsewhere(&self, who: &ClientSelector) -> usize {
+    fn close_on_other_nodes(&self, who: &ClientSelector) -> usize {
         let names = &self.shared.names;
         let mut command = redis::cmd("PUBLISH");
         command
@@ -264,9 +255,9 @@ impl Store for Redis {
         self.shared.nodes.load(Ordering::Relaxed).saturating_sub(1)
     }
 
-    fn cluster(&self) -> Option<Cluster> {
+    fn node_status(&self) -> Option<NodeStatus> {
         let shared = &self.shared;
-        Some(Cluster {
+        Some(NodeStatus {
             nodes: shared.nodes.load(Ordering::Relaxed),
             lag: Duration::from_micros(shared.lag_micros.load(Ordering::Relaxed)),
             reconnects: shared.reconnects.load(Ordering::Relaxed),

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, FromRedisValue, Value};
 
-use crate::broadcaster::{Broadcaster, Event};
 use crate::rooms::LocalMembers;
 
+use super::super::delivery::Delivery;
 use super::answer::{LinkError, accepted};
 use super::link::Link;
 use super::names::NodeName;
@@ -38,7 +38,7 @@ pub(super) enum Told {
 /// What the thread owns.
 pub(super) struct Presence {
     pub(super) shared: Arc<Shared>,
-    pub(super) broadcaster: Broadcaster,
+    pub(super) delivery: Arc<dyn Delivery>,
     pub(super) told: Receiver<Told>,
     pub(super) link: Link,
     view: View,
@@ -53,13 +53,13 @@ pub(super) struct Presence {
 impl Presence {
     pub(super) fn new(
         shared: Arc<Shared>,
-        broadcaster: Broadcaster,
+        delivery: Arc<dyn Delivery>,
         told: Receiver<Told>,
         link: Link,
     ) -> Self {
         Self {
             shared,
-            broadcaster,
+            delivery,
             told,
             link,
             view: View::default(),
@@ -86,10 +86,7 @@ impl Presence {
                 }
             }
             for (room, elsewhere) in self.view.take_changed() {
-                self.broadcaster.send(Event::RemoteMembers {
-                    room,
-                    remote: elsewhere,
-                });
+                self.delivery.set_remote_members(room, elsewhere);
             }
         }
     }
@@ -111,7 +108,7 @@ impl Presence {
 
     /// Says that this node lives and what has changed, and hears which others live.
     fn beat(&mut self) -> Result<(), LinkError> {
-        let Some(moved) = self.broadcaster.changed_rooms(self.anew) else {
+        let Some(moved) = self.delivery.changed_rooms(self.anew) else {
             return Err(LinkError::NotSent("the broadcaster is busy".to_owned()));
         };
         let mut commands = vec![self.shared.echo()];

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
-use super::super::{Publish, RoomPosition, StoreError, Stored};
+use super::super::error::StoreError;
+use super::super::publish::{Publish, Stored};
 use super::answer::{Answer, LinkError, REDIS_TIMEOUT, told};
 use super::link::Link;
 use super::shared::{Shared, position};
@@ -53,14 +54,14 @@ impl Publisher {
             // Its clock was set: what comes next is not late by the new one.
             let _noted_by_the_next = shared.check(&mut self.link);
         }
-        understand(batch, answers)
+        understand(answers)
     }
 }
 
 fn call(publish: &Publish, shared: &Shared) -> Cmd {
-    let (stream, limits) = (&publish.stream, &shared.limits);
-    let room = stream.name();
-    let mut command = shared.call_numbering(&scripts::PUBLISH, room, Some(stream.position()));
+    let (room, limits) = (&publish.room, &shared.limits);
+    let seen = shared.rooms.get(room).map(|numbering| numbering.position());
+    let mut command = shared.call_numbering(&scripts::PUBLISH, room, seen);
     command
         .arg(shared.names.channel(room))
         .arg(record::encode(publish))
@@ -91,13 +92,13 @@ fn is_late(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(why) if why.code() == "LATE")
 }
 
-fn understand(batch: &[Publish], answers: Vec<Answer>) -> Appended {
+fn understand(answers: Vec<Answer>) -> Appended {
     let mut failure = None;
     let mut refused = |error: StoreError, why: String| {
         failure = Some(why);
         Err(error)
     };
-    let stored = batch.iter().zip(answers).map(|(publish, answer)| {
+    let stored = answers.into_iter().map(|answer| {
         let answer = match answer {
             Ok(Value::ServerError(why)) => {
                 return refused(StoreError::Unavailable, told(&why));
@@ -107,11 +108,8 @@ fn understand(batch: &[Publish], answers: Vec<Answer>) -> Appended {
             Err(LinkError::Unanswered(why)) => return refused(StoreError::Unknown, why),
         };
         let understood = <(String, u64, u8)>::from_redis_value(answer).ok();
-        let place = understood.and_then(|(epoch, offset, known)| {
-            let room = publish.stream.name().clone();
-            let position = position(&epoch, offset)?;
-            Some((RoomPosition { room, position }, known == 1))
-        });
+        let place = understood
+            .and_then(|(epoch, offset, known)| Some((position(&epoch, offset)?, known == 1)));
         match place {
             Some((place, true)) => Ok(Stored::Duplicate(place)),
             Some((place, false)) => Ok(Stored::Relayed(place)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::protocol::{Epoch, Kind, Position, Publication, RequestId, RoomName};
 
-use super::super::Publish;
+use super::super::publish::Publish;
 
 /// Kind, publisher and id; and a line break before the payload.
 pub(super) fn encode(publish: &Publish) -> Vec<u8> {
@@ -55,22 +55,18 @@ pub(super) fn split_relayed(relayed: &[u8]) -> Option<(Position, u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rooms::RoomNumbering;
-    use crate::store::ReplyTo;
-    use crossbeam_channel::bounded;
 
     #[test]
     fn a_record_gives_back_every_byte_of_its_payload() {
         let room = RoomName::lobby();
         let payload = "{\"a\":\r\n1e400,\n\"b\":\"\\u0000\"}";
         let publish = Publish {
-            stream: Arc::new(RoomNumbering::new(room.clone(), Epoch::random(), 0)),
+            room: room.clone(),
             from: Arc::from("alice \"the\nfirst\""),
             kind: Kind::CustomEvent,
             payload: payload.into(),
             id: Some(RequestId::parse("an\nid").unwrap()),
             scope: None,
-            answer: ReplyTo::Thread(bounded(1).0),
         };
         let publication = decode(&room, 7, 9, &encode(&publish)).unwrap();
         assert_eq!(&*publication.payload, payload);

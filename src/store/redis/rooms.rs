@@ -1,7 +1,9 @@
 //! The rooms that this node listens to: those that have members here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::protocol::RoomName;
 use crate::rooms::RoomNumbering;
@@ -12,7 +14,7 @@ pub(super) struct Rooms(Mutex<HashMap<RoomName, Arc<RoomNumbering>>>);
 
 impl Rooms {
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<RoomNumbering>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn get(&self, room: &RoomName) -> Option<Arc<RoomNumbering>> {

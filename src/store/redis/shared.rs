@@ -1,10 +1,11 @@
 //! What the threads that deal with Redis have in common.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use redis::{Cmd, FromRedisValue, Value};
 
 use crate::config::HistoryLimits;
@@ -62,7 +63,7 @@ impl Shared {
             limits,
             rooms_max,
             rooms: Rooms::default(),
-            storing: Health::of_store(),
+            storing: Health::of_publishing(),
             listening: Health::new(
                 "what is published does not come back from Redis, and waits there",
                 "what was published comes back from Redis again",
@@ -148,7 +149,7 @@ impl Shared {
     }
 
     fn starts(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.starts.lock()
     }
 
     fn run(&self, slot: u16) -> u64 {

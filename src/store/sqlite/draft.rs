@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use rusqlite::{Transaction, params};
 
 use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Publication, RoomName};
+use crate::protocol::{Epoch, Position, Publication, RoomName};
 
-use super::super::RoomPosition;
-use super::super::dedupe::Key;
+use super::super::dedupe::DedupeKey;
 use super::{corrupt, kind_to};
 
 /// Rows that one statement drops.
@@ -72,7 +71,7 @@ pub(super) struct Totals {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) rooms: HashMap<RoomName, Numbers>,
-    pub(super) ids: HashMap<Key, RoomPosition>,
+    pub(super) ids: HashMap<DedupeKey, Position>,
     pub(super) totals: Totals,
     pub(super) pruned: u64,
 }
@@ -103,8 +102,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Where this draft has stored a publish with this id.
-    pub(super) fn find(&self, key: &Key) -> Option<&RoomPosition> {
-        self.changes.ids.get(key)
+    pub(super) fn find(&self, key: &DedupeKey) -> Option<Position> {
+        self.changes.ids.get(key).copied()
     }
 
     /// The room's numbers as this draft leaves them, with a row.
@@ -155,24 +154,24 @@ impl<'a> Draft<'a> {
     /// is not worth the disk.
     pub(super) fn remember(
         &mut self,
-        key: Key,
-        place: RoomPosition,
+        key: DedupeKey,
+        position: Position,
         ts: u64,
     ) -> rusqlite::Result<()> {
         if let Some(scope) = key.1.to_stored() {
             let insert = "INSERT INTO ids (ts, scope, id, room, epoch, offset)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let epoch = place.position.epoch.to_string();
+            let epoch = position.epoch.to_string();
             self.transaction.prepare_cached(insert)?.execute(params![
                 ts,
                 scope,
                 key.2.as_str(),
-                place.room.as_str(),
+                key.0.as_str(),
                 epoch,
-                place.position.offset,
+                position.offset,
             ])?;
         }
-        self.changes.ids.insert(key, place);
+        self.changes.ids.insert(key, position);
         Ok(())
     }
 

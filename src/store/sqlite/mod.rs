@@ -12,9 +12,11 @@ mod readers;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::{HistoryLimits, SqliteSettings};
 use crate::metrics::Metrics;
@@ -25,16 +27,18 @@ use self::checkpoint::Checkpointer;
 use self::file::Database;
 use self::readers::Readers;
 use self::writer::Writer;
+use super::api::{HistoryQuery, Store, Usage};
 use super::directory::Directory;
+use super::error::StoreError;
 use super::health::Health;
-use super::{Publish, Slice, Store, StoreError, Stored, Usage};
+use super::publish::{Publish, Stored};
 
-pub use file::OpenError;
+pub(super) use file::OpenError;
 
 /// A database and all that reads and writes it. Fields are dropped in this order: the connections
 /// before the file that holds the lock.
 #[derive(Debug)]
-pub struct Sqlite {
+pub(super) struct Sqlite {
     writer: Mutex<Writer>,
     readers: Readers,
     checkpointer: Checkpointer,
@@ -53,7 +57,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Opens the database, creating it if there is none, and takes up its rooms.
-    pub fn open(
+    pub(super) fn open(
         settings: &SqliteSettings,
         limits: HistoryLimits,
         rooms_max: usize,
@@ -76,7 +80,7 @@ impl Sqlite {
             has_wal: database.has_wal(),
             database,
             directory,
-            health: Health::of_store(),
+            health: Health::of_publishing(),
             misplaced: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -94,7 +98,7 @@ impl Sqlite {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock()
     }
 
     /// What is written to a file that nobody can find again is not stored.
@@ -115,17 +119,17 @@ impl Sqlite {
     fn maintain_store(&self, writer: &mut Writer, now: Instant) -> Result<(), String> {
         self.check_place()?;
         let failed = |why: rusqlite::Error| why.to_string();
-        if !self.health.is_good() {
+        if self.health.check().is_err() {
             writer.probe().map_err(failed)?;
         }
         writer.expire(now).map_err(failed)?;
-        let idle = self.directory.idle(now, |room| writer.has_history(room));
+        let idle = self.directory.expired(now, |room| writer.has_history(room));
         if idle.is_empty() {
             return Ok(());
         }
         // The new epoch is on disk before anyone is told of it.
         let mut epoch = self.directory.epoch();
-        if self.directory.any_numbered(&idle) {
+        if self.directory.any_has_offsets(&idle) {
             epoch = writer.forget(&idle).map_err(failed)?;
         }
         self.directory.forget(&idle, epoch);
@@ -145,10 +149,13 @@ impl Store for Sqlite {
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let started = Instant::now();
+        let numberings = self
+            .directory
+            .open_all(batch.iter().map(|publish| &publish.room));
         let mut writer = self.writer();
         let stored = match self.misplaced.load(Ordering::Relaxed) {
             true => Err(None),
-            false => writer.append(batch, started).map_err(Some),
+            false => writer.append(batch, &numberings, started).map_err(Some),
         };
         match stored {
             Ok(stored) => {
@@ -158,7 +165,7 @@ impl Store for Sqlite {
                 self.metrics.commit_micros.add(micros as u64);
                 self.checkpointer.wake();
                 self.health.succeeded();
-                stored.into_iter().map(Ok).collect()
+                stored
             }
             Err(why) => {
                 self.metrics.commits_failed.add(1);
@@ -170,8 +177,8 @@ impl Store for Sqlite {
         }
     }
 
-    fn history(&self, stream: &RoomNumbering, slice: Slice) -> Result<Page, StoreError> {
-        match self.readers.page(stream, slice) {
+    fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
+        match self.readers.page(numbering, query) {
             Some(Ok(page)) => Ok(page),
             Some(Err(why)) => {
                 self.health.failed(why.to_string());
@@ -200,7 +207,7 @@ impl Store for Sqlite {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.health.get()
+        self.health.check()
     }
 
     fn close(&self) {

@@ -9,7 +9,7 @@ use crate::protocol::{Page, Position, Publication, RequestId, RoomName};
 use crate::rooms::RoomNumbering;
 use crate::threads::REPLY_TIMEOUT;
 
-use super::super::Slice;
+use super::super::api::HistoryQuery;
 use super::file::Database;
 use super::{corrupt, kind_from};
 
@@ -35,11 +35,11 @@ impl Readers {
     /// not come in time.
     pub(super) fn page(
         &self,
-        stream: &RoomNumbering,
-        slice: Slice,
+        numbering: &RoomNumbering,
+        query: HistoryQuery,
     ) -> Option<rusqlite::Result<Page>> {
         let mut connection = self.free.recv_timeout(REPLY_TIMEOUT).ok()?;
-        let page = page(&mut connection, stream, slice);
+        let page = page(&mut connection, numbering, query);
         let _has_room = self.give_back.try_send(connection);
         Some(page)
     }
@@ -47,41 +47,45 @@ impl Readers {
 
 fn page(
     connection: &mut Connection,
-    stream: &RoomNumbering,
-    slice: Slice,
+    numbering: &RoomNumbering,
+    query: HistoryQuery,
 ) -> rusqlite::Result<Page> {
     // Both statements see the same moment.
     let moment = connection.transaction()?;
     let bounds = "SELECT room, epoch, first_offset, last_offset FROM rooms WHERE name = ?1";
     let bounds = moment
         .prepare_cached(bounds)?
-        .query_row([stream.name().as_str()], Bounds::from_row)
+        .query_row([numbering.name().as_str()], Bounds::from_row)
         .optional()?;
     let Some(Bounds { room, first, last }) = bounds else {
-        return Ok(Page::empty(stream.name(), stream.position(), slice.since));
+        return Ok(Page::empty(
+            numbering.name(),
+            numbering.position(),
+            query.since,
+        ));
     };
-    let since = match slice.since {
+    let since = match query.since {
         Some(since) => since,
-        None => before_newest(&moment, room, last.offset, slice)?,
+        None => before_newest(&moment, room, last.offset, query)?,
     };
     let mut statement = moment.prepare_cached(
         "SELECT offset, ts, kind, id, sender, payload FROM messages
          WHERE room = ?1 AND offset > ?2 ORDER BY offset LIMIT ?3",
     )?;
     // SQLite has no unsigned numbers; no offset is larger than the largest it has.
-    let (after, limit) = (i64::try_from(since).unwrap_or(i64::MAX), slice.messages_max);
+    let (after, limit) = (i64::try_from(since).unwrap_or(i64::MAX), query.messages_max);
     let mut rows = statement.query(params![room, after, limit as i64])?;
     let (mut messages, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let publication = publication(row, stream.name())?;
+        let publication = publication(row, numbering.name())?;
         bytes += publication.payload.len();
-        if bytes > slice.bytes_max && !messages.is_empty() {
+        if bytes > query.bytes_max && !messages.is_empty() {
             break;
         }
         messages.push(Arc::new(publication));
     }
     Ok(Page {
-        room: stream.name().clone(),
+        room: numbering.name().clone(),
         epoch: last.epoch,
         first,
         last: last.offset,
@@ -91,20 +95,25 @@ fn page(
 }
 
 /// The offset after which the newest messages are no more than a page holds.
-fn before_newest(moment: &Connection, room: i64, last: u64, slice: Slice) -> rusqlite::Result<u64> {
+fn before_newest(
+    moment: &Connection,
+    room: i64,
+    last: u64,
+    query: HistoryQuery,
+) -> rusqlite::Result<u64> {
     let mut statement = moment.prepare_cached(
         "SELECT offset, octet_length(payload) FROM messages
          WHERE room = ?1 ORDER BY offset DESC LIMIT ?2",
     )?;
-    let mut rows = statement.query(params![room, slice.messages_max as i64])?;
+    let mut rows = statement.query(params![room, query.messages_max as i64])?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         bytes += row.get::<_, u64>(1)?;
-        if bytes > slice.bytes_max as u64 {
+        if bytes > query.bytes_max as u64 {
             return Ok(row.get::<_, u64>(0)?.min(last - 1));
         }
     }
-    Ok(last.saturating_sub(slice.messages_max as u64))
+    Ok(last.saturating_sub(query.messages_max as u64))
 }
 
 struct Bounds {

@@ -8,9 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use crate::config::{Durability, HistoryLimits};
 use crate::protocol::{Epoch, Position, RequestId, RoomName, Scope};
+use crate::rooms::RoomNumbering;
 
-use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW, Key, Recent, RoomPosition};
-use super::super::{Publish, StoreError, Stored, unix_milliseconds};
+use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW, DedupeKey, RecentPublishes};
+use super::super::error::StoreError;
+use super::super::publish::{Publish, Stored, unix_milliseconds};
 use super::checkpoint::checkpoint;
 use super::corrupt;
 use super::draft::{Draft, Numbers, Totals};
@@ -36,7 +38,7 @@ pub(super) struct Writer {
     limits: HistoryLimits,
     rooms: HashMap<RoomName, Numbers>,
     totals: Totals,
-    recent: Recent,
+    recent: RecentPublishes,
     pruned: u64,
 }
 
@@ -98,13 +100,19 @@ impl Writer {
     pub(super) fn append(
         &mut self,
         batch: &[Publish],
+        numberings: &[Result<Arc<RoomNumbering>, StoreError>],
         now: Instant,
-    ) -> rusqlite::Result<Vec<Stored>> {
+    ) -> rusqlite::Result<Vec<Result<Stored, StoreError>>> {
         let ts = unix_milliseconds();
         let (limits, recent) = (self.limits.clone(), std::mem::take(&mut self.recent));
         let stored = self.draft(|draft| {
-            let store = |publish: &Publish| store(draft, &recent, publish, ts);
-            let stored = batch.iter().map(store).collect::<Result<Vec<_>, _>>()?;
+            let mut stored = Vec::with_capacity(batch.len());
+            for (publish, numbering) in batch.iter().zip(numberings) {
+                stored.push(match numbering {
+                    Ok(numbering) => Ok(store(draft, &recent, publish, numbering, ts)?),
+                    Err(why) => Err(*why),
+                });
+            }
             draft.trim(&limits)?;
             Ok(stored)
         });
@@ -118,9 +126,7 @@ impl Writer {
 
     /// What can be said of a publish while nothing can be stored.
     pub(super) fn known(&self, publish: &Publish) -> Result<Stored, StoreError> {
-        let place = publish
-            .key()
-            .and_then(|key| self.recent.find(&key).cloned());
+        let place = publish.dedupe_key().and_then(|key| self.recent.find(&key));
         place.map(Stored::Duplicate).ok_or(StoreError::Unavailable)
     }
 
@@ -128,7 +134,7 @@ impl Writer {
     fn draft<T>(
         &mut self,
         change: impl FnOnce(&mut Draft<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<(T, HashMap<Key, RoomPosition>)> {
+    ) -> rusqlite::Result<(T, HashMap<DedupeKey, Position>)> {
         let transaction = begin(&mut self.connection)?;
         let mut draft = Draft::new(transaction, &self.rooms, self.totals);
         let result = change(&mut draft)?;
@@ -280,25 +286,35 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
 
 fn store(
     draft: &mut Draft<'_>,
-    recent: &Recent,
+    recent: &RecentPublishes,
     publish: &Publish,
+    numbering: &Arc<RoomNumbering>,
     ts: u64,
 ) -> rusqlite::Result<Stored> {
-    let key = publish.key();
+    let key = publish.dedupe_key();
     let known = key
         .as_ref()
         .and_then(|key| recent.find(key).or(draft.find(key)));
     if let Some(place) = known {
-        return Ok(Stored::Duplicate(place.clone()));
+        return Ok(Stored::Duplicate(place));
     }
-    let stream = &publish.stream;
-    let offset = draft.next_offset(stream.name(), stream.epoch())?;
+    let offset = draft.next_offset(&publish.room, numbering.epoch())?;
     let publication = Arc::new(publish.publication(offset, ts));
     draft.insert(&publication)?;
     if let Some(key) = key {
-        draft.remember(key, publish.place(offset), ts)?;
+        draft.remember(
+            key,
+            Position {
+                epoch: numbering.epoch(),
+                offset,
+            },
+            ts,
+        )?;
     }
-    Ok(Stored::New(publication))
+    Ok(Stored::New {
+        numbering: Arc::clone(numbering),
+        publication,
+    })
 }
 
 /// Notes that a server runs on this database. If the last one did not end well and the machine was
@@ -352,27 +368,26 @@ fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, Num
     rooms.collect()
 }
 
-fn load_ids(connection: &Connection) -> rusqlite::Result<Recent> {
+fn load_ids(connection: &Connection) -> rusqlite::Result<RecentPublishes> {
     let (now, now_ts) = (Instant::now(), unix_milliseconds());
     let select = "SELECT ts, scope, id, room, epoch, offset FROM ids ORDER BY seq";
     let mut select = connection.prepare(select)?;
     let mut rows = select.query([])?;
-    let mut recent = Recent::default();
+    let mut recent = RecentPublishes::default();
     while let Some(row) = rows.next()? {
         let age = Duration::from_millis(now_ts.saturating_sub(row.get(0)?));
         let scope = Scope::from_stored(row.get_ref(1)?.as_str()?);
         let id = RequestId::parse(row.get_ref(2)?.as_str()?);
         let room = room_at(row, 3)?;
         let key = (
-            room.clone(),
+            room,
             scope.ok_or_else(|| corrupt("scope"))?,
             id.map_err(|_| corrupt("id"))?,
         );
         let (epoch, offset) = (epoch_at(row, 4)?, row.get(5)?);
         let position = Position { epoch, offset };
-        let place = RoomPosition { room, position };
         if let Some(at) = now.checked_sub(age).filter(|_| age < DEDUPE_WINDOW) {
-            recent.remember(key, place, at);
+            recent.remember(key, position, at);
         }
     }
     Ok(recent)
