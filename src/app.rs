@@ -160,7 +160,7 @@ impl App {
             address.map(|address| self.addresses.check_refused_tokens(address, Instant::now()))
         {
             self.metrics.auth_shut_out.add(1);
-            return Err(AuthError::ShutOut(wait));
+            return Err(AuthError::TooManyFailures(wait));
         }
         let identity = self.authority.identify(token);
         if let Err(AuthError::Token(_)) = &identity {

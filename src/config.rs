@@ -1,6 +1,6 @@
-//! Every setting, default and bound of the program, validated once.
+//! The settings of the server, validated once.
 //!
-//! What the user typed is [`cli`](crate::cli)'s; what the program runs on is [`Config`].
+//! [`cli`](crate::cli) parses what the operator types; [`Config`] is what the server runs with.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,119 +14,122 @@ use log::LevelFilter;
 use crate::auth::{AllowedOrigins, AuthSettings};
 use crate::proxy::TrustedProxies;
 
-/// Everything the server runs on.
+/// Bytes that an outbox needs besides the payload of the largest message.
+const FRAME_OVERHEAD_BYTES: usize = 1024;
+
+/// All settings of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to listen on.
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
-    /// Unix sockets to listen on as well, by their paths. They never speak TLS.
+    /// Paths of Unix sockets to listen on as well, always without TLS.
     pub listen: Vec<PathBuf>,
-    /// Permission bits of their files: who may connect.
+    /// Permission bits of the Unix sockets, which decide who may connect.
     pub listen_mode: u32,
-    /// What the port speaks TLS with; `None` speaks plain HTTP and WebSocket.
+    /// Certificate and key for TLS on the port; `None` serves plain HTTP and WebSocket.
     pub tls: Option<TlsFiles>,
-    /// Proxies whose word about their clients is taken.
+    /// Proxies that are trusted to name their clients' addresses.
     pub trusted_proxies: TrustedProxies,
-    /// Whether they give it by the PROXY protocol.
+    /// Whether they use the PROXY protocol for it.
     pub proxy_protocol: bool,
     /// Text of the first frame of every connection.
     pub welcome: String,
-    /// Origins that browsers may connect from, for CORS and WebSocket alike.
+    /// Web origins that browsers may connect from, for CORS and WebSocket.
     pub allow_origin: AllowedOrigins,
-    /// What tokens are checked with.
+    /// Keys for tokens, and the rights of clients without one.
     pub auth: AuthSettings,
     /// Whether `/echo` is served.
     pub echo: bool,
-    /// What clients may use.
+    /// Limits and time-outs of clients.
     pub limits: Limits,
-    /// What the history keeps.
+    /// Limits of the history.
     pub history: HistoryLimits,
-    /// Where it is kept; `None` keeps it in memory.
+    /// Database file of the history; `None` keeps it in memory or in Redis.
     pub database: Option<SqliteSettings>,
-    /// Redis that it is shared through with other nodes; then no database.
+    /// Redis that nodes share; excludes a database file.
     pub redis: Option<RedisSettings>,
     /// Time over which Close frames are spread at shutdown.
     pub drain: Duration,
-    /// Time after which shutdown no longer waits for anyone.
+    /// Most time that shutdown waits for clients and the store.
     pub shutdown_timeout: Duration,
     /// Most detailed level that is logged.
     pub log_level: LevelFilter,
-    /// File that the log goes to besides stderr.
+    /// File that the log is appended to, besides stderr.
     pub log_file: Option<PathBuf>,
 }
 
-/// The files of a certificate, in PEM.
+/// PEM files of a certificate and its key.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The certificate, then those that lead to one that clients know.
+    /// The certificate, followed by the intermediate certificates of its chain.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The certificate's private key.
     pub key: PathBuf,
 }
 
-/// What one client, or all of them, may use.
+/// Limits of one client and of all clients together.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; `None` means as many as the machine allows.
+    /// Most connections at once; `None` means as many as the machine allows.
     pub max_connections: Option<usize>,
     /// Largest WebSocket message, in bytes.
     pub max_message_bytes: usize,
-    /// Rooms at once.
+    /// Most rooms at once.
     pub max_rooms: usize,
-    /// Rooms a connection may be a member of.
+    /// Most rooms that one connection may be a member of.
     pub max_rooms_per_connection: usize,
-    /// What one connection may ask each second.
+    /// Rates of one connection.
     pub request_rate: RequestRate,
-    /// What one client address may ask.
+    /// Limits of one client address.
     pub address: AddressLimits,
-    /// Members a room may have; `None` is as many as come.
+    /// Most members of a room; `None` is no limit.
     pub max_members_per_room: Option<NonZeroU32>,
-    /// Bytes that may wait for one client.
+    /// Most bytes in the outbox of one client.
     pub outbox_bytes: usize,
-    /// Time without progress after which a client that has bytes waiting is evicted.
+    /// Time after which a client that takes none of its queued bytes is evicted.
     pub slow_timeout: Duration,
-    /// Time without traffic after which a client is pinged.
+    /// Silence of a client before it is pinged.
     pub ping_interval: Duration,
-    /// Time a pinged client has to be heard.
+    /// Time for a pinged client to send anything.
     pub pong_timeout: Duration,
-    /// Time for a TLS handshake, and for a whole request head, from its first byte or the connection.
+    /// Time for a TLS handshake, and for a whole request head, from its first byte or from the connection.
     pub head_timeout: Duration,
-    /// Time an HTTP connection may idle between requests.
+    /// Time that an HTTP connection may be idle between requests.
     pub keep_alive: Duration,
 }
 
-/// What one connection may ask each second; `None` is as much as it likes.
+/// Rates of one connection, per second; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestRate {
-    /// Requests.
+    /// Requests per second.
     pub requests: Option<NonZeroU32>,
-    /// Bytes of their frames.
+    /// Bytes per second of the requests' frames.
     pub bytes: Option<NonZeroU32>,
 }
 
-/// What one client address may ask; `None` is as much as it likes.
+/// Limits of one client address; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AddressLimits {
     /// Connections at once.
     pub connections: Option<NonZeroU32>,
-    /// New connections each second.
+    /// New connections per second.
     pub connection_rate: Option<NonZeroU32>,
-    /// HTTP requests each second.
+    /// HTTP requests per second.
     pub request_rate: Option<NonZeroU32>,
-    /// Tokens that are refused each minute.
+    /// Refused tokens per minute, after which tokens are refused without a check.
     pub failures_per_minute: Option<NonZeroU32>,
 }
 
-/// What a room's history, and all of them together, may hold.
+/// Limits of the history of one room, and of all rooms together.
 #[derive(Clone, Debug)]
 pub struct HistoryLimits {
-    /// Messages a room.
+    /// Messages per room.
     pub messages: usize,
-    /// Payload bytes a room.
+    /// Payload bytes per room.
     pub bytes: usize,
-    /// Age of a message.
+    /// Time that a message is kept.
     pub age: Duration,
     /// Payload bytes of all rooms together.
     pub total_bytes: usize,
@@ -135,22 +138,22 @@ pub struct HistoryLimits {
 /// A database file.
 #[derive(Clone, Debug)]
 pub struct SqliteSettings {
-    /// The file; SQLite puts two more beside it while it is in use.
+    /// Path of the file; SQLite creates two more beside it while it is in use.
     pub path: PathBuf,
-    /// What a message that was acknowledged survives.
+    /// What acknowledged messages survive.
     pub durability: Durability,
 }
 
 /// A Redis that several nodes share.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// Its address, or several of a cluster with commas between them; may hold a password.
+    /// URL, or comma-separated URLs of a Redis Cluster; may contain a password.
     pub url: String,
-    /// What all names in it begin with.
+    /// Prefix of all keys.
     pub prefix: String,
 }
 
-/// Settings are printed for debugging; a password is not.
+/// Omits the URL, which may contain a password.
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
@@ -159,13 +162,13 @@ impl fmt::Debug for RedisSettings {
     }
 }
 
-/// What a message that was acknowledged survives.
+/// The failures that acknowledged messages survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, however it comes. With the power the last messages may go; then
-    /// numbering restarts, so that clients hear of it.
+    /// They survive the end of the process, including a crash. A power loss may lose the last messages; then
+    /// numbering restarts with a new epoch, so that clients notice.
     Normal,
-    /// The loss of power as well: every batch is synced before it is acknowledged.
+    /// They also survive a power loss: every batch is synced to disk before it is acknowledged.
     Full,
 }
 
@@ -190,12 +193,12 @@ impl FromStr for Durability {
     }
 }
 
-/// A setting that cannot be used: says which, what it was and what to write instead.
+/// A setting with a wrong value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The setting's flag, such as `--port`.
+    /// Flag of the setting, such as `--port`.
     pub setting: &'static str,
-    /// Its value.
+    /// The wrong value.
     pub value: String,
     /// What to write instead.
     pub instead: String,
@@ -210,16 +213,19 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Checks what no single setting can know of itself.
+    /// Checks the settings that depend on each other.
     pub fn validate(self) -> Result<Self, ConfigError> {
         let limits = &self.limits;
-        if limits.outbox_bytes < limits.max_message_bytes.saturating_add(1024) {
+        let outbox_bytes_min = limits
+            .max_message_bytes
+            .saturating_add(FRAME_OVERHEAD_BYTES);
+        if limits.outbox_bytes < outbox_bytes_min {
             return Err(ConfigError {
                 setting: "--outbox-bytes",
                 value: limits.outbox_bytes.to_string(),
                 instead: format!(
-                    "must hold one whole message; write at least --max-message-bytes + 1024 = {}",
-                    limits.max_message_bytes.saturating_add(1024)
+                    "must hold one whole message; write at least --max-message-bytes + \
+                     {FRAME_OVERHEAD_BYTES} = {outbox_bytes_min}"
                 ),
             });
         }
@@ -227,15 +233,14 @@ impl Config {
             return Err(ConfigError {
                 setting: "--db",
                 value: database.path.display().to_string(),
-                instead: "history is kept in one place; write --db or --redis".to_owned(),
+                instead: "the history has one store only; write --db or --redis".to_owned(),
             });
         }
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err(ConfigError {
                 setting: "--proxy-protocol",
                 value: "true".to_owned(),
-                instead: "is believed of trusted proxies only; write who they are in \
-                          --trusted-proxies"
+                instead: "needs trusted proxies; write their addresses in --trusted-proxies"
                     .to_owned(),
             });
         }

@@ -1,5 +1,5 @@
-//! The cryptography below JSON Web Tokens, by *ring*, which TLS needs as well: HS256 (RFC 7518 §3.2),
-//! RS256 (§3.3), ES256 (§3.4) and EdDSA (RFC 8037), and nothing else.
+//! The signature algorithms of JSON Web Tokens: HS256 (RFC 7518 §3.2), RS256 (§3.3), ES256 (§3.4) and EdDSA
+//! (RFC 8037). They come from *ring*, which TLS needs as well.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -14,13 +14,14 @@ use ring::signature::{
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Only for making key sets, which we read but never make.
+    // Only needed to write key sets; wscast only reads them.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes this the cryptography of the process; doing it again changes nothing.
+/// Installs these algorithms for the process. A second call changes nothing.
 pub(super) fn install() {
-    let _already_installed = PROVIDER.install_default();
+    // Fails only if it is installed already.
+    PROVIDER.install_default().ok();
 }
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
@@ -67,7 +68,7 @@ impl JwtSigner for Hs256 {
     }
 }
 
-/// In constant time.
+/// Compares in constant time.
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], tag: &Vec<u8>) -> std::result::Result<(), Error> {
         hmac::verify(&self.0, message, tag).map_err(|_| Error::new())

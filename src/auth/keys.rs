@@ -1,4 +1,4 @@
-//! The keys that tokens are checked with: where they come from, and which are too weak to use.
+//! The keys that tokens are checked with: reading them, and refusing weak ones.
 
 use std::fmt;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 
-/// Shortest secret, in bytes: as long as the hash of HS256 (RFC 7518 §3.2).
+/// Shortest secret, in bytes: the size of the hash of HS256 (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
-/// A secret drawn at random has more different bytes than this.
+/// Fewest different bytes in a secret; a random secret has more.
 const SECRET_VARIETY_MIN: usize = 8;
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
-/// Most keys of a set.
+/// Most keys that are read from a set.
 const KEYS_MAX: usize = 100;
-/// What people find in tutorials and leave as it is.
+/// Texts that people copy from tutorials and do not replace.
 const PLACEHOLDERS: [&str; 12] = [
     "secret-key-here",
     "secret_key_here",
@@ -32,15 +32,15 @@ const PLACEHOLDERS: [&str; 12] = [
     "insecure",
 ];
 
-/// A key with the one algorithm that it is used for: the token does not choose.
+/// A key with its only algorithm; a token cannot choose another.
 pub(super) struct VerifyingKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
-    /// The name of the key in its set.
+    /// The key's name in its set (`kid`).
     pub(super) id: Option<String>,
 }
 
-/// Keys must not end up in a log.
+/// Shows no key material, because debug output may be logged.
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let algorithm = self.algorithm;
@@ -48,24 +48,24 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// Why a key cannot be used; its `Display` is one line that does not hold the key.
+/// The reason why a key cannot be used. Its text is one line without the key.
 #[derive(Debug)]
 pub enum KeyError {
     /// The file cannot be read.
     File(PathBuf, io::Error),
-    /// A secret of fewer bytes than the algorithm's hash.
+    /// The secret has fewer bytes than the algorithm's hash.
     TooShort(String),
-    /// A secret that anybody would try.
+    /// The secret is well known or repeats a few characters.
     Guessable(String),
-    /// What was named as a secret is a key or a certificate in PEM; its public half is known to others.
+    /// The secret is a key or a certificate in PEM, which may be public.
     Pem(String),
-    /// The file holds no key that we know.
+    /// The file holds no usable key.
     NoKey(PathBuf, String),
 }
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const REMEDY: &str = "draw one at random: openssl rand -base64 48";
+        const REMEDY: &str = "create a random one with: openssl rand -base64 48";
         match self {
             Self::File(path, why) => write!(f, "key file {path:?}: {why}"),
             Self::TooShort(of) => write!(
@@ -73,11 +73,11 @@ impl fmt::Display for KeyError {
                 "{of}: a secret needs at least {SECRET_BYTES_MIN} bytes; {REMEDY}"
             ),
             Self::Guessable(of) => {
-                write!(f, "{of}: this secret is a well-known one; {REMEDY}")
+                write!(f, "{of}: this secret is easy to guess; {REMEDY}")
             }
             Self::Pem(of) => write!(
                 f,
-                "{of}: this is PEM and no secret; name public keys in --public-key-file, or {REMEDY}"
+                "{of}: this is a PEM file, not a secret; set --public-key-file for public keys, or {REMEDY}"
             ),
             Self::NoKey(path, why) => write!(
                 f,
@@ -90,12 +90,12 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// A secret for HS256, strong enough to keep.
-pub struct Secret(Vec<u8>);
+/// A secret for HS256 that passed the checks for weak secrets.
+pub(super) struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Checks a secret; `of` names the setting it comes from.
-    pub fn new(bytes: &[u8], of: &str) -> Result<Self, KeyError> {
+    /// Checks a secret; `of` names its setting for the error.
+    pub(super) fn new(bytes: &[u8], of: &str) -> Result<Self, KeyError> {
         let bytes = bytes.trim_ascii();
         if bytes.starts_with(b"-----BEGIN ") {
             return Err(KeyError::Pem(of.to_owned()));
@@ -115,8 +115,8 @@ impl Secret {
         Ok(Self(bytes.to_vec()))
     }
 
-    /// Reads a secret; white space around it is not part of it.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
+    /// Reads a secret from a file, without the white space around it.
+    pub(super) fn read(path: &Path) -> Result<Self, KeyError> {
         Self::new(&read(path)?, &format!("key file {path:?}"))
     }
 
@@ -161,7 +161,7 @@ fn pem(bytes: &[u8]) -> Result<VerifyingKey, String> {
         (Algorithm::EdDSA, DecodingKey::from_ed_pem),
     ];
     if String::from_utf8_lossy(bytes).contains("PRIVATE KEY") {
-        return Err("is a private key, which does not belong here".to_owned());
+        return Err("holds a private key, which the server must not have".to_owned());
     }
     let keys = kinds.into_iter().find_map(|(algorithm, read)| {
         let key = read(bytes).ok()?;
@@ -171,18 +171,18 @@ fn pem(bytes: &[u8]) -> Result<VerifyingKey, String> {
             id: None,
         })
     });
-    keys.ok_or_else(|| "is no PEM public key".to_owned())
+    keys.ok_or_else(|| "is not a PEM public key".to_owned())
 }
 
-/// A set may hold keys for other uses; a symmetric one is not for us to know.
+/// Reads the public keys of a JWKS; keys of other types and for other uses are skipped.
 fn key_set(bytes: &[u8]) -> Result<Vec<VerifyingKey>, String> {
     let set: JwkSet = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
     let known = set.keys.iter().take(KEYS_MAX).filter_map(from_jwk);
     let keys: Vec<_> = known.collect();
-    match keys.is_empty() {
-        true => Err("holds no key that can be used".to_owned()),
-        false => Ok(keys),
+    if keys.is_empty() {
+        return Err("holds no usable key".to_owned());
     }
+    Ok(keys)
 }
 
 fn from_jwk(jwk: &Jwk) -> Option<VerifyingKey> {

@@ -1,7 +1,7 @@
-//! Who may do what: which web origins may use the server, and what a token grants.
+//! Authorization: the web origins that may use the server, and the rights that a token grants.
 //!
-//! Without a key everyone may do everything; with one, every request stands on an [`Identity`].
-//! Algorithm and keys come from the settings, never from a token; neither keys nor tokens are logged.
+//! Without a key every client may read and publish everywhere; with one, every request needs an [`Identity`].
+//! Algorithm and keys come from the settings, never from a token. Neither keys nor tokens are logged.
 
 mod crypto;
 mod keys;
@@ -17,40 +17,40 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use keys::VerifyingKey;
+use keys::{Secret, VerifyingKey};
 
 use crate::protocol::{CloseCode, ErrorCode, Refusal};
 
-pub use keys::{KeyError, Secret};
+pub use keys::KeyError;
 pub use origin::AllowedOrigins;
 pub use rights::{Identity, RoomPatterns, Validity};
-pub use token::{Grant, Rules, TokenError};
+pub use token::{Grant, RequiredClaims, TokenError};
 
-/// What tokens are checked with and what those without one may do.
+/// The keys that tokens are checked with, and the rights of clients without a token.
 #[derive(Clone, Default)]
 pub struct AuthSettings {
     /// The secret for HS256, from `SECRET_KEY`.
     pub secret: Option<String>,
-    /// A file that holds it instead.
+    /// A file with the secret; it wins over `secret`.
     pub secret_file: Option<PathBuf>,
-    /// A file with the secret before, whose tokens are still accepted.
+    /// A file with the previous secret, whose tokens are still accepted.
     pub previous_secret_file: Option<PathBuf>,
-    /// A file with public keys: PEM or a JWKS.
+    /// A file with public keys, PEM or JWKS.
     pub public_key_file: Option<PathBuf>,
-    /// What must hold besides the signature.
-    pub rules: Rules,
-    /// What those without a token may do where there are keys.
+    /// Claims that a token must have.
+    pub required: RequiredClaims,
+    /// Rights of clients without a token, where there are keys.
     pub anonymous: Anonymous,
 }
 
 impl AuthSettings {
-    /// Whether there is anything to check a token with.
+    /// Returns whether there is a key to check tokens with.
     pub fn has_keys(&self) -> bool {
         self.secret.is_some() || self.secret_file.is_some() || self.public_key_file.is_some()
     }
 }
 
-/// Settings are printed for debugging; a secret is not.
+/// Shows whether there is a secret, not the secret.
 impl fmt::Debug for AuthSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthSettings")
@@ -58,16 +58,16 @@ impl fmt::Debug for AuthSettings {
             .field("secret_file", &self.secret_file)
             .field("previous_secret_file", &self.previous_secret_file)
             .field("public_key_file", &self.public_key_file)
-            .field("rules", &self.rules)
+            .field("required", &self.required)
             .field("anonymous", &self.anonymous)
             .finish()
     }
 }
 
-/// What those without a token may do where tokens are checked.
+/// The rights of clients without a token, where tokens are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anonymous {
-    /// Nothing.
+    /// No rights.
     #[default]
     None,
     /// Read every room.
@@ -89,33 +89,34 @@ impl FromStr for Anonymous {
     }
 }
 
-/// Tells who a client is.
+/// Identifies clients by their tokens.
 #[derive(Debug)]
 pub struct Authority {
     settings: AuthSettings,
-    /// Those without a token, where they may do anything; shared by all of them.
+    /// The identity of all clients without a token; `None` if they have no rights.
     anonymous: Option<Arc<Identity>>,
-    /// Empty if everyone may do everything.
+    /// Empty if tokens are not checked.
     keys: RwLock<Arc<Vec<VerifyingKey>>>,
 }
 
-/// Why a client is nobody here.
+/// The reason why a client has no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
-    /// It has no token and those without one may do nothing.
+    /// The client has no token, and clients without one have no rights.
     TokenNeeded,
-    /// Its token grants nothing.
+    /// The token is refused.
     Token(TokenError),
-    /// Its token was not looked at: too many of its address were refused. One is looked at in this time.
-    ShutOut(Duration),
+    /// The token was not checked, because too many from this address were refused. The next one is checked after
+    /// this time.
+    TooManyFailures(Duration),
 }
 
 impl AuthError {
-    /// How a connection ends that cannot be without a token.
+    /// Returns the close code of a connection that needs an identity.
     pub fn close_code(&self) -> CloseCode {
         match self {
             Self::TokenNeeded | Self::Token(_) => CloseCode::Unauthorized,
-            Self::ShutOut(_) => CloseCode::RateLimited,
+            Self::TooManyFailures(_) => CloseCode::RateLimited,
         }
     }
 }
@@ -126,7 +127,7 @@ impl From<&AuthError> for Refusal {
             AuthError::TokenNeeded | AuthError::Token(_) => {
                 Self::new(ErrorCode::Unauthorized, why.to_string())
             }
-            AuthError::ShutOut(wait) => Self {
+            AuthError::TooManyFailures(wait) => Self {
                 retry_after: Some(*wait),
                 ..Self::new(ErrorCode::RateLimited, why.to_string())
             },
@@ -137,9 +138,11 @@ impl From<&AuthError> for Refusal {
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TokenNeeded => f.write_str("this server wants a token"),
+            Self::TokenNeeded => f.write_str("this server needs a token"),
             Self::Token(why) => write!(f, "{why}"),
-            Self::ShutOut(_) => f.write_str("too many tokens of this address were refused"),
+            Self::TooManyFailures(_) => {
+                f.write_str("too many tokens from this address were refused")
+            }
         }
     }
 }
@@ -163,39 +166,36 @@ impl Authority {
         })
     }
 
-    /// Reads the keys again; if that fails, those of before stay in force.
+    /// Reads the keys again. On an error the previous keys stay in use.
     pub fn reload(&self) -> Result<(), KeyError> {
         let keys = Arc::new(read_keys(&self.settings)?);
         *self.keys.write() = keys;
         Ok(())
     }
 
-    /// Whether tokens are checked at all.
+    /// Returns whether tokens are checked.
     pub fn has_keys(&self) -> bool {
         self.settings.has_keys()
     }
 
-    /// Who this is. Where there is no key, a token says nothing.
+    /// Returns the identity that a token grants. Without keys the token is ignored.
     pub fn identify(&self, token: Option<&str>) -> Result<Arc<Identity>, AuthError> {
         let Some(token) = token.filter(|_| self.has_keys()) else {
             return self.anonymous.clone().ok_or(AuthError::TokenNeeded);
         };
         let keys = Arc::clone(&self.keys.read());
-        token::check(token, &keys, &self.settings.rules, token::unix_time())
+        token::check(token, &keys, &self.settings.required, token::unix_time())
             .map(Arc::new)
             .map_err(AuthError::Token)
     }
 
-    /// Signs a token that this server accepts, if it has a secret to sign with.
-    pub fn mint(settings: &AuthSettings, mut grant: Grant) -> Result<Option<String>, KeyError> {
+    /// Creates a token that this server accepts; `None` if there is no secret to sign with.
+    pub fn mint(settings: &AuthSettings, grant: Grant) -> Result<Option<String>, KeyError> {
         let Some(secret) = read_secret(settings)? else {
             return Ok(None);
         };
         crypto::install();
-        let rules = &settings.rules;
-        grant.audience = grant.audience.or_else(|| rules.audience.first().cloned());
-        grant.issuer = grant.issuer.or_else(|| rules.issuer.first().cloned());
-        Ok(token::mint(grant, &secret, token::unix_time()).ok())
+        Ok(token::mint(grant, &settings.required, &secret, token::unix_time()).ok())
     }
 }
 

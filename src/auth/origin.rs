@@ -1,17 +1,17 @@
-//! The allow list of web origins (RFC 6454): one list for CORS and for the WebSocket handshake.
+//! The allow list of web origins (RFC 6454), for CORS and for the WebSocket handshake.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest origin that there is: a scheme, a host name of 253 characters, a port.
+/// Longest origin in bytes: a scheme, a host name of 253 characters, a port.
 const ORIGIN_BYTES_MAX: usize = 300;
 
-/// Which origins browsers may connect from.
+/// The web origins that browsers may connect from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// `*`: all of them, as the original server had it.
+    /// `*`: every origin.
     Any,
-    /// These and no others.
+    /// Only these origins.
     Listed(Vec<OriginPattern>),
 }
 
@@ -30,9 +30,9 @@ pub enum OriginPattern {
 }
 
 impl AllowedOrigins {
-    /// Whether a request with this `Origin` header may be served.
+    /// Returns whether a request with this `Origin` header is served.
     ///
-    /// A request without one is no browser's cross-origin request and is not ours to judge.
+    /// A request without the header is not a browser's cross-origin request, so it is served.
     pub fn allows(&self, origin: Option<&str>) -> bool {
         match (self, origin) {
             (Self::Any, _) | (_, None) => true,
@@ -41,10 +41,8 @@ impl AllowedOrigins {
             }
         }
     }
-}
 
-impl AllowedOrigins {
-    /// What to set so that this origin is allowed as well; `None` if it is not one, whatever it holds.
+    /// Returns the setting that would also allow `origin`; `None` if `origin` is not a valid origin.
     pub fn with(&self, origin: &str) -> Option<String> {
         let is_one = origin.len() <= ORIGIN_BYTES_MAX
             && origin.chars().all(|c| c.is_ascii_graphic() && c != '*')
@@ -70,14 +68,14 @@ impl OriginPattern {
     }
 }
 
-/// Whether these are names of hosts, between dots, as browsers write them (RFC 6454 §6.2).
+/// Returns whether this is a host name in the form that browsers send (RFC 6454 §6.2).
 fn is_host(labels: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let mut labels = labels.split('.');
     labels.all(|label| !label.is_empty() && label.bytes().all(fits))
 }
 
-/// Browsers leave it out (RFC 6454 §6.2), so an entry that has it would allow nobody.
+/// Removes the default port. Browsers omit it (RFC 6454 §6.2), so an entry with it would never match.
 fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
     let port = match scheme {
         "https" => ":443",
@@ -102,7 +100,7 @@ impl FromStr for OriginPattern {
         let (scheme, host) = text.split_once("://").ok_or_else(instead)?;
         if !host.is_ascii() {
             return Err(
-                "write the host as browsers send it, in ASCII: it begins with xn--".to_owned(),
+                "write the host in ASCII, as browsers send it: it starts with xn--".to_owned(),
             );
         }
         let host = without_default_port(scheme, host);
@@ -120,7 +118,7 @@ impl FromStr for OriginPattern {
     }
 }
 
-/// A comma-separated list, or `*` alone.
+/// Parses a comma-separated list, or `*` alone.
 impl FromStr for AllowedOrigins {
     type Err = String;
 
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn any_allows_everyone_and_a_list_only_its_own() {
+    fn any_allows_every_origin_and_a_list_only_its_own() {
         assert!(list("*").allows(Some("https://evil.example")));
         let list = list("https://a.example, https://*.b.example:8443");
         assert!(list.allows(None));
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_browsers_leave_out_may_be_written() {
+    fn default_port_may_be_written() {
         let list = list("https://a.example:443,http://*.b.example:80,https://c.example:80");
         assert!(list.allows(Some("https://a.example")));
         assert!(list.allows(Some("http://x.b.example")));
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_allow_an_origin_is_said_of_origins_only() {
+    fn setting_is_suggested_for_valid_origins_only() {
         let list = list("https://a.example,https://*.b.example");
         let with = list.with("http://c.example:8080").unwrap();
         let set: AllowedOrigins = with.parse().unwrap();
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn anything_but_an_origin_is_refused() {
         for bad in [
             "",
             "example.com",

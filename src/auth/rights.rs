@@ -1,47 +1,48 @@
-//! Who a client is and what it may do.
+//! A client's identity: its user and its rights.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use super::token::unix_time;
 use crate::protocol::{ErrorCode, Refusal, RoomName};
 
-/// Patterns one claim may hold.
+/// Most room patterns in one claim.
 const PATTERNS_MAX: usize = 64;
-/// Longest name of a user, in bytes.
+/// Longest user name, in bytes.
 const USER_BYTES_MAX: usize = 128;
 
-/// A client as its token describes it, or as one without a token is treated.
+/// The user and rights of a client, from its token or from the settings for clients without one.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The token's `sub`: 1–128 bytes without control characters.
     pub user: Option<Arc<str>>,
-    /// Rooms whose messages, members and past it may read.
+    /// Rooms whose messages, members and history the client may read.
     pub subscribe: RoomPatterns,
-    /// Rooms it may publish to.
+    /// Rooms that the client may publish to.
     pub publish: RoomPatterns,
-    /// Whether it may see and close clients.
+    /// Whether the client may list and close clients.
     pub admin: bool,
-    /// How long its token is valid; `None` if there is none to expire.
+    /// When the token is valid; `None` without a token.
     pub validity: Option<Validity>,
 }
 
-/// When a token begins and ends, in time since the Unix epoch.
+/// The start and end of a token's validity, as time since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// `iat`, or when it was first seen here.
+    /// The claim `iat`, or when the token was first checked.
     pub from: Duration,
-    /// `exp`
+    /// The claim `exp`.
     pub until: Duration,
 }
 
 impl Identity {
-    /// One who may do everything but look after other clients: what everyone is without a key.
+    /// Returns the identity of every client of a server without keys: all rights except `admin`.
     pub fn anyone() -> Self {
         Self::anonymous(RoomPatterns::every(), RoomPatterns::every())
     }
 
-    /// One without a token who has these rights.
+    /// Returns the identity of a client without a token.
     pub fn anonymous(subscribe: RoomPatterns, publish: RoomPatterns) -> Self {
         Self {
             user: None,
@@ -52,28 +53,25 @@ impl Identity {
         }
     }
 
-    /// How long its token is still valid; `None` if it has none that ends.
+    /// Returns how long the token is still valid; `None` without a token.
     pub fn time_left(&self) -> Option<Duration> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Some(self.validity?.until.saturating_sub(now))
+        Some(self.validity?.until.saturating_sub(unix_time()))
     }
 
-    /// Refuses unless it may read this room.
+    /// Returns an error unless the client may read this room.
     pub fn may_subscribe(&self, room: &RoomName) -> Result<(), Refusal> {
-        match self.subscribe.allow(room) {
-            true => Ok(()),
-            false => Err(forbidden(format!("you may not read {room}"))),
+        if self.subscribe.allow(room) {
+            return Ok(());
         }
+        Err(forbidden(format!("you may not read {room}")))
     }
 
-    /// Refuses unless it may publish to this room.
+    /// Returns an error unless the client may publish to this room.
     pub fn may_publish(&self, room: &RoomName) -> Result<(), Refusal> {
-        match self.publish.allow(room) {
-            true => Ok(()),
-            false => Err(forbidden(format!("you may not publish to {room}"))),
+        if self.publish.allow(room) {
+            return Ok(());
         }
+        Err(forbidden(format!("you may not publish to {room}")))
     }
 }
 
@@ -81,42 +79,42 @@ fn forbidden(message: String) -> Refusal {
     Refusal::new(ErrorCode::Forbidden, message)
 }
 
-/// Checks the name of a user.
-pub(super) fn user(text: &str) -> Option<Arc<str>> {
+/// Parses a user name: 1 to 128 bytes without control characters.
+pub(super) fn parse_user(text: &str) -> Option<Arc<str>> {
     let fits = (1..=USER_BYTES_MAX).contains(&text.len());
     (fits && !text.contains(char::is_control)).then(|| text.into())
 }
 
-/// Rooms by name, or by the beginning of their names: `ops`, `ops-*`, `*`.
+/// A set of rooms, by name or by prefix: `ops`, `ops-*`, `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoomPatterns(Vec<Pattern>);
+pub struct RoomPatterns(Vec<RoomPattern>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
+enum RoomPattern {
     Exact(RoomName),
     Prefix(Box<str>),
 }
 
 impl RoomPatterns {
-    /// All rooms.
+    /// Matches every room.
     pub fn every() -> Self {
-        Self(vec![Pattern::Prefix("".into())])
+        Self(vec![RoomPattern::Prefix("".into())])
     }
 
-    /// No room.
+    /// Matches no room.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Understands patterns; `Err` is the one that is none, or says that they are too many.
+    /// Parses patterns; `Err` is the first that is not valid, or says that there are too many.
     pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let parse = |pattern: &str| match pattern.strip_suffix('*') {
             Some(prefix) if prefix.is_empty() || RoomName::parse(prefix).is_ok() => {
-                Ok(Pattern::Prefix(prefix.into()))
+                Ok(RoomPattern::Prefix(prefix.into()))
             }
             Some(_) => Err(pattern.to_owned()),
             None => RoomName::parse(pattern)
-                .map(Pattern::Exact)
+                .map(RoomPattern::Exact)
                 .map_err(|_| pattern.to_owned()),
         };
         let patterns: Vec<_> = patterns.into_iter().map(parse).collect::<Result<_, _>>()?;
@@ -126,11 +124,11 @@ impl RoomPatterns {
         Ok(Self(patterns))
     }
 
-    /// Whether this room is one of them.
+    /// Returns whether a pattern matches this room.
     pub fn allow(&self, room: &RoomName) -> bool {
         self.0.iter().any(|pattern| match pattern {
-            Pattern::Exact(name) => name == room,
-            Pattern::Prefix(prefix) => room.as_str().starts_with(&**prefix),
+            RoomPattern::Exact(name) => name == room,
+            RoomPattern::Prefix(prefix) => room.as_str().starts_with(&**prefix),
         })
     }
 }
@@ -143,8 +141,8 @@ impl fmt::Display for RoomPatterns {
         for (index, pattern) in self.0.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             match pattern {
-                Pattern::Exact(name) => write!(f, "{comma}{name}")?,
-                Pattern::Prefix(prefix) => write!(f, "{comma}{prefix}*")?,
+                RoomPattern::Exact(name) => write!(f, "{comma}{name}")?,
+                RoomPattern::Prefix(prefix) => write!(f, "{comma}{prefix}*")?,
             }
         }
         Ok(())
@@ -156,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_name_a_room_or_the_beginning_of_many() {
+    fn pattern_matches_a_name_or_a_prefix() {
         let patterns = RoomPatterns::parse(["ops", "team-*", "房间*"]).unwrap();
         for (room, allowed) in [
             ("ops", true),

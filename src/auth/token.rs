@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519): from text to an [`Identity`], and back for who mints them.
+//! JSON Web Tokens (RFC 7519): checking one gives an [`Identity`]; minting signs a new one.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,36 +9,36 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::keys::{Secret, VerifyingKey};
-use super::rights::{Identity, RoomPatterns, Validity, user};
+use super::rights::{Identity, RoomPatterns, Validity, parse_user};
 
 /// Longest token, in bytes; a request's head must hold it.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far the clock of who minted a token may be ahead of ours.
+/// How far the token issuer's clock may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Why a token grants nothing; its `Display` is a sentence for the client and does not hold the token.
+/// The reason why a token is refused. Its text is for the client and does not contain the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// It is no JSON Web Token.
+    /// The text is not a JSON Web Token.
     Malformed,
-    /// No key here has signed it, or not with the algorithm of that key.
+    /// No key verifies the signature, or the algorithm is not the key's.
     Signature,
-    /// `exp` has passed.
+    /// The time `exp` has passed.
     Expired,
-    /// `nbf` or `iat` is yet to come.
+    /// The time `nbf` or `iat` is in the future.
     NotYetValid,
-    /// `aud` is for somebody else.
+    /// The claim `aud` names no audience of this server.
     Audience,
-    /// `iss` is not who tokens are accepted from.
+    /// The claim `iss` is not a trusted issuer.
     Issuer,
-    /// A claim is missing or cannot be understood.
+    /// A claim is missing or has a wrong value; the text says which.
     Claim(String),
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed => f.write_str("this is no JSON Web Token"),
+            Self::Malformed => f.write_str("this is not a JSON Web Token"),
             Self::Signature => f.write_str("the token is not signed by a key of this server"),
             Self::Expired => f.write_str("the token has expired"),
             Self::NotYetValid => f.write_str("the token is not valid yet"),
@@ -49,49 +49,49 @@ impl fmt::Display for TokenError {
     }
 }
 
-/// What must hold for every token besides its signature.
+/// Claims that every token must have besides a valid signature.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// `aud` must be, or list, one of these, if there are any.
+pub struct RequiredClaims {
+    /// The claim `aud` must name one of these. If the list is empty, any value is accepted.
     pub audience: Vec<String>,
-    /// `iss` must be one of these, if there are any.
+    /// The claim `iss` must be one of these. If the list is empty, any value is accepted.
     pub issuer: Vec<String>,
 }
 
-/// The claims that we read; others are ignored.
+/// The claims that are read; others are ignored.
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: Option<String>,
-    /// NumericDate may have a fraction (RFC 7519 §2).
+    /// A NumericDate may have a fraction (RFC 7519 §2).
     exp: f64,
     nbf: Option<f64>,
     iat: Option<f64>,
     #[serde(default)]
-    subscribe: Texts,
+    subscribe: OneOrMany,
     #[serde(default)]
-    publish: Texts,
+    publish: OneOrMany,
     #[serde(default)]
     admin: bool,
     #[serde(default)]
-    aud: Texts,
+    aud: OneOrMany,
     iss: Option<String>,
 }
 
-/// One text or several.
+/// A claim that is a string or a list of strings.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Texts {
+enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
-impl Default for Texts {
+impl Default for OneOrMany {
     fn default() -> Self {
         Self::Many(Vec::new())
     }
 }
 
-impl Texts {
+impl OneOrMany {
     fn iter(&self) -> impl Iterator<Item = &str> {
         match self {
             Self::One(text) => std::slice::from_ref(text),
@@ -102,24 +102,24 @@ impl Texts {
     }
 }
 
-/// Checks a token at a moment, given in time since the Unix epoch.
+/// Checks a token; `now` is the time since the Unix epoch.
 ///
-/// The algorithm is that of the key; a token that names another is refused, `none` included.
+/// The algorithm is the key's. A token that names another algorithm is refused, `none` included.
 pub(super) fn check(
     token: &str,
     keys: &[VerifyingKey],
-    rules: &Rules,
+    required: &RequiredClaims,
     now: Duration,
 ) -> Result<Identity, TokenError> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(TokenError::Malformed);
     }
     let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-        // An algorithm that the library does not know, such as none, is in no key of ours.
+        // No key has an algorithm that the library does not know, such as none.
         ErrorKind::InvalidAlgorithmName | ErrorKind::Json(_) => TokenError::Signature,
         _ => TokenError::Malformed,
     })?;
-    // RFC 7515 §4.1.11: it says what must be understood, and there is nothing that we would.
+    // RFC 7515 §4.1.11: a token with extensions that are not supported must be refused. None are.
     if header.crit.is_some() {
         return Err(TokenError::Malformed);
     }
@@ -130,7 +130,7 @@ pub(super) fn check(
     });
     for key in named {
         match jsonwebtoken::decode::<Claims>(token, &key.key, &signature_only(key)) {
-            Ok(token) => return identity(token.claims, rules, now),
+            Ok(token) => return identity(token.claims, required, now),
             Err(error) => match error.kind() {
                 ErrorKind::InvalidSignature => {}
                 ErrorKind::Json(why) => return Err(TokenError::Claim(format!("set: {why}"))),
@@ -141,7 +141,8 @@ pub(super) fn check(
     Err(TokenError::Signature)
 }
 
-/// The claims are ours to judge, with the time given and with words that say which was wrong.
+/// Returns a validation of the signature only. [`identity`] checks the claims, at a given time and with an
+/// error for each.
 fn signature_only(key: &VerifyingKey) -> Validation {
     let mut validation = Validation::new(key.algorithm);
     validation.required_spec_claims.clear();
@@ -151,38 +152,43 @@ fn signature_only(key: &VerifyingKey) -> Validation {
     validation
 }
 
-fn identity(claims: Claims, rules: &Rules, now: Duration) -> Result<Identity, TokenError> {
-    let until = date("exp", claims.exp)?;
+fn identity(
+    claims: Claims,
+    required: &RequiredClaims,
+    now: Duration,
+) -> Result<Identity, TokenError> {
+    let until = parse_date("exp", claims.exp)?;
     if until <= now {
         return Err(TokenError::Expired);
     }
-    let begins = [("nbf", claims.nbf), ("iat", claims.iat)];
-    for (name, begin) in begins {
-        if let Some(begin) = begin
-            && date(name, begin)? > now + CLOCK_SKEW
+    for (name, start) in [("nbf", claims.nbf), ("iat", claims.iat)] {
+        if let Some(start) = start
+            && parse_date(name, start)? > now + CLOCK_SKEW
         {
             return Err(TokenError::NotYetValid);
         }
     }
-    if !rules.audience.is_empty()
+    if !required.audience.is_empty()
         && !claims
             .aud
             .iter()
-            .any(|aud| rules.audience.iter().any(|ours| ours == aud))
+            .any(|aud| required.audience.iter().any(|ours| ours == aud))
     {
         return Err(TokenError::Audience);
     }
-    if !rules.issuer.is_empty() && !claims.iss.is_some_and(|iss| rules.issuer.contains(&iss)) {
+    if !required.issuer.is_empty() && !claims.iss.is_some_and(|iss| required.issuer.contains(&iss))
+    {
         return Err(TokenError::Issuer);
     }
-    let from = claims.iat.map(|iat| date("iat", iat)).transpose()?;
-    let rooms = |name: &str, rooms: &Texts| {
-        RoomPatterns::parse(rooms.iter())
-            .map_err(|bad| TokenError::Claim(format!("`{name}` holds {bad:?}, which is no room")))
+    let from = claims.iat.map(|iat| parse_date("iat", iat)).transpose()?;
+    let rooms = |name: &str, rooms: &OneOrMany| {
+        RoomPatterns::parse(rooms.iter()).map_err(|bad| {
+            TokenError::Claim(format!("`{name}` holds {bad:?}, which is not a room"))
+        })
     };
     let sub = claims.sub.map(|sub| {
-        let unfit = || TokenError::Claim("`sub` must be 1 to 128 bytes of text".to_owned());
-        user(&sub).ok_or_else(unfit)
+        let invalid = || TokenError::Claim("`sub` must be 1 to 128 bytes of text".to_owned());
+        parse_user(&sub).ok_or_else(invalid)
     });
     Ok(Identity {
         user: sub.transpose()?,
@@ -196,32 +202,33 @@ fn identity(claims: Claims, rules: &Rules, now: Duration) -> Result<Identity, To
     })
 }
 
-fn date(name: &str, seconds: f64) -> Result<Duration, TokenError> {
+fn parse_date(name: &str, seconds: f64) -> Result<Duration, TokenError> {
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| TokenError::Claim(format!("`{name}` is no date")))
+        .map_err(|_| TokenError::Claim(format!("`{name}` is not a date")))
 }
 
-/// What a new token is to grant.
+/// The user, rights and lifetime of a token to create.
 #[derive(Clone, Debug, Default)]
 pub struct Grant {
-    /// `sub`
+    /// The claim `sub`.
     pub user: Option<String>,
-    /// Rooms to read.
+    /// Patterns of the rooms to read.
     pub subscribe: Vec<String>,
-    /// Rooms to publish to.
+    /// Patterns of the rooms to publish to.
     pub publish: Vec<String>,
-    /// Whether it may see and close clients.
+    /// Whether the token allows to list and close clients.
     pub admin: bool,
-    /// `aud`
-    pub audience: Option<String>,
-    /// `iss`
-    pub issuer: Option<String>,
-    /// How long it is valid.
+    /// How long the token is valid.
     pub lifetime: Duration,
 }
 
-/// Signs a token with HS256.
-pub(super) fn mint(grant: Grant, secret: &Secret, now: Duration) -> Result<String, TokenError> {
+/// Creates a token and signs it with HS256. The first required audience and issuer become its `aud` and `iss`.
+pub(super) fn mint(
+    grant: Grant,
+    required: &RequiredClaims,
+    secret: &Secret,
+    now: Duration,
+) -> Result<String, TokenError> {
     let (from, until) = (now.as_secs(), (now + grant.lifetime).as_secs());
     let mut claims = json!({ "iat": from, "exp": until });
     let mut add = |name: &str, value: Value| claims[name] = value;
@@ -237,17 +244,17 @@ pub(super) fn mint(grant: Grant, secret: &Secret, now: Duration) -> Result<Strin
     if grant.admin {
         add("admin", true.into());
     }
-    if let Some(audience) = grant.audience {
-        add("aud", audience.into());
+    if let Some(audience) = required.audience.first() {
+        add("aud", audience.as_str().into());
     }
-    if let Some(issuer) = grant.issuer {
-        add("iss", issuer.into());
+    if let Some(issuer) = required.issuer.first() {
+        add("iss", issuer.as_str().into());
     }
     let header = Header::new(jsonwebtoken::Algorithm::HS256);
     jsonwebtoken::encode(&header, &claims, &secret.signing()).map_err(|_| TokenError::Malformed)
 }
 
-/// The time since the Unix epoch.
+/// Returns the time since the Unix epoch.
 pub(super) fn unix_time() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,44 +1,44 @@
-//! The flags of what is kept, where, and for how long.
+//! The flags for the history: how much is kept, how long, and in which file.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ArgPredicate;
 
-use super::values::{bytes, count, seconds};
+use super::values::{count, duration, size};
 use crate::config::{Durability, HistoryLimits, SqliteSettings};
 
-/// What is kept. With a database it is more by default.
+/// With a database the defaults are larger.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "History")]
 pub(super) struct HistoryFlags {
-    /// Keep the history in this SQLite database, so that it outlives the server
+    /// Keep the history in this SQLite database, so that it survives a restart
     #[arg(long, env = "WSCAST_DB", value_name = "PATH")]
     db: Option<PathBuf>,
-    /// What an acknowledged message survives: normal, the end of the process; full, the loss of power
-    /// as well, for a sync of the disk at every batch
+    /// What an acknowledged message survives. normal: the end of the process; full: also a power loss, at the
+    /// cost of a disk sync for each batch
     #[arg(
         long,
         env = "WSCAST_DURABILITY",
         default_value = "normal",
-        value_name = "HOW"
+        value_name = "LEVEL"
     )]
     durability: Durability,
-    /// Messages kept a room; with --db 10000
+    /// Messages kept in each room; 10000 with --db
     #[arg(long, env = "WSCAST_HISTORY_MESSAGES", default_value = "1000", value_name = "N",
           default_value_if("db", ArgPredicate::IsPresent, "10000"), value_parser = count)]
     history_messages: usize,
-    /// Bytes of payload kept a room; with --db 16MiB
-    #[arg(long, env = "WSCAST_HISTORY_BYTES", default_value = "1MiB", value_name = "BYTES",
-          default_value_if("db", ArgPredicate::IsPresent, "16MiB"), value_parser = bytes)]
+    /// Payload bytes kept in each room; 16MiB with --db
+    #[arg(long, env = "WSCAST_HISTORY_BYTES", default_value = "1MiB", value_name = "SIZE",
+          default_value_if("db", ArgPredicate::IsPresent, "16MiB"), value_parser = size)]
     history_bytes: usize,
-    /// Seconds a message is kept; with --db a week
-    #[arg(long, env = "WSCAST_HISTORY_AGE", default_value = "3600", value_name = "SECONDS",
-          default_value_if("db", ArgPredicate::IsPresent, "604800"), value_parser = seconds)]
+    /// How long a message is kept; 7d with --db
+    #[arg(long, env = "WSCAST_HISTORY_AGE", default_value = "1h", value_name = "DURATION",
+          default_value_if("db", ArgPredicate::IsPresent, "7d"), value_parser = duration)]
     history_age: Duration,
-    /// Bytes of payload kept of all rooms together; with --db 256MiB
-    #[arg(long, env = "WSCAST_HISTORY_TOTAL_BYTES", default_value = "64MiB", value_name = "BYTES",
-          default_value_if("db", ArgPredicate::IsPresent, "256MiB"), value_parser = bytes)]
+    /// Payload bytes kept in all rooms together; 256MiB with --db
+    #[arg(long, env = "WSCAST_HISTORY_TOTAL_BYTES", default_value = "64MiB", value_name = "SIZE",
+          default_value_if("db", ArgPredicate::IsPresent, "256MiB"), value_parser = size)]
     history_total_bytes: usize,
 }
 

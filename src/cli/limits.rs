@@ -1,102 +1,101 @@
-//! The flags of what clients may use, and for how long.
+//! The flags for limits and time-outs of clients.
 
 use std::time::Duration;
 
 use super::values::{
-    CountOrAuto, Rate, byte_rate, bytes, count, count_or_auto, rate, seconds, seconds_or_zero,
+    CountOrAuto, Limit, count, count_or_auto, duration, duration_or_zero, limit, size, size_limit,
 };
 use crate::config::{AddressLimits, Limits, RequestRate};
 
-/// What clients may use.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitFlags {
-    /// Connections at once; auto is what the machine's limits allow
+    /// Connections at once; auto is as many as the machine's limits allow
     #[arg(long, env = "WSCAST_MAX_CONNECTIONS", default_value = "auto", value_name = "N",
           value_parser = count_or_auto)]
     max_connections: CountOrAuto,
-    /// Largest WebSocket message, in bytes, fragments summed
-    #[arg(long, env = "WSCAST_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "BYTES",
-          value_parser = bytes)]
+    /// Largest WebSocket message; its fragments are added up
+    #[arg(long, env = "WSCAST_MAX_MESSAGE_BYTES", default_value = "64KiB", value_name = "SIZE",
+          value_parser = size)]
     max_message_bytes: usize,
     /// Rooms at once
     #[arg(long, env = "WSCAST_MAX_ROOMS", default_value = "10000", value_name = "N",
           value_parser = count)]
     max_rooms: usize,
-    /// Rooms a connection may be a member of at once
+    /// Rooms that one connection may be a member of at once
     #[arg(long, env = "WSCAST_MAX_ROOMS_PER_CONNECTION", default_value = "32", value_name = "N",
           value_parser = count)]
     max_rooms_per_connection: usize,
-    /// Members of one room; 0 is no bound
+    /// Members of one room; 0 is no limit
     #[arg(long, env = "WSCAST_MAX_MEMBERS_PER_ROOM", default_value = "20000", value_name = "N",
-          value_parser = rate)]
-    max_members_per_room: Rate,
-    /// Connections at once of one client address, or of one /64 of IPv6; 0 is no bound
+          value_parser = limit)]
+    max_members_per_room: Limit,
+    /// Connections at once from one client address, or from one /64 of IPv6; 0 is no limit
     #[arg(long, env = "WSCAST_MAX_CONNECTIONS_PER_ADDRESS", default_value = "500", value_name = "N",
-          value_parser = rate)]
-    max_connections_per_address: Rate,
-    /// New connections a second of one address, ten seconds' worth of them at once; 0 is no bound
+          value_parser = limit)]
+    max_connections_per_address: Limit,
+    /// New connections per second from one address, with bursts of ten seconds' worth; 0 is no limit
     #[arg(long, env = "WSCAST_MAX_CONNECTION_RATE", default_value = "50", value_name = "N",
-          value_parser = rate)]
-    max_connection_rate: Rate,
-    /// HTTP requests a second of one address, ten seconds' worth of them at once; 0 is no bound
+          value_parser = limit)]
+    max_connection_rate: Limit,
+    /// HTTP requests per second from one address, with bursts of ten seconds' worth; 0 is no limit
     #[arg(long, env = "WSCAST_MAX_HTTP_RATE", default_value = "100", value_name = "N",
-          value_parser = rate)]
-    max_http_rate: Rate,
-    /// Refused tokens a minute of one address, after which its tokens are not looked at; 0 is no bound
+          value_parser = limit)]
+    max_http_rate: Limit,
+    /// Refused tokens per minute from one address; after that its tokens are refused without a check for a
+    /// while. 0 is no limit
     #[arg(long, env = "WSCAST_MAX_AUTH_FAILURES", default_value = "60", value_name = "N",
-          value_parser = rate)]
-    max_auth_failures: Rate,
-    /// Requests a second of one connection, ten seconds' worth of them at once; 0 is no bound
+          value_parser = limit)]
+    max_auth_failures: Limit,
+    /// Requests per second on one connection, with bursts of ten seconds' worth; 0 is no limit
     #[arg(long, env = "WSCAST_MAX_REQUEST_RATE", default_value = "100", value_name = "N",
-          value_parser = rate)]
-    max_request_rate: Rate,
-    /// Bytes a second of one connection's requests, ten seconds' worth of them at once; 0 is no bound
-    #[arg(long, env = "WSCAST_MAX_BYTE_RATE", default_value = "1MiB", value_name = "BYTES",
-          value_parser = byte_rate)]
-    max_byte_rate: Rate,
-    /// Bytes that may wait for one client before it is evicted as a slow consumer
-    #[arg(long, env = "WSCAST_OUTBOX_BYTES", default_value = "1MiB", value_name = "BYTES",
-          value_parser = bytes)]
+          value_parser = limit)]
+    max_request_rate: Limit,
+    /// Bytes per second of the requests on one connection, with bursts of ten seconds' worth; 0 is no limit
+    #[arg(long, env = "WSCAST_MAX_BYTE_RATE", default_value = "1MiB", value_name = "SIZE",
+          value_parser = size_limit)]
+    max_byte_rate: Limit,
+    /// Bytes that may be queued for one client before it is evicted as a slow consumer
+    #[arg(long, env = "WSCAST_OUTBOX_BYTES", default_value = "1MiB", value_name = "SIZE",
+          value_parser = size)]
     outbox_bytes: usize,
-    /// Seconds without progress after which a client with bytes waiting is evicted
-    #[arg(long, env = "WSCAST_SLOW_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// How long a client may accept no data while some is queued, before it is evicted as a slow consumer
+    #[arg(long, env = "WSCAST_SLOW_TIMEOUT", default_value = "10s", value_name = "DURATION",
+          value_parser = duration)]
     slow_timeout: Duration,
 }
 
-/// How long anything may take.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Timeouts")]
 pub(super) struct TimeoutFlags {
-    /// Seconds without traffic after which a client is pinged
-    #[arg(long, env = "WSCAST_PING_INTERVAL", default_value = "25", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// How long a client may be silent before it is pinged
+    #[arg(long, env = "WSCAST_PING_INTERVAL", default_value = "25s", value_name = "DURATION",
+          value_parser = duration)]
     ping_interval: Duration,
-    /// Seconds a pinged client has to be heard
-    #[arg(long, env = "WSCAST_PONG_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// How long a pinged client may stay silent before it is closed
+    #[arg(long, env = "WSCAST_PONG_TIMEOUT", default_value = "10s", value_name = "DURATION",
+          value_parser = duration)]
     pong_timeout: Duration,
-    /// Seconds for a TLS handshake, and for a whole request head
-    #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// Time for a TLS handshake, and for a whole request head
+    #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10s", value_name = "DURATION",
+          value_parser = duration)]
     head_timeout: Duration,
-    /// Seconds an HTTP connection may idle between requests
-    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// How long an HTTP connection may be idle between requests
+    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15s", value_name = "DURATION",
+          value_parser = duration)]
     keep_alive: Duration,
-    /// Seconds over which Close frames are spread at shutdown
-    #[arg(long, env = "WSCAST_DRAIN", default_value = "1", value_name = "SECONDS",
-          value_parser = seconds_or_zero)]
+    /// At shutdown, spread the Close frames to clients over this time, so that they do not all reconnect at once
+    #[arg(long, env = "WSCAST_DRAIN", default_value = "1s", value_name = "DURATION",
+          value_parser = duration_or_zero)]
     pub(super) drain: Duration,
-    /// Seconds after which shutdown waits for no one
-    #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10", value_name = "SECONDS",
-          value_parser = seconds)]
+    /// How long shutdown waits for clients and the store at most
+    #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10s", value_name = "DURATION",
+          value_parser = duration)]
     pub(super) shutdown_timeout: Duration,
 }
 
 impl LimitFlags {
-    /// Both together are what the server runs on.
+    /// Combines both groups of flags into the limits that the server runs with.
     pub(super) fn with(self, timeouts: &TimeoutFlags) -> Limits {
         Limits {
             max_connections: self.max_connections.0,

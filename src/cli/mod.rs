@@ -1,4 +1,4 @@
-//! What the user types: flags, environment variables, and one line for each way to get them wrong.
+//! The command line: flags, environment variables, commands, and one-line errors.
 
 mod history;
 mod limits;
@@ -24,9 +24,10 @@ use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
-/// Every setting is a flag and an environment variable; the flag wins. HOST and PORT are understood
-/// where WSCAST_HOST and WSCAST_PORT are not set. Bytes may be written 65536, 64KiB or 1MiB;
-/// durations are seconds and may have a fraction.
+/// Every setting is a flag and an environment variable; the flag wins. HOST and PORT are read where
+/// WSCAST_HOST and WSCAST_PORT are not set. A SIZE is a number of bytes, or a number with KiB, MiB or GiB:
+/// 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or a number with ms, s, m, h or d: 10, 0.5, 500ms,
+/// 15m, 7d.
 #[derive(Debug, Parser)]
 #[command(name = "wscast", version, max_term_width = 100)]
 struct Cli {
@@ -41,8 +42,8 @@ struct Cli {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "WSCAST_PORT", default_value = "5000")]
     port: u16,
-    /// Listen on a Unix socket besides the port, for a proxy on the same machine: unix:PATH. May be
-    /// repeated, or separated by commas
+    /// Also listen on a Unix socket, for a proxy on the same machine: unix:PATH. May be repeated, or a
+    /// comma-separated list
     #[arg(
         long,
         env = "WSCAST_LISTEN",
@@ -51,7 +52,7 @@ struct Cli {
         value_parser = unix_path
     )]
     listen: Vec<PathBuf>,
-    /// Permission bits of these sockets: who may connect
+    /// Permission bits of the Unix sockets, which decide who may connect
     #[arg(
         long,
         env = "WSCAST_LISTEN_MODE",
@@ -60,15 +61,15 @@ struct Cli {
         value_parser = mode
     )]
     listen_mode: u32,
-    /// Proxies whose word about their clients' addresses is taken: addresses and networks such as
-    /// 10.0.0.0/8,2001:db8::1, or unix for those who come by Unix sockets
+    /// Proxies that are trusted to name their clients' addresses: addresses and networks such as
+    /// 10.0.0.0/8,2001:db8::1, and unix for all peers on Unix sockets
     #[arg(long, env = "WSCAST_TRUSTED_PROXIES", value_name = "LIST")]
     trusted_proxies: Option<TrustedProxies>,
-    /// Take that word by the PROXY protocol, version 2, which all of them must speak then
+    /// Trusted proxies name their clients with the PROXY protocol, version 2; all of them must send it
     #[arg(long, env = "WSCAST_PROXY_PROTOCOL", value_parser = switch, action = clap::ArgAction::SetTrue)]
     proxy_protocol: bool,
-    /// Speak TLS, https and wss, on the port, with the certificate chain in this PEM file; SIGHUP reads
-    /// it and the key again
+    /// Serve https and wss on the port, with the certificate chain in this PEM file; SIGHUP reloads it and the
+    /// key
     #[arg(
         long,
         env = "WSCAST_TLS_CERT",
@@ -92,7 +93,7 @@ struct Cli {
         value_name = "TEXT"
     )]
     welcome: String,
-    /// Web origins that may connect: `*`, or a comma-separated list such as
+    /// Web origins that browsers may connect from: `*`, or a comma-separated list such as
     /// `https://example.com,https://*.example.com,null`
     #[arg(
         long,
@@ -102,8 +103,8 @@ struct Cli {
     )]
     allow_origin: AllowedOrigins,
     #[command(flatten)]
-    keys: token::Keys,
-    /// What those without a token may do where tokens are checked: none, subscribe or both
+    keys: token::KeyFlags,
+    /// What clients without a token may do, where tokens are checked: none, subscribe or both
     #[arg(
         long,
         env = "WSCAST_ANONYMOUS",
@@ -112,7 +113,7 @@ struct Cli {
         help_heading = "Tokens"
     )]
     anonymous: Anonymous,
-    /// Serve /echo, which sends every message back, for conformance suites
+    /// Serve /echo, which sends every message back, for conformance tests
     #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
 
@@ -138,7 +139,7 @@ struct Cli {
         help_heading = "Logging"
     )]
     log_level: LevelFilter,
-    /// File that the log goes to, besides stderr
+    /// Append the log to this file, besides stderr
     #[arg(
         long,
         env = "WSCAST_LOG_FILE",
@@ -151,25 +152,25 @@ struct Cli {
     command: Option<Subcommand>,
 }
 
-/// What the program does besides serving.
+/// The commands besides serving, which is the default.
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
-    /// Mint a token, or explain one
+    /// Create a token, or explain one
     Token(token::TokenCommand),
 }
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
     Serve(Box<Config>),
-    /// Print this and exit 0: help, version or the effective settings.
+    /// Print this text and exit with code 0: help, version, the effective settings or a token.
     Print(String),
 }
 
-/// Understands the arguments (the program's name first) and the environment.
+/// Parses the arguments (the program's name first) and the environment.
 ///
-/// An `Err` is one line for stderr; the exit code is 2.
+/// An `Err` is one line for stderr; the exit code is then 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -194,7 +195,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
     Ok(Command::Serve(Box::new(config)))
 }
 
-/// HOST and PORT, as hosting platforms set them, stand in for the defaults.
+/// Returns the command with HOST and PORT, which hosting platforms set, as defaults.
 fn command() -> clap::Command {
     [("host", "HOST"), ("port", "PORT")]
         .into_iter()
@@ -231,22 +232,22 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
 }
 
 fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
-    let alone = |setting, path: PathBuf, other| {
+    let incomplete = |setting, path: PathBuf, other| {
         Err(ConfigError {
             setting,
             value: path.display().to_string(),
-            instead: format!("goes with {other}; write both, or neither"),
+            instead: format!("needs {other}; write both, or neither"),
         })
     };
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
         (None, None) => Ok(None),
-        (Some(cert), None) => alone("--tls-cert", cert, "--tls-key"),
-        (None, Some(key)) => alone("--tls-key", key, "--tls-cert"),
+        (Some(cert), None) => incomplete("--tls-cert", cert, "--tls-key"),
+        (None, Some(key)) => incomplete("--tls-key", key, "--tls-cert"),
     }
 }
 
-/// A line a setting, in the form the flags take, so that one can be copied into a command.
+/// Returns a line for each setting. A value can be copied into a command, because flags accept it.
 fn effective_settings(matches: &clap::ArgMatches) -> String {
     let mut out = String::new();
     for arg in Cli::command().get_arguments() {
@@ -260,18 +261,20 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
         }
         let raw = matches.get_raw(id).into_iter().flatten();
         let values: Vec<_> = raw.map(|value| value.to_string_lossy()).collect();
-        let value = match values.is_empty() {
-            true => "(none)".to_owned(),
-            // An address may hold a password.
-            false if arg.is_hide_env_values_set() => "(set)".to_owned(),
-            false => values.join(","),
+        let value = if values.is_empty() {
+            "(none)".to_owned()
+        } else if arg.is_hide_env_values_set() {
+            // The URL may contain a password.
+            "(set)".to_owned()
+        } else {
+            values.join(",")
         };
         let _infallible = writeln!(out, "--{flag} = {value}");
     }
     out
 }
 
-/// clap explains over several lines; an operator's log wants one: setting, value, what to write.
+/// Shortens clap's error, which has several lines, to one: setting, value, what to write instead.
 fn one_line(error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -285,7 +288,7 @@ fn one_line(error: &clap::Error) -> String {
     let value = context(ContextKind::InvalidValue).unwrap_or_default();
     match error.kind() {
         ErrorKind::ValueValidation | ErrorKind::InvalidValue if value.is_empty() => {
-            format!("{setting}: needs a value; `wscast --help` shows which")
+            format!("{setting}: needs a value; see `wscast --help`")
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let why = std::error::Error::source(error).map(ToString::to_string);
@@ -304,13 +307,13 @@ fn one_line(error: &clap::Error) -> String {
         }
         _ => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or("cannot be understood");
+            let line = text.lines().next().unwrap_or("invalid arguments");
             line.trim_start_matches("error: ").to_owned()
         }
     }
 }
 
-/// What to write instead, where the value's own parser does not say it.
+/// Returns what to write instead of a wrong value. Most parsers say it; three of std's do not.
 fn instead(setting: &str, why: Option<String>) -> String {
     match setting {
         "--port" => "write a number from 0 to 65535".to_owned(),
@@ -322,7 +325,6 @@ fn instead(setting: &str, why: Option<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::values::bytes;
     use super::*;
 
     fn run(args: &[&str]) -> Result<Command, String> {
@@ -331,12 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_wrong_value_names_setting_value_and_remedy() {
+    fn wrong_value_names_setting_value_and_remedy() {
         for (args, parts) in [
             (&["--port", "70000"][..], ["--port", "70000", "0 to 65535"]),
             (&["--host", "nowhere"], ["--host", "nowhere", "0.0.0.0"]),
@@ -374,7 +376,7 @@ mod tests {
             ),
             (
                 &["--max-http-rate", "many"],
-                ["--max-http-rate", "many", "0 for no bound"],
+                ["--max-http-rate", "many", "0 for no limit"],
             ),
             (
                 &["--tls-cert", "c.pem"],
@@ -392,17 +394,8 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_flag_is_one_line_with_a_suggestion() {
+    fn misspelt_flag_is_one_line_with_a_suggestion() {
         let line = run(&["--prot", "1"]).expect_err("accepted");
         assert!(line.contains("--port") && !line.contains('\n'), "{line}");
-    }
-
-    #[test]
-    fn sizes_take_binary_units() {
-        assert_eq!(bytes("64KiB"), Ok(65_536));
-        assert_eq!(bytes("7"), Ok(7));
-        for bad in ["", "KiB", "-1", "1.5MiB", "0", "99999999999GiB", "1 KiB"] {
-            assert!(bytes(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -1,19 +1,16 @@
-//! The flags of several nodes that share a store.
-
-use clap::Args;
+//! The flags for several nodes on one Redis.
 
 use super::values::redis_prefix;
 use crate::config::RedisSettings;
 
-/// Where the others are found.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeFlags {
     /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
-    /// unix:///path; user and password before an @; several of a Redis Cluster separated by commas
+    /// or unix:///path. User and password stand before an @; separate the nodes of a Redis Cluster by commas
     #[arg(long, env = "WSCAST_REDIS", value_name = "URL", hide_env_values = true)]
     redis: Option<String>,
-    /// What all names in Redis begin with, for several deployments on one
+    /// Prefix of all keys in Redis; several deployments on one Redis need different prefixes
     #[arg(
         long,
         env = "WSCAST_REDIS_PREFIX",
@@ -25,7 +22,7 @@ pub(super) struct NodeFlags {
 }
 
 impl NodeFlags {
-    /// What the program needs of it.
+    /// Returns the settings, if there is a Redis.
     pub(super) fn redis(self) -> Option<RedisSettings> {
         self.redis.map(|url| RedisSettings {
             url,

@@ -1,16 +1,19 @@
-//! `wscast token`: mints tokens for people and explains them, with the keys that the server uses.
+//! `wscast token`: creates tokens and explains them, with the same keys as the server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Anonymous, AuthSettings, Authority, Grant, Identity, RoomPatterns, Rules};
+use super::values::seconds_or_more;
+use crate::auth::{
+    Anonymous, AuthSettings, Authority, Grant, Identity, RequiredClaims, RoomPatterns,
+};
 
-/// What tokens are checked with. The secret itself comes from the variable SECRET_KEY or a file, never
-/// from an argument, which everybody on the machine can read.
+/// The keys that tokens are checked with. The secret comes from the variable SECRET_KEY or from a file, never
+/// from an argument, because every user of the machine can read arguments.
 #[derive(Debug, clap::Args)]
-pub(super) struct Keys {
-    /// Check tokens (JWT) with the secret in this file; so does the variable SECRET_KEY
+pub(super) struct KeyFlags {
+    /// Check tokens (JWT) with the secret in this file; without it, with the secret in the variable SECRET_KEY
     #[arg(
         long,
         env = "WSCAST_SECRET_KEY_FILE",
@@ -19,7 +22,7 @@ pub(super) struct Keys {
         help_heading = "Tokens"
     )]
     secret_key_file: Option<PathBuf>,
-    /// Accept tokens of the secret before this one as well
+    /// Also accept tokens signed with the previous secret, in this file
     #[arg(
         long,
         env = "WSCAST_PREVIOUS_SECRET_KEY_FILE",
@@ -28,7 +31,7 @@ pub(super) struct Keys {
         help_heading = "Tokens"
     )]
     previous_secret_key_file: Option<PathBuf>,
-    /// Check tokens with the public keys in this file: PEM or JWKS; read again on SIGHUP
+    /// Check tokens with the public keys in this file, PEM or JWKS; SIGHUP reloads it
     #[arg(
         long,
         env = "WSCAST_PUBLIC_KEY_FILE",
@@ -37,7 +40,7 @@ pub(super) struct Keys {
         help_heading = "Tokens"
     )]
     public_key_file: Option<PathBuf>,
-    /// Audience that a token must be for; a comma-separated list
+    /// Audiences: a token's `aud` must name one of them; a comma-separated list
     #[arg(
         long,
         env = "WSCAST_AUDIENCE",
@@ -47,7 +50,7 @@ pub(super) struct Keys {
         help_heading = "Tokens"
     )]
     audience: Vec<String>,
-    /// Issuer that a token must be from; a comma-separated list
+    /// Issuers: a token's `iss` must be one of them; a comma-separated list
     #[arg(
         long,
         env = "WSCAST_ISSUER",
@@ -59,7 +62,7 @@ pub(super) struct Keys {
     issuer: Vec<String>,
 }
 
-impl Keys {
+impl KeyFlags {
     pub(super) fn settings(self, anonymous: Anonymous) -> AuthSettings {
         let secret = std::env::var("SECRET_KEY").ok();
         AuthSettings {
@@ -67,7 +70,7 @@ impl Keys {
             secret_file: self.secret_key_file,
             previous_secret_file: self.previous_secret_key_file,
             public_key_file: self.public_key_file,
-            rules: Rules {
+            required: RequiredClaims {
                 audience: self.audience,
                 issuer: self.issuer,
             },
@@ -76,24 +79,24 @@ impl Keys {
     }
 }
 
-/// Mint a token with the server's secret, or explain one
+/// Create a token with the server's secret, or explain one
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct TokenCommand {
-    /// Who the token is for: its claim `sub`
+    /// The user: the token's claim `sub`
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Rooms it may read, such as ops, 'ops-*' or '*'; a comma-separated list
+    /// Rooms that the user may read, such as `ops`, `ops-*` or `*`; a comma-separated list
     #[arg(long, value_name = "ROOMS", value_delimiter = ',')]
     subscribe: Vec<String>,
-    /// Rooms it may publish to
+    /// Rooms that the user may publish to, in the same form
     #[arg(long, value_name = "ROOMS", value_delimiter = ',')]
     publish: Vec<String>,
-    /// Let it see and close clients
+    /// Let the user list and close clients
     #[arg(long)]
     admin: bool,
-    /// How long it is valid: 90, 90s, 15m, 12h or 30d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    /// How long the token is valid
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = seconds_or_more)]
     ttl: Duration,
 
     #[command(subcommand)]
@@ -102,7 +105,7 @@ pub(super) struct TokenCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum Check {
-    /// Say what a token grants, or why it grants nothing
+    /// Print what a token grants, or why it is refused
     Check {
         /// The token; `-` reads it from standard input
         token: String,
@@ -110,7 +113,7 @@ enum Check {
 }
 
 impl TokenCommand {
-    /// What is to be printed; `Err` is one line for stderr.
+    /// Returns the text to print; `Err` is one line for stderr.
     pub(super) fn run(self, settings: &AuthSettings) -> Result<String, String> {
         if !settings.has_keys() {
             return Err("token: set SECRET_KEY, --secret-key-file or --public-key-file".to_owned());
@@ -123,8 +126,9 @@ impl TokenCommand {
 
     fn mint(self, settings: &AuthSettings) -> Result<String, String> {
         for rooms in [&self.subscribe, &self.publish] {
-            RoomPatterns::parse(rooms.iter().map(String::as_str))
-                .map_err(|bad| format!("token: {bad:?} is no room; write ops, 'ops-*' or '*'"))?;
+            RoomPatterns::parse(rooms.iter().map(String::as_str)).map_err(|bad| {
+                format!("token: {bad:?} is not a room; write ops, 'ops-*' or '*'")
+            })?;
         }
         let grant = Grant {
             user: self.user,
@@ -132,13 +136,12 @@ impl TokenCommand {
             publish: self.publish,
             admin: self.admin,
             lifetime: self.ttl,
-            ..Grant::default()
         };
         let token = Authority::mint(settings, grant).map_err(|why| why.to_string())?;
-        let token =
-            token.ok_or("token: minting takes a secret: SECRET_KEY or --secret-key-file")?;
-        // Whoever mints learns at once if the server would not take it.
-        understand(&token, settings)?;
+        let token = token
+            .ok_or("token: creating a token needs a secret; set SECRET_KEY or --secret-key-file")?;
+        // A token that the server would refuse is reported now, not on first use.
+        identify(&token, settings)?;
         Ok(token + "\n")
     }
 }
@@ -148,8 +151,8 @@ fn check(token: &str, settings: &AuthSettings) -> Result<String, String> {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(|why| format!("token: {why}"))?,
         token => token.to_owned(),
     };
-    let identity = understand(token.trim(), settings)?;
-    let user = identity.user.as_deref().unwrap_or("(nobody)");
+    let identity = identify(token.trim(), settings)?;
+    let user = identity.user.as_deref().unwrap_or("(none)");
     let left = identity.time_left().unwrap_or_default().as_secs();
     Ok(format!(
         "user       {user}\nsubscribe  {}\npublish    {}\nadmin      {}\nexpires    in {left} s\n",
@@ -157,30 +160,9 @@ fn check(token: &str, settings: &AuthSettings) -> Result<String, String> {
     ))
 }
 
-fn understand(token: &str, settings: &AuthSettings) -> Result<Arc<Identity>, String> {
+fn identify(token: &str, settings: &AuthSettings) -> Result<Arc<Identity>, String> {
     let authority = Authority::load(settings.clone()).map_err(|why| why.to_string())?;
     authority
         .identify(Some(token))
         .map_err(|why| format!("token: {why}"))
-}
-
-/// `90`, `90s`, `15m`, `12h` or `30d`.
-fn time(text: &str) -> Result<Duration, String> {
-    const SECONDS_MAX: u64 = 10 * 365 * 86_400;
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor = match unit {
-        "" | "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        "d" => Some(86_400),
-        _ => None,
-    };
-    let seconds = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor));
-    match seconds {
-        Some(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds)),
-        _ => Err("write a time such as 90s, 15m, 12h or 30d".to_owned()),
-    }
 }

@@ -1,23 +1,23 @@
-//! How values are written: counts, switches, bytes, seconds; each error says what to write instead.
+//! Parsers of setting values: counts, switches, sizes, durations. Each error says what to write instead.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// clap reads `Option<T>` as "may be left out", so `auto` needs a type of its own.
+/// A count, or `None` for `auto`. clap takes a plain `Option` for "may be missing", hence the type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CountOrAuto(pub(super) Option<usize>);
 
 pub(super) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
-    match text {
-        "auto" => Ok(CountOrAuto(None)),
-        number => count(number)
-            .map(|n| CountOrAuto(Some(n)))
-            .map_err(|_| "write auto or a whole number of 1 or more".to_owned()),
+    if text == "auto" {
+        return Ok(CountOrAuto(None));
     }
+    count(text)
+        .map(|n| CountOrAuto(Some(n)))
+        .map_err(|_| "write auto or a whole number, 1 or more".to_owned())
 }
 
-/// The words people write in unit and compose files.
+/// Parses the words that people write in unit and compose files.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -29,7 +29,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..) => Ok(n),
-        _ => Err("write a whole number of 1 or more".to_owned()),
+        _ => Err("write a whole number, 1 or more".to_owned()),
     }
 }
 
@@ -37,22 +37,23 @@ pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
         _ => Err(
-            "write unix: and a path, such as unix:/run/wscast.sock; for a port see --port"
+            "write unix: and a path, such as unix:/run/wscast.sock; for a port use --port"
                 .to_owned(),
         ),
     }
 }
 
-/// Braces say where a key is placed in a Redis Cluster; that is not for this part of it to say.
+/// Parses a prefix of Redis keys. Braces are refused because they choose the node of a Redis Cluster.
 pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
-    match !text.is_empty() && text.len() <= 64 && text.chars().all(is_plain) {
-        true => Ok(text.to_owned()),
-        false => Err("write 1 to 64 letters, digits, `.`, `_`, `-` or `:`".to_owned()),
+    if (1..=64).contains(&text.len()) && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("write 1 to 64 letters, digits, `.`, `_`, `-` or `:`".to_owned())
     }
 }
 
-/// As `chmod` takes it.
+/// Parses permission bits in octal, as `chmod` does.
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
@@ -60,67 +61,141 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A bound that may be left out by writing 0.
+/// A limit, or `None` for 0, which turns the limit off.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate(pub(super) Option<NonZeroU32>);
+pub(super) struct Limit(pub(super) Option<NonZeroU32>);
 
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    match text.parse() {
-        Ok(number) => Ok(Rate(NonZeroU32::new(number))),
-        Err(_) => Err("write a whole number, or 0 for no bound".to_owned()),
-    }
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    text.parse()
+        .map(|number| Limit(NonZeroU32::new(number)))
+        .map_err(|_| "write a whole number, or 0 for no limit".to_owned())
 }
 
-pub(super) fn byte_rate(text: &str) -> Result<Rate, String> {
+pub(super) fn size_limit(text: &str) -> Result<Limit, String> {
     if text == "0" {
-        return Ok(Rate(None));
+        return Ok(Limit(None));
     }
-    let bytes = bytes(text)?;
+    let bytes = size(text)?;
     let number = u32::try_from(bytes).map_err(|_| "write less than 4GiB".to_owned())?;
-    Ok(Rate(NonZeroU32::new(number)))
+    Ok(Limit(NonZeroU32::new(number)))
 }
 
-/// `65536`, `64KiB`, `1MiB` or `2GiB`.
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor = match unit {
-        "" | "B" => Some(1),
-        "KiB" => Some(1usize << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor| digits.parse::<usize>().ok()?.checked_mul(factor));
-    match bytes {
-        Some(n @ 1..) => Ok(n),
+const SIZE_UNITS: [(&str, usize); 4] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("B", 1),
+];
+
+/// Parses a size in bytes: `65536`, `64KiB`, `1MiB` or `2GiB`.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let (digits, factor) = split_unit(text, &SIZE_UNITS, 1);
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse::<usize>().ok().filter(|_| is_plain);
+    match number.and_then(|number| number.checked_mul(factor)) {
+        Some(bytes @ 1..) => Ok(bytes),
         _ => Err("write a number of bytes such as 65536, 64KiB or 1MiB".to_owned()),
     }
 }
 
-/// Longest duration a setting takes: ten years, well inside what clocks can add.
-const SECONDS_MAX: f64 = 10.0 * 365.0 * 86_400.0;
+/// Longest duration of a setting: ten years, which a clock can add without overflow.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// `ms` stands before `s` and `m`, which it contains.
+const DURATION_UNITS: [(&str, f64); 5] = [
+    ("ms", 0.001),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+    ("d", 86_400.0),
+];
 
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    match seconds_or_zero(text) {
-        Ok(duration) if duration.is_zero() => Err("write more than 0 seconds".to_owned()),
-        other => other,
+/// Parses a duration above zero: `10` or `10s`, `500ms`, `15m`, `12h`, `7d`; fractions are allowed.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match duration_or_zero(text)? {
+        Duration::ZERO => Err("write more than 0".to_owned()),
+        duration => Ok(duration),
     }
 }
 
-pub(super) fn seconds_or_zero(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => {
-            // A socket time-out of zero means none, so nothing may round down to it.
-            let duration = Duration::from_secs_f64(seconds);
-            Ok(if seconds > 0.0 {
-                duration.max(Duration::from_millis(1))
-            } else {
-                duration
-            })
+/// Parses a duration of a second or more.
+pub(super) fn seconds_or_more(text: &str) -> Result<Duration, String> {
+    match duration_or_zero(text)? {
+        duration if duration < Duration::from_secs(1) => Err("write 1s or more".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Parses a duration that may be zero.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    let (number, factor) = split_unit(text, &DURATION_UNITS, 1.0);
+    let seconds = number.parse::<f64>().ok().map(|number| number * factor);
+    match seconds {
+        Some(0.0) => Ok(Duration::ZERO),
+        // A socket time-out of zero would mean none, so no duration is rounded down to zero.
+        Some(seconds) if seconds > 0.0 && seconds <= DURATION_MAX.as_secs_f64() => {
+            Ok(Duration::from_secs_f64(seconds).max(Duration::from_millis(1)))
         }
-        _ => Err("write a number of seconds such as 10 or 0.5".to_owned()),
+        _ => Err("write a duration such as 10 (seconds), 0.5, 500ms, 15m, 12h or 7d".to_owned()),
+    }
+}
+
+/// Splits off the first unit that `text` ends with, and returns the number's text and the unit's factor.
+fn split_unit<'a, T: Copy>(text: &'a str, units: &[(&str, T)], plain: T) -> (&'a str, T) {
+    let split = |(unit, factor): &(&str, T)| Some((text.strip_suffix(unit)?, *factor));
+    units.iter().find_map(split).unwrap_or((text, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_units() {
+        for (text, bytes) in [
+            ("7", 7),
+            ("7B", 7),
+            ("64KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "KiB",
+            "-1",
+            "+1",
+            "1.5MiB",
+            "0",
+            "99999999999GiB",
+            "1 KiB",
+            "64k",
+            "1BKiB",
+        ] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_take_units_and_are_seconds_without() {
+        for (text, ms) in [
+            ("10", 10_000),
+            ("0.5", 500),
+            ("90s", 90_000),
+            ("500ms", 500),
+            ("15m", 900_000),
+            ("1.5h", 5_400_000),
+            ("7d", 604_800_000),
+            ("0.0001", 1),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in [
+            "", "s", "nan", "inf", "-1", "-1s", "10 s", "10sec", "1w", "11000d", "0", "0ms",
+        ] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+        assert!(seconds_or_more("999ms").is_err());
     }
 }

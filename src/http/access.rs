@@ -59,7 +59,7 @@ pub fn unauthorized(why: &AuthError) -> ResponseBox {
             let why = description(&why.to_string());
             format!("Bearer error=\"invalid_token\", error_description=\"{why}\"")
         }
-        AuthError::ShutOut(wait) => return slow_down(&why.to_string(), *wait),
+        AuthError::TooManyFailures(wait) => return slow_down(&why.to_string(), *wait),
     };
     error(401, ErrorCode::Unauthorized.as_str(), &why.to_string())
         .with("WWW-Authenticate", &challenge)

@@ -461,9 +461,9 @@ fn the_program_mints_and_explains_tokens() {
         "team-a"
     );
     for (args, part) in [
-        (&["token", "check", "abc"][..], "no JSON Web Token"),
+        (&["token", "check", "abc"][..], "not a JSON Web Token"),
         (&["token", "--ttl", "soon"], "15m"),
-        (&["token", "--subscribe", "a b"], "no room"),
+        (&["token", "--subscribe", "a b"], "not a room"),
         (&["token", "--user", ""], "sub"),
     ] {
         let (code, out, line) = run(args);
