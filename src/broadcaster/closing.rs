@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::outbox::Outbox;
 use crate::protocol::CloseCode;
+use crate::rooms::ClientSelector;
 
 use super::drain::Drain;
 use super::state::BroadcasterState;
-use crate::rooms::ClientSelector;
 
 impl BroadcasterState {
     /// Closes the selected clients and returns their number.

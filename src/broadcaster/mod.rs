@@ -19,6 +19,8 @@ mod remote_members;
 mod reply;
 mod room;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

@@ -1,0 +1,15 @@
+//! The broadcaster's loop, driven in memory one batch of events at a time.
+//!
+//! A test decides which events arrive together and what the time is. Each client is a real outbox over a socket pair
+//! of this process, so a test reads exactly what a client would receive.
+
+mod closing;
+mod event_loop;
+mod fan_out;
+mod hold;
+mod membership;
+mod presence;
+mod queries;
+mod remote_members;
+mod restart;
+mod support;

@@ -1,0 +1,156 @@
+//! Presence: requests for a room's members, and the updates that watchers are sent.
+
+use std::time::Duration;
+
+use super::support::{TestBroadcaster, TestClient, TestRoom, listed, remote_clients};
+use crate::broadcaster::presence::PRESENCE_INTERVAL;
+use crate::rooms::PRESENCE_LIST_MAX;
+
+/// A member that watches the room and has read everything, in a room whose interval is over.
+fn quiet_watcher(broadcaster: &mut TestBroadcaster, room: &TestRoom) -> TestClient {
+    let mut watcher = broadcaster.member_of(&[]);
+    broadcaster.handle([watcher.join_and_watch(room)]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    assert_eq!(watcher.messages().len(), 2, "joined and the first update");
+    watcher
+}
+
+/// Reads the member counts of the presence updates that have arrived; nothing else may have.
+fn updates(watcher: &mut TestClient) -> Vec<u64> {
+    let members = |message: serde_json::Value| {
+        assert_eq!(message["type"], "presence", "{message}");
+        message["payload"]["members"].as_u64().expect("a count")
+    };
+    watcher.messages().into_iter().map(members).collect()
+}
+
+#[test]
+fn watcher_is_sent_the_first_change_at_once_and_later_ones_together() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let bob = broadcaster.member_of(&[&lobby]);
+    assert_eq!(updates(&mut watcher), [2]);
+
+    let _carol = broadcaster.member_of(&[&lobby]);
+    let _dave = broadcaster.member_of(&[&lobby]);
+    broadcaster.handle([bob.leave(&lobby)]);
+    broadcaster.advance(PRESENCE_INTERVAL - Duration::from_millis(1));
+    assert!(updates(&mut watcher).is_empty());
+    broadcaster.advance(Duration::from_millis(1));
+    assert_eq!(updates(&mut watcher), [3]);
+}
+
+#[test]
+fn watcher_is_sent_a_change_at_once_after_a_quiet_interval() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    for members in [2, 3] {
+        let joined = broadcaster.client();
+        broadcaster.handle([joined.connect(&[&lobby])]);
+        assert_eq!(updates(&mut watcher), [members]);
+        broadcaster.advance(PRESENCE_INTERVAL);
+        assert!(updates(&mut watcher).is_empty());
+    }
+}
+
+#[test]
+fn changes_within_one_batch_are_one_update() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let (bob, carol) = (broadcaster.client(), broadcaster.client());
+    broadcaster.handle([bob.connect(&[&lobby]), carol.connect(&[&lobby])]);
+
+    assert_eq!(updates(&mut watcher), [3]);
+}
+
+#[test]
+fn quiet_room_is_never_due() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let watcher = broadcaster.member_of(&[]);
+    broadcaster.handle([watcher.join_and_watch(&lobby)]);
+    assert_eq!(
+        broadcaster.state.next_due(),
+        Some(broadcaster.now + PRESENCE_INTERVAL)
+    );
+    broadcaster.advance(PRESENCE_INTERVAL);
+    assert_eq!(broadcaster.state.next_due(), None);
+}
+
+#[test]
+fn member_that_does_not_watch_is_sent_no_update() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let mut bob = broadcaster.member_of(&[&lobby]);
+    let _carol = broadcaster.member_of(&[&lobby]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+
+    assert_eq!(updates(&mut watcher), [2, 3]);
+    assert!(bob.frames().is_empty());
+}
+
+#[test]
+fn second_join_without_presence_ends_the_updates() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    broadcaster.handle([watcher.join(&lobby)]);
+    assert_eq!(watcher.messages().len(), 1);
+    let _bob = broadcaster.member_of(&[&lobby]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+
+    assert!(watcher.frames().is_empty());
+    assert_eq!(broadcaster.state.next_due(), None);
+}
+
+#[test]
+fn watcher_is_sent_an_update_only_if_remote_members_changed() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let remote = remote_clients(2);
+    broadcaster.handle([lobby.remote(&remote)]);
+    assert_eq!(updates(&mut watcher), [3]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    broadcaster.handle([lobby.remote(&remote)]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+
+    assert!(updates(&mut watcher).is_empty());
+}
+
+#[test]
+fn presence_lists_members_up_to_the_maximum_and_then_only_counts() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut alice = broadcaster.member_of(&[&lobby]);
+    let most = PRESENCE_LIST_MAX as u64;
+    broadcaster.handle([
+        lobby.remote(&remote_clients(most - 1)),
+        alice.ask_presence(&lobby),
+        lobby.remote(&remote_clients(most)),
+        alice.ask_presence(&lobby),
+    ]);
+
+    let replies = alice.messages();
+    assert_eq!(listed(&replies[0]).len(), PRESENCE_LIST_MAX);
+    assert_eq!(replies[1]["payload"]["members"], most + 1);
+    assert!(replies[1]["payload"].get("clients").is_none());
+}
+
+#[test]
+fn presence_of_a_room_without_members_is_refused() {
+    let mut broadcaster = TestBroadcaster::new();
+    let mut alice = broadcaster.member_of(&[]);
+    broadcaster.handle([alice.ask_presence(&TestRoom::new("lobby"))]);
+
+    let [refusal] = &alice.messages()[..] else {
+        panic!("exactly one reply");
+    };
+    assert_eq!(refusal["type"], "error");
+    assert_eq!(refusal["id"], "presence");
+    assert_eq!(refusal["payload"]["code"], "not_in_room");
+}
