@@ -11,6 +11,8 @@ mod error;
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 mod health;
 mod memory;
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+mod pool;
 mod publish;
 #[cfg(feature = "redis")]
 mod redis;

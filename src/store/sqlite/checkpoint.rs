@@ -1,5 +1,5 @@
-//! Moving the log into the database, on a thread of its own: nobody who publishes waits for the disk
-//! to sync.
+//! Checkpoints: copies the write-ahead log into the database on a thread of its own, so that no publisher waits for
+//! the disk to sync.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,23 +11,22 @@ use rusqlite::Connection;
 use crate::config::Durability;
 use crate::threads;
 
-use super::OpenError;
-use super::file::Database;
+use super::database::Database;
+use super::error::DatabaseError;
 
-/// The log is moved whenever it has grown by this much.
+/// Growth of the log after which it is copied into the database.
 const CHECKPOINT_WAL_BYTES: u64 = 4 * 1024 * 1024;
-/// Past this size publishers wait until the log is empty: it could otherwise grow for as long as
-/// they never pause.
+/// Size of the log at which publishers wait until it is empty. Under constant load it would otherwise grow without
+/// limit.
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Looks at the log's size are at least this far apart.
+/// Least time between two looks at the log's size.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// After this time without a write nobody minds if the log is cut.
+/// Time without a write after which the log is truncated, because no publisher has to wait for it then.
 const QUIET: Duration = Duration::from_secs(1);
-/// Until there is something to do.
+/// The time-out of a wait that only a write ends.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
-/// Wakes the thread; dropped, it ends it.
+/// A handle of the checkpoint thread. Dropping it ends and joins the thread.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     wake: Option<Sender<()>>,
@@ -35,27 +34,27 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub(super) fn start(database: Arc<Database>) -> Result<Self, OpenError> {
+    pub(super) fn start(database: Arc<Database>) -> Result<Self, DatabaseError> {
         let connection = database
             .connect(Durability::Normal)
-            .map_err(|why| OpenError::Sqlite(database.path().to_owned(), why))?;
+            .map_err(|why| DatabaseError::Sqlite(database.path().to_owned(), why))?;
         let (wake, woken) = bounded(1);
         let thread = threads::spawn_service("checkpoint", move || {
             run(&database, &connection, &woken);
         })
-        .map_err(OpenError::Thread)?;
+        .map_err(DatabaseError::Thread)?;
         Ok(Self {
             wake: Some(wake),
             thread: Some(thread),
         })
     }
 
-    /// Says that something was written.
+    /// Wakes the thread after a write.
     pub(super) fn wake(&self) {
         if let Some(wake) = &self.wake
             && let Err(TrySendError::Disconnected(())) = wake.try_send(())
         {
-            log::error!("the checkpoint thread is gone");
+            log::error!("the checkpoint thread has ended");
         }
     }
 }
@@ -64,26 +63,29 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
+            // An error is the thread's panic, which is logged already.
+            thread.join().ok();
         }
     }
 }
 
-/// A writer begins the log anew, and short, when all of it was moved before its next commit. When
-/// nobody writes, that is done here.
+/// Copies the log while writers are active, and truncates it once they are quiet.
+///
+/// After the whole log is copied, the next writer restarts it from the beginning, so it then shrinks below
+/// `copied`.
 fn run(database: &Database, connection: &Connection, woken: &Receiver<()>) {
-    let mut moved = 0;
+    let mut copied = 0;
     loop {
-        let wait = if moved > 0 { QUIET } else { FOREVER };
-        match woken.recv_timeout(wait) {
+        let time_out = if copied > 0 { QUIET } else { FOREVER };
+        match woken.recv_timeout(time_out) {
             Ok(()) => {
                 let wal = database.wal_bytes();
-                if wal < moved {
-                    moved = 0;
+                if wal < copied {
+                    copied = 0;
                 }
-                if wal >= moved + CHECKPOINT_WAL_BYTES {
+                if wal >= copied + CHECKPOINT_WAL_BYTES {
                     checkpoint(connection, "PASSIVE");
-                    moved = wal;
+                    copied = wal;
                 }
                 if wal >= WAL_BYTES_MAX {
                     checkpoint(connection, "TRUNCATE");
@@ -92,14 +94,14 @@ fn run(database: &Database, connection: &Connection, woken: &Receiver<()>) {
             }
             Err(RecvTimeoutError::Timeout) => {
                 checkpoint(connection, "TRUNCATE");
-                moved = 0;
+                copied = 0;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
 
-/// What cannot be moved now stays in the log, where it is safe, and is moved the next time.
+/// Runs one checkpoint. What cannot be copied now stays in the log, which is durable, until the next checkpoint.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) {
     let pragma = format!("PRAGMA wal_checkpoint({mode})");
     if let Err(why) = connection.query_row(&pragma, [], |_| Ok(())) {

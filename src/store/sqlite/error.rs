@@ -1,0 +1,52 @@
+//! The reasons why a database cannot be opened.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::schema::SCHEMA_VERSION;
+
+/// The reason why a database cannot be opened; its `Display` is one line for the operator.
+#[derive(Debug)]
+pub(in crate::store) enum DatabaseError {
+    /// The file cannot be created, read or written.
+    File(PathBuf, io::Error),
+    /// The path names a directory, pipe or device.
+    NotAFile(PathBuf),
+    /// The file belongs to another program.
+    Foreign(PathBuf),
+    /// The file was written by a later version of wscast, with this schema version.
+    Newer(PathBuf, u32),
+    /// Another server has locked the file.
+    InUse(PathBuf),
+    /// SQLite reported an error.
+    Sqlite(PathBuf, rusqlite::Error),
+    /// The checkpoint thread cannot be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, why) => write!(f, "--db {path:?}: {why}"),
+            Self::NotAFile(path) => write!(f, "--db {path:?}: not a regular file; name another"),
+            Self::Foreign(path) => write!(
+                f,
+                "--db {path:?}: not a wscast database; name another file (this one was left as it is)"
+            ),
+            Self::Newer(path, version) => write!(
+                f,
+                "--db {path:?}: written by a later version of wscast (schema {version}; this version \
+                 supports up to {SCHEMA_VERSION}); use that version (the file was left as it is)"
+            ),
+            Self::InUse(path) => write!(
+                f,
+                "--db {path:?}: another server uses it; stop that server or name another file"
+            ),
+            Self::Sqlite(path, why) => write!(f, "--db {path:?}: {why}"),
+            Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DatabaseError {}

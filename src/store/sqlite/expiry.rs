@@ -1,0 +1,93 @@
+//! Expiry of old rows and the return of free pages to the file system.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
+use super::schema::start_transaction;
+
+/// A timestamp further in the future than this was written while the machine's clock was wrong.
+const CLOCK_ERROR_MIN: Duration = Duration::from_secs(3600);
+/// Maximum number of ids that one statement drops.
+const IDS_DROPPED_MAX: i64 = 10_000;
+/// Free pages that stay in the file for reuse.
+const FREE_PAGES_MIN: i64 = 1024;
+/// Maximum number of free pages returned at once.
+const VACUUM_PAGES_MAX: i64 = 1024;
+
+/// Returns the Unix time in milliseconds that lies `age` before `now_ts`.
+pub(super) fn before(now_ts: u64, age: Duration) -> u64 {
+    now_ts.saturating_sub(age.as_millis() as u64)
+}
+
+/// Whether the oldest row of a table was stored at or before `ts`.
+pub(super) fn oldest_is_until(
+    connection: &Connection,
+    table: &str,
+    ts: u64,
+) -> rusqlite::Result<bool> {
+    Ok(oldest_ts(connection, table)?.is_some_and(|oldest| oldest <= ts))
+}
+
+fn oldest_ts(connection: &Connection, table: &str) -> rusqlite::Result<Option<u64>> {
+    let select = format!("SELECT ts FROM {table} ORDER BY seq LIMIT 1");
+    let mut select = connection.prepare_cached(&select)?;
+    select.query_row([], |row| row.get(0)).optional()
+}
+
+/// Sets timestamps of the far future to `now_ts`. Neither those rows nor any behind them would expire otherwise.
+pub(super) fn correct_future_timestamps(
+    connection: &Connection,
+    table: &str,
+    now_ts: u64,
+) -> rusqlite::Result<()> {
+    let ts_max = now_ts + CLOCK_ERROR_MIN.as_millis() as u64;
+    if oldest_ts(connection, table)?.is_some_and(|oldest| oldest > ts_max) {
+        let update = format!("UPDATE {table} SET ts = ?1 WHERE ts > ?2");
+        connection.execute(&update, params![now_ts, ts_max])?;
+    }
+    Ok(())
+}
+
+/// Drops the deduplication ids that are too old or too many.
+pub(super) fn expire_ids(connection: &mut Connection, now_ts: u64) -> rusqlite::Result<()> {
+    correct_future_timestamps(connection, "ids", now_ts)?;
+    let until_ts = before(now_ts, DEDUPE_WINDOW);
+    if !oldest_is_until(connection, "ids", until_ts)? && !has_too_many_ids(connection)? {
+        return Ok(());
+    }
+    let transaction = start_transaction(connection)?;
+    transaction.execute(
+        "DELETE FROM ids WHERE seq <= (SELECT max(seq) FROM ids) - ?1",
+        [DEDUPE_IDS_MAX as i64],
+    )?;
+    transaction.execute(
+        "DELETE FROM ids WHERE seq IN (SELECT seq FROM ids ORDER BY seq LIMIT ?1) AND ts <= ?2",
+        params![IDS_DROPPED_MAX, until_ts],
+    )?;
+    transaction.commit()
+}
+
+/// Compares the number of ids with the limit. Their `seq` has no gaps, so no row has to be counted.
+fn has_too_many_ids(connection: &Connection) -> rusqlite::Result<bool> {
+    let select = "SELECT coalesce((SELECT max(seq) FROM ids) - (SELECT min(seq) FROM ids), 0)";
+    let mut select = connection.prepare_cached(select)?;
+    let count: i64 = select.query_row([], |row| row.get(0))?;
+    Ok(count >= DEDUPE_IDS_MAX as i64)
+}
+
+/// Returns surplus free pages to the file system.
+pub(super) fn release_free_pages(connection: &Connection) -> rusqlite::Result<()> {
+    let pages = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (free, all) = (pages("freelist_count")?, pages("page_count")?);
+    let surplus = free - FREE_PAGES_MIN.max(all / 8);
+    if surplus > 0 {
+        let pages = surplus.min(VACUUM_PAGES_MAX);
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        // Each step frees one page.
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+    }
+    Ok(())
+}
