@@ -364,7 +364,7 @@ fn what_is_no_file_is_one_line() {
         patiently.arg("20").arg(program.get_program());
         patiently.args(program.get_args());
         let line = one_line(patiently);
-        assert!(line.contains("no regular file"), "{line}");
+        assert!(line.contains("not a regular file"), "{line}");
     }
 }
 

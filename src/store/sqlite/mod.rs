@@ -1,18 +1,14 @@
 //! The store that keeps history in a SQLite database: acknowledged messages survive the process.
 //!
-//! Each batch is one transaction ([`transaction`]) in WAL mode. The broker thread alone writes ([`writer`]), clients'
-//! threads read through a few connections ([`history`]), and a third thread copies the log into the database
-//! ([`checkpoint`]). Joins use the [`Directory`] in memory, so no join waits for the disk.
+//! The broker thread alone writes, one transaction per batch ([`writer`]). Clients' threads read through a few
+//! connections ([`history`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins use the [`Directory`] in memory, so no join waits for the disk.
 
 mod checkpoint;
 mod columns;
 mod database;
 mod error;
-mod expiry;
 mod history;
 mod schema;
-mod startup;
-mod transaction;
 mod writer;
 
 use std::path::Path;

@@ -8,11 +8,11 @@ use rusqlite::Connection;
 use crate::config::Durability;
 use crate::protocol::{Epoch, Position, RequestId, RoomName, Scope};
 
-use super::super::dedupe::{DEDUPE_WINDOW, RecentPublishes};
-use super::super::publish::unix_milliseconds;
-use super::columns::{corrupt, epoch_at, room_at};
-use super::schema::{set_state, start_transaction, state};
+use super::super::columns::{corrupt, epoch_at, room_at};
+use super::super::schema::{set_state, start_transaction, state};
 use super::transaction::RoomRow;
+use crate::store::dedupe::{DEDUPE_WINDOW, RecentPublishes};
+use crate::store::publish::unix_milliseconds;
 
 /// The contents of a database that are kept in memory.
 pub(super) struct Loaded {
@@ -22,7 +22,7 @@ pub(super) struct Loaded {
     pub(super) recent: RecentPublishes,
 }
 
-/// Marks the database as in use and loads it. `identity` is the [identity](super::database::Database::identity) of
+/// Marks the database as in use and loads it. `identity` is the [identity](super::super::database::Database::identity) of
 /// its file.
 pub(super) fn load(
     connection: &mut Connection,

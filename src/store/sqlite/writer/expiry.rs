@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
-use super::schema::start_transaction;
+use super::super::schema::start_transaction;
+use crate::store::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 
 /// A timestamp further in the future than this was written while the machine's clock was wrong.
 const CLOCK_ERROR_MIN: Duration = Duration::from_secs(3600);

@@ -1,5 +1,9 @@
 //! The only writer of the database: stores batches, prunes, and mirrors in memory what is on disk.
 
+mod expiry;
+mod startup;
+mod transaction;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +14,13 @@ use crate::config::{Durability, HistoryLimits};
 use crate::protocol::{Epoch, Position, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::super::dedupe::{DedupeKey, RecentPublishes};
-use super::super::error::StoreError;
-use super::super::publish::{Publish, Stored, unix_milliseconds};
+use self::startup::Loaded;
+use self::transaction::{RoomRow, Totals, WriteTransaction};
 use super::checkpoint::checkpoint;
-use super::expiry;
 use super::schema::{set_state, start_transaction};
-use super::startup::{self, Loaded};
-use super::transaction::{RoomRow, Totals, WriteTransaction};
+use crate::store::dedupe::{DedupeKey, RecentPublishes};
+use crate::store::error::StoreError;
+use crate::store::publish::{Publish, Stored, unix_milliseconds};
 
 /// Time that one round of expiry may take from publishing.
 const EXPIRY_TIME_MAX: Duration = Duration::from_millis(100);

@@ -7,8 +7,8 @@ use rusqlite::{Transaction, params};
 use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, Publication, RoomName};
 
-use super::super::dedupe::DedupeKey;
-use super::columns::{corrupt, kind_to_column, room_at};
+use super::super::columns::{corrupt, kind_to_column, room_at};
+use crate::store::dedupe::DedupeKey;
 
 /// Maximum number of messages that one statement drops.
 const PRUNE_ROWS_MAX: usize = 1000;
@@ -63,9 +63,9 @@ impl RoomRow {
 
 /// The amounts stored in all rooms together.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
+pub(in super::super) struct Totals {
+    pub(in super::super) messages: u64,
+    pub(in super::super) bytes: u64,
 }
 
 impl Totals {
