@@ -159,6 +159,8 @@ fn drain_aborts_closed_clients_that_keep_their_connections_open() {
     );
     broadcaster.advance(Duration::from_millis(1));
     assert!(!alice.can_send());
+    let next_abort = broadcaster.now + LINGER;
+    assert_eq!(broadcaster.state.next_due(), Some(next_abort));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The loop itself: what it handles before it ends.
 
+use std::thread;
+use std::time::Duration;
+
 use crossbeam_channel::unbounded;
 
-use super::support::{TestBroadcaster, TestRoom};
+use super::support::{ReceivedFrame, TestBroadcaster, TestRoom};
 use crate::broadcaster::event::Event;
 
 #[test]
@@ -45,4 +48,21 @@ fn loop_handles_every_waiting_event_before_it_ends_with_the_last_sender() {
     let received = alice.messages();
     assert_eq!(received[0]["payload"]["offset"], published);
     assert_eq!(received[1]["offset"], published + 1);
+}
+
+#[test]
+fn loop_does_due_work_while_no_event_arrives() {
+    let mut broadcaster = TestBroadcaster::new();
+    let mut clients = [(); 3].map(|()| broadcaster.member_of(&[]));
+    let (events, waiting) = unbounded();
+    let duration = Duration::from_millis(50);
+    events
+        .send(Event::Drain { duration })
+        .expect("the receiver is alive");
+    let thread = thread::spawn(move || broadcaster.state.run(&waiting));
+    for client in &mut clients {
+        assert_eq!(client.frames_until_end(), [ReceivedFrame::Close(1001)]);
+    }
+    drop(events);
+    thread.join().expect("the loop ends");
 }

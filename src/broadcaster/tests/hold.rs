@@ -69,6 +69,19 @@ fn pending_batch_is_held_before_a_release_in_the_same_batch() {
 }
 
 #[test]
+fn publication_that_was_read_from_the_store_while_pending_is_not_sent_again() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let (mut alice, _) = broadcaster.held_member_of(&lobby);
+    let (reply, outcome) = bounded(1);
+    broadcaster.handle([lobby.publish(), alice.release(&lobby, 1, reply)]);
+
+    assert_eq!(outcome.try_recv(), Ok(ReleaseOutcome::Live));
+    broadcaster.handle([lobby.publish()]);
+    assert_eq!(alice.offsets(), [2]);
+}
+
+#[test]
 fn member_reads_on_after_its_held_batches_overflowed() {
     let mut broadcaster = TestBroadcaster::new();
     let lobby = TestRoom::new("lobby");

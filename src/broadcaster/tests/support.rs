@@ -347,6 +347,19 @@ impl TestClient {
         bytes
     }
 
+    /// Blocks until the server has sent its last byte, then returns the frames that arrived.
+    pub(super) fn frames_until_end(&mut self) -> Vec<ReceivedFrame> {
+        self.stream
+            .set_nonblocking(false)
+            .expect("a blocking socket");
+        let timeout = Some(Duration::from_secs(60));
+        self.stream.set_read_timeout(timeout).expect("a time-out");
+        let frames = self.frames();
+        let more = self.stream.read(&mut [0]).expect("the end");
+        assert_eq!(more, 0, "the server sent its last byte");
+        frames
+    }
+
     /// Returns whether the server still reads from the connection.
     pub(super) fn can_send(&mut self) -> bool {
         self.stream.write_all(b"x").is_ok()
