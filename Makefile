@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build check test test-rust test-redis test-clients test-browser fuzz autobahn bench clean rust
+.PHONY: help run build check test test-rust test-redis test-clients test-browser test-docs fuzz autobahn bench clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -36,7 +36,7 @@ check: rust ## Check format, lints, documentation and that no async runtime is u
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run all tests, after setting up the tools that they need
-	@sh tests/setup/test.sh rust redis fuzz python curl node browser
+	@sh tests/setup/test.sh rust redis fuzz python curl node browser docs
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
@@ -49,6 +49,9 @@ test-clients: rust ## Test the JavaScript client, and clients in Python, curl an
 
 test-browser: rust ## Test the page in a headless browser
 	@sh tests/setup/test.sh browser
+
+test-docs: rust ## Execute the documentation: every console block, client sample and link
+	@sh tests/setup/test.sh docs
 
 fuzz: rust ## Fuzz the parsers, each for FUZZ_SECONDS (60); name targets in ARGS
 	@sh tests/setup/fuzz.sh $(ARGS)

@@ -4,7 +4,7 @@ The rules for pages:
 
 - A `console` block is run in a shell, page by page; lines that begin with `$ ` are commands, the lines below a command
   are what it prints. Each of these must be printed, in this order; `…` stands for any text, and epochs, tokens,
-  times and fractions may differ. The exit code must be 0.
+  times and fractions may differ. The exit code must be 0, or that of `<!-- exits: CODE -->` above the block.
 - `make run` and `wscast` start a server, in place of the one that the page started on the same port. A page that
   uses 127.0.0.1:5000 without starting a server gets one with the default settings.
 - `<!-- server: FLAGS -->` above a block starts with a new shell and a server with these flags.
@@ -50,8 +50,9 @@ def run_console(block, terminal):
     listed = commands(block)
     if not any(command.startswith(("make run", "wscast", "target/release/wscast")) for command, _ in listed):
         terminal.started(block.text)
+    exits = block.noted("exits")
     for command, printed in listed:
-        terminal.run(re.sub(r"\s+# .*$", "", command), printed)
+        terminal.run(re.sub(r"\s+# .*$", "", command), printed, int(exits[0]) if exits else None)
 
 
 def run_program(block, terminal):

@@ -1,6 +1,6 @@
 # Sets up and runs the named parts of the tests, then prints a summary:
 #
-#     sh tests/setup/test.sh rust redis fuzz python curl node browser
+#     sh tests/setup/test.sh rust redis fuzz python curl node browser docs
 #
 # A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
 # that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
@@ -58,6 +58,18 @@ setup_browser() {
 }
 run_browser() {
     BROWSER_MODULES=$target/browser CHROMIUM=$browser node_tests tests/browser/*.test.mjs
+}
+
+# The pages show shell, Python and Node samples, certificates, a database and a Redis.
+setup_docs() {
+    ensure_openssl && ensure_redis || return
+    have curl || install_debian curl || return
+    have sqlite3 || install_debian sqlite3 || return
+    ensure_python3_packages "$target/venv" tests/clients/requirements.txt || return
+    ensure_node_packages "$target/clients" tests/clients
+}
+run_docs() {
+    CLIENT_MODULES=$target/clients/node_modules limited "$target/venv/bin/python" tests/docs/run.py
 }
 
 # node_tests FILE…: runs tests with node:test.
