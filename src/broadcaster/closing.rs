@@ -1,4 +1,4 @@
-//! Closes clients: those an operator selects, and all of them at shutdown.
+//! Closes clients: one or one user's at an operator's request, and all of them at shutdown.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl BroadcasterState {
         });
     }
 
-    /// Closes the clients whose turn it is, and aborts those that were closed but keep their connections open.
+    /// Closes the clients whose turn it is. Aborts closed clients that keep their connections open.
     pub(super) fn continue_drain(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else {
             return;

@@ -90,7 +90,7 @@ pub enum Event {
         /// The room that restarted.
         room: RoomName,
     },
-    /// Replaces what is known of a room's members on other nodes.
+    /// Sets the members that a room has on other nodes.
     RemoteMembers {
         /// The room.
         room: RoomName,

@@ -1,4 +1,4 @@
-//! What waits for a held member: the batches that were sent to its room while its thread reads what it missed.
+//! The batches that wait for a held member while its thread reads the missed publications from the store.
 
 use crate::outbox::Outbox;
 use crate::protocol::Frames;

@@ -1,4 +1,4 @@
-//! What nodes tell each other: the members that rooms have on other nodes, and the changes to those on this one.
+//! Members on several nodes: keeps the counts that other nodes report, and reports changes on this node to them.
 
 use std::collections::HashSet;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The loop itself: what it handles before it ends.
+//! The loop itself: waiting for events and due work, and ending.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Held members: what they are sent, and when, until they are live.
+//! Held members: the frames they are sent until they are live.
 
 use crossbeam_channel::bounded;
 

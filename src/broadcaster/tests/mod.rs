@@ -1,7 +1,7 @@
 //! The broadcaster's loop, driven in memory one batch of events at a time.
 //!
-//! A test decides which events arrive together and what the time is. Each client is a real outbox over a socket pair
-//! of this process, so a test reads exactly what a client would receive.
+//! A test chooses the time and the events that arrive together. Each client is a real outbox over a socket pair of
+//! this process, so a test reads the same bytes that a client would receive.
 
 mod closing;
 mod event_loop;

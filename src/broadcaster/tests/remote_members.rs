@@ -1,4 +1,4 @@
-//! Members on other nodes: how they are counted, and what this node reports about its own.
+//! Members on other nodes: counting them, and reporting the local members that changed.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

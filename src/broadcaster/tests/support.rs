@@ -23,7 +23,7 @@ use crate::socket::Socket;
 pub(super) const WELCOME: &str = "hello";
 /// An outbox of this size takes bursts of up to 1 KiB, which is fewer than ten publications.
 const OUTBOX_BYTES: usize = 4096;
-/// Publications that exceed what is kept for a held member with such an outbox.
+/// A number of publications that exceeds the limit on held batches with such an outbox.
 pub(super) const TOO_MANY_TO_HOLD: usize = 20;
 
 /// The broadcaster's state, stepped by the test.
@@ -100,7 +100,7 @@ impl TestBroadcaster {
     }
 }
 
-/// A room's numbering, and the store's part: the last offset that was assigned.
+/// A room's numbering, with the last assigned offset, which a store would keep.
 pub(super) struct TestRoom {
     pub(super) numbering: Arc<RoomNumbering>,
     last: Cell<u64>,
