@@ -1,4 +1,4 @@
-//! What a client says: a text frame, understood.
+//! Requests of clients: parsing a text frame.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,87 +9,87 @@ use serde_json::value::RawValue;
 
 use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since};
 
-/// Deepest nesting of arrays and objects in a client's frame, the envelope counted as one.
+/// Deepest nesting of arrays and objects in a client's frame, including the envelope.
 ///
-/// We only pass payloads on, but whoever receives them parses them, often by recursion.
+/// The server relays payloads without parsing them, but members parse them, often recursively.
 pub const DEPTH_MAX: usize = 64;
 
-/// What of a key is repeated in a refusal: escaped for reading, one can grow to seven times its length.
+/// Most characters of a key that are repeated in a refusal. Escaped, a key can grow to seven times its length.
 const KEY_CHARS_SHOWN: usize = 64;
 
-/// A frame from a client, understood.
+/// A parsed request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRequest<'a> {
-    /// Repeated in the answer.
+    /// The request's id, repeated in the reply.
     pub id: Option<RequestId>,
-    /// What is asked.
+    /// The content of the request.
     pub message: ClientMessage<'a>,
 }
 
-/// What a client may ask for.
+/// The content of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
     /// `message` and `custom_event`.
     Publish(PublishRequest<'a>),
     /// `join`: become a member of a room.
     Join {
-        /// Which room.
+        /// The room's name.
         room: RoomName,
-        /// Whether changes of its membership are wanted too.
+        /// Whether the client wants presence updates.
         presence: bool,
-        /// Where the client's knowledge of the room ends, if it wants what it missed.
+        /// The client's last message, if it wants the messages it missed.
         since: Option<Since>,
     },
-    /// `history`: messages that were published before.
+    /// `history`: stored messages of a room.
     History {
-        /// Which room.
+        /// The room's name.
         room: RoomName,
-        /// The page after this offset; without it the newest page.
+        /// The page starts after this offset; without it, the newest page is meant.
         since: Option<u64>,
         /// Most messages in the page.
         limit: Option<usize>,
     },
-    /// `leave`: stop being a member.
+    /// `leave`: end the membership of a room.
     Leave {
-        /// Which room.
+        /// The room's name.
         room: RoomName,
     },
-    /// `presence`: who is in the room now.
+    /// `presence`: list the members of a room.
     Presence {
-        /// Which room.
+        /// The room's name.
         room: RoomName,
     },
-    /// `auth`: who the client is, or that it is so for longer.
+    /// `auth`: set the client's identity, or renew it.
     Auth {
         /// A JSON Web Token.
         token: Cow<'a, str>,
     },
-    /// `ping`: are you there? Browsers cannot see ping frames.
+    /// `ping`: check the connection. Browsers cannot send ping frames.
     Ping,
 }
 
-/// A message to be relayed.
+/// A message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishRequest<'a> {
-    /// The room, or the first one joined.
+    /// The room; `None` means the first room that the client joined.
     pub room: Option<RoomName>,
     /// `message` or `custom_event`.
     pub kind: Kind,
-    /// The payload's JSON text exactly as the client wrote it.
+    /// The payload's JSON text, verbatim.
     pub payload: &'a str,
 }
 
-/// A frame that was refused, with the id it bore if that much could be read.
+/// A refused frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// The request's id, for the answer.
+    /// The request's id, if it could be read, for the reply.
     pub id: Option<RequestId>,
-    /// Why.
+    /// The reason.
     pub refusal: Refusal,
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Understands one text frame.
+    /// Parses one text frame.
     pub fn parse(text: &'a str) -> Result<ClientRequest<'a>, ParseError> {
         let envelope = Envelope::parse(text).map_err(|refusal| ParseError { id: None, refusal })?;
         let id = envelope
@@ -102,7 +102,7 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-/// The fields we know, each as its raw JSON text.
+/// The known fields of a request, each as raw JSON text.
 #[derive(Default)]
 struct Envelope<'a> {
     kind: Option<&'a RawValue>,
@@ -135,7 +135,7 @@ impl<'a> Envelope<'a> {
         match &envelope.duplicate {
             Some(key) => {
                 let shown: String = key.chars().take(KEY_CHARS_SHOWN).collect();
-                let message = format!("the key {shown:?} stands twice; send it once");
+                let message = format!("the key {shown:?} appears twice; send it once");
                 Err(Refusal::new(ErrorCode::DuplicateField, message))
             }
             None => Ok(envelope),
@@ -206,7 +206,7 @@ impl<'a> Envelope<'a> {
     fn since(&self) -> Result<Option<Since>, Refusal> {
         let epoch = optional_string("epoch", self.epoch)?;
         let epoch = epoch.map(|text| text.parse()).transpose();
-        let epoch = epoch.map_err(|()| wrong_type("epoch", "an epoch the server gave"))?;
+        let epoch = epoch.map_err(|()| wrong_type("epoch", "an epoch that the server sent"))?;
         let offset = optional_number("since", self.since)?;
         Ok(offset.map(|offset| Since { offset, epoch }))
     }
@@ -216,7 +216,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The refusal for a text that is no room name, wherever it was given.
+/// Returns the refusal of a text that is not a room name.
 pub fn invalid_room(error: NameError) -> Refusal {
     let message = format!(
         "a room's name is 1 to 64 letters, digits, '.', '_', '-' or ':' of any script; {error}"
@@ -235,7 +235,7 @@ fn wrong_type(field: &str, expected: &str) -> Refusal {
     )
 }
 
-/// A string field; `null` counts as not given.
+/// Returns the value of a string field; `null` counts as missing.
 fn optional_string<'a>(
     field: &str,
     raw: Option<&'a RawValue>,
@@ -243,7 +243,7 @@ fn optional_string<'a>(
     let Some(text) = raw.map(RawValue::get) else {
         return Ok(None);
     };
-    // The common case has no escapes and needs no copy.
+    // Most strings have no escapes and need no copy.
     match text
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
@@ -266,7 +266,7 @@ fn optional_number(field: &str, raw: Option<&RawValue>) -> Result<Option<u64>, R
     serde_json::from_str(raw.get()).map_err(|_| wrong_type(field, "a whole number, 0 or more"))
 }
 
-/// Counts brackets outside strings; whether they match is left to the parser.
+/// Counts brackets outside strings. The parser checks later whether they match.
 fn nests_deeper_than(text: &str, depth_max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
@@ -300,11 +300,11 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         f.write_str("an object")
     }
 
-    /// Every key is looked at, known or not: two readers of a doubled key may each believe another one.
+    /// Checks every key, known or not: of a duplicate key, two parsers may use different values.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut envelope = Envelope::default();
         let mut others = HashSet::new();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(ObjectKey(key)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
             let field = match &*key {
                 "type" => &mut envelope.kind,
@@ -333,22 +333,22 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-/// An object's key, borrowed where it holds no escapes.
-struct Key<'a>(Cow<'a, str>);
+/// A key of an object, borrowed if it contains no escapes.
+struct ObjectKey<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for ObjectKey<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
         impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
+            type Value = ObjectKey<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<ObjectKey<'de>, E> {
+                Ok(ObjectKey(Cow::Borrowed(text)))
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ObjectKey<'de>, E> {
+                Ok(ObjectKey(Cow::Owned(text.to_owned())))
             }
         }
         deserializer.deserialize_str(KeyVisitor)
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_short_however_long_the_key_it_names() {
+    fn refusal_of_a_long_key_is_short() {
         let key = "\u{7f}".repeat(30_000);
         let text = format!(r#"{{"type":"ping","{key}":1,"{key}":2}}"#);
         let refusal = ClientMessage::parse(&text).unwrap_err().refusal;

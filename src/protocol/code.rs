@@ -1,53 +1,55 @@
-//! The two stable vocabularies a client acts on: refusals of one request, ends of a connection.
+//! The two stable sets of codes that clients act on: errors of a request, and close codes of a connection.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Why one request was refused; the connection stays open. Clients match on the text form.
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
+/// The reason why one request was refused; the connection stays open. Clients match on [`as_str`](Self::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The frame is not JSON.
     InvalidJson,
     /// The frame is JSON, but not an object.
     NotAnObject,
-    /// JSON nested deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
+    /// The JSON is nested deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
     TooDeep,
-    /// The same key stands twice in the object.
+    /// The object contains the same key twice.
     DuplicateField,
-    /// A field this type needs is not there.
+    /// A field that this type needs is missing.
     MissingField,
-    /// A field has the wrong JSON type or is out of its bounds.
+    /// A field has the wrong JSON type or a value outside its range.
     InvalidField,
-    /// `type` is none that a client may send.
+    /// The `type` is not one that a client may send.
     UnknownType,
-    /// The room's name is outside its alphabet or length.
+    /// The room's name contains a forbidden character or has a wrong length.
     InvalidRoom,
     /// The request's `id` is empty or too long.
     InvalidId,
     /// The client is not a member of the room it names.
     NotInRoom,
-    /// The client, or the server, has as many rooms as it may have.
+    /// The client, or the server, has the most rooms it may have.
     TooManyRooms,
-    /// The room has as many members as it may have.
+    /// The room has the most members it may have.
     RoomFull,
-    /// The message does not fit the outbound bound once it is wrapped.
+    /// The message, with its envelope, does not fit an outbox.
     MessageTooLarge,
-    /// A binary frame came where only text is spoken.
+    /// The frame is binary; only text frames are accepted.
     BinaryUnsupported,
-    /// The broker did not take the message; nothing was published.
+    /// The message could not be stored and was not published.
     StorageUnavailable,
-    /// The server is closing down.
+    /// The server is shutting down.
     ShuttingDown,
-    /// There is no token, or it grants nothing.
+    /// The token is missing or refused.
     Unauthorized,
-    /// The token does not grant this.
+    /// The token does not grant this right.
     Forbidden,
-    /// More than a connection may ask in this time.
+    /// The connection sends more than its rate allows.
     RateLimited,
 }
 
 impl ErrorCode {
-    /// The code as it stands in `payload.code`.
+    /// Returns the value of `payload.code`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
@@ -73,19 +75,19 @@ impl ErrorCode {
     }
 }
 
-/// A refused request: the code a program matches and the sentence a person reads.
+/// The refusal of a request: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What a program matches.
+    /// The code that a program matches.
     pub code: ErrorCode,
-    /// What a person can act on.
+    /// A sentence that says what to do instead.
     pub message: Cow<'static, str>,
-    /// When it is worth trying again, where that is known.
+    /// The time after which a retry may succeed, if it is known.
     pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// A refusal that says what to do instead.
+    /// Returns a refusal without a time for a retry.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -95,44 +97,58 @@ impl Refusal {
     }
 }
 
-/// Why a connection ends (RFC 6455 §7.4 and the IANA registry below 4000, ours from 4000 on).
+/// The payload of an `error`.
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = if self.retry_after.is_some() { 3 } else { 2 };
+        let mut map = serializer.serialize_struct("Refusal", fields)?;
+        map.serialize_field("code", self.code.as_str())?;
+        map.serialize_field("message", &self.message)?;
+        if let Some(retry_after) = self.retry_after {
+            map.serialize_field("retry_after_ms", &(retry_after.as_millis() as u64))?;
+        }
+        map.end()
+    }
+}
+
+/// The reason why a connection ends: RFC 6455 §7.4 and the IANA registry below 4000, wscast's own from 4000.
 ///
-/// The range tells a client what to do: 4000–4099 stay away, 4100–4199 reconnect with backoff,
-/// 4200–4299 reconnect at once; all others reconnect with backoff.
+/// The range says what a client does next. 4000–4099: do not reconnect. 4100–4199: reconnect with backoff.
+/// 4200–4299: reconnect at once. All others: reconnect with backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
-    /// 1000: the client closed, or echoed its own close.
+    /// 1000: the client closed the connection.
     Normal,
-    /// 1001: the server is going away.
+    /// 1001: the server is shutting down.
     GoingAway,
-    /// 1002: the client broke RFC 6455.
+    /// 1002: the client violated RFC 6455.
     Protocol,
-    /// 1007: a text message was not UTF-8.
+    /// 1007: a text message is not UTF-8.
     InvalidData,
-    /// 1009: a message over the bound.
+    /// 1009: a message is larger than the limit.
     TooBig,
     /// 1011: the server failed.
     InternalError,
-    /// 1013: the server cannot say now what was missed.
+    /// 1013: the store cannot be read now.
     TryAgainLater,
-    /// 4001: no token, or one that grants nothing or has expired.
+    /// 4001: the token is missing, refused or expired.
     Unauthorized,
-    /// 4003: closed by an operator, or not allowed what it wants.
+    /// 4003: an operator closed the connection, or the token does not grant the right.
     Forbidden,
-    /// 4100: the client does not read what it is sent.
+    /// 4100: the client reads too slowly.
     SlowConsumer,
-    /// 4101: the client went on asking for more than it may, or its address had too many tokens refused.
+    /// 4101: the client kept exceeding its rate, or too many tokens from its address were refused.
     RateLimited,
     /// 4102: the client's address has too many connections.
     TooManyConnections,
-    /// 4103: a room it asked for on connecting has as many members as it may have.
+    /// 4103: a room named on connect has the most members it may have.
     RoomFull,
-    /// 4200: the numbering of a room restarted, or messages of it were lost to this server.
+    /// 4200: a room's numbering restarted, or this node missed messages of the room.
     Restarted,
 }
 
 impl CloseCode {
-    /// The number in the Close frame.
+    /// Returns the number in the Close frame.
     pub fn number(self) -> u16 {
         match self {
             Self::Normal => 1000,
@@ -152,23 +168,23 @@ impl CloseCode {
         }
     }
 
-    /// The reason in the Close frame: at most 123 bytes (RFC 6455 §5.5).
+    /// Returns the reason in the Close frame, at most 123 bytes (RFC 6455 §5.5).
     pub fn reason(self) -> &'static str {
         match self {
             Self::Normal => "",
-            Self::GoingAway => "server is going away",
+            Self::GoingAway => "server is shutting down",
             Self::Protocol => "protocol error",
             Self::InvalidData => "text is not UTF-8",
-            Self::TooBig => "message too big",
+            Self::TooBig => "message is too large",
             Self::InternalError => "internal error",
             Self::TryAgainLater => "try again later",
-            Self::Unauthorized => "token needed, bad or expired",
+            Self::Unauthorized => "token is missing, refused or expired",
             Self::Forbidden => "forbidden",
             Self::SlowConsumer => "slow consumer",
             Self::RateLimited => "rate limited",
             Self::TooManyConnections => "too many connections",
             Self::RoomFull => "room is full",
-            Self::Restarted => "a room has restarted",
+            Self::Restarted => "numbering of a room restarted",
         }
     }
 }

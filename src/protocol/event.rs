@@ -1,11 +1,11 @@
-//! Server-Sent Events (the HTML standard, §9.2): the same stream for those who only read.
+//! Server-Sent Events (HTML standard, §9.2): publications for clients that only read.
 
 use super::{Epoch, Position, Since};
 
-/// Appends one event: `id` is the message's place, `data` its JSON text.
+/// Appends one event: `id` is the publication's position, `data` its JSON text.
 ///
-/// A payload is relayed as it was written and may hold line breaks between its tokens; a line each
-/// keeps it one event, and the reader joins them again.
+/// A payload is relayed verbatim and may contain line breaks between its tokens. Each line becomes a `data`
+/// line of the same event; the client joins them again.
 pub fn write_event(out: &mut Vec<u8>, position: Position, json: &[u8]) {
     let Position { epoch, offset } = position;
     out.extend_from_slice(format!("id: {epoch}-{offset}").as_bytes());
@@ -16,7 +16,7 @@ pub fn write_event(out: &mut Vec<u8>, position: Position, json: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Understands the `Last-Event-ID` of a reader that comes back.
+/// Parses the `Last-Event-ID` of a client that reconnects.
 pub fn last_event_id(text: &str) -> Option<Since> {
     let (epoch, offset) = text.split_once('-')?;
     let epoch: Epoch = epoch.parse().ok()?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_with_line_breaks_stays_one_event() {
+    fn payload_with_line_breaks_stays_one_event() {
         let position = Position {
             epoch: "00000000000000ff".parse().unwrap(),
             offset: 7,

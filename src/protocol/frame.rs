@@ -1,4 +1,4 @@
-//! WebSocket frames from the server (RFC 6455 §5.2): unmasked, so one encoding serves every member.
+//! WebSocket frames of the server (RFC 6455 §5.2). They are not masked, so all members share one encoding.
 
 use bytes::Bytes;
 
@@ -9,47 +9,47 @@ const OPCODE_TEXT: u8 = 0x1;
 const OPCODE_BINARY: u8 = 0x2;
 const OPCODE_CLOSE: u8 = 0x8;
 const OPCODE_PING: u8 = 0x9;
-/// Longest header a server writes: two bytes and a 64-bit length.
+/// Longest header that a server writes: two bytes and a 64-bit length.
 const HEADER_BYTES_MAX: usize = 10;
 
-/// The encoded bytes of one or more whole frames; cloning shares them.
+/// The encoded bytes of one or more whole frames. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub struct Frames(Bytes);
 
 impl Frames {
-    /// One text frame.
+    /// Returns one text frame.
     pub fn text(payload: &[u8]) -> Self {
         Self::single(OPCODE_TEXT, payload)
     }
 
-    /// One binary frame.
+    /// Returns one binary frame.
     pub fn binary(payload: &[u8]) -> Self {
         Self::single(OPCODE_BINARY, payload)
     }
 
-    /// An empty Ping.
+    /// Returns an empty Ping frame.
     pub fn ping() -> Self {
         Self(Bytes::from_static(&[FIN | OPCODE_PING, 0]))
     }
 
-    /// A Close frame with its code and reason.
+    /// Returns a Close frame with the code and its reason.
     pub fn close(code: CloseCode) -> Self {
         let mut payload = code.number().to_be_bytes().to_vec();
         payload.extend_from_slice(code.reason().as_bytes());
         Self::single(OPCODE_CLOSE, &payload)
     }
 
-    /// Bytes that a WebSocket library has already framed.
+    /// Returns frames that a WebSocket library has encoded.
     pub fn encoded(frames: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(frames))
     }
 
-    /// Whether the first frame is a Close, after which nothing may be sent (RFC 6455 §5.5.1).
+    /// Returns whether the first frame is a Close frame, after which nothing may be sent (RFC 6455 §5.5.1).
     pub fn is_close(&self) -> bool {
         self.0.first() == Some(&(FIN | OPCODE_CLOSE))
     }
 
-    /// What goes to the socket.
+    /// Returns the bytes for the socket.
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
@@ -62,14 +62,14 @@ impl Frames {
     }
 }
 
-/// Bytes in the form of another wire, already encoded.
+/// Wraps bytes that are already encoded, such as Server-Sent Events.
 impl From<Vec<u8>> for Frames {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
 }
 
-/// Collects text frames that will share one system call.
+/// A buffer of text frames that are sent with one system call.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     frames: Vec<u8>,
@@ -77,24 +77,24 @@ pub struct FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// Adds one text frame.
+    /// Appends one text frame.
     pub fn push_text(&mut self, payload: &[u8]) {
         write_header(&mut self.frames, OPCODE_TEXT, payload.len());
         self.frames.extend_from_slice(payload);
         self.count += 1;
     }
 
-    /// Bytes collected so far.
+    /// Returns the number of bytes in the buffer.
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether nothing was added since the last [`take`](Self::take).
+    /// Returns whether nothing was appended since the last [`take`](Self::take).
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Hands over what was collected, with the number of frames in it.
+    /// Returns the buffered frames and their number, and empties the buffer.
     pub fn take(&mut self) -> (Frames, u64) {
         let frames = Frames(Bytes::from(std::mem::take(&mut self.frames)));
         (frames, std::mem::take(&mut self.count))
@@ -123,7 +123,7 @@ mod tests {
     use tungstenite::protocol::frame::FrameSocket;
 
     #[test]
-    fn every_length_form_reads_back() {
+    fn every_length_form_can_be_read() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
             let payload = vec![b'x'; len];
             let frames = Frames::text(&payload);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_keeps_order_and_count() {
+    fn batch_keeps_order_and_count() {
         let mut buffer = FrameBuffer::default();
         buffer.push_text(b"one");
         buffer.push_text(b"two");

@@ -1,7 +1,7 @@
-//! What travels over the wire, as values: names, messages, codes and frames.
+//! The wire protocol as values: names, messages, codes and frames.
 //!
-//! Nothing here does I/O or knows a connection. Any bytes given to [`ClientMessage::parse`] yield a
-//! value or an [`ErrorCode`], never a panic, and a [`RoomName`] that exists is valid.
+//! Nothing here does I/O or knows a connection. [`ClientMessage::parse`] returns a value or an [`ErrorCode`] for
+//! any text and never panics. A [`RoomName`] that exists is valid.
 
 mod client_message;
 mod code;

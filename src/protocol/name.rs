@@ -1,39 +1,41 @@
-//! Names a client may choose or is given: rooms, requests, clients, epochs.
+//! Identifiers: room names, request ids, client ids, epochs, and the scopes of publish ids.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 /// Longest room name, in characters.
 const ROOM_NAME_CHARS_MAX: usize = 64;
 /// Longest request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// A group of clients: 1–64 characters, each a letter or digit of any script or one of `. _ - :`.
+/// The name of a room: 1–64 characters, each a letter or digit of any script or one of `. _ - :`.
 ///
-/// The alphabet needs no escaping in JSON, in a header or in a log line, and holds no separator that a
-/// path or a storage key could trip over. Names are compared byte for byte; no Unicode normalisation.
+/// These characters need no escaping in JSON, headers or log lines, and none of them separates parts of a path
+/// or of a storage key. Names are compared byte by byte, without Unicode normalisation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomName(Arc<str>);
 
-/// Why a text is no [`RoomName`] or [`RequestId`]; its `Display` is a sentence for the client.
+/// The reason why a text is not a [`RoomName`] or [`RequestId`]. Its text is for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing was given.
+    /// The text is empty.
     Empty,
-    /// Longer than the bound.
+    /// The text is longer than 64 characters or bytes.
     TooLong,
-    /// Holds a character outside the alphabet.
+    /// The text contains a character that is not allowed.
     Character(char),
 }
 
 impl RoomName {
-    /// The room everyone joins unless they ask otherwise.
+    /// Returns the room that a client joins if it names no other.
     pub fn lobby() -> Self {
         Self(Arc::from("lobby"))
     }
 
-    /// Checks a name given by a client.
+    /// Parses a name given by a client.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -47,7 +49,7 @@ impl RoomName {
         }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -55,6 +57,12 @@ impl RoomName {
 
 fn is_room_character(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')
+}
+
+impl Serialize for RoomName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
 }
 
 impl fmt::Display for RoomName {
@@ -68,17 +76,17 @@ impl fmt::Display for NameError {
         match self {
             Self::Empty => f.write_str("it is empty"),
             Self::TooLong => f.write_str("it is longer than 64"),
-            Self::Character(c) => write!(f, "it holds {c:?}"),
+            Self::Character(c) => write!(f, "it contains {c:?}"),
         }
     }
 }
 
-/// The client's own name for one request, repeated in the answer: 1–64 bytes of any text.
+/// A client's id for one request, repeated in the reply: 1–64 bytes of any text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// Checks an id given by a client.
+    /// Parses an id given by a client.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         match text.len() {
             0 => Err(NameError::Empty),
@@ -87,34 +95,34 @@ impl RequestId {
         }
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Within what the ids of publishes are compared, so that two clients that both count 1, 2, 3 do not
-/// swallow each other's messages: the user its token names, else the session the client chose on
-/// connecting, else the connection.
+/// The scope in which publish ids are unique. Two clients that both count 1, 2, 3 have different scopes, so
+/// neither's messages are taken for duplicates of the other's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The `sub` of a token.
+    /// The user that the client's token names.
     User(Arc<str>),
-    /// The text of `?session=`: chosen at random by the client, kept over reconnects, never relayed.
+    /// Without a user: the text of `?session=`, which the client chose at random and keeps when it reconnects.
+    /// It is never relayed.
     Session(Arc<str>),
-    /// One connection.
+    /// Without both: the connection.
     Connection(ClientId),
 }
 
 impl Scope {
-    /// Checks a session given by a client: 16 to 128 bytes, so that it can hardly be guessed.
+    /// Parses a session given by a client: 16 to 128 bytes, so that it is hard to guess.
     pub fn session(text: &str) -> Option<Self> {
         (16..=128)
             .contains(&text.len())
             .then(|| Self::Session(text.into()))
     }
 
-    /// The text by which a store keeps it; that of a connection is not worth keeping.
+    /// Returns the scope's text in a store that survives restarts; `None` for a connection, which does not.
     pub fn to_stored(&self) -> Option<String> {
         match self {
             Self::User(user) => Some(format!("u:{user}")),
@@ -123,15 +131,15 @@ impl Scope {
         }
     }
 
-    /// The text by which a store that outlives no connection knows it.
+    /// Returns the scope's text in a store where connections have one too.
     pub fn to_text(&self) -> String {
         match self {
             Self::Connection(client) => format!("c:{client}"),
-            kept => kept.to_stored().unwrap_or_default(),
+            Self::User(_) | Self::Session(_) => self.to_stored().unwrap_or_default(),
         }
     }
 
-    /// Understands what [`to_stored`](Self::to_stored) gave.
+    /// Parses the result of [`to_stored`](Self::to_stored).
     pub fn from_stored(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("u", user) => Some(Self::User(user.into())),
@@ -141,9 +149,9 @@ impl Scope {
     }
 }
 
-/// A connection's name, unique over restarts and nodes: `c`, a random word for the process, a count.
+/// A client's id, unique across restarts and nodes: `c`, a random number of the process, a count.
 ///
-/// It is public (every message says who sent it), so it is no secret and grants nothing.
+/// It is public, because every message contains its publisher's id. It is no secret and grants no rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId {
     process: u32,
@@ -151,13 +159,13 @@ pub struct ClientId {
 }
 
 impl ClientId {
-    /// The `count`-th connection of the process that drew `process` at its start.
+    /// Returns the id of a process's connection number `count`; the process chose `process` at random.
     pub fn new(process: u32, count: u64) -> Self {
         Self { process, count }
     }
 }
 
-/// What [`Display`](fmt::Display) writes.
+/// Parses the output of [`Display`](fmt::Display).
 impl FromStr for ClientId {
     type Err = ();
 
@@ -170,8 +178,14 @@ impl FromStr for ClientId {
             process: u32::from_str_radix(process, 16).map_err(|_| ())?,
             count: count.parse().map_err(|_| ())?,
         };
-        // One spelling only.
+        // Other spellings of the same numbers are refused.
         (id.to_string() == text).then_some(id).ok_or(())
+    }
+}
+
+impl Serialize for ClientId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -181,18 +195,18 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// One numbering of a room: offsets are comparable only within an epoch.
+/// An epoch of a room's numbering. Offsets are comparable only within one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// A numbering that nobody has seen before.
+    /// Returns a new epoch.
     pub fn random() -> Self {
         Self(rand::random())
     }
 }
 
-/// The sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
+/// Parses the sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
 impl FromStr for Epoch {
     type Err = ();
 
@@ -200,6 +214,12 @@ impl FromStr for Epoch {
         let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let number = u64::from_str_radix(text, 16).ok();
         number.filter(|_| digits).map(Self).ok_or(())
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -214,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_names_at_the_edges() {
+    fn room_name_limits() {
         assert_eq!(RoomName::parse(""), Err(NameError::Empty));
         assert!(RoomName::parse(&"é".repeat(64)).is_ok());
         assert_eq!(RoomName::parse(&"é".repeat(65)), Err(NameError::TooLong));
@@ -228,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn request_ids_are_bounded_in_bytes() {
+    fn request_ids_are_limited_in_bytes() {
         assert!(RequestId::parse(&"x".repeat(64)).is_ok());
         assert_eq!(RequestId::parse(&"x".repeat(65)), Err(NameError::TooLong));
         assert_eq!(RequestId::parse(""), Err(NameError::Empty));

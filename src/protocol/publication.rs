@@ -1,4 +1,4 @@
-//! What is published and stored: a message, its place in its room's stream, pages of them.
+//! Publications: stored messages with their positions, and pages of them.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub const PAGE_MESSAGES_DEFAULT: usize = 100;
 /// Most bytes of payload in one page of history.
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// The two types a client publishes; the original protocol knows no others.
+/// The two types of publications, the only ones of the original protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `message`: text for people.
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The value of `type`.
+    /// Returns the value of `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Message => "message",
@@ -34,34 +34,34 @@ impl Kind {
     }
 }
 
-/// A place in a room's stream: offsets grow by one, a new epoch means that numbering restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A position in a room: offsets grow by one; a new epoch means that numbering restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Position {
-    /// Which numbering.
+    /// The epoch of the offset.
     pub epoch: Epoch,
-    /// The last message at or before this place; 0 before the first.
+    /// The offset of the last message at or before this position; 0 before the first message.
     pub offset: u64,
 }
 
-/// The last message of a room that a client has.
+/// The last message of a room that a client has, from which it resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
-    /// Its offset; 0 if it has none.
+    /// The message's offset; 0 if the client has none.
     pub offset: u64,
-    /// The numbering it belongs to; not given, the one in force is meant.
+    /// The epoch of the offset; `None` means the room's current epoch.
     pub epoch: Option<Epoch>,
 }
 
-/// A message as it was stored and is relayed.
+/// A stored message, as it is relayed to members.
 #[derive(Debug)]
 pub struct Publication {
-    /// Its room.
+    /// The room it was published to.
     pub room: RoomName,
-    /// Its place in the room's stream, from 1.
+    /// The offset in the room, from 1.
     pub offset: u64,
-    /// The publisher's id for it.
+    /// The publisher's id of the request.
     pub id: Option<RequestId>,
-    /// Who published it.
+    /// The publisher: its user, or its client id.
     pub from: Arc<str>,
     /// When it was stored, in Unix milliseconds.
     pub ts: u64,
@@ -72,10 +72,9 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Appends the JSON text members receive.
+    /// Appends the JSON text that members receive.
     ///
-    /// Written by hand because it is the message path; only `from` and `id` can hold what JSON must
-    /// escape.
+    /// Written by hand because it is on the message path. Only `from` and `id` may need escaping.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let (kind, room) = (self.kind.as_str(), self.room.as_str());
         out.reserve(self.payload.len() + 160);
@@ -96,25 +95,25 @@ impl Publication {
     }
 }
 
-/// As much of a room's history as one answer holds.
+/// A part of a room's history, as one reply holds it.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The room.
+    /// The room's name.
     pub room: RoomName,
-    /// The numbering of all offsets here.
+    /// The epoch of all offsets in the page.
     pub epoch: Epoch,
     /// The oldest offset that is still stored; one past `last` if none is.
     pub first: u64,
     /// The newest offset.
     pub last: u64,
-    /// Whether the page starts right after the offset that was asked for.
+    /// Whether the page starts right after the requested offset.
     pub contiguous: bool,
     /// The messages, in the order of their offsets.
     pub messages: Vec<Arc<Publication>>,
 }
 
 impl Page {
-    /// Of a room whose store has nothing; `last` is where its stream is.
+    /// Returns a page without messages; `last` is the room's position.
     pub fn empty(room: &RoomName, last: Position, since: Option<u64>) -> Self {
         Self {
             room: room.clone(),
@@ -127,13 +126,13 @@ impl Page {
     }
 }
 
-/// The same for the socket and for HTTP.
+/// The same JSON for WebSocket and HTTP.
 impl Serialize for Page {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("room", self.room.as_str())?;
-        map.serialize_entry("epoch", &self.epoch.to_string())?;
+        map.serialize_entry("room", &self.room)?;
+        map.serialize_entry("epoch", &self.epoch)?;
         map.serialize_entry("first", &self.first)?;
         map.serialize_entry("last", &self.last)?;
         map.serialize_entry("contiguous", &self.contiguous)?;

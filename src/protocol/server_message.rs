@@ -1,195 +1,197 @@
-//! What the server itself says, other than relayed publications.
+//! Messages of the server other than relayed publications.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::{ClientId, Frames, Page, Position, Refusal, RequestId, RoomName};
+use super::{ClientId, Epoch, Frames, Page, Position, Refusal, RequestId, RoomName};
 
-/// A room as the welcome and `joined` describe it.
-#[derive(Clone, Debug)]
+/// A room's state, as the welcome and `joined` report it to a member.
+#[derive(Clone, Debug, Serialize)]
 pub struct RoomState {
-    /// Its name.
+    /// The room's name.
     pub room: RoomName,
-    /// Where the member's stream starts: it receives every later offset.
+    /// The position at which the member joined; it receives every later offset.
+    #[serde(flatten)]
     pub position: Position,
-    /// Whether what was missed since the position the client named was delivered.
+    /// Whether every message since the position that the client named is delivered.
     pub recovered: bool,
-    /// Members, this one included.
+    /// Number of members, this one included.
     pub members: usize,
 }
 
-/// What the server itself says, other than relayed publications.
+/// A message of the server other than a relayed publication.
 #[derive(Clone, Debug)]
 pub enum ServerMessage<'a> {
     /// The first frame of every connection: a `message` without a room.
     Welcome {
         /// The operator's text.
         text: &'a str,
-        /// The connection's name.
+        /// The client's id.
         client: ClientId,
-        /// The rooms it is a member of.
+        /// The rooms that the client is a member of.
         rooms: &'a [RoomState],
     },
-    /// Answer to `join`.
+    /// The reply to `join`.
     Joined(&'a RoomState),
-    /// Answer to `leave`.
+    /// The reply to `leave`.
     Left(&'a RoomName),
-    /// Answer to `presence`, and the updates a member asked for.
+    /// The reply to `presence`, and the updates for members that asked for them.
     Presence {
-        /// Which room.
+        /// The room's name.
         room: &'a RoomName,
-        /// How many members.
+        /// Number of members.
         members: usize,
-        /// Who they are, where they are few enough to list.
+        /// The members, if they are few enough to be listed.
         clients: Option<&'a [ClientId]>,
     },
-    /// Answer to `history`.
+    /// The reply to `history`.
     History(&'a Page),
-    /// A publish with an id is stored.
+    /// The reply to a publish with an id, once it is stored.
     Ack {
-        /// Where.
+        /// The room it was published to.
         room: &'a RoomName,
-        /// Its place.
+        /// The position it was stored at.
         position: Position,
     },
-    /// Answer to `auth`.
+    /// The reply to `auth`.
     Authenticated {
         /// The token's `sub`.
         user: Option<&'a str>,
-        /// When it expires, in Unix seconds.
+        /// When the token expires, in Unix seconds.
         expires: Option<u64>,
     },
-    /// The token ends in this many milliseconds; a new one by `auth` keeps the connection.
+    /// The token expires soon; a new one by `auth` keeps the connection open.
     TokenExpiring {
-        /// How many.
+        /// Milliseconds until then.
         in_ms: u64,
     },
-    /// Answer to `ping`.
+    /// The reply to `ping`.
     Pong,
-    /// A refused request.
+    /// The reply to a refused request.
     Error(&'a Refusal),
 }
 
 impl ServerMessage<'_> {
-    /// One text frame; `id` is that of the request this answers.
+    /// Returns one text frame; `id` is the id of the request that it replies to.
     pub fn to_frames(&self, id: Option<&RequestId>) -> Frames {
-        let body = Body {
-            message: self,
-            id: id.map(RequestId::as_str),
-        };
-        // Plain structs of strings and numbers: serialising them into memory cannot fail.
-        Frames::text(&serde_json::to_vec(&body).unwrap_or_default())
-    }
-}
-
-struct Body<'a> {
-    message: &'a ServerMessage<'a>,
-    id: Option<&'a str>,
-}
-
-impl Serialize for Body<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        let mut map = serializer.serialize_map(None)?;
-        let room = match self.message {
-            ServerMessage::Welcome {
+        match *self {
+            Self::Welcome {
                 text,
                 client,
                 rooms,
-            } => {
-                map.serialize_entry("type", "message")?;
-                map.serialize_entry("payload", text)?;
-                map.serialize_entry("from", "server")?;
-                map.serialize_entry("client", &client.to_string())?;
-                let rooms: Vec<_> = rooms.iter().map(RoomFields::from).collect();
-                map.serialize_entry("rooms", &rooms)?;
-                None
-            }
-            ServerMessage::Joined(state) => {
-                map.serialize_entry("type", "joined")?;
-                map.serialize_entry("payload", &RoomFields::from(*state))?;
-                Some(&state.room)
-            }
-            ServerMessage::Left(room) => {
-                map.serialize_entry("type", "left")?;
-                map.serialize_entry(
-                    "payload",
-                    &LeftFields {
-                        room: room.as_str(),
-                    },
-                )?;
-                Some(*room)
-            }
-            ServerMessage::Presence {
+            } => text_frame(&WelcomeFrame {
+                kind: "message",
+                payload: text,
+                from: "server",
+                client,
+                rooms,
+            }),
+            Self::Joined(state) => reply("joined", state, Some(&state.room), id),
+            Self::Left(room) => reply("left", &LeftPayload { room }, Some(room), id),
+            Self::Presence {
                 room,
                 members,
                 clients,
             } => {
-                map.serialize_entry("type", "presence")?;
-                let clients = clients.map(|clients| {
-                    clients
-                        .iter()
-                        .map(|id| ClientFields {
-                            client: id.to_string(),
-                        })
-                        .collect()
-                });
-                map.serialize_entry(
-                    "payload",
-                    &PresenceFields {
-                        members: *members,
-                        clients,
-                    },
-                )?;
-                Some(*room)
+                let listed = |client: &ClientId| PresentClient { client: *client };
+                let clients = clients.map(|clients| clients.iter().map(listed).collect());
+                let payload = PresencePayload { members, clients };
+                reply("presence", &payload, Some(room), id)
             }
-            ServerMessage::History(page) => {
-                map.serialize_entry("type", "history")?;
-                map.serialize_entry("payload", page)?;
-                Some(&page.room)
+            Self::History(page) => reply("history", page, Some(&page.room), id),
+            Self::Ack { room, position } => {
+                let Position { epoch, offset } = position;
+                let payload = AckPayload {
+                    room,
+                    epoch,
+                    offset,
+                };
+                reply("ack", &payload, Some(room), id)
             }
-            ServerMessage::Ack { room, position } => {
-                map.serialize_entry("type", "ack")?;
-                map.serialize_entry("payload", &PositionFields::new(room, *position))?;
-                Some(*room)
+            Self::Authenticated { user, expires } => {
+                let payload = AuthenticatedPayload { user, expires };
+                reply("authenticated", &payload, None, id)
             }
-            ServerMessage::Authenticated { user, expires } => {
-                map.serialize_entry("type", "authenticated")?;
-                let (user, expires) = (*user, *expires);
-                map.serialize_entry("payload", &IdentityFields { user, expires })?;
-                None
+            Self::TokenExpiring { in_ms } => {
+                let expires_in_ms = in_ms;
+                reply(
+                    "token_expiring",
+                    &ExpiringPayload { expires_in_ms },
+                    None,
+                    id,
+                )
             }
-            ServerMessage::TokenExpiring { in_ms } => {
-                map.serialize_entry("type", "token_expiring")?;
-                let expires_in_ms = *in_ms;
-                map.serialize_entry("payload", &ExpiryFields { expires_in_ms })?;
-                None
-            }
-            ServerMessage::Pong => {
-                map.serialize_entry("type", "pong")?;
-                map.serialize_entry("payload", &Empty {})?;
-                None
-            }
-            ServerMessage::Error(refusal) => {
-                map.serialize_entry("type", "error")?;
-                map.serialize_entry("payload", &ErrorFields::from(*refusal))?;
-                None
-            }
-        };
-        if let Some(room) = room {
-            map.serialize_entry("room", room.as_str())?;
+            Self::Pong => reply("pong", &EmptyPayload {}, None, id),
+            Self::Error(refusal) => reply("error", refusal, None, id),
         }
-        if let Some(id) = self.id {
-            map.serialize_entry("id", id)?;
-        }
-        map.end()
     }
 }
 
-#[derive(Serialize)]
-struct Empty {}
+fn reply(
+    kind: &'static str,
+    payload: &impl Serialize,
+    room: Option<&RoomName>,
+    id: Option<&RequestId>,
+) -> Frames {
+    text_frame(&ReplyFrame {
+        kind,
+        payload,
+        room,
+        id: id.map(RequestId::as_str),
+    })
+}
+
+fn text_frame(message: &impl Serialize) -> Frames {
+    // Cannot fail: these are plain structs of strings and numbers, written to memory.
+    Frames::text(&serde_json::to_vec(message).unwrap_or_default())
+}
 
 #[derive(Serialize)]
-struct IdentityFields<'a> {
+struct WelcomeFrame<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    payload: &'a str,
+    from: &'static str,
+    client: ClientId,
+    rooms: &'a [RoomState],
+}
+
+#[derive(Serialize)]
+struct ReplyFrame<'a, P> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    payload: &'a P,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a RoomName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct LeftPayload<'a> {
+    room: &'a RoomName,
+}
+
+#[derive(Serialize)]
+struct PresencePayload {
+    members: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<Vec<PresentClient>>,
+}
+
+#[derive(Serialize)]
+struct PresentClient {
+    client: ClientId,
+}
+
+#[derive(Serialize)]
+struct AckPayload<'a> {
+    room: &'a RoomName,
+    epoch: Epoch,
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct AuthenticatedPayload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,78 +199,9 @@ struct IdentityFields<'a> {
 }
 
 #[derive(Serialize)]
-struct ExpiryFields {
+struct ExpiringPayload {
     expires_in_ms: u64,
 }
 
 #[derive(Serialize)]
-struct LeftFields<'a> {
-    room: &'a str,
-}
-
-#[derive(Serialize)]
-struct ClientFields {
-    client: String,
-}
-
-#[derive(Serialize)]
-struct PresenceFields {
-    members: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clients: Option<Vec<ClientFields>>,
-}
-
-#[derive(Serialize)]
-struct PositionFields<'a> {
-    room: &'a str,
-    epoch: String,
-    offset: u64,
-}
-
-impl<'a> PositionFields<'a> {
-    fn new(room: &'a RoomName, position: Position) -> Self {
-        let Position { epoch, offset } = position;
-        Self {
-            room: room.as_str(),
-            epoch: epoch.to_string(),
-            offset,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RoomFields<'a> {
-    #[serde(flatten)]
-    position: PositionFields<'a>,
-    recovered: bool,
-    members: usize,
-}
-
-impl<'a> From<&'a RoomState> for RoomFields<'a> {
-    fn from(state: &'a RoomState) -> Self {
-        Self {
-            position: PositionFields::new(&state.room, state.position),
-            recovered: state.recovered,
-            members: state.members,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ErrorFields<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-}
-
-impl<'a> From<&'a Refusal> for ErrorFields<'a> {
-    fn from(refusal: &'a Refusal) -> Self {
-        let retry_after_ms = refusal.retry_after.map(|after| after.as_millis() as u64);
-        Self {
-            code: refusal.code.as_str(),
-            message: &refusal.message,
-            retry_after_ms,
-        }
-    }
-}
+struct EmptyPayload {}
