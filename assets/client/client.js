@@ -1,23 +1,24 @@
 /**
- * A client of wscast that stays connected: it reconnects, continues every room where it was, publishes
- * exactly once, and says so where it cannot. For browsers, and for Node with a WebSocket of its own or
- * another one's. It needs no other package and no build.
+ * A client of wscast that stays connected: it reconnects, resumes every room, publishes each message once,
+ * and reports what it could not deliver. It runs in browsers and in Node, where it takes the WebSocket class
+ * of a package if there is no global one. It needs no other package and no build step.
  *
- *     import { WscastClient } from '/assets/client.js';
+ *     import { WscastClient } from '/assets/client/client.js';
  *     const client = new WscastClient('/ws', { rooms: ['lobby'] });
  *     client.on('message', ({ room, payload }) => console.log(room, payload));
  *     await client.publish('hello');
  *
- * This file is what a program sees and the conversation; next to it are the connection
- * (connection.js), what was asked (requests.js), the rooms (membership.js,
- * rooms.js) and what is to be published (publishes.js).
+ * This file has the interface for programs and handles the frames. The connection (connection.js), the
+ * requests (requests.js), the rooms (membership.js, rooms.js) and the publishes (publishes.js) have files
+ * of their own.
  */
 
 import { Connection } from './connection.js';
-import { WscastError, byteLength, randomText, refuse } from './base.js';
+import { WscastError, rejected } from './error.js';
 import { Membership } from './membership.js';
 import { PublishQueue } from './publishes.js';
 import { Requests } from './requests.js';
+import { byteLength, randomText } from './text.js';
 
 export { WscastError };
 
@@ -29,9 +30,9 @@ const PUBLISH_TIMEOUT_MS = 60_000;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 const PUBLISH_QUEUE_MAX = 1_000;
-/** Ids of our earlier connections that we know as our own. */
+/** Client ids of earlier connections that are remembered. */
 const CLIENT_IDS_MAX = 64;
-/** The bounds of the server for an id. */
+/** The server's limit. */
 const ID_BYTES_MAX = 64;
 const RANDOM_BYTES = 16;
 
@@ -39,7 +40,7 @@ const RANDOM_BYTES = 16;
  * @typedef {import('./types.js').State} State
  * @typedef {import('./types.js').Position} Position
  * @typedef {import('./types.js').RoomState} RoomState
- * @typedef {import('./types.js').Place} Place
+ * @typedef {import('./types.js').Stored} Stored
  * @typedef {import('./types.js').Options} Options
  * @typedef {import('./types.js').PublishOptions} PublishOptions
  * @typedef {import('./types.js').History} History
@@ -48,7 +49,7 @@ const RANDOM_BYTES = 16;
  */
 
 export class WscastClient {
-  /** Within what this client's publishes are compared; a secret. @type {string} @readonly */
+  /** The scope in which the server compares the ids of publishes. It is a secret. @type {string} @readonly */
   session;
   #base;
   #token;
@@ -58,18 +59,19 @@ export class WscastClient {
   /** @type {PublishQueue} */ #publishes;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
-  /** Our ids on this connection and the ones before, the present one last. @type {string[]} */
+  /** The client ids of this connection and the earlier ones, the present one last. @type {string[]} */
   #clientIds = [];
-  /** What begins every id of this client, so that nobody else with its session draws the same. */
+  /** The start of every id of this client, so that two clients of one session never use the same id. */
   #idPrefix = randomText(RANDOM_BYTES / 2);
   #idCount = 0;
-  #ended = false;
-  /** Whether this connection's close for a message that is too large is dealt with. */
-  #tooLarge = false;
+  #closedByProgram = false;
+  /** Whether a publish was already rejected for the coming close because of a message that is too large. */
+  #rejectedTooLarge = false;
 
   /**
-   * Begins to connect at once; handlers that are added before the next `await` miss nothing.
-   * @param {string | URL} url of the server's `/ws`; `http` does for `ws`, and in a browser a path will do
+   * Starts to connect. Listeners that are added before the next `await` miss no event.
+   * @param {string | URL} url the server's `/ws`, as `ws:`, `wss:`, `http:` or `https:`; in a browser it may
+   *   be relative
    * @param {Options} [options]
    */
   constructor(url, options = {}) {
@@ -77,15 +79,15 @@ export class WscastClient {
     this.#base = socketUrl(url);
     this.#token = options.token;
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    if (typeof WebSocket !== 'function') throw new TypeError('there is no WebSocket here; give one as an option');
-    if (byteLength(this.session) < 16 || byteLength(this.session) > 128) throw new RangeError('a session has 16 to 128 bytes');
+    if (typeof WebSocket !== 'function') throw new TypeError('there is no global WebSocket; pass the option WebSocket');
+    if (byteLength(this.session) < 16 || byteLength(this.session) > 128) throw new RangeError('a session must have 16 to 128 bytes');
     /** @param {string} text */
     const send = (text) => this.#connection.send(text);
     this.#requests = new Requests({
       timeout: options.requestTimeout ?? REQUEST_TIMEOUT_MS,
       nextId: () => this.#nextId(),
       send,
-      onFailed: (request, error) => { if (!this.#closed()) this.#membership.failed(request, error); },
+      onFailed: (request, error) => { if (!this.#closedError()) this.#membership.joinFailed(request, error); },
     });
     this.#membership = new Membership({
       requests: this.#requests,
@@ -99,13 +101,13 @@ export class WscastClient {
       send,
       room: (name) => {
         const room = this.#rooms.get(name);
-        return room && { live: room.live, epoch: room.position?.epoch };
+        return room && { isMember: room.isMember, epoch: room.position?.epoch };
       },
     });
     this.#connection = new Connection({
       WebSocket,
       address: (narrow) => this.#address(narrow),
-      renewsToken: typeof options.token === 'function',
+      canRenewToken: typeof options.token === 'function',
       parse: options.parse ?? JSON.parse,
       random: options.random ?? Math.random,
       backoffMin: options.backoffMin ?? BACKOFF_MIN_MS,
@@ -117,25 +119,25 @@ export class WscastClient {
       onFrame: (frame) => this.#received(frame),
     });
     for (const wanted of options.rooms ?? ['lobby']) this.#membership.want(wanted);
-    queueMicrotask(() => { if (!this.#ended) this.#connection.open(); });
+    queueMicrotask(() => { if (!this.#closedByProgram) this.#connection.open(); });
   }
 
   get #rooms() {
     return this.#membership.rooms;
   }
 
-  // What a program asks
+  // The interface for programs
 
   get state() {
     return this.#connection.state;
   }
 
-  /** This client's id on the present or last connection: the `from` of what it publishes. */
+  /** The client id of the present or last connection. */
   get clientId() {
     return this.#clientIds.at(-1);
   }
 
-  /** The rooms it is in or will be once it is connected. */
+  /** The rooms that this client is in, or will be in once it is connected. */
   get rooms() {
     return this.#rooms.names();
   }
@@ -146,7 +148,7 @@ export class WscastClient {
   }
 
   /**
-   * Up to where a room is known: what to give to `join`, or as a room to another client, to continue there.
+   * Returns the position of the last message received of a room. `join`, or a new client, resumes from there.
    * @param {string} room
    * @returns {Position | undefined}
    */
@@ -177,98 +179,99 @@ export class WscastClient {
   }
 
   /**
-   * Resolves once the message is stored. It survives reconnections and is published once; the order of a
-   * room's publishes is kept, except that one which the server cannot take for the moment comes later.
-   * @param {unknown} payload anything that JSON can say
+   * Publishes a message. The promise resolves once the message is stored. A publish survives reconnects and
+   * is published once. Publishes to one room keep their order, except that a publish which the server
+   * refuses for the moment is stored later.
+   * @param {unknown} payload any value that JSON can represent
    * @param {PublishOptions} [options]
-   * @returns {Promise<Place>}
+   * @returns {Promise<Stored>}
    */
   publish(payload, options) {
     const text = JSON.stringify(payload);
-    if (text === undefined) return refuse('invalid_field', 'the payload is nothing that JSON can say');
+    if (text === undefined) return rejected('invalid_field', 'JSON cannot represent this payload');
     return this.#publish(text, options);
   }
 
   /**
-   * The same with a payload that is JSON already: it is relayed as it stands, digit for digit.
+   * Publishes a payload that is JSON text already. The text is relayed unchanged, numbers included.
    * @param {string} text
    * @param {PublishOptions} [options]
-   * @returns {Promise<Place>}
+   * @returns {Promise<Stored>}
    */
   publishJson(text, options) {
     try {
       JSON.parse(text);
     } catch (error) {
-      return refuse('invalid_json', String(error), { cause: error });
+      return rejected('invalid_json', String(error), { cause: error });
     }
     return this.#publish(text, options);
   }
 
   /**
-   * Joins a room, for this connection and those to come. `since` asks for what follows that offset;
-   * without it the room starts now, or where this client knows it.
+   * Joins a room, on this connection and all later ones. With `since` the messages after that offset come
+   * first. Without it the room resumes where this client left off, or starts now.
    * @param {string} room
-   * @param {{ since?: number, epoch?: string, presence?: boolean }} [options] `presence` asks for
+   * @param {{ since?: number, epoch?: string, presence?: boolean }} [options] `presence` turns on
    *   `presence` events
    * @returns {Promise<RoomState>}
    */
   join(room, { since, epoch, presence } = {}) {
-    const closed = this.#closed();
+    const closed = this.#closedError();
     return closed ? Promise.reject(closed) : this.#membership.join({ room, since, epoch, presence });
   }
 
   /**
-   * Leaves a room; nothing more of it is delivered from now on.
+   * Leaves a room. No more of its messages are delivered.
    * @param {string} room
    * @returns {Promise<{ room: string }>}
    */
   leave(room) {
-    if (!this.#rooms.get(room)) return refuse('not_in_room', `this client is not in ${room}`, { room });
+    if (!this.#rooms.get(room)) return rejected('not_in_room', `this client is not in ${room}`, { room });
     this.#membership.forget(room);
-    // Whoever is not connected is in no room: the next connection will not ask for this one.
-    const answer = this.state.name === 'open' ? this.#requests.ask({ type: 'leave', room }) : Promise.resolve({ room });
+    // A client that is not connected is a member of no room, and its next connection will not join this one.
+    const reply = this.state.name === 'open' ? this.#requests.add({ type: 'leave', room }) : Promise.resolve({ room });
     this.#emit('left', { room });
-    return answer;
+    return reply;
   }
 
   /**
-   * Messages of a room's past: those after `since`, or the newest.
+   * Returns stored messages of a room: those after `since`, or the newest.
    * @param {string} room
    * @param {{ since?: number, limit?: number }} [options]
    * @returns {Promise<History>}
    */
   history(room, { since, limit } = {}) {
-    return this.#ask({ type: 'history', room, fields: () => ({ since, limit }) });
+    return this.#request({ type: 'history', room, fields: () => ({ since, limit }) });
   }
 
   /**
-   * Who is in a room now.
+   * Returns the present members of a room.
    * @param {string} room
    * @returns {Promise<Members>}
    */
   presence(room) {
-    return this.#ask({ type: 'presence', room });
+    return this.#request({ type: 'presence', room });
   }
 
   /**
-   * Gives the server the token of this moment on the connection there is.
+   * Sends the current token on the open connection.
    * @returns {Promise<any>}
    */
   async authenticate() {
     const token = await this.#currentToken();
-    return this.#ask({ type: 'auth', fields: () => ({ token }) });
+    return this.#request({ type: 'auth', fields: () => ({ token }) });
   }
 
-  /** Connects at once, instead of after the wait, or although the server said to stay away. */
+  /** Connects now, instead of after the wait, or although the server has closed the connection for good. */
   reconnect() {
-    if (this.#ended) throw new WscastError('closed', 'this client was closed; make another one');
+    if (this.#closedByProgram) throw new WscastError('closed', 'this client was closed; create a new one');
     this.#connection.open();
   }
 
-  /** Ends for good: what waits is rejected, and nothing keeps a process alive. */
+  /** Closes the client for good: pending promises are rejected, and no timer or socket keeps a process alive. */
   close() {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.#closedByProgram) return;
+    this.#closedByProgram = true;
     this.#connection.close();
     this.#listeners.clear();
   }
@@ -288,25 +291,25 @@ export class WscastClient {
   /** @type {(state: State, welcome?: any) => void} */
   #stateChanged(state, welcome) {
     if (state.name !== 'open') this.#disconnected(state);
-    if (state.name === 'closed') this.#stopped(state);
+    if (state.name === 'closed') this.#closed(state);
     this.#emit('state', state);
     if (welcome && this.state === state) this.#welcomed(welcome);
   }
 
   /** @param {State} state */
   #disconnected(state) {
-    if ('code' in state && state.code === 1009 && !this.#tooLarge) {
-      this.#publishes.tooLarge(new WscastError('message_too_large', 'the server takes no message of this size'));
+    if ('code' in state && state.code === 1009 && !this.#rejectedTooLarge) {
+      this.#publishes.tooLarge(new WscastError('message_too_large', 'the server accepts no message of this size'));
     }
-    this.#tooLarge = false;
+    this.#rejectedTooLarge = false;
     this.#membership.disconnected();
     this.#requests.disconnected();
     this.#publishes.disconnected();
   }
 
   /** @param {{ reason: string }} state */
-  #stopped({ reason }) {
-    const error = new WscastError('closed', reason || 'the server told this client to stay away');
+  #closed({ reason }) {
+    const error = new WscastError('closed', reason || 'the server closed the connection for good');
     this.#publishes.close(error);
     this.#requests.close(error);
   }
@@ -325,31 +328,31 @@ export class WscastClient {
     return `${this.#idPrefix}-${this.#idCount.toString(36)}`;
   }
 
-  /** Why nothing can be asked any more, if so. */
-  #closed() {
+  /** Returns the error for new requests if this client is closed. */
+  #closedError() {
     if (this.state.name !== 'closed') return null;
-    const message = this.#ended ? 'this client was closed' : 'the server told this client to stay away';
+    const message = this.#closedByProgram ? 'this client was closed' : 'the server closed the connection for good';
     return new WscastError('closed', message);
   }
 
-  /** @type {(question: import('./requests.js').Question) => Promise<any>} */
-  #ask(question) {
-    const closed = this.#closed();
-    return closed ? Promise.reject(closed) : this.#requests.ask(question);
+  /** @type {(request: import('./requests.js').NewRequest) => Promise<any>} */
+  #request(request) {
+    const closed = this.#closedError();
+    return closed ? Promise.reject(closed) : this.#requests.add(request);
   }
 
-  /** @type {(text: string, options?: PublishOptions) => Promise<Place>} */
+  /** @type {(text: string, options?: PublishOptions) => Promise<Stored>} */
   #publish(text, { type = 'message', room = this.rooms[0], id = this.#nextId() } = {}) {
-    const closed = this.#closed();
+    const closed = this.#closedError();
     if (closed) return Promise.reject(closed);
-    if (type !== 'message' && type !== 'custom_event') return refuse('unknown_type', `${type} cannot be published`, { room });
-    if (room === undefined || !this.#rooms.get(room)) return refuse('not_in_room', 'join the room first', { room });
-    if (id === '' || byteLength(id) > ID_BYTES_MAX) return refuse('invalid_id', `an id has 1 to ${ID_BYTES_MAX} bytes`, { room });
+    if (type !== 'message' && type !== 'custom_event') return rejected('unknown_type', `${type} cannot be published`, { room });
+    if (room === undefined || !this.#rooms.get(room)) return rejected('not_in_room', 'join the room first', { room });
+    if (id === '' || byteLength(id) > ID_BYTES_MAX) return rejected('invalid_id', `an id must have 1 to ${ID_BYTES_MAX} bytes`, { room });
     const frame = `{"type":"${type}","room":${JSON.stringify(room)},"id":${JSON.stringify(id)},"payload":${text}}`;
     return this.#publishes.add({ id, room, text: frame });
   }
 
-  // What the server says
+  // Frames from the server
 
   /** @param {any} frame */
   #received(frame) {
@@ -367,19 +370,19 @@ export class WscastClient {
         this.#publishes.flush();
         break;
       case 'presence':
-        this.#requests.settle(id, payload);
+        this.#requests.resolve(id, payload);
         this.#emit('presence', { room, ...payload });
         break;
       case 'left':
       case 'history':
       case 'authenticated':
-        this.#requests.settle(id, payload);
+        this.#requests.resolve(id, payload);
         break;
       case 'error':
         this.#refused(frame);
         break;
       case 'token_expiring':
-        // Without a newer one, or if it is refused, the server closes in its own time.
+        // If there is no newer token, or if it is refused, the server closes the connection when the old one expires.
         if (typeof this.#token === 'function') this.authenticate().catch(() => {});
         break;
       case 'pong':
@@ -392,23 +395,24 @@ export class WscastClient {
   /** @param {any} frame */
   #relayed(frame) {
     const { type, room, offset, from } = frame;
-    const verdict = room === undefined ? 'deliver' : this.#rooms.take(room, offset);
-    if (verdict === 'hole') this.#membership.mend(room);
-    if (verdict !== 'deliver') return;
+    const action = room === undefined ? 'deliver' : this.#rooms.accept(room, offset);
+    if (action === 'missing') this.#membership.refetch(room);
+    if (action !== 'deliver') return;
     const own = from !== undefined && this.#clientIds.includes(from);
     this.#emit(/** @type {'message' | 'custom_event'} */ (type), { ...frame, own });
   }
 
   /** @param {any} frame */
   #refused({ id, payload }) {
-    const error = WscastError.refused(payload, this.#requests.get(id)?.room);
+    const error = WscastError.fromPayload(payload, this.#requests.get(id)?.room);
     if (id !== undefined && (this.#publishes.refused(id, error) || this.#requests.fail(id, error))) return;
-    if (id === undefined && error.code === 'message_too_large') this.#tooLarge = this.#publishes.tooLarge(error);
-    if (!this.#tooLarge) this.#emit('error', error);
+    if (id === undefined && error.code === 'message_too_large') this.#rejectedTooLarge = this.#publishes.tooLarge(error);
+    if (!this.#rejectedTooLarge) this.#emit('error', error);
   }
 
   /**
-   * A listener that throws harms neither the client nor the other listeners, and is not silent either.
+   * Calls the listeners of an event. If one throws, the others are called all the same, and the error is
+   * reported as uncaught.
    * @template {keyof Events} Name
    * @param {Name} name
    * @param {Events[Name]} event

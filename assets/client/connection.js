@@ -1,40 +1,41 @@
 /**
- * The connection: when to connect, when to wait and how long, when to give up; and whether anybody is
- * still there. It knows nothing of rooms.
+ * The connection: when to connect, how long to wait between attempts, when to give up, and whether the
+ * server still responds. It knows nothing of rooms.
  */
 
-import { later } from './base.js';
+import { startTimer } from './timer.js';
 
-/** A connection that stayed open this long was a success: the next failure starts counting anew. */
+/** A connection that stays open this long counts as stable: the backoff starts again from its minimum. */
 const STABLE_AFTER_MS = 5_000;
-/** The last part of the wait for an answer, see `#lastCall`. */
-const LAST_CALL_MS = 1_000;
-/** A closing handshake may take this long before the socket is cut, where it can be. */
-const CLOSE_WITHIN_MS = 1_000;
-/** Doubling more often than this gains nothing and would overflow. */
+/** The last part of the heartbeat's timeout, see `#awaitLateFrames`. */
+const LATE_FRAMES_MS = 1_000;
+/** Time for the closing handshake. After it the socket is cut, where the WebSocket class can do that. */
+const CLOSE_TIMEOUT_MS = 1_000;
+/** Further doublings would change nothing and would overflow. */
 const DOUBLINGS_MAX = 30;
-/** Failed attempts in a row after which every second one asks for as little as it can, see `narrow`. */
+/** After this many failed attempts in a row, every second attempt asks for one room only, see `narrow`. */
 const NARROW_AFTER_FAILURES = 4;
 
 /**
- * A WebSocket close code, or what the client found out itself: `silent`, nothing came in time; `no_token`,
- * the token function failed; `failed`, the browser refused to connect at all; `closed`, `close()` was called.
+ * Why a connection ended: a WebSocket close code, or one of the client's own codes. `silent`: nothing was
+ * received in time. `no_token`: the token function failed. `failed`: the browser refused to connect at all.
+ * `closed`: `close()` was called.
  * @typedef {number | 'silent' | 'no_token' | 'failed' | 'closed'} EndCode
  *
  * @typedef {{ name: 'connecting' }
  *   | { name: 'open' }
  *   | { name: 'waiting', delay: number, at: number, code: EndCode, reason: string }
  *   | { name: 'closed', code: EndCode, reason: string }} State
- *   `delay` is in milliseconds, `at` the time in Unix milliseconds at which it is over.
+ *   `delay` is the wait in milliseconds, `at` the time of the next attempt in Unix milliseconds.
  *
  * @typedef {{ readyState: number, onmessage: any, onclose: any, onerror: any, send(text: string): void,
  *   close(code?: number): void, terminate?: () => void }} Socket
  *
  * @typedef {object} ConnectionOptions
  * @property {new (url: string) => any} WebSocket
- * @property {(narrow: boolean) => Promise<string>} address asked before every attempt; `narrow` wants as
- *   little in it as possible
- * @property {boolean} renewsToken whether another attempt may bring another token
+ * @property {(narrow: boolean) => Promise<string>} address called before every attempt; a narrow address
+ *   is as short as possible
+ * @property {boolean} canRenewToken whether another attempt may use another token
  * @property {(text: string) => any} parse
  * @property {() => number} random
  * @property {number} backoffMin
@@ -42,20 +43,20 @@ const NARROW_AFTER_FAILURES = 4;
  * @property {number} connectTimeout
  * @property {number} heartbeatInterval
  * @property {number} heartbeatTimeout
- * @property {(state: State, welcome?: any) => void} onState the welcome comes with `open`
- * @property {(frame: any) => void} onFrame every frame after the welcome
+ * @property {(state: State, welcome?: any) => void} onState the state `open` comes with the welcome
+ * @property {(frame: any) => void} onFrame called for every frame after the welcome
  */
 
 /**
- * What a close code asks a client to do.
+ * Returns what a client does after a connection has ended.
  * @param {EndCode} code
- * @returns {'stay-away' | 'at-once' | 'backoff'}
+ * @returns {'stop' | 'reconnect' | 'back-off'}
  */
 export function afterClose(code) {
-  if (code === 'failed' || code === 'closed') return 'stay-away';
-  if (typeof code === 'number' && code >= 4000 && code <= 4099) return 'stay-away';
-  if (typeof code === 'number' && code >= 4200 && code <= 4299) return 'at-once';
-  return 'backoff';
+  if (code === 'failed' || code === 'closed') return 'stop';
+  if (typeof code === 'number' && code >= 4000 && code <= 4099) return 'stop';
+  if (typeof code === 'number' && code >= 4200 && code <= 4299) return 'reconnect';
+  return 'back-off';
 }
 
 export class Connection {
@@ -64,22 +65,20 @@ export class Connection {
   #state = { name: 'connecting' };
   /** @type {Socket | null} */
   #socket = null;
-  /** Counts what was begun, so that what belongs to an earlier attempt is known when it comes late. */
-  #turn = 0;
-  /** Failures since a connection last proved stable. */
-  #attempt = 0;
-  /** Attempts in a row that brought no welcome. */
-  #unopened = 0;
-  /** Whether a bad token was already answered with another one. */
-  #renewed = false;
-  /** Whether the browser tells us of its network. */
-  #watching = false;
-  /** Whether a ping waits for an answer. */
-  #asked = false;
-  /** Whether the browser has said that there is no network. */
+  /** Grows with every attempt, so that the late result of an earlier attempt is recognised. */
+  #attemptNumber = 0;
+  /** Ended connections and failed attempts since the last stable connection. */
+  #failures = 0;
+  /** Attempts in a row that ended before the welcome. */
+  #failedAttempts = 0;
+  /** Whether a rejected token was replaced already. */
+  #tokenRenewed = false;
+  #observesBrowser = false;
+  #pingPending = false;
+  /** Whether the browser has reported that there is no network. */
   #offline = false;
   /** @type {any} */ #retryTimer = undefined;
-  /** @type {any} */ #pulseTimer = undefined;
+  /** @type {any} */ #silenceTimer = undefined;
   /** @type {any} */ #stableTimer = undefined;
 
   /** @param {ConnectionOptions} options */
@@ -91,23 +90,23 @@ export class Connection {
     return this.#state;
   }
 
-  /** Connects now, whatever was going on before. */
+  /** Connects now, in whatever state the connection is. */
   open() {
-    this.#watch(true);
-    this.#drop();
-    const turn = this.#turn;
-    this.#pulse(() => this.#ended('silent'), this.#options.connectTimeout);
-    this.#enter({ name: 'connecting' });
-    const narrow = this.#unopened >= NARROW_AFTER_FAILURES && this.#unopened % 2 === 0;
+    this.#observeBrowser(true);
+    this.#discardSocket();
+    const attempt = this.#attemptNumber;
+    this.#startSilenceTimer(() => this.#ended('silent'), this.#options.connectTimeout);
+    this.#setState({ name: 'connecting' });
+    const narrow = this.#failedAttempts >= NARROW_AFTER_FAILURES && this.#failedAttempts % 2 === 0;
     this.#options.address(narrow).then(
-      (address) => { if (turn === this.#turn) this.#dial(address); },
-      (error) => { if (turn === this.#turn) this.#ended('no_token', String(error?.message ?? error)); },
+      (address) => { if (attempt === this.#attemptNumber) this.#openSocket(address); },
+      (error) => { if (attempt === this.#attemptNumber) this.#ended('no_token', String(error?.message ?? error)); },
     );
   }
 
   /**
-   * Gives whether the socket took it.
-   * @param {string} text one frame
+   * Sends a frame. Returns false if there is no open connection.
+   * @param {string} text
    */
   send(text) {
     if (this.#state.name !== 'open' || this.#socket?.readyState !== 1) return false;
@@ -115,141 +114,145 @@ export class Connection {
     return true;
   }
 
-  /** Ends for good; `open` begins anew. */
+  /** Closes the connection and does not reconnect. */
   close() {
     this.#stop('closed', 'closed by the client');
   }
 
   /** @param {string} address */
-  #dial(address) {
+  #openSocket(address) {
     /** @type {Socket} */
     let socket;
     try {
       socket = new this.#options.WebSocket(address);
     } catch (error) {
-      // An address or a page for which the browser allows no WebSocket: asking again changes nothing.
+      // The browser allows no WebSocket to this address or from this page, and a retry would not change that.
       this.#stop('failed', String(error));
       return;
     }
     this.#socket = socket;
     socket.onmessage = (/** @type {{ data: unknown }} */ event) => this.#received(event.data);
     socket.onclose = (/** @type {{ code: number, reason: string }} */ event) => this.#ended(event.code, event.reason);
-    // The close that follows says all there is to say.
+    // A close event with the details follows every error event.
     socket.onerror = () => {};
   }
 
   /** @param {unknown} data */
   #received(data) {
-    const frame = typeof data === 'string' ? parsed(this.#options.parse, data) : null;
+    const frame = typeof data === 'string' ? parseFrame(this.#options.parse, data) : null;
     if (this.#state.name === 'open') {
-      this.#listen();
+      this.#resetHeartbeat();
       if (frame) this.#options.onFrame(frame);
     } else if (frame && isWelcome(frame)) {
-      this.#unopened = 0;
-      this.#stableTimer = later(() => this.#proved(), STABLE_AFTER_MS);
-      this.#listen();
-      this.#enter({ name: 'open' }, frame);
+      this.#failedAttempts = 0;
+      this.#stableTimer = startTimer(() => this.#resetFailures(), STABLE_AFTER_MS);
+      this.#resetHeartbeat();
+      this.#setState({ name: 'open' }, frame);
     }
   }
 
-  #proved() {
-    this.#attempt = 0;
-    this.#renewed = false;
+  #resetFailures() {
+    this.#failures = 0;
+    this.#tokenRenewed = false;
   }
 
-  // Is anybody there?
+  // The heartbeat
 
-  /** Every frame proves the link alive; only silence needs a ping. */
-  #listen() {
-    this.#asked = false;
-    this.#pulse(() => this.#ping(), this.#options.heartbeatInterval);
+  /** Every received frame proves that the connection works. Only silence needs a ping. */
+  #resetHeartbeat() {
+    this.#pingPending = false;
+    this.#startSilenceTimer(() => this.#ping(), this.#options.heartbeatInterval);
   }
 
   #ping() {
-    this.#asked = true;
+    this.#pingPending = true;
     this.send('{"type":"ping"}');
     const { heartbeatTimeout } = this.#options;
-    const lastCall = Math.min(LAST_CALL_MS, heartbeatTimeout / 2);
-    this.#pulse(() => this.#lastCall(lastCall), heartbeatTimeout - lastCall);
+    const lastPart = Math.min(LATE_FRAMES_MS, heartbeatTimeout / 2);
+    this.#startSilenceTimer(() => this.#awaitLateFrames(lastPart), heartbeatTimeout - lastPart);
   }
 
   /**
-   * A machine that wakes from sleep runs the overdue timer before the frames that wait behind it: the
-   * last part counts from here, so those get in first.
+   * A computer that wakes from sleep runs an overdue timer before it delivers frames that have already
+   * arrived. The last part of the timeout starts only now, so those frames are delivered first.
    * @param {number} ms
    */
-  #lastCall(ms) {
-    this.#pulse(() => this.#ended('silent'), ms);
+  #awaitLateFrames(ms) {
+    this.#startSilenceTimer(() => this.#ended('silent'), ms);
   }
 
   /** @type {(act: () => void, ms: number) => void} */
-  #pulse(act, ms) {
-    clearTimeout(this.#pulseTimer);
-    this.#pulseTimer = later(act, ms);
+  #startSilenceTimer(act, ms) {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = startTimer(act, ms);
   }
 
-  // Ends
+  // The end of a connection
 
   /** @type {(code: EndCode, reason?: string) => void} */
   #ended(code, reason = '') {
-    if (this.#state.name === 'connecting') this.#unopened += 1;
+    if (this.#state.name === 'connecting') this.#failedAttempts += 1;
     let policy = afterClose(code);
-    if (code === 4001 && this.#options.renewsToken && !this.#renewed) {
-      this.#renewed = true;
-      policy = 'at-once';
+    if (code === 4001 && this.#options.canRenewToken && !this.#tokenRenewed) {
+      this.#tokenRenewed = true;
+      policy = 'reconnect';
     }
-    if (policy === 'stay-away') {
+    if (policy === 'stop') {
       this.#stop(code, reason);
       return;
     }
-    this.#drop(code === 'silent');
-    this.#attempt += 1;
-    // A server that sends us on again and again gets the backoff too, not a tight loop.
-    this.#wait(policy === 'at-once' && this.#attempt === 1 ? 0 : this.#backoff(), code, reason);
+    this.#discardSocket(code === 'silent');
+    this.#failures += 1;
+    // Only the first reconnect is immediate, because a server may ask for it again and again.
+    this.#reconnectAfter(policy === 'reconnect' && this.#failures === 1 ? 0 : this.#backoff(), code, reason);
   }
 
-  /** Full jitter: after a restart the clients come back spread over the window, not all at its end. */
+  /** Full jitter spreads the clients of a restarted server over the whole wait. */
   #backoff() {
     const { backoffMin, backoffMax, random } = this.#options;
     if (this.#offline) return backoffMax;
-    const ceiling = Math.min(backoffMax, backoffMin * 2 ** Math.min(this.#attempt, DOUBLINGS_MAX));
-    return backoffMin + random() * (ceiling - backoffMin);
+    const longest = Math.min(backoffMax, backoffMin * 2 ** Math.min(this.#failures, DOUBLINGS_MAX));
+    return backoffMin + random() * (longest - backoffMin);
   }
 
   /** @type {(delay: number, code: EndCode, reason: string) => void} */
-  #wait(delay, code, reason) {
+  #reconnectAfter(delay, code, reason) {
     clearTimeout(this.#retryTimer);
-    this.#retryTimer = later(() => this.open(), delay);
-    this.#enter({ name: 'waiting', delay, at: Date.now() + delay, code, reason });
+    this.#retryTimer = startTimer(() => this.open(), delay);
+    this.#setState({ name: 'waiting', delay, at: Date.now() + delay, code, reason });
   }
 
   /** @type {(code: EndCode, reason: string) => void} */
   #stop(code, reason) {
-    this.#watch(false);
-    this.#drop();
-    this.#proved();
-    this.#unopened = 0;
-    this.#enter({ name: 'closed', code, reason });
+    this.#observeBrowser(false);
+    this.#discardSocket();
+    this.#resetFailures();
+    this.#failedAttempts = 0;
+    this.#setState({ name: 'closed', code, reason });
   }
 
-  /** Lets go of the socket without waiting: a dead link would take minutes over its closing handshake. */
-  #drop(dead = false) {
-    this.#turn += 1;
+  /**
+   * Ignores the socket from now on and closes it, without waiting for the closing handshake: a broken
+   * connection would take minutes for it.
+   * @param {boolean} [broken]
+   */
+  #discardSocket(broken = false) {
+    this.#attemptNumber += 1;
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#pulseTimer);
+    clearTimeout(this.#silenceTimer);
     clearTimeout(this.#stableTimer);
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = null;
     socket.onmessage = null;
     socket.onclose = null;
-    // `ws` can cut a socket, browsers cannot; and a socket that lingers would keep a process alive.
-    if (socket.terminate && dead) {
+    // The package `ws` can cut a socket, browsers cannot. An open socket would keep a Node process alive.
+    if (socket.terminate && broken) {
       socket.terminate();
       return;
     }
     if (socket.terminate) {
-      const cut = later(() => socket.terminate?.(), CLOSE_WITHIN_MS);
+      const cut = startTimer(() => socket.terminate?.(), CLOSE_TIMEOUT_MS);
       socket.onclose = () => clearTimeout(cut);
     }
     if (socket.readyState < 2) socket.close(1000);
@@ -257,51 +260,52 @@ export class Connection {
   }
 
   /** @type {(state: State, welcome?: any) => void} */
-  #enter(state, welcome) {
+  #setState(state, welcome) {
     this.#state = state;
     this.#options.onState(state, welcome);
   }
 
-  // What a browser knows of its network and its tab
+  // What the browser knows of the network and the tab
 
   /** @param {boolean} on */
-  #watch(on) {
-    if (on === this.#watching) return;
-    this.#watching = on;
+  #observeBrowser(on) {
+    if (on === this.#observesBrowser) return;
+    this.#observesBrowser = on;
     this.#offline = false;
     const { document: page, addEventListener: add, removeEventListener: remove } = /** @type {any} */ (globalThis);
     const change = on ? add : remove;
     if (typeof change !== 'function') return;
-    change.call(globalThis, 'online', this.#online);
-    change.call(globalThis, 'offline', this.#offlineNow);
-    if (page) (on ? page.addEventListener : page.removeEventListener).call(page, 'visibilitychange', this.#seen);
+    change.call(globalThis, 'online', this.#onOnline);
+    change.call(globalThis, 'offline', this.#onOffline);
+    if (page) (on ? page.addEventListener : page.removeEventListener).call(page, 'visibilitychange', this.#onVisibilityChange);
   }
 
-  #online = () => {
+  #onOnline = () => {
     this.#offline = false;
-    this.#hurry();
+    this.#checkNow();
   };
 
-  /** Attempts become rare but do not end: a browser without a network may still reach its own machine. */
-  #offlineNow = () => {
+  /** Attempts become rare but go on: a browser without a network may still reach its own computer. */
+  #onOffline = () => {
     this.#offline = true;
-    if (this.#state.name === 'waiting') this.#wait(this.#options.backoffMax, this.#state.code, this.#state.reason);
-    else this.#hurry();
+    const state = this.#state;
+    if (state.name === 'waiting') this.#reconnectAfter(this.#options.backoffMax, state.code, state.reason);
+    else this.#checkNow();
   };
 
-  #seen = () => {
-    if (/** @type {any} */ (globalThis).document.visibilityState === 'visible') this.#hurry();
+  #onVisibilityChange = () => {
+    if (/** @type {any} */ (globalThis).document.visibilityState === 'visible') this.#checkNow();
   };
 
-  /** There is reason to believe that things have changed: tries now, or asks whether anybody is there. */
-  #hurry() {
+  /** The network may have changed: reconnects now, or sends a ping to check the open connection. */
+  #checkNow() {
     if (this.#state.name === 'waiting') this.open();
-    else if (this.#state.name === 'open' && !this.#asked) this.#ping();
+    else if (this.#state.name === 'open' && !this.#pingPending) this.#ping();
   }
 }
 
-/** @type {(parse: (text: string) => any, text: string) => any} null for what is no frame of ours */
-function parsed(parse, text) {
+/** @type {(parse: (text: string) => any, text: string) => any} null if it is no frame of the protocol */
+function parseFrame(parse, text) {
   try {
     const frame = parse(text);
     return typeof frame?.type === 'string' ? frame : null;

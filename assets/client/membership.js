@@ -1,11 +1,11 @@
-/** Makes the memberships what they are to be, on every connection anew, and mends holes. */
+/** Joins the wanted rooms on every connection, and refetches missing messages. */
 
-import { WscastError } from './base.js';
+import { WscastError } from './error.js';
 import { Rooms, isRoomName } from './rooms.js';
 
-/** Rooms at once; a server takes 32 of one connection unless it is told otherwise. */
+/** A server accepts 32 rooms for each connection by default. */
 const ROOMS_MAX = 1_000;
-/** A room that the server does not take back now is tried again after this. */
+/** The wait before the next attempt to join a room that the server has refused. */
 const REJOIN_AFTER_MS = 5_000;
 
 /**
@@ -33,18 +33,20 @@ export class Membership {
     this.#onForgotten = onForgotten;
   }
 
-  // What is wanted
+  // What the program wants
 
-  /** A room is to be joined, now or with the next connection. @param {WantedRoom} wanted */
+  /** Adds a room to those that every connection joins. @param {WantedRoom} wanted */
   want(wanted) {
     const { room: name, since, epoch, presence } = typeof wanted === 'string' ? { room: wanted } : wanted;
-    if (!isRoomName(name)) throw new WscastError('invalid_room', `${name} is no room name: 1 to 64 letters, digits or . _ - :`);
+    if (!isRoomName(name)) {
+      throw new WscastError('invalid_room', `${name} is not a room name; use 1 to 64 letters, digits or . _ - :`);
+    }
     if (this.rooms.size >= ROOMS_MAX && !this.rooms.get(name)) {
       throw new WscastError('too_many_rooms', `leave a room first; a client may be in ${ROOMS_MAX}`, { room: name });
     }
     const room = this.rooms.want(name);
     room.presence = presence ?? room.presence;
-    if (since !== undefined && !room.live) room.position = { offset: since, epoch };
+    if (since !== undefined && !room.isMember) room.position = { offset: since, epoch };
   }
 
   /**
@@ -58,38 +60,38 @@ export class Membership {
       return Promise.reject(error);
     }
     const { room, since, epoch } = wanted;
-    return this.#ask(room, { why: 'user', since: since === undefined ? undefined : { offset: since, epoch } });
+    return this.#join(room, { reason: 'program', since: since === undefined ? undefined : { offset: since, epoch } });
   }
 
-  /** @param {string} name */
+  /** Removes a room from those that every connection joins. @param {string} name */
   forget(name) {
     this.rooms.forget(name);
     for (const { id, join } of this.#requests.joins(name)) {
-      if (join.why === 'user') this.#requests.fail(id, new WscastError('left', 'the room was left', { room: name }));
+      if (join.reason === 'program') this.#requests.fail(id, new WscastError('left', 'the room was left', { room: name }));
       else this.#requests.take(id);
     }
     this.#onForgotten(name);
   }
 
   /** @type {(room: string, join: Join) => Promise<RoomState>} */
-  #ask(room, join) {
-    return this.#requests.ask({ type: 'join', room, join, fields: () => this.#fields(room, join) });
+  #join(room, join) {
+    return this.#requests.add({ type: 'join', room, join, fields: () => this.#joinFields(room, join) });
   }
 
-  /** A join on the client's own account. @type {(room: string, why: Join['why']) => void} */
-  #joinAgain(room, why) {
-    this.#ask(room, { why }).catch(() => {}); // `failed` deals with it.
+  /** Joins a room for the client's own purposes. @type {(room: string, reason: Join['reason']) => void} */
+  #joinAgain(room, reason) {
+    this.#join(room, { reason }).catch(() => {}); // `joinFailed` handles the error.
   }
 
   /** @type {(name: string, join: Join) => object} */
-  #fields(name, join) {
+  #joinFields(name, join) {
     const room = this.rooms.get(name);
-    const since = join.since ?? (room?.live && !room.mending ? undefined : room?.position);
+    const since = join.since ?? (room?.isMember && !room.refetching ? undefined : room?.position);
     join.resumes = Boolean(since);
     return { since: since?.offset, epoch: since?.epoch, presence: room?.presence || undefined };
   }
 
-  // The connection
+  // Connections
 
   /** @type {(base: URL, others: Record<string, string | undefined>, narrow: boolean) => string} */
   address(base, others, narrow) {
@@ -97,7 +99,7 @@ export class Membership {
     return this.rooms.address(base, others, narrow);
   }
 
-  /** Before the requests are told. */
+  /** To be called before `Requests.disconnected`, which forgets whether a request was sent. */
   disconnected() {
     clearTimeout(this.#rejoinTimer);
     this.rooms.disconnected();
@@ -108,7 +110,7 @@ export class Membership {
     }
   }
 
-  /** The rooms the welcome says that we are in. @param {RoomState[]} states */
+  /** Handles the rooms in the welcome, which this client is a member of now. @param {RoomState[]} states */
   welcomed(states) {
     for (const state of states) {
       const room = this.rooms.get(state.room);
@@ -117,34 +119,34 @@ export class Membership {
         this.#leave(state.room);
       } else if (!joins.some(({ join }) => join.since && !join.inAddress)) {
         this.#entered(state, 'resumed');
-        for (const { id } of joins) this.#requests.settle(id, state);
-        if (room.presence) this.#joinAgain(state.room, 'watch');
+        for (const { id } of joins) this.#requests.resolve(id, state);
+        if (room.presence) this.#joinAgain(state.room, 'presence');
       }
     }
     this.#requests.sendAll();
     this.#rejoin();
   }
 
-  /** Joins the rooms that are wanted and that nothing has asked for on this connection. */
+  /** Joins the wanted rooms that this connection has not asked for yet. */
   #rejoin() {
-    const asked = new Set(this.#requests.joins().map(({ room }) => room));
+    const requested = new Set(this.#requests.joins().map(({ room }) => room));
     for (const name of this.rooms.names()) {
-      if (!this.rooms.get(name)?.live && !asked.has(name)) this.#joinAgain(name, 'rejoin');
+      if (!this.rooms.get(name)?.isMember && !requested.has(name)) this.#joinAgain(name, 'rejoin');
     }
   }
 
   /** @param {string} room */
   #leave(room) {
-    this.#requests.ask({ type: 'leave', room }).catch(() => {});
+    this.#requests.add({ type: 'leave', room }).catch(() => {});
   }
 
-  // Answers
+  // Replies
 
   /** @type {(id: string, state: RoomState) => void} */
   joined(id, state) {
     const request = this.#requests.take(id);
     if (!request?.join) {
-      // Given up meanwhile, and nobody wants it.
+      // The join timed out before this reply, and the room is no longer wanted.
       if (!this.rooms.get(state.room)) this.#leave(state.room);
       return;
     }
@@ -157,36 +159,36 @@ export class Membership {
   #entered(state, how) {
     const room = this.rooms.get(state.room);
     if (!room) return;
-    const { live, mends } = room;
-    const outcome = this.rooms.settle(room, state, how);
-    if (room.mends > mends) this.mend(state.room);
-    if (!live) this.#emit('joined', state);
+    const { isMember, refetches } = room;
+    const outcome = this.rooms.joined(room, state, how);
+    if (room.refetches > refetches) this.refetch(state.room);
+    if (!isMember) this.#emit('joined', state);
     if (outcome.name === 'gap') this.#emit('gap', outcome.gap);
     if (outcome.name === 'recovered') this.#emit('recovered', state);
   }
 
-  /** A message did not come: the room is joined again from before it. @param {string} name */
-  mend(name) {
+  /** Joins a room again from before the missing messages. @param {string} name */
+  refetch(name) {
     const room = this.rooms.get(name);
     if (!room) return;
-    if (this.rooms.mendable(room)) this.#joinAgain(name, 'mend');
+    if (this.rooms.canRefetch(room)) this.#joinAgain(name, 'refetch');
     else this.#emit('gap', this.rooms.giveUp(room));
   }
 
-  /** A join was refused or not answered. @type {(request: Request, error: WscastError) => void} */
-  failed({ room: name = '', join }, error) {
+  /** Handles a join that was refused or timed out. @type {(request: Request, error: WscastError) => void} */
+  joinFailed({ room: name = '', join }, error) {
     const room = this.rooms.get(name);
     if (!room || !join) return;
-    if (join.why === 'mend' && room.mending) this.#emit('gap', this.rooms.giveUp(room));
-    if (join.why === 'watch') this.#emit('error', error);
-    if (room.live) return;
-    if (!room.wasLive) {
+    if (join.reason === 'refetch' && room.refetching) this.#emit('gap', this.rooms.giveUp(room));
+    if (join.reason === 'presence') this.#emit('error', error);
+    if (room.isMember) return;
+    if (!room.wasMember) {
       this.forget(name);
       this.#emit('left', { room: name, error });
       return;
     }
-    // It was taken before, so this may pass; and somebody relies on it.
-    if (join.why !== 'user') this.#emit('error', error);
+    // The server has let this client in before, so the refusal may be temporary and the program relies on the room.
+    if (join.reason !== 'program') this.#emit('error', error);
     clearTimeout(this.#rejoinTimer);
     this.#rejoinTimer = setTimeout(() => this.#rejoin(), error.retryAfterMs ?? REJOIN_AFTER_MS);
   }

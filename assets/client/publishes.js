@@ -1,53 +1,54 @@
 /**
- * What is to be published: kept in order until it is acknowledged, sent again after a disconnection with
- * the same id, and given up with the truth about it.
+ * The publishes that are not acknowledged yet: sent in order, sent again after a disconnection under the
+ * same id, and rejected with an error that says whether they may have been published.
  */
 
-import { WscastError, byteLength, later } from './base.js';
+import { WscastError, rejected } from './error.js';
+import { byteLength } from './text.js';
+import { startTimer } from './timer.js';
 
-/** Publishes that may be under way at once: an outage repeats no more than these. */
-const UNDER_WAY_MAX = 100;
+/** Publishes in flight at once, and so the most that an outage repeats. */
+const IN_FLIGHT_MAX = 100;
 /**
- * The server knows an id again for five minutes (README, "Protocol"); a minute of them is left for the
- * repetition to arrive in.
+ * The server recognises a repeated id for five minutes. The last minute of them is left for the repeated
+ * publish to arrive in.
  */
 const RESEND_WITHIN_MS = 4 * 60_000;
-/** How long nothing is sent after a refusal that names no time. */
+/** The pause after a temporary refusal without `retry_after_ms`. */
 const RETRY_AFTER_MS = 1_000;
-/** Refusals that pass: the same publish is sent again. */
-const PASSING = new Set(['storage_unavailable', 'rate_limited', 'shutting_down']);
+/** Temporary refusals: the publish is sent again. */
+const TEMPORARY = new Set(['storage_unavailable', 'rate_limited', 'shutting_down']);
 
 /**
- * Where a publish was stored.
- * @typedef {{ room: string, epoch: string, offset: number }} Place
+ * The position at which a publish was stored.
+ * @typedef {{ room: string, epoch: string, offset: number }} Stored
  *
  * @typedef {object} Publish
  * @property {string} id
  * @property {string} room
  * @property {string} text its frame
- * @property {number} until when it is given up, in Unix milliseconds
- * @property {boolean} underWay whether the present connection has sent it
+ * @property {number} until when it times out, in Unix milliseconds
+ * @property {boolean} inFlight whether the present connection has sent it
  * @property {number | null} firstSent when it may first have reached the server
- * @property {boolean} doubtful whether it may have been stored without an answer that says so
- * @property {string | undefined} epoch the room's when it was first sent
+ * @property {boolean} mayBeStored whether an earlier attempt may have stored it without an acknowledgement
+ * @property {string | undefined} epoch the room's epoch when it was first sent
  * @property {any} timer
- * @property {(place: Place) => void} resolve
+ * @property {(stored: Stored) => void} resolve
  * @property {(error: WscastError) => void} reject
  *
  * @typedef {object} PublishOptions
- * @property {number} max publishes that may wait
- * @property {number} timeout milliseconds each may take
+ * @property {number} max publishes that may be pending
+ * @property {number} timeout milliseconds for each
  * @property {() => number} now
  * @property {(text: string) => boolean} send
- * @property {(room: string) => { live: boolean, epoch?: string } | undefined} room what is known of a room
- *   that is wanted
+ * @property {(room: string) => { isMember: boolean, epoch?: string } | undefined} room returns a wanted room
  */
 
 export class PublishQueue {
   #options;
   /** By id, in the order of the calls. @type {Map<string, Publish>} */
-  #waiting = new Map();
-  #underWay = 0;
+  #pending = new Map();
+  #inFlight = 0;
   #pausedUntil = 0;
   /** @type {any} */ #pauseTimer = undefined;
 
@@ -57,48 +58,40 @@ export class PublishQueue {
   }
 
   get size() {
-    return this.#waiting.size;
-  }
-
-  /** @param {string} id */
-  has(id) {
-    return this.#waiting.has(id);
+    return this.#pending.size;
   }
 
   /**
    * @param {{ id: string, room: string, text: string }} publish
-   * @returns {Promise<Place>}
+   * @returns {Promise<Stored>}
    */
   add({ id, room, text }) {
     const { max, timeout, now } = this.#options;
-    if (this.#waiting.size >= max) {
-      const message = `${max} publishes wait already; await some of them`;
-      return Promise.reject(new WscastError('queue_full', message, { room }));
+    if (this.#pending.size >= max) {
+      return rejected('queue_full', `${max} publishes are pending already; await some of them`, { room });
     }
-    if (this.#waiting.has(id)) {
-      return Promise.reject(new WscastError('invalid_id', `a publish with the id ${id} waits already`, { room }));
-    }
+    if (this.#pending.has(id)) return rejected('invalid_id', `a publish with the id ${id} is pending already`, { room });
     return new Promise((resolve, reject) => {
-      const timer = later(() => this.#timedOut(id), timeout);
-      this.#waiting.set(id, {
+      const timer = startTimer(() => this.#timedOut(id), timeout);
+      this.#pending.set(id, {
         id, room, text, resolve, reject, timer,
-        until: now() + timeout, underWay: false, firstSent: null, doubtful: false, epoch: undefined,
+        until: now() + timeout, inFlight: false, firstSent: null, mayBeStored: false, epoch: undefined,
       });
       this.flush();
     });
   }
 
-  /** Sends what may be sent now; each room's in the order of the calls. */
+  /** Sends all publishes that may be sent now, those of each room in the order of the calls. */
   flush() {
     const now = this.#options.now();
     if (now < this.#pausedUntil) return;
-    for (const publish of this.#waiting.values()) {
-      if (this.#underWay >= UNDER_WAY_MAX) return;
-      if (publish.underWay) continue;
+    for (const publish of this.#pending.values()) {
+      if (this.#inFlight >= IN_FLIGHT_MAX) return;
+      if (publish.inFlight) continue;
       const room = this.#options.room(publish.room);
-      if (room && !room.live) continue;
-      const hopeless = this.#hopeless(publish, room, now);
-      if (hopeless) this.#reject(publish, hopeless);
+      if (room && !room.isMember) continue;
+      const error = this.#errorBeforeSending(publish, room, now);
+      if (error) this.#reject(publish, error);
       else if (!this.#send(publish, room?.epoch, now)) return;
     }
   }
@@ -106,62 +99,63 @@ export class PublishQueue {
   /** @type {(publish: Publish, epoch: string | undefined, now: number) => boolean} */
   #send(publish, epoch, now) {
     if (!this.#options.send(publish.text)) return false;
-    publish.underWay = true;
+    publish.inFlight = true;
     publish.firstSent ??= now;
     publish.epoch ??= epoch;
-    this.#underWay += 1;
+    this.#inFlight += 1;
     return true;
   }
 
   /**
-   * Why it cannot be sent any more, if so.
+   * Returns the error if the publish must not be sent any more.
    * @type {(publish: Publish, room: { epoch?: string } | undefined, now: number) => WscastError | null}
    */
-  #hopeless(publish, room, now) {
-    const { doubtful, firstSent, epoch, until } = publish;
-    if (!room) return refusal(publish, 'not_in_room', 'the room was left');
-    if (now >= until) return refusal(publish, 'timeout', 'no answer in time');
-    if (!doubtful || firstSent === null) return null;
-    if (now - firstSent > RESEND_WITHIN_MS) return refusal(publish, 'timeout', 'the server may have forgotten its id');
-    if (epoch !== room.epoch) return refusal(publish, 'timeout', 'the server has restarted and forgotten its id');
+  #errorBeforeSending(publish, room, now) {
+    const { mayBeStored, firstSent, epoch, until } = publish;
+    if (!room) return errorFor(publish, 'not_in_room', 'the room was left');
+    if (now >= until) return errorFor(publish, 'timeout', 'no reply in time');
+    if (!mayBeStored || firstSent === null) return null;
+    if (now - firstSent > RESEND_WITHIN_MS) return errorFor(publish, 'timeout', 'the server may have forgotten its id');
+    if (epoch !== room.epoch) return errorFor(publish, 'timeout', 'the server has restarted and forgotten its id');
     return null;
   }
 
-  /** @type {(id: string, place: Place) => boolean} */
-  acknowledged(id, place) {
-    const publish = this.#waiting.get(id);
+  /** @type {(id: string, stored: Stored) => boolean} */
+  acknowledged(id, stored) {
+    const publish = this.#pending.get(id);
     if (!publish) return false;
     this.#remove(publish);
-    publish.resolve(place);
+    publish.resolve(stored);
     this.flush();
     return true;
   }
 
   /** @type {(id: string, error: WscastError) => boolean} */
   refused(id, error) {
-    const publish = this.#waiting.get(id);
+    const publish = this.#pending.get(id);
     if (!publish) return false;
-    if (PASSING.has(error.code)) {
-      this.#notUnderWay(publish);
-      // A store on another machine may have taken it and not have said so.
-      publish.doubtful ||= error.code === 'storage_unavailable';
-      if (!publish.doubtful) publish.firstSent = null;
+    if (TEMPORARY.has(error.code)) {
+      this.#setNotInFlight(publish);
+      // A store on another computer may have stored the message although its reply was lost.
+      publish.mayBeStored ||= error.code === 'storage_unavailable';
+      if (!publish.mayBeStored) publish.firstSent = null;
       this.#pause(error.retryAfterMs ?? RETRY_AFTER_MS);
     } else {
-      this.#reject(publish, refusal(publish, error.code, error.message, error));
+      this.#reject(publish, errorFor(publish, error.code, error.message, error));
       this.flush();
     }
     return true;
   }
 
   /**
-   * The server could not even read which one was too large: the largest under way is, whichever else was.
-   * Without this it would be sent again for ever.
+   * Rejects the largest publish in flight. The server does not read a message that is too large, so its
+   * refusal has no id. But whichever message it refused, the largest one in flight is too large as well,
+   * and would be refused again after every reconnect.
    * @param {WscastError} error
    */
   tooLarge(error) {
-    const sizes = [...this.#waiting.values()]
-      .filter((publish) => publish.underWay)
+    const sizes = [...this.#pending.values()]
+      .filter((publish) => publish.inFlight)
       .map((publish) => ({ publish, bytes: byteLength(publish.text) }))
       .sort((a, b) => b.bytes - a.bytes);
     if (sizes.length === 0) return false;
@@ -170,37 +164,37 @@ export class PublishQueue {
     return true;
   }
 
-  /** What was under way may have been published, and may not. */
+  /** The publishes in flight may or may not have been stored. */
   disconnected() {
-    for (const publish of this.#waiting.values()) {
-      if (!publish.underWay) continue;
-      this.#notUnderWay(publish);
-      publish.doubtful = true;
+    for (const publish of this.#pending.values()) {
+      if (!publish.inFlight) continue;
+      this.#setNotInFlight(publish);
+      publish.mayBeStored = true;
     }
     this.#pausedUntil = 0;
     clearTimeout(this.#pauseTimer);
   }
 
-  /** What was not sent to a room that is left never will be. @param {string} room */
+  /** Rejects the publishes to a room that were not sent before it was left. @param {string} room */
   left(room) {
-    for (const publish of this.#waiting.values()) {
-      if (publish.room === room && !publish.underWay) this.#reject(publish, refusal(publish, 'not_in_room', 'the room was left'));
+    for (const publish of this.#pending.values()) {
+      if (publish.room === room && !publish.inFlight) this.#reject(publish, errorFor(publish, 'not_in_room', 'the room was left'));
     }
   }
 
   /** @param {WscastError} error */
   close(error) {
-    for (const publish of this.#waiting.values()) {
-      this.#reject(publish, refusal(publish, error.code, error.message));
+    for (const publish of this.#pending.values()) {
+      this.#reject(publish, errorFor(publish, error.code, error.message));
     }
     clearTimeout(this.#pauseTimer);
   }
 
   /** @param {string} id */
   #timedOut(id) {
-    const publish = this.#waiting.get(id);
+    const publish = this.#pending.get(id);
     if (!publish) return;
-    this.#reject(publish, refusal(publish, 'timeout', 'no answer in time'));
+    this.#reject(publish, errorFor(publish, 'timeout', 'no reply in time'));
     this.flush();
   }
 
@@ -208,7 +202,7 @@ export class PublishQueue {
   #pause(ms) {
     this.#pausedUntil = Math.max(this.#pausedUntil, this.#options.now() + ms);
     clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = later(() => {
+    this.#pauseTimer = startTimer(() => {
       this.#pausedUntil = 0;
       this.flush();
     }, this.#pausedUntil - this.#options.now());
@@ -223,24 +217,24 @@ export class PublishQueue {
   /** @param {Publish} publish */
   #remove(publish) {
     clearTimeout(publish.timer);
-    this.#notUnderWay(publish);
-    this.#waiting.delete(publish.id);
+    this.#setNotInFlight(publish);
+    this.#pending.delete(publish.id);
   }
 
   /** @param {Publish} publish */
-  #notUnderWay(publish) {
-    if (publish.underWay) this.#underWay -= 1;
-    publish.underWay = false;
+  #setNotInFlight(publish) {
+    if (publish.inFlight) this.#inFlight -= 1;
+    publish.inFlight = false;
   }
 }
 
 /**
- * The error for a publish; the truth about it comes first.
- * @type {(publish: Publish, code: string, message: string, answer?: WscastError) => WscastError}
+ * Returns the error for a publish: `unknown_outcome` if it may have been published, otherwise `code`.
+ * @type {(publish: Publish, code: string, message: string, refusal?: WscastError) => WscastError}
  */
-function refusal({ room, underWay, doubtful }, code, message, answer) {
-  // An answer to the present attempt says that this one failed; an earlier one may have succeeded.
-  const unknown = doubtful || (underWay && !answer);
-  if (!unknown) return new WscastError(code, message, { room, retryAfterMs: answer?.retryAfterMs });
+function errorFor({ room, inFlight, mayBeStored }, code, message, refusal) {
+  // A refusal says that the present attempt stored nothing. An earlier attempt may have.
+  const unknown = mayBeStored || (inFlight && !refusal);
+  if (!unknown) return new WscastError(code, message, { room, retryAfterMs: refusal?.retryAfterMs });
   return new WscastError('unknown_outcome', `it may have been published: ${message}`, { room });
 }

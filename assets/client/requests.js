@@ -1,34 +1,34 @@
-/** Requests that wait for an answer: each has an id and a time, and is answered once. */
+/** Requests that wait for a reply. Each has an id and a timeout, and gets exactly one reply. */
 
-import { WscastError, later } from './base.js';
+import { WscastError, rejected } from './error.js';
+import { startTimer } from './timer.js';
 
-/** Requests that wait at once. */
-const REQUESTS_MAX = 1_000;
+const PENDING_REQUESTS_MAX = 1_000;
 
 /**
  * @typedef {import('./rooms.js').Position} Position
  *
- * @typedef {object} Question
+ * @typedef {object} NewRequest
  * @property {'join' | 'leave' | 'history' | 'presence' | 'auth'} type
  * @property {string} [room]
- * @property {() => object} [fields] what else is in its frame, asked when it is sent
+ * @property {() => object} [fields] returns the other fields of the frame, called when it is sent
  * @property {Join} [join] only for a join
  *
  * @typedef {object} Join
- * @property {'user' | 'rejoin' | 'watch' | 'mend'} why who wants it: the user, or the client after a
- *   reconnect, for `presence` events, because of a hole
- * @property {Position} [since] where it is to start, whatever is known
- * @property {boolean} [inAddress] whether the address asks for it too
+ * @property {'program' | 'rejoin' | 'presence' | 'refetch'} reason who needs it: the program, or the client
+ *   itself after a reconnect, for `presence` events, or to get missing messages
+ * @property {Position} [since] the position that the program asked for
+ * @property {boolean} [inAddress] whether the address asks for the room too
  * @property {boolean} [resumes] whether it was sent with `since`
  *
- * @typedef {Question & { id: string, sent: boolean, timer: any, resolve: (answer: any) => void,
+ * @typedef {NewRequest & { id: string, sent: boolean, timer: any, resolve: (reply: any) => void,
  *   reject: (error: WscastError) => void }} Request
  */
 
 export class Requests {
   #options;
-  /** @type {Map<string, Request>} */
-  #waiting = new Map();
+  /** By id. @type {Map<string, Request>} */
+  #pending = new Map();
 
   /**
    * @param {{ timeout: number, nextId: () => string, send: (text: string) => boolean,
@@ -38,25 +38,25 @@ export class Requests {
     this.#options = options;
   }
 
-  /** @param {Question} question */
-  ask(question) {
+  /** Sends a request, now or on the next connection. @param {NewRequest} request */
+  add(request) {
     const { timeout, nextId } = this.#options;
-    const { room } = question;
-    if (this.#waiting.size >= REQUESTS_MAX) {
-      return Promise.reject(new WscastError('queue_full', `${REQUESTS_MAX} requests wait already`, { room }));
+    const { room } = request;
+    if (this.#pending.size >= PENDING_REQUESTS_MAX) {
+      return rejected('queue_full', `${PENDING_REQUESTS_MAX} requests are pending already`, { room });
     }
     return new Promise((resolve, reject) => {
       const id = nextId();
-      const timer = later(() => this.fail(id, new WscastError('timeout', 'no answer in time', { room })), timeout);
-      const request = { ...question, id, sent: false, timer, resolve, reject };
-      this.#waiting.set(id, request);
-      this.#send(request);
+      const timer = startTimer(() => this.fail(id, new WscastError('timeout', 'no reply in time', { room })), timeout);
+      const pending = { ...request, id, sent: false, timer, resolve, reject };
+      this.#pending.set(id, pending);
+      this.#send(pending);
     });
   }
 
-  /** Sends what this connection has not sent yet. */
+  /** Sends every request that the present connection has not sent yet. */
   sendAll() {
-    for (const request of this.#waiting.values()) this.#send(request);
+    for (const request of this.#pending.values()) this.#send(request);
   }
 
   /** @param {Request} request */
@@ -68,32 +68,28 @@ export class Requests {
 
   /** @param {string} id */
   get(id) {
-    return this.#waiting.get(id);
+    return this.#pending.get(id);
   }
 
-  all() {
-    return [...this.#waiting.values()];
-  }
-
-  /** The joins that wait, of one room or of all. @param {string} [name] */
+  /** Returns the pending joins of one room, or of all rooms. @param {string} [name] */
   joins(name) {
-    return this.all().flatMap((request) => {
+    return [...this.#pending.values()].flatMap((request) => {
       const { join, room = '' } = request;
       return join && (name === undefined || room === name) ? [{ ...request, room, join }] : [];
     });
   }
 
-  /** The request with that id, which waits no longer. @param {string} id */
+  /** Returns the request and removes it. @param {string} id */
   take(id) {
-    const request = this.#waiting.get(id);
-    this.#waiting.delete(id);
+    const request = this.#pending.get(id);
+    this.#pending.delete(id);
     clearTimeout(request?.timer);
     return request;
   }
 
-  /** @type {(id: string, answer: any) => void} */
-  settle(id, answer) {
-    this.take(id)?.resolve(answer);
+  /** @type {(id: string, reply: any) => void} */
+  resolve(id, reply) {
+    this.take(id)?.resolve(reply);
   }
 
   /** @type {(id: string, error: WscastError) => boolean} */
@@ -106,21 +102,21 @@ export class Requests {
   }
 
   /**
-   * Questions are asked again on the next connection. A room is left by not asking for it any more.
-   * What the client itself wanted it will want anew.
+   * Requests are sent again on the next connection, except these: a room that was left is not joined again,
+   * a token is renewed with the next connection, and the client makes its own joins anew.
    */
   disconnected() {
-    for (const request of this.#waiting.values()) {
+    for (const request of this.#pending.values()) {
       const { id, type, room, join } = request;
       request.sent = false;
-      if (type === 'leave') this.settle(id, { room });
-      if (type === 'auth') this.fail(id, new WscastError('disconnected', 'the connection ended before the answer'));
-      if (join && join.why !== 'user') this.take(id);
+      if (type === 'leave') this.resolve(id, { room });
+      if (type === 'auth') this.fail(id, new WscastError('disconnected', 'the connection ended before the reply'));
+      if (join && join.reason !== 'program') this.take(id);
     }
   }
 
   /** @param {WscastError} error */
   close(error) {
-    for (const id of this.#waiting.keys()) this.fail(id, error);
+    for (const id of this.#pending.keys()) this.fail(id, error);
   }
 }

@@ -1,16 +1,16 @@
 /**
- * The rooms a client is to be in and how far it knows each: what has been seen already, what is missing,
- * and the address that continues there. It sends nothing.
+ * The rooms that a client wants to be in, and up to which message it has received each: which messages are
+ * duplicates, which are missing, and the address that resumes every room. It sends nothing.
  */
 
-/** An address longer than this may be refused on the way: many proxies take 4 or 8 KiB. */
+/** Many proxies refuse addresses longer than 4 or 8 KiB. */
 const ADDRESS_CHARS_MAX = 4_000;
-/** Rooms in an address: as many as a server takes by default. The others are joined afterwards. */
+/** A server accepts this many rooms in an address by default. The other rooms are joined afterwards. */
 const ADDRESS_ROOMS_MAX = 32;
-/** How often a hole is mended without anything new before it is reported. */
-const MENDS_MAX = 3;
+/** Requests for missing messages that bring nothing new before the messages are reported as lost. */
+const REFETCHES_MAX = 3;
 
-/** The server's alphabet for room names. */
+/** The server's alphabet of room names. */
 const ROOM_NAME = /^[\p{Alphabetic}\p{N}._:-]{1,64}$/u;
 
 /** @param {unknown} name */
@@ -19,38 +19,38 @@ export function isRoomName(name) {
 }
 
 /**
- * A place in a room's stream: offsets grow by one, a new epoch means that numbering restarted. Without
- * `epoch` the one in force is meant.
+ * A position in a room: offsets grow by one, and a new epoch means that the numbering restarted. Without
+ * `epoch` it is a position in the current numbering.
  * @typedef {{ epoch?: string, offset: number }} Position
  *
- * A room as the server describes it.
+ * The server's description of a room.
  * @typedef {{ room: string, epoch: string, offset: number, recovered: boolean, members: number }} RoomState
  *
- * Messages after `from`, up to `to`, that will not come. If the epochs differ, how many is not known, and
- * `to` is the beginning of the new one.
+ * The messages after `from` up to `to` are lost. If the epochs differ, their number is not known, and `to`
+ * is the start of the new numbering.
  * @typedef {{ room: string, from: Position, to: Position }} Gap
  *
- * What became of a room: `begun`, it was not known before; `same`, nothing was missed; `recovered`, what
- * was missed follows; `gap`; `hole`. If `mending` is set then, it must be joined again from its position.
- * @typedef {{ name: 'begun' } | { name: 'same' } | { name: 'recovered' } | { name: 'gap', gap: Gap }
- *   | { name: 'hole' }} Outcome
+ * The result of joining a room. `new`: the client did not know the room. `unchanged`: nothing was missed.
+ * `recovered`: the missed messages follow. `gap`: messages are lost. `missing`: messages must be refetched.
+ * @typedef {{ name: 'new' } | { name: 'unchanged' } | { name: 'recovered' } | { name: 'gap', gap: Gap }
+ *   | { name: 'missing' }} Outcome
  */
 
 class Room {
-  /** Whether changes of its membership are wanted. */
+  /** Whether the program wants `presence` events. */
   presence = false;
-  /** Up to where it is known. @type {Position | null} */
+  /** The last message that was received, or the start. @type {Position | null} */
   position = null;
-  /** Whether the present connection is a member. */
-  live = false;
-  /** Whether any connection was. */
-  wasLive = false;
-  /** Whether it is being joined again because of a hole. */
-  mending = false;
-  /** How often, since something new came. */
-  mends = 0;
-  /** The last offset that came behind the hole. */
-  highest = 0;
+  /** Whether this client is a member on the present connection. */
+  isMember = false;
+  /** Whether this client was a member on any connection. */
+  wasMember = false;
+  /** Whether the room is being joined again to get missing messages. */
+  refetching = false;
+  /** Refetches since a new message was received. */
+  refetches = 0;
+  /** The highest offset that was dropped because messages before it are missing. */
+  highestDropped = 0;
 
   /** @param {string} name */
   constructor(name) {
@@ -75,7 +75,7 @@ export class Rooms {
     return this.#rooms.get(name);
   }
 
-  /** The room, wanted from now on. @param {string} name */
+  /** Returns the room, and adds it if it is new. @param {string} name */
   want(name) {
     const room = this.#rooms.get(name) ?? new Room(name);
     this.#rooms.set(name, room);
@@ -89,14 +89,14 @@ export class Rooms {
 
   disconnected() {
     for (const room of this.#rooms.values()) {
-      room.live = false;
-      room.mending = false;
-      room.mends = 0;
+      room.isMember = false;
+      room.refetching = false;
+      room.refetches = 0;
     }
   }
 
   /**
-   * The address that continues where every room is known, as far as it holds them.
+   * Returns the address that resumes every room from its position, for as many rooms as fit.
    * @param {URL} base
    * @param {Record<string, string | undefined>} others the other parameters
    * @param {boolean} narrow one room only
@@ -106,7 +106,7 @@ export class Rooms {
     for (const [name, value] of Object.entries(others)) {
       if (value !== undefined) url.searchParams.set(name, value);
     }
-    // `since` and `epoch` are paired with the rooms by their order, so those that have none come last.
+    // The server pairs `since` and `epoch` with the rooms by their order, so rooms without a position come last.
     const rooms = [...this.#rooms.values()];
     const ordered = [...rooms.filter((room) => room.position), ...rooms.filter((room) => !room.position)];
     let address = url.href;
@@ -117,7 +117,7 @@ export class Rooms {
         url.searchParams.append('since', String(position.offset));
         url.searchParams.append('epoch', position.epoch ?? '');
       }
-      // One there must be: an address without a room means the lobby.
+      // The first room is always in the address, because an address without a room means the lobby.
       if (index > 0 && url.href.length > ADDRESS_CHARS_MAX) break;
       address = url.href;
     }
@@ -125,84 +125,84 @@ export class Rooms {
   }
 
   /**
-   * A message of a room: to be delivered, to be dropped, or the first behind a hole.
+   * Returns what to do with a message of a room. `missing`: drop it, and refetch from before it.
    * @param {string} name
    * @param {number} offset
-   * @returns {'deliver' | 'drop' | 'hole'}
+   * @returns {'deliver' | 'drop' | 'missing'}
    */
-  take(name, offset) {
+  accept(name, offset) {
     const room = this.#rooms.get(name);
-    if (!room?.live || !room.position) return 'drop';
+    if (!room?.isMember || !room.position) return 'drop';
     const next = room.position.offset + 1;
     if (offset < next) return 'drop';
     if (offset === next) {
       room.position.offset = offset;
-      if (!room.mending) room.mends = 0;
+      if (!room.refetching) room.refetches = 0;
       return 'deliver';
     }
-    // What lies behind the hole comes again once it is mended.
-    room.highest = room.mending ? Math.max(room.highest, offset) : offset;
-    if (room.mending) return 'drop';
-    room.mending = true;
-    room.mends += 1;
-    return 'hole';
+    // This message comes again with the missing ones.
+    room.highestDropped = room.refetching ? Math.max(room.highestDropped, offset) : offset;
+    if (room.refetching) return 'drop';
+    room.refetching = true;
+    room.refetches += 1;
+    return 'missing';
   }
 
-  /** Whether a hole is worth another attempt. @param {Room} room */
-  mendable(room) {
-    return room.mends <= MENDS_MAX;
+  /** Whether another refetch may help. @param {Room} room */
+  canRefetch(room) {
+    return room.refetches <= REFETCHES_MAX;
   }
 
   /**
-   * A hole that cannot be mended: what lies behind it was dropped, so it is missing too.
+   * Stops refetching. Later messages were dropped in the meantime, so they are lost too.
    * @param {Room} room
    * @returns {Gap}
    */
   giveUp(room) {
     const { epoch, offset } = /** @type {Position} */ (room.position);
-    room.mending = false;
-    room.mends = 0;
-    room.position = { epoch, offset: Math.max(offset, room.highest) };
+    room.refetching = false;
+    room.refetches = 0;
+    room.position = { epoch, offset: Math.max(offset, room.highestDropped) };
     return { room: room.name, from: { epoch, offset }, to: { ...room.position } };
   }
 
   /**
-   * The server says where a room's stream starts for us.
+   * Takes over the server's description of a room that this client has just joined.
    * @param {Room} room
    * @param {RoomState} state
-   * @param {'resumed' | 'joined' | Position} how whether it was told where our knowledge ends; a position
-   *   is what somebody asked for, whatever we know
+   * @param {'resumed' | 'joined' | Position} how `resumed`: from the room's position. `joined`: without a
+   *   position. A position: from there, because the program asked for it.
    * @returns {Outcome}
    */
-  settle(room, state, how) {
-    const { live } = room;
+  joined(room, state, how) {
+    const { isMember } = room;
     const known = typeof how === 'object' ? how : room.position;
-    room.live = true;
-    room.wasLive = true;
-    if (how === 'joined' && live && room.mending) return { name: 'same' };
+    room.isMember = true;
+    room.wasMember = true;
+    if (how === 'joined' && isMember && room.refetching) return { name: 'unchanged' };
     const same = known && (known.epoch ?? state.epoch) === state.epoch;
-    if (how === 'joined' && live && same) {
-      if (state.offset <= known.offset) return { name: 'same' };
-      room.highest = state.offset;
-      room.mending = true;
-      room.mends += 1;
-      return { name: 'hole' };
+    if (how === 'joined' && isMember && same) {
+      if (state.offset <= known.offset) return { name: 'unchanged' };
+      room.highestDropped = state.offset;
+      room.refetching = true;
+      room.refetches += 1;
+      return { name: 'missing' };
     }
-    room.mending = false;
+    room.refetching = false;
     if (same && state.recovered && state.offset <= known.offset) {
       if (typeof how === 'object') room.position = { epoch: state.epoch, offset: state.offset };
       else known.epoch = state.epoch;
       return { name: 'recovered' };
     }
     room.position = { epoch: state.epoch, offset: state.offset };
-    if (!known) return { name: 'begun' };
-    if (same && state.offset === known.offset) return { name: 'same' };
+    if (!known) return { name: 'new' };
+    if (same && state.offset === known.offset) return { name: 'unchanged' };
     if (!same && state.offset > 0) {
-      // All of the new numbering was missed, and what the server has of it can still be had.
+      // All messages of the new numbering were missed. The server may still have them.
       room.position.offset = 0;
-      room.highest = state.offset;
-      room.mending = true;
-      room.mends += 1;
+      room.highestDropped = state.offset;
+      room.refetching = true;
+      room.refetches += 1;
     }
     return { name: 'gap', gap: { room: room.name, from: { ...known }, to: { ...room.position } } };
   }

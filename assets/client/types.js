@@ -1,41 +1,43 @@
 /**
- * What the client takes and gives, for editors and `tsc --checkJs`; nothing of it runs.
+ * The types of the client's options, events and results, for editors and `tsc --checkJs`. It has no code.
  *
- * @typedef {import('./base.js').WscastError} WscastError
+ * @typedef {import('./error.js').WscastError} WscastError
  * @typedef {import('./connection.js').State} State
  * @typedef {import('./rooms.js').Position} Position
  * @typedef {import('./rooms.js').RoomState} RoomState
  * @typedef {import('./rooms.js').Gap} Gap
- * @typedef {import('./publishes.js').Place} Place
+ * @typedef {import('./publishes.js').Stored} Stored
  *
  * @typedef {(string | { room: string, since?: number, epoch?: string, presence?: boolean })} WantedRoom
  *
- * @typedef {object} Options every time is in milliseconds
- * @property {WantedRoom[]} [rooms] where to start: `['lobby']`; rooms that are joined and left later are
- *   added and removed
- * @property {string | (() => string | Promise<string>)} [token] goes into the address; a function is asked
+ * @typedef {object} Options all times are in milliseconds
+ * @property {WantedRoom[]} [rooms] the rooms to start with; default `['lobby']`. Rooms that are joined or
+ *   left later are added or removed
+ * @property {string | (() => string | Promise<string>)} [token] sent in the address; a function is called
  *   before every attempt
- * @property {new (url: string) => any} [WebSocket] the class to use where there is no global one
- * @property {string} [session] within what publishes' ids are compared: 16 to 128 random bytes, a secret;
- *   drawn anew for every client unless given
- * @property {number} [heartbeatInterval] silence after which the server is asked whether it is there: 25000
- * @property {number} [heartbeatTimeout] time it may take to answer: 10000
- * @property {number} [connectTimeout] time from an attempt's start to its welcome: 15000
- * @property {number} [requestTimeout] time from a request to its answer, reconnections included: 15000
- * @property {number} [publishTimeout] the same for a publish: 60000
- * @property {number} [publishQueueMax] publishes that may wait for their acknowledgement: 1000
- * @property {number} [backoffMin] shortest wait between two attempts: 500
- * @property {number} [backoffMax] longest: 20000
- * @property {(text: string) => any} [parse] reads a frame: `JSON.parse`
- * @property {() => number} [random] spreads the waits: `Math.random`
- * @property {() => number} [now] Unix milliseconds: `Date.now`
+ * @property {new (url: string) => any} [WebSocket] the class to use if there is no global one
+ * @property {string} [session] the scope in which the ids of publishes are compared: 16 to 128 random bytes
+ *   that are kept secret; random for every client by default
+ * @property {number} [heartbeatInterval] silence before a ping is sent; default 25000
+ * @property {number} [heartbeatTimeout] time for the reply to a ping; default 10000
+ * @property {number} [connectTimeout] time from the start of an attempt to the welcome; default 15000
+ * @property {number} [requestTimeout] time from a request to its reply, reconnects included; default 15000
+ * @property {number} [publishTimeout] time from a publish to its acknowledgement, reconnects included;
+ *   default 60000
+ * @property {number} [publishQueueMax] publishes that may be pending; default 1000
+ * @property {number} [backoffMin] shortest wait between two attempts; default 500
+ * @property {number} [backoffMax] longest wait between two attempts; default 20000
+ * @property {(text: string) => any} [parse] parses a frame; default `JSON.parse`
+ * @property {() => number} [random] spreads the waits; default `Math.random`
+ * @property {() => number} [now] returns Unix milliseconds; default `Date.now`
  *
  * @typedef {object} PublishOptions
- * @property {'message' | 'custom_event'} [type]
- * @property {string} [room] the first one unless given
- * @property {string} [id] 1 to 64 bytes, never used before in this session; drawn unless given
+ * @property {'message' | 'custom_event'} [type] default `message`
+ * @property {string} [room] default is the first room
+ * @property {string} [id] 1 to 64 bytes, never used before in this session; random by default
  *
- * `own` says that this client sent it, on whichever of its connections; without `room` the server did.
+ * `own`: whether this client published it, on any of its connections. A message without `room` comes from
+ * the server itself.
  * @typedef {{ type: 'message' | 'custom_event', payload: any, room?: string, offset?: number, from?: string,
  *   ts?: number, id?: string, own: boolean }} Message
  *
@@ -45,18 +47,18 @@
  * @typedef {{ members: number, clients?: { client: string }[] }} Members
  *
  * @typedef {object} Events
- * @property {State} state the connection's state has changed
- * @property {{ client: string, payload: any, rooms: RoomState[] }} welcome every connection's first frame
+ * @property {State} state the state of the connection has changed
+ * @property {{ client: string, payload: any, rooms: RoomState[] }} welcome the first frame of every connection
  * @property {Message} message
  * @property {Message} custom_event
- * @property {RoomState} joined this client is a member of the room, on this connection
- * @property {{ room: string, error?: WscastError }} left it is none any more; with `error` because the
- *   server refuses it
- * @property {RoomState} recovered what was missed of the room follows now
- * @property {Gap} gap messages of the room were missed and will not come
+ * @property {RoomState} joined this client is a member of the room on this connection
+ * @property {{ room: string, error?: WscastError }} left this client is no longer a member; with `error` if
+ *   the server refused it
+ * @property {RoomState} recovered the missed messages of the room follow
+ * @property {Gap} gap messages of the room are lost
  * @property {Members & { room: string }} presence
- * @property {Place & { id: string }} ack a publish was stored
- * @property {WscastError} error something failed that no promise tells of
+ * @property {Stored & { id: string }} ack a publish was stored
+ * @property {WscastError} error an error that rejects no promise
  * @property {any} other a frame of a type that this client does not know
  */
 

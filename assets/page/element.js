@@ -1,4 +1,4 @@
-/** Elements of the page. Whatever came over the wire enters it as text only, never as markup. */
+/** Elements of the page. Received data becomes text in them, never markup. */
 
 /** @param {string} id */
 export const byId = (id) => /** @type {any} */ (document.getElementById(id));

@@ -1,17 +1,17 @@
-/** The log: what was said, and what happened, row by row. */
+/** The log: a row for every message and every event. */
 
 import { element } from './element.js';
 import { words } from './words.js';
 
 const LOG_ROWS_MAX = 500;
 const PAYLOAD_CHARS_MAX = 4_000;
-/** Closer to the end than this counts as reading along. */
+/** The log scrolls with new rows if its end is closer than this. */
 const FOLLOW_PX = 48;
 
 /**
  * @typedef {{ type: string, text: string, room?: string, who?: string, own?: boolean, tag?: string,
  *   code?: boolean, ts?: number }} Entry
- *   `who` marks what somebody said; without it the row is the page's own remark. `code` is for JSON.
+ *   `who` published the message; a row without it is an event. `code` is for JSON.
  */
 
 /** @param {{ list: HTMLElement, empty: HTMLElement, jump: HTMLElement }} parts */
@@ -22,8 +22,8 @@ export function createLog({ list, empty, jump }) {
   let drawing = 0;
 
   /**
-   * Rows are drawn once a frame, so a flood costs one layout, not thousands; in a hidden tab, which
-   * draws none, the bound holds just the same.
+   * Adds a row. Rows are drawn once for each animation frame, so that a thousand messages cost one layout.
+   * A hidden tab draws nothing, so the waiting rows have the same limit.
    * @param {Entry} entry
    */
   function add(entry) {
@@ -42,37 +42,37 @@ export function createLog({ list, empty, jump }) {
   function draw() {
     drawing = 0;
     if (waiting.length === 0) return;
-    const follow = follows();
+    const follow = isAtEnd();
     list.append(...waiting.map(row));
     waiting = [];
     while (list.childElementCount > LOG_ROWS_MAX) list.firstElementChild?.remove();
     empty.hidden = true;
-    if (follow) toEnd();
+    if (follow) scrollToEnd();
     else jump.hidden = false;
   }
 
-  /** Somebody who scrolled back to read is left where they are. */
-  function follows() {
+  /** Whether the reader is at the end of the log, and has not scrolled back. */
+  function isAtEnd() {
     return list.scrollHeight - list.scrollTop - list.clientHeight < FOLLOW_PX;
   }
 
-  function toEnd() {
+  function scrollToEnd() {
     list.scrollTop = list.scrollHeight;
     jump.hidden = true;
   }
 
   /** @param {Entry} entry */
   function row({ type, text, room, who, own, tag, code, ts = 0 }) {
-    const remark = who === undefined;
-    const node = element('div', `entry${remark ? ' remark' : ''}${own ? ' own' : ''}`);
+    const isEvent = who === undefined;
+    const node = element('div', `entry${isEvent ? ' event' : ''}${own ? ' own' : ''}`);
     node.dataset.type = type;
     if (room !== undefined) node.dataset.room = room;
 
     const when = element('time', 'when', clock.format(ts));
     when.dateTime = new Date(ts).toISOString();
     node.append(when);
-    if (!remark) node.append(element('span', 'who', who));
-    if (!remark && room !== undefined) node.append(element('span', 'room', words.inRoom(room)));
+    if (!isEvent) node.append(element('span', 'who', who));
+    if (!isEvent && room !== undefined) node.append(element('span', 'room', words.inRoom(room)));
     if (tag !== undefined) node.append(element('code', 'tag', tag));
     const payload = element(code ? 'code' : 'span', 'payload', shorten(text));
     payload.dir = 'auto';
@@ -80,8 +80,8 @@ export function createLog({ list, empty, jump }) {
     return node;
   }
 
-  jump.addEventListener('click', toEnd);
-  list.addEventListener('scroll', () => { if (follows()) jump.hidden = true; });
+  jump.addEventListener('click', scrollToEnd);
+  list.addEventListener('scroll', () => { if (isAtEnd()) jump.hidden = true; });
   return { add, clear };
 }
 

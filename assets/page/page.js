@@ -1,94 +1,89 @@
-/**
- * The test page of wscast: what the client tells is shown, what the reader does is handed to the client.
- *
- * The client (client.js) keeps the connection up and loses nothing; words, log, rooms and JSON have
- * modules of their own.
- */
+/** The test page of wscast: shows the client's events, and passes the reader's input to the client. */
 
 import { WscastClient } from '../client/client.js';
 import { isRoomName } from '../client/rooms.js';
 import { byId } from './element.js';
-import { checkJson, formatJson, parseFrame } from './json.js';
+import { formatJson, jsonError, parseFrame } from './json.js';
 import { createLog } from './log.js';
 import { createRoomList } from './rooms.js';
-import { describeEnd, describeFailure, describeGap, translateDocument, words } from './words.js';
+import { describeEnd, describeError, describeGap, translateDocument, words } from './words.js';
 
 /**
  * @typedef {import('../client/types.js').State} State
  * @typedef {import('../client/types.js').Message} Message
  * @typedef {import('../client/types.js').RoomState} RoomState
- * @typedef {import('../client/types.js').WscastError} WscastError
+ * @typedef {import('../client/error.js').WscastError} WscastError
  */
 
 const COUNTDOWN_EVERY_MS = 250;
-/** The state's names on the page: what a reader calls them. */
-const STATES = { connecting: 'connecting', open: 'connected', waiting: 'reconnecting', closed: 'closed' };
+/** The client's states, as the page names them. */
+const STATE_NAMES = { connecting: 'connecting', open: 'connected', waiting: 'reconnecting', closed: 'closed' };
 
 translateDocument();
 
 const log = createLog({ list: byId('log'), empty: byId('log-empty'), jump: byId('log-end') });
 const roomList = createRoomList({ list: byId('rooms'), onSelect: selectRoom, onLeave: leaveRoom });
-const client = new WscastClient('/ws', { rooms: readAddress(), parse: parseFrame, token: readToken });
-// A token that was pasted into the address is to be used now.
+const client = new WscastClient('/ws', { rooms: roomsFromAddress(), parse: parseFrame, token: tokenFromAddress });
+// The reader may have added a token to the address.
 addEventListener('hashchange', () => client.reconnect());
 
-/** This tab. */
+/** The state of this tab. */
 const tab = {
-  /** The rooms it is in. @type {Map<string, { members: number }>} */
+  /** The rooms that this tab is in. @type {Map<string, { members: number }>} */
   rooms: new Map(),
-  /** The room that is sent to. @type {string | undefined} */
+  /** The selected room. @type {string | undefined} */
   target: undefined,
-  /** Whether the log says that the connection is lost. */
-  down: false,
-  /** Errors that the log tells of. @type {WeakSet<WscastError>} */
-  told: new WeakSet(),
+  /** Whether the log has a row for the present outage. */
+  outageLogged: false,
+  /** The errors that the log has a row for. @type {WeakSet<WscastError>} */
+  loggedErrors: new WeakSet(),
   countdown: 0,
 };
 
-/** The token behind the # of the address, which the browser keeps to itself. */
-function readToken() {
+/** Returns the token after the # of the page's address. The browser sends this part to no server. */
+function tokenFromAddress() {
   return new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
 }
 
-/** The rooms the page address asks for; without any, the lobby. */
-function readAddress() {
-  const asked = new URLSearchParams(location.search).getAll('room').filter((room) => room !== '');
-  for (const room of asked.filter((name) => !isRoomName(name))) {
-    log.add({ type: 'error', text: words.badRoomInUrl(room) });
+/** Returns the rooms in the page's address, or the lobby. */
+function roomsFromAddress() {
+  const wanted = new URLSearchParams(location.search).getAll('room').filter((room) => room !== '');
+  for (const room of wanted.filter((name) => !isRoomName(name))) {
+    log.add({ type: 'error', text: words.invalidRoomInUrl(room) });
   }
-  const rooms = [...new Set(asked.filter(isRoomName))];
+  const rooms = [...new Set(wanted.filter(isRoomName))];
   return (rooms.length > 0 ? rooms : ['lobby']).map((room) => ({ room, presence: true }));
 }
 
-// What the client tells us
+// Events of the client
 
 /** @param {State} state */
 function stateChanged(state) {
-  if (state.name === 'waiting' || state.name === 'closed') reportEnd(state);
+  if (state.name === 'waiting' || state.name === 'closed') logDisconnect(state);
   showState(state);
   showRooms();
 }
 
 /**
- * An outage is one row, however many attempts it takes.
+ * Adds one row for an outage, and none for its failed attempts.
  * @param {State & { name: 'waiting' | 'closed' }} state
  */
-function reportEnd({ name, code, reason }) {
-  if (tab.down && name !== 'closed') return;
-  tab.down = true;
-  log.add({ type: 'disconnected', text: words.because(words[STATES[name]], describeEnd(code, reason)) });
+function logDisconnect({ name, code, reason }) {
+  if (tab.outageLogged && name !== 'closed') return;
+  tab.outageLogged = true;
+  log.add({ type: 'disconnected', text: words.because(words[STATE_NAMES[name]], describeEnd(code, reason)) });
 }
 
 /** @param {{ client: string, payload: any }} welcome */
 function welcomed({ client: id, payload }) {
-  tab.down = false;
+  tab.outageLogged = false;
   byId('client').textContent = id;
   byId('welcome').textContent = String(payload);
   log.add({ type: 'welcome', text: words.connectedAs(id) });
 }
 
 /** @param {Message} message */
-function relayed({ type, payload, room, from, ts, own }) {
+function messageReceived({ type, payload, room, from, ts, own }) {
   const plain = type === 'message' && typeof payload === 'string';
   log.add({
     type,
@@ -104,35 +99,35 @@ function relayed({ type, payload, room, from, ts, own }) {
 
 /** @param {{ room: string, members: number }} room */
 function roomChanged({ room, members }) {
-  // A room that was left meanwhile may still say who is there.
+  // The event may have been sent before the room was left.
   if (client.rooms.includes(room)) tab.rooms.set(room, { members });
   showRooms();
 }
 
 /** @param {{ room: string, error?: WscastError }} room */
-function left({ room, error }) {
+function roomLeft({ room, error }) {
   if (tab.rooms.delete(room)) log.add({ type: 'left', room, text: words.leftRoom(room) });
-  if (error) failed(error, room);
+  if (error) logError(error, room);
   showAddress();
   showRooms();
 }
 
 /**
- * One row, though an event and a promise may tell of the same.
+ * Adds one row for an error, although both an event and a promise may report it.
  * @type {(error: WscastError, room?: string) => void}
  */
-function failed(error, room = '') {
-  if (tab.told.has(error)) return;
-  tab.told.add(error);
-  const text = error.code === 'invalid_room' ? words.badRoom(room) : describeFailure(error);
+function logError(error, room = '') {
+  if (tab.loggedErrors.has(error)) return;
+  tab.loggedErrors.add(error);
+  const text = error.code === 'invalid_room' ? words.invalidRoom(room) : describeError(error);
   log.add({ type: 'error', tag: error.code, text });
 }
 
-// What the reader does
+// Input of the reader
 
 /** @param {Promise<unknown>} published */
-function publishing(published) {
-  published.catch(failed).finally(showUnsent);
+function watchPublish(published) {
+  published.catch(logError).finally(showUnsent);
   showUnsent();
 }
 
@@ -140,7 +135,7 @@ function publishing(published) {
 function sendMessage(event) {
   event.preventDefault();
   const input = byId('message-text');
-  if (input.value !== '') publishing(client.publish(input.value, { room: tab.target }));
+  if (input.value !== '') watchPublish(client.publish(input.value, { room: tab.target }));
   input.value = '';
   input.focus();
 }
@@ -149,17 +144,17 @@ function sendMessage(event) {
 function sendEvent(event) {
   event.preventDefault();
   const text = byId('event-text').value;
-  const problem = checkJson(text);
-  showProblem(problem);
-  // The text goes out as it was typed: parsing and printing it again would round long numbers.
-  if (!problem) publishing(client.publishJson(text, { type: 'custom_event', room: tab.target }));
+  const error = jsonError(text);
+  showJsonError(error);
+  // The text is sent as it was typed, because parsing and printing it again would round long numbers.
+  if (error === null) watchPublish(client.publishJson(text, { type: 'custom_event', room: tab.target }));
 }
 
 /** @param {KeyboardEvent} event */
 function sendEventByKey(event) {
   if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();
-  // As a click on the button would: it does nothing while that is disabled.
+  // A click on a disabled button does nothing.
   byId('send-event').click();
 }
 
@@ -177,15 +172,15 @@ function joinRoom(event) {
     showAddress();
     showRooms();
     if (input.value.trim() === room) input.value = '';
-  }).catch((error) => failed(error, room));
+  }).catch((error) => logError(error, room));
 }
 
 /** @param {string} room */
 function leaveRoom(room) {
-  // The button goes, and would take the keyboard's place with it. (A finger needs no place.)
-  const keyboard = document.activeElement?.matches(':focus-visible');
-  client.leave(room).catch(failed);
-  if (keyboard) byId('room-name').focus();
+  // The keyboard focus would disappear with the button, so it moves to the next field.
+  const byKeyboard = document.activeElement?.matches(':focus-visible');
+  client.leave(room).catch(logError);
+  if (byKeyboard) byId('room-name').focus();
 }
 
 /** @param {string} room */
@@ -194,9 +189,9 @@ function selectRoom(room) {
   showRooms();
 }
 
-// What is shown
+// Output
 
-/** A reload, or a copy of the address, comes back to the same rooms. */
+/** Puts the rooms into the page's address, for a reload or a bookmark. */
 function showAddress() {
   const url = new URL(location.href);
   url.searchParams.delete('room');
@@ -212,31 +207,27 @@ function showRooms() {
   byId('rooms-empty').hidden = !online || tab.rooms.size > 0;
   byId('message-label').textContent = tab.target ? words.messageLabel(tab.target) : words.message;
   byId('join-room').disabled = !online;
-  // What is sent during an outage waits for its end.
+  // Messages sent during an outage are published after it.
   byId('send-message').disabled = name === 'closed' || !tab.target;
   byId('send-event').disabled = name === 'closed' || !tab.target;
 }
 
 function showUnsent() {
-  const waits = client.state.name !== 'open' && client.waiting > 0;
-  byId('unsent').textContent = waits ? words.unsent(client.waiting) : '';
+  const hasUnsent = client.state.name !== 'open' && client.waiting > 0;
+  byId('unsent').textContent = hasUnsent ? words.unsent(client.waiting) : '';
 }
 
-/** @param {{ text: string, at?: number } | null} problem */
-function showProblem(problem) {
-  const editor = byId('event-text');
-  byId('event-error').textContent = problem?.text ?? '';
-  editor.setAttribute('aria-invalid', String(problem !== null));
-  if (problem?.at === undefined) return;
-  editor.focus();
-  editor.setSelectionRange(problem.at, problem.at + 1);
+/** @param {string | null} error */
+function showJsonError(error) {
+  byId('event-error').textContent = error === null ? '' : words.invalidJson(error);
+  byId('event-text').setAttribute('aria-invalid', String(error !== null));
 }
 
 /** @param {State} state */
 function showState(state) {
   const ended = state.name === 'waiting' || state.name === 'closed';
-  byId('state').dataset.state = STATES[state.name];
-  byId('state-name').textContent = words[STATES[state.name]];
+  byId('state').dataset.state = STATE_NAMES[state.name];
+  byId('state-name').textContent = words[STATE_NAMES[state.name]];
   byId('state-reason').textContent = ended ? describeEnd(state.code, state.reason) : '';
   byId('client-line').hidden = state.name !== 'open';
   byId('reconnect').hidden = !ended;
@@ -256,18 +247,18 @@ function showCountdown() {
 client
   .on('state', stateChanged)
   .on('welcome', welcomed)
-  .on('message', relayed)
-  .on('custom_event', relayed)
+  .on('message', messageReceived)
+  .on('custom_event', messageReceived)
   .on('joined', roomChanged)
   .on('presence', roomChanged)
-  .on('left', left)
+  .on('left', roomLeft)
   .on('gap', (gap) => log.add({ type: 'gap', room: gap.room, text: describeGap(gap) }))
-  .on('error', failed)
+  .on('error', logError)
   .on('other', ({ type, payload }) => log.add({ type, tag: type, text: formatJson(payload), code: true }));
 byId('message-form').addEventListener('submit', sendMessage);
 byId('event-form').addEventListener('submit', sendEvent);
 byId('event-text').addEventListener('keydown', sendEventByKey);
-byId('event-text').addEventListener('input', () => showProblem(null));
+byId('event-text').addEventListener('input', () => showJsonError(null));
 byId('join-form').addEventListener('submit', joinRoom);
 byId('clear-log').addEventListener('click', () => log.clear());
 byId('reconnect').addEventListener('click', () => client.reconnect());

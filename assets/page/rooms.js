@@ -1,10 +1,10 @@
-/** The list of rooms: which one is sent to, how many are in each, and how to leave. */
+/** The list of rooms: the selected one, the number of members, and a button to leave. */
 
 import { element } from './element.js';
 import { words } from './words.js';
 
 /**
- * The rooms of this tab. Rows are kept and changed in place: an update must not take the focus away.
+ * The list changes its rows in place, because a new row would lose the keyboard focus.
  * @param {{ list: HTMLElement, onSelect: (room: string) => void, onLeave: (room: string) => void }} options
  */
 export function createRoomList({ list, onSelect, onLeave }) {

@@ -28,11 +28,11 @@ macro_rules! asset {
 
 /// A module under the name it had before the client had a folder, for programs that import it from there.
 macro_rules! moved {
-    ($name:literal, $to:literal) => {
+    ($name:literal, $($to:literal),+) => {
         Asset {
             name: $name,
             content_type: content_type($name),
-            bytes: concat!("export * from './", $to, "';\n").as_bytes(),
+            bytes: concat!($("export * from './", $to, "';\n"),+).as_bytes(),
         }
     };
 }
@@ -41,15 +41,17 @@ const PAGE: Asset = asset!("index.html");
 
 const ASSETS: &[Asset] = &[
     asset!("client.js"),
-    asset!("client/base.js"),
     asset!("client/client.js"),
     asset!("client/connection.js"),
+    asset!("client/error.js"),
     asset!("client/membership.js"),
     asset!("client/publishes.js"),
     asset!("client/requests.js"),
     asset!("client/rooms.js"),
+    asset!("client/text.js"),
+    asset!("client/timer.js"),
     asset!("client/types.js"),
-    moved!("client-base.js", "client/base.js"),
+    moved!("client-base.js", "client/error.js", "client/text.js"),
     moved!("client-connection.js", "client/connection.js"),
     moved!("client-membership.js", "client/membership.js"),
     moved!("client-publishes.js", "client/publishes.js"),

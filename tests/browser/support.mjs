@@ -1,4 +1,4 @@
-// What the scenarios are told in: a server that can be killed, a browser, and tabs with a person at each.
+// The browser, the server and the tabs of the tests.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -13,23 +13,23 @@ export const SERVER = resolve(process.env.WSCAST_BIN ?? join(ROOT, 'target/relea
 const MODULES = resolve(process.env.BROWSER_MODULES ?? join(ROOT, 'target/browser'));
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
-/** Every wait ends by then: generous, because a loaded machine is slow and a right answer costs nothing. */
+/** The limit of every wait, with a margin for a busy machine. */
 export const DEADLINE_MS = 20_000;
 
-// No network but the server under test: a browser that phones home waits for time-outs in a closed one.
+// The browser must not contact its vendor, because such requests time out in a closed network.
 const CHROMIUM_FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
 ];
 
-/** A Chromium without a window. */
+/** Starts a headless Chromium. */
 export async function openBrowser() {
   assert.ok(existsSync(CHROMIUM), `no browser at ${CHROMIUM}: install Debian's chromium or set CHROMIUM`);
   const { chromium } = createRequire(join(MODULES, 'package.json'))('playwright-core');
   return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS });
 }
 
-/** A certificate for 127.0.0.1 that signs itself, in files. */
+/** A self-signed certificate for 127.0.0.1, in files. */
 export class Certificate {
   #folder = mkdtempSync(join(tmpdir(), 'wscast-'));
 
@@ -54,13 +54,13 @@ export class Certificate {
   }
 }
 
-/** The real server in a process of its own. */
+/** A wscast process. */
 export class Server {
   #process = null;
   #port = 0;
   #flags;
 
-  /** @param {string[]} flags beside the address */
+  /** @param {string[]} flags the flags besides the address */
   constructor(flags = []) {
     this.#flags = flags;
   }
@@ -71,7 +71,7 @@ export class Server {
     return server;
   }
 
-  /** Starts it: on any free port the first time, afterwards on the same one. */
+  /** Starts the process, on a free port the first time and on the same port afterwards. */
   async start() {
     assert.ok(existsSync(SERVER), `no server at ${SERVER}: build it or set WSCAST_BIN`);
     const args = ['--host', '127.0.0.1', '--port', String(this.#port), ...this.#flags];
@@ -84,7 +84,7 @@ export class Server {
     return `${scheme}://127.0.0.1:${this.#port}/`;
   }
 
-  /** As a crash would end it: no goodbye to anybody. */
+  /** Kills the process, so that it closes no connection properly. */
   async kill() {
     const child = this.#process;
     this.#process = null;
@@ -94,7 +94,7 @@ export class Server {
     await gone;
   }
 
-  /** It keeps its connections and answers nothing, like a machine that hangs. */
+  /** Stops the process, which keeps its connections open and sends nothing. */
   freeze() {
     this.#process.kill('SIGSTOP');
   }
@@ -104,23 +104,23 @@ export class Server {
   }
 }
 
-/** Reads the port from the first URL the server prints; what it said is in the error if it prints none. */
+/** Returns the port of the first URL that the server prints. An error has the server's output. */
 function announcedPort(child) {
   return new Promise((done, fail) => {
-    let said = '';
+    let output = '';
     let complained = '';
     const timer = setTimeout(() => giveUp('printed no address in time'), DEADLINE_MS);
     const giveUp = (why) => {
       clearTimeout(timer);
       child.kill('SIGKILL');
-      fail(new Error(`the server ${why}\nstdout: ${said}\nstderr: ${complained}`));
+      fail(new Error(`the server ${why}\nstdout: ${output}\nstderr: ${complained}`));
     };
     child.once('error', (error) => giveUp(`did not start: ${error.message}`));
     child.once('exit', (code, signal) => giveUp(`ended with ${code ?? signal}`));
     child.stderr.on('data', (chunk) => { complained = (complained + chunk).slice(-4000); });
     child.stdout.on('data', (chunk) => {
-      said = (said + chunk).slice(-4000);
-      const url = /https?:\/\/[^\s/]+:(\d+)\//.exec(said);
+      output = (output + chunk).slice(-4000);
+      const url = /https?:\/\/[^\s/]+:(\d+)\//.exec(output);
       if (!url) return;
       clearTimeout(timer);
       done(Number(url[1]));
@@ -129,25 +129,25 @@ function announcedPort(child) {
 }
 
 /**
- * One tab of the page and the person before it. Whatever they do or look for, they turn to the tab first:
- * a browser draws a tab in the background once a second at most.
+ * A tab of the page and the person who uses it. Every action brings the tab to the front, because a browser
+ * draws a tab in the background only once a second.
  */
 export class Tab {
-  /** Where its connections went, in order. */
+  /** The addresses of its WebSockets, in order. */
   addresses = [];
-  /** Frames the page sent, as text. */
+  /** The frames that the page sent. */
   sent = [];
-  /** Frames the page was sent. */
+  /** The frames that the page received. */
   received = [];
-  /** Errors the browser reported: exceptions, refused resources, violations of the page's policy. */
-  #complaints = [];
+  /** The errors on the browser's console: exceptions, failed requests, violations of the page's policy. */
+  #consoleErrors = [];
 
   constructor(page) {
     this.page = page;
     page.setDefaultTimeout(DEADLINE_MS);
-    page.on('pageerror', (error) => this.#complaints.push(String(error)));
+    page.on('pageerror', (error) => this.#consoleErrors.push(String(error)));
     page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type())) this.#complaints.push(message.text());
+      if (['error', 'warning'].includes(message.type())) this.#consoleErrors.push(message.text());
     });
     page.on('websocket', (socket) => {
       this.addresses.push(socket.url());
@@ -156,14 +156,14 @@ export class Tab {
     });
   }
 
-  /** Opens the page at `address` in a new tab of `context`, without waiting for the connection. */
+  /** Opens the page in a new tab. Does not wait for the connection. */
   static async open(context, address) {
     const tab = new Tab(await context.newPage());
     await tab.page.goto(address);
     return tab;
   }
 
-  // What the person does
+  // Actions
 
   async say(text, { to } = {}) {
     await this.page.bringToFront();
@@ -198,7 +198,7 @@ export class Tab {
 
   // What the person sees
 
-  async is(state) {
+  async waitForState(state) {
     await this.page.bringToFront();
     await this.page.locator(`#state[data-state="${state}"]`).waitFor();
   }
@@ -209,13 +209,13 @@ export class Tab {
     await this.#room(room).filter({ has: count }).waitFor();
   }
 
-  /** Waits until an entry holds `text`. */
+  /** Waits until an entry of the log has `text`. */
   async sees(text, { type = 'message', room } = {}) {
     await this.page.bringToFront();
     await this.#entries(text, { type, room }).first().waitFor();
   }
 
-  /** How many entries hold `text` now. */
+  /** Returns how many entries of the log have `text` now. */
   async count(text, { type = 'message', room } = {}) {
     await this.page.bringToFront();
     return this.#entries(text, { type, room }).count();
@@ -225,10 +225,10 @@ export class Tab {
     return (await this.page.locator(selector).textContent()).trim();
   }
 
-  /** Nothing went wrong that a person with the developer tools open would see. */
-  isQuiet({ except } = {}) {
-    const complaints = this.#complaints.filter((text) => !except?.test(text));
-    assert.deepEqual(complaints, [], 'the browser complained');
+  /** Asserts that the browser's console has no errors, except expected ones. */
+  hasNoConsoleErrors({ except } = {}) {
+    const errors = this.#consoleErrors.filter((text) => !except?.test(text));
+    assert.deepEqual(errors, [], 'errors on the console');
   }
 
   #room(room) {
@@ -242,13 +242,13 @@ export class Tab {
   }
 }
 
-/** Waits until `condition` gives something true, and gives it back. */
+/** Waits until `condition` returns a true value, and returns that value. */
 export async function eventually(what, condition) {
   const end = Date.now() + DEADLINE_MS;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (Date.now() > end) assert.fail(`waited in vain: ${what}`);
+    if (Date.now() > end) assert.fail(`timed out waiting for: ${what}`);
     await new Promise((done) => setTimeout(done, 20));
   }
 }

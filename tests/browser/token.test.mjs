@@ -1,5 +1,5 @@
-// The test page before a server that wants tokens: it says so, and takes one from its own address.
-// Run as page.test.mjs is.
+// The test page and a server that requires tokens: the page takes the token from its own address. Runs like
+// page.test.mjs.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -32,16 +32,16 @@ function mint(...grant) {
   return execFileSync(SERVER, args, { encoding: 'utf8' }).trim();
 }
 
-for (const [locale, wanted] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
-  test(`without a token the page says what is missing, and connects once it is there (${locale})`, async () => {
+for (const [locale, hint] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
+  test(`the page explains that a token is missing, and connects once it has one (${locale})`, async () => {
     const context = await browser.newContext({ locale });
     const tab = await Tab.open(context, server.page);
-    await tab.is('closed');
-    const entry = tab.page.locator('#log .entry', { hasText: wanted }).first();
+    await tab.waitForState('closed');
+    const entry = tab.page.locator('#log .entry', { hasText: hint }).first();
     await entry.waitFor();
     const token = mint('--subscribe', '*', '--publish', '*');
     await tab.page.evaluate((token) => { location.hash = `token=${token}`; }, token);
-    await tab.is('connected');
+    await tab.waitForState('connected');
     await tab.page.fill('#message-text', 'hello');
     await tab.page.click('#send-message');
     await tab.page.locator('#log .entry[data-type=message] .payload', { hasText: 'hello' }).waitFor();
@@ -49,13 +49,13 @@ for (const [locale, wanted] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
   });
 }
 
-test('a token that is about to end is renewed from the address', async () => {
+test('the page renews an expiring token from its address', async () => {
   const context = await browser.newContext({ locale: 'en-US' });
   const short = mint('--subscribe', '*', '--publish', '*', '--ttl', '6');
   const tab = await Tab.open(context, `${server.page}#token=${short}`);
-  await tab.is('connected');
+  await tab.waitForState('connected');
   const long = mint('--subscribe', '*', '--publish', '*', '--ttl', '1h');
-  // Without the event that makes the page reconnect.
+  // `replaceState` fires no `hashchange`, which would make the page reconnect.
   await tab.page.evaluate((token) => history.replaceState(null, '', `#token=${token}`), long);
   const states = await tab.page.evaluate(() => new Promise((done) => {
     const seen = [];
@@ -63,7 +63,7 @@ test('a token that is about to end is renewed from the address', async () => {
     new MutationObserver(() => seen.push(state.dataset.state)).observe(state, { attributes: true });
     setTimeout(() => done(seen), 7000);
   }));
-  assert.deepEqual(states, [], 'the connection outlives its first token');
-  await tab.is('connected');
+  assert.deepEqual(states, [], 'the connection stays open after its first token expires');
+  await tab.waitForState('connected');
   await context.close();
 });

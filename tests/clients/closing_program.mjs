@@ -1,5 +1,6 @@
-// A program with a client, for the test that it ends: node closing_program.mjs URL MODE. It says when the
-// client is as the mode wants it, and closes it when it is told to. Its requests may wait for minutes.
+// A program that must end when its client is closed: node closing_program.mjs URL MODE. It prints a line once
+// the client has reached the state that MODE needs, and closes the client when it reads a line. All timeouts
+// are minutes, so that only `close` can end the program in time.
 
 import { once } from "node:events";
 import { createRequire } from "node:module";
@@ -18,6 +19,6 @@ if (wanted === "open") {
 } else {
   client.publish("hello").catch(() => {});
 }
-console.log("there");
+console.log("ready");
 await once(process.stdin, "data");
 client.close();

@@ -1,5 +1,5 @@
-// A client that knows the original protocol only, written as its documentation shows: the browser's
-// WebSocket API and nothing else. The class is an argument, so that Node's packages can be tried too.
+// A client of the original protocol, as in its documentation: the browser's WebSocket API and nothing else.
+// The class is an argument, so that the packages for Node can be tested too.
 
 export function connectOriginalClient(WebSocket, url, { onOpen, onData, onClose, onError }) {
   const socket = new WebSocket(url);

@@ -1,21 +1,21 @@
-// A TCP proxy before a server: it cuts connections, lets them hang, refuses them, swallows answers.
+// A TCP proxy in front of a server: it can cut, stall and refuse connections, and drop replies.
 
 import { once } from "node:events";
 import net from "node:net";
 
 export class Proxy {
-  /** The port that connections go to; a server that is started again has another one. */
+  /** The port of the server. A restarted server has another one. */
   target;
-  /** How connections are treated: `pass`, `refuse` or `hang` (accepted, and never answered). */
+  /** What happens to connections: `pass`, `refuse` or `hang` (accepted, but nothing is sent). */
   mode = "pass";
-  /** Gives after how many bytes, in whichever direction, a new connection is cut. */
+  /** Returns after how many bytes, in both directions together, a new connection is cut. */
   cutAfter = () => Infinity;
   /** Connections cut so far. */
   cuts = 0;
-  #links = new Set();
+  #connections = new Set();
   #listener;
 
-  /** Starts one that ends with the test `t`. */
+  /** Starts a proxy that is closed when the test `t` ends. */
   static async start(t, target) {
     const proxy = new Proxy();
     proxy.target = target;
@@ -34,24 +34,24 @@ export class Proxy {
     return `ws://127.0.0.1:${this.#listener.address().port}/ws`;
   }
 
-  /** Open connections. */
-  get links() {
-    return this.#links.size;
+  /** The number of open connections. */
+  get open() {
+    return this.#connections.size;
   }
 
-  /** Ends every connection, as a network that changes would. */
+  /** Cuts every connection, like a change of network. */
   cut() {
-    for (const link of [...this.#links]) link.cut();
+    for (const connection of [...this.#connections]) connection.cut();
   }
 
-  /** Every connection there is stays open and carries nothing more: a link that is half open. */
+  /** Leaves the present connections open, but carries nothing any more: they are half open. */
   stall() {
-    for (const link of this.#links) link.stalled = true;
+    for (const connection of this.#connections) connection.stalled = true;
   }
 
-  /** What the server says is lost from now on; what it is told arrives. */
-  swallowAnswers() {
-    for (const link of this.#links) link.swallows = true;
+  /** Drops what the server sends on the present connections. What the client sends still arrives. */
+  dropReplies() {
+    for (const connection of this.#connections) connection.dropsReplies = true;
   }
 
   #accept(client) {
@@ -61,26 +61,26 @@ export class Proxy {
       return;
     }
     const server = this.mode === "hang" ? null : net.connect(this.target, "127.0.0.1");
-    const link = { client, server, stalled: this.mode === "hang", swallows: false, left: this.cutAfter(), cut: () => {} };
-    link.cut = () => {
-      if (!this.#links.delete(link)) return;
+    const connection = { client, server, stalled: this.mode === "hang", dropsReplies: false, left: this.cutAfter(), cut: () => {} };
+    connection.cut = () => {
+      if (!this.#connections.delete(connection)) return;
       this.cuts += 1;
       client.resetAndDestroy();
       server?.destroy();
     };
-    this.#links.add(link);
-    client.on("data", (bytes) => this.#carry(link, bytes, server));
-    server?.on("data", (bytes) => this.#carry(link, bytes, link.swallows ? null : client));
+    this.#connections.add(connection);
+    client.on("data", (bytes) => this.#carry(connection, bytes, server));
+    server?.on("data", (bytes) => this.#carry(connection, bytes, connection.dropsReplies ? null : client));
     for (const socket of [client, server]) {
       socket?.on("error", () => {});
-      socket?.on("close", () => { if (!link.stalled) link.cut(); });
+      socket?.on("close", () => { if (!connection.stalled) connection.cut(); });
     }
   }
 
-  #carry(link, bytes, to) {
-    if (link.stalled || !to) return;
-    to.write(bytes.subarray(0, link.left));
-    link.left -= bytes.length;
-    if (link.left <= 0) link.cut();
+  #carry(connection, bytes, to) {
+    if (connection.stalled || !to) return;
+    to.write(bytes.subarray(0, connection.left));
+    connection.left -= bytes.length;
+    if (connection.left <= 0) connection.cut();
   }
 }

@@ -1,5 +1,4 @@
-// A client whose clock and sockets are the test's: minutes pass at once, and the server says what no server
-// says yet.
+// A client with a scripted clock and scripted sockets: tests skip minutes, and send any frame as the server.
 
 import assert from "node:assert/strict";
 
@@ -8,11 +7,11 @@ import { WscastClient } from "../../assets/client.js";
 export const EPOCH = "0123456789abcdef";
 export const OTHER_EPOCH = "fedcba9876543210";
 
-/** A socket whose other end is the test. */
+/** A WebSocket whose server is the test. */
 export class Socket {
   readyState = 0;
-  /** Frames the client sent, and not yet asked for. */
-  said = [];
+  /** The frames that the client sent and `takeSent` has not returned yet. */
+  sent = [];
 
   constructor(url, sockets) {
     this.url = new URL(url);
@@ -21,48 +20,48 @@ export class Socket {
 
   send(text) {
     assert.equal(this.readyState, 1, "sent on a socket that is not open");
-    this.said.push(JSON.parse(text));
+    this.sent.push(JSON.parse(text));
   }
 
   close() {
     this.readyState = 3;
   }
 
-  // The server's part
+  // What the server does
 
-  /** The welcome, with the rooms as they are to be: the ones asked for unless given. */
+  /** Sends the welcome. Its rooms are those in the address by default. */
   welcome(rooms) {
-    const asked = this.url.searchParams.getAll("room");
+    const wanted = this.url.searchParams.getAll("room");
     this.readyState = 1;
-    this.tell({
+    this.deliver({
       type: "message", payload: "hi", from: "server", client: "c0-1",
-      rooms: rooms ?? asked.map((room) => ({ room, epoch: EPOCH, offset: 0, recovered: false, members: 1 })),
+      rooms: rooms ?? wanted.map((room) => ({ room, epoch: EPOCH, offset: 0, recovered: false, members: 1 })),
     });
   }
 
-  tell(frame) {
+  deliver(frame) {
     this.onmessage?.({ data: JSON.stringify(frame) });
   }
 
   message(offset, room = "lobby") {
-    this.tell({ type: "message", payload: offset, room, offset, from: "c0-9", ts: 0 });
+    this.deliver({ type: "message", payload: offset, room, offset, from: "c0-9", ts: 0 });
   }
 
-  end(code, reason = "") {
+  closeByServer(code, reason = "") {
     this.readyState = 3;
     this.onclose?.({ code, reason });
   }
 
-  /** The frames of a type that the client sent since it was last asked. */
-  heard(type) {
-    const heard = this.said.filter((frame) => frame.type === type);
-    this.said = this.said.filter((frame) => frame.type !== type);
-    return heard;
+  /** Returns the frames of a type that the client sent since the last call. */
+  takeSent(type) {
+    const taken = this.sent.filter((frame) => frame.type === type);
+    this.sent = this.sent.filter((frame) => frame.type !== type);
+    return taken;
   }
 }
 
-/** A client whose sockets and clock are the test's; `random` at its end makes waits their ceilings. */
-export async function scene(t, options = {}) {
+/** Starts a client with scripted sockets and clock. A random value of 1 makes every wait the longest one. */
+export async function startClient(t, options = {}) {
   t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const sockets = [];
   const events = [];
@@ -79,25 +78,25 @@ export async function scene(t, options = {}) {
   for (const name of ["state", "message", "joined", "left", "recovered", "gap", "error", "other"]) {
     client.on(name, (event) => events.push({ name, event }));
   }
-  const told = (name) => events.filter((event) => event.name === name).map(({ event }) => event);
-  const pass = async (ms) => {
+  const received = (name) => events.filter((event) => event.name === name).map(({ event }) => event);
+  const advance = async (ms) => {
     t.mock.timers.tick(ms);
     await settled();
   };
   await settled();
-  return { client, sockets, told, pass, socket: () => sockets.at(-1) };
+  return { client, sockets, received, advance, socket: () => sockets.at(-1) };
 }
 
-/** Every promise that can resolve has. */
+/** Waits until every promise that can settle has settled. */
 export const settled = () => new Promise((done) => setImmediate(done));
 
-/** A promise that may be rejected before anybody looks. */
-export function expected(promise) {
+/** Marks a promise as one that may be rejected before the test awaits it. */
+export function mayReject(promise) {
   promise.catch(() => {});
   return promise;
 }
 
-/** What has become of a promise by now. */
+/** Returns the value or error code of a promise, or `pending`. */
 export async function outcome(promise) {
-  return Promise.race([promise.then((value) => value, (error) => error.code), settled().then(() => "waits")]);
+  return Promise.race([promise.then((value) => value, (error) => error.code), settled().then(() => "pending")]);
 }

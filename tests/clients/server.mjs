@@ -1,12 +1,12 @@
-// Runs the real binary, the one that WSCAST_BIN names, on a free port of 127.0.0.1.
+// Runs the binary that WSCAST_BIN names, on a free port of 127.0.0.1.
 
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
-/** How long anything that must happen may take before a test gives up on it. */
+/** The limit of every wait. */
 export const DEADLINE_MS = 20_000;
 
-/** Starts a server that ends with the test `t`. */
+/** Starts a server that is terminated when the test `t` ends. */
 export async function startServer(t, ...args) {
   const binary = process.env.WSCAST_BIN;
   if (!binary) throw new Error("set WSCAST_BIN to the wscast binary, or run `make test-clients`");
@@ -37,7 +37,7 @@ export async function startServer(t, ...args) {
   };
 }
 
-/** The promise's value, or an error that names what did not come in time. */
+/** Returns the promise's value, or throws an error that names what did not arrive in time. */
 export async function withinDeadline(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -60,7 +60,7 @@ function announcedPort(child, exited) {
   });
 }
 
-/** The environment less what the server would take for settings of its own. */
+/** Returns the environment without the variables that the server reads as settings. */
 function environmentWithoutSettings() {
   return Object.fromEntries(
     Object.entries(process.env).filter(

@@ -1,4 +1,4 @@
-// assets/client.js against the real binary, through a network that fails.
+// assets/client.js and the real server, through a network that fails.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -16,57 +16,57 @@ if (!modules) throw new Error("set CLIENT_MODULES to the node_modules folder, or
 const require = createRequire(path.resolve(modules, "..", "package.json"));
 const { WebSocket } = require("ws");
 
-/** Waits between two attempts are short, so that a test sees many of them. */
-const QUICK = { backoffMin: 1, backoffMax: 20 };
+/** Short waits, so that a test takes many attempts. */
+const SHORT_BACKOFF = { backoffMin: 1, backoffMax: 20 };
 
-/** A client that keeps what it is told. */
+/** A client that keeps the messages and events that it received. */
 class Person {
-  /** Payloads by room, in the order in which they came. */
-  heard = new Map();
-  /** Every event but the messages, by name. */
+  /** The received payloads of each room, in order. */
+  #payloads = new Map();
+  /** The events other than messages, in order. */
   events = [];
 
   static async connect(t, url, options = {}) {
     const person = new Person(t, url, options);
-    await person.is("open");
+    await person.waitForState("open");
     return person;
   }
 
   constructor(t, url, options = {}) {
-    this.client = new WscastClient(url, { WebSocket, ...QUICK, ...options });
+    this.client = new WscastClient(url, { WebSocket, ...SHORT_BACKOFF, ...options });
     t.after(() => this.client.close());
     for (const type of ["message", "custom_event"]) {
-      this.client.on(type, ({ room, payload }) => this.hears(room).push(payload));
+      this.client.on(type, ({ room, payload }) => this.received(room).push(payload));
     }
     for (const name of ["state", "welcome", "joined", "left", "recovered", "gap", "presence", "ack", "error", "other"]) {
       this.client.on(name, (event) => this.events.push({ name, event }));
     }
   }
 
-  hears(room) {
-    if (!this.heard.has(room)) this.heard.set(room, []);
-    return this.heard.get(room);
+  received(room) {
+    if (!this.#payloads.has(room)) this.#payloads.set(room, []);
+    return this.#payloads.get(room);
   }
 
-  told(name) {
+  eventsOf(name) {
     return this.events.filter((event) => event.name === name).map(({ event }) => event);
   }
 
-  is(name) {
+  waitForState(name) {
     return eventually(`the state ${name}`, () => this.client.state.name === name);
   }
 
-  /** Waits until it has heard as much, and checks that it is this, in this order, and nothing else. */
-  async hearsExactly(room, payloads) {
-    await eventually(`${payloads.length} messages of ${room}`, () => this.hears(room).length >= payloads.length);
-    assert.deepEqual(this.hears(room), payloads);
+  /** Waits for the payloads of a room, and asserts that they are these, in this order, and no others. */
+  async receives(room, payloads) {
+    await eventually(`${payloads.length} messages of ${room}`, () => this.received(room).length >= payloads.length);
+    assert.deepEqual(this.received(room), payloads);
   }
 }
 
 async function eventually(what, condition) {
   const end = Date.now() + DEADLINE_MS;
   while (!(await condition())) {
-    if (Date.now() > end) assert.fail(`waited in vain: ${what}`);
+    if (Date.now() > end) assert.fail(`timed out waiting for: ${what}`);
     await new Promise((done) => setTimeout(done, 2));
   }
 }
@@ -74,8 +74,8 @@ async function eventually(what, condition) {
 const portOf = (server) => Number(new URL(server.ws).port);
 const numbers = (count, from = 1) => Array.from({ length: count }, (_, n) => from + n);
 
-/** A server, a proxy before it, a person behind the proxy and one who is connected directly. */
-async function scene(t, options = {}, ...flags) {
+/** Starts a server and a proxy. Alice connects through the proxy, Bob directly. */
+async function startAliceAndBob(t, options = {}, ...flags) {
   const server = await startServer(t, ...flags);
   const proxy = await Proxy.start(t, portOf(server));
   const alice = await Person.connect(t, proxy.ws, options);
@@ -83,38 +83,38 @@ async function scene(t, options = {}, ...flags) {
   return { server, proxy, alice, bob };
 }
 
-describe("talking", () => {
-  test("a publish resolves with its place, and is heard once with what belongs to it", async (t) => {
-    const { alice, bob } = await scene(t);
-    const heard = [];
-    bob.client.on("message", (message) => heard.push(message));
+describe("messages and rooms", () => {
+  test("a publish resolves with its position, and members receive it once", async (t) => {
+    const { alice, bob } = await startAliceAndBob(t);
+    const messages = [];
+    bob.client.on("message", (message) => messages.push(message));
 
-    const place = await alice.client.publish({ text: "你好" }, { type: "message" });
-    await bob.hearsExactly("lobby", [{ text: "你好" }]);
-    await alice.hearsExactly("lobby", [{ text: "你好" }]);
+    const stored = await alice.client.publish({ text: "你好" }, { type: "message" });
+    await bob.receives("lobby", [{ text: "你好" }]);
+    await alice.receives("lobby", [{ text: "你好" }]);
 
-    assert.equal(place.room, "lobby");
-    assert.equal(place.offset, 1);
-    assert.deepEqual(alice.client.position("lobby"), { epoch: place.epoch, offset: 1 });
-    assert.equal(heard[0].from, alice.client.clientId);
-    assert.equal(heard[0].own, false);
-    assert.deepEqual(alice.told("ack").map(({ room, offset }) => ({ room, offset })), [{ room: "lobby", offset: 1 }]);
+    assert.equal(stored.room, "lobby");
+    assert.equal(stored.offset, 1);
+    assert.deepEqual(alice.client.position("lobby"), { epoch: stored.epoch, offset: 1 });
+    assert.equal(messages[0].from, alice.client.clientId);
+    assert.equal(messages[0].own, false);
+    assert.deepEqual(alice.eventsOf("ack").map(({ room, offset }) => ({ room, offset })), [{ room: "lobby", offset: 1 }]);
   });
 
-  test("JSON text is relayed as it stands", async (t) => {
-    const { alice, server } = await scene(t);
+  test("JSON text is relayed unchanged", async (t) => {
+    const { alice, server } = await startAliceAndBob(t);
     await alice.client.publishJson('{"n": 12345678901234567890}', { type: "custom_event" });
     const page = await (await fetch(`${server.http}/rooms/lobby/messages?since=0`)).text();
     assert.match(page, /"payload":\{"n": 12345678901234567890\}/);
     await assert.rejects(alice.client.publishJson('1},"room":"other"'), { code: "invalid_json" });
   });
 
-  test("join, leave, history, presence", async (t) => {
-    const { alice, bob } = await scene(t);
+  test("join, leave, history and presence resolve with their replies", async (t) => {
+    const { alice, bob } = await startAliceAndBob(t);
     const state = await alice.client.join("ops", { presence: true });
     assert.deepEqual({ room: state.room, members: state.members }, { room: "ops", members: 1 });
     await bob.client.join("ops");
-    await eventually("the news that bob came", () => alice.told("presence").some(({ room, members }) => room === "ops" && members === 2));
+    await eventually("the presence event about Bob", () => alice.eventsOf("presence").some(({ room, members }) => room === "ops" && members === 2));
 
     await bob.client.publish("one", { room: "ops" });
     await bob.client.publish("two", { room: "ops" });
@@ -129,141 +129,141 @@ describe("talking", () => {
     assert.deepEqual(alice.client.rooms, ["lobby"]);
   });
 
-  test("a join may ask for the past, also of a room it is in", async (t) => {
-    const { alice, bob } = await scene(t);
+  test("a join with since repeats messages, also of a room that was joined before", async (t) => {
+    const { alice, bob } = await startAliceAndBob(t);
     for (const n of numbers(3)) await bob.client.publish(n);
-    await alice.hearsExactly("lobby", [1, 2, 3]);
+    await alice.receives("lobby", [1, 2, 3]);
 
     const { recovered } = await alice.client.join("lobby", { since: 1 });
     assert.equal(recovered, true);
-    await alice.hearsExactly("lobby", [1, 2, 3, 2, 3]);
+    await alice.receives("lobby", [1, 2, 3, 2, 3]);
     await bob.client.publish(4);
-    await alice.hearsExactly("lobby", [1, 2, 3, 2, 3, 4]);
-    assert.deepEqual(alice.told("gap"), []);
+    await alice.receives("lobby", [1, 2, 3, 2, 3, 4]);
+    assert.deepEqual(alice.eventsOf("gap"), []);
   });
 
-  test("whoever has left every room is in none after a reconnect either", async (t) => {
-    const { alice, bob, proxy } = await scene(t);
+  test("a client that left every room joins none after a reconnect", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t);
     await alice.client.leave("lobby");
     proxy.cut();
-    await eventually("the second welcome", () => alice.told("welcome").length === 2);
-    await eventually("that bob is alone", async () => (await bob.client.presence("lobby")).members === 1);
+    await eventually("the second welcome", () => alice.eventsOf("welcome").length === 2);
+    await eventually("Bob as the only member", async () => (await bob.client.presence("lobby")).members === 1);
     await bob.client.publish("hello");
-    assert.deepEqual(alice.hears("lobby"), []);
+    assert.deepEqual(alice.received("lobby"), []);
   });
 
-  test("a server that takes fewer rooms refuses the others by name", async (t) => {
+  test("a server with a lower limit refuses the further rooms by name", async (t) => {
     const server = await startServer(t, "--max-rooms-per-connection", "2");
     const alice = new Person(t, server.ws, { rooms: ["a", "b", "c"] });
-    await eventually("the refusal", () => alice.told("left").length > 0);
-    assert.deepEqual(alice.told("left").map(({ room, error }) => [room, error.code]), [["c", "too_many_rooms"]]);
+    await eventually("the refusal", () => alice.eventsOf("left").length > 0);
+    assert.deepEqual(alice.eventsOf("left").map(({ room, error }) => [room, error.code]), [["c", "too_many_rooms"]]);
     assert.deepEqual(alice.client.rooms, ["a", "b"]);
     await alice.client.publish("still works", { room: "b" });
   });
 
-  test("the WebSocket of undici does too", async (t) => {
+  test("the client works with the WebSocket of undici", async (t) => {
     const server = await startServer(t);
     const proxy = await Proxy.start(t, portOf(server));
     const alice = await Person.connect(t, proxy.ws, { WebSocket: require("undici").WebSocket });
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     const published = alice.client.publish("hello");
     proxy.mode = "pass";
     assert.equal((await withinDeadline(published, "acknowledgement")).offset, 1);
-    await alice.hearsExactly("lobby", ["hello"]);
+    await alice.receives("lobby", ["hello"]);
   });
 });
 
 describe("outages", () => {
-  test("what others said meanwhile arrives once and in order", async (t) => {
-    const { alice, bob, proxy } = await scene(t, { rooms: ["lobby", "ops", "房间"] });
+  test("missed messages arrive once and in order", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t, { rooms: ["lobby", "ops", "房间"] });
     for (const room of alice.client.rooms) await bob.client.publish(0, { room });
-    for (const room of alice.client.rooms) await alice.hearsExactly(room, [0]);
+    for (const room of alice.client.rooms) await alice.receives(room, [0]);
 
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     for (const n of numbers(50)) {
       for (const room of alice.client.rooms) await bob.client.publish(n, { room });
     }
     proxy.mode = "pass";
 
-    for (const room of alice.client.rooms) await alice.hearsExactly(room, [0, ...numbers(50)]);
-    assert.deepEqual(alice.told("recovered").map(({ room }) => room).sort(), [...alice.client.rooms].sort());
-    assert.deepEqual(alice.told("gap"), []);
+    for (const room of alice.client.rooms) await alice.receives(room, [0, ...numbers(50)]);
+    assert.deepEqual(alice.eventsOf("recovered").map(({ room }) => room).sort(), [...alice.client.rooms].sort());
+    assert.deepEqual(alice.eventsOf("gap"), []);
   });
 
-  test("a room joined meanwhile starts now, the others where they were", async (t) => {
-    const { alice, bob, proxy } = await scene(t);
+  test("a room joined during an outage starts now, and the other rooms resume", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t);
     await bob.client.join("ops");
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     await bob.client.publish("before", { room: "ops" });
     await bob.client.publish("missed", { room: "lobby" });
     const joined = alice.client.join("ops");
     proxy.mode = "pass";
     await withinDeadline(joined, "joined");
     await bob.client.publish("after", { room: "ops" });
-    await alice.hearsExactly("ops", ["after"]);
-    await alice.hearsExactly("lobby", ["missed"]);
+    await alice.receives("ops", ["after"]);
+    await alice.receives("lobby", ["missed"]);
   });
 
-  test("more rooms than an address holds continue all the same", async (t) => {
+  test("rooms that do not fit into the address resume too", async (t) => {
     const rooms = numbers(60).map((n) => `房间-${n}`);
-    const { alice, bob, proxy } = await scene(t, { rooms }, "--max-rooms-per-connection", "100");
+    const { alice, bob, proxy } = await startAliceAndBob(t, { rooms }, "--max-rooms-per-connection", "100");
     for (const room of rooms) await bob.client.publish(1, { room });
-    for (const room of rooms) await alice.hearsExactly(room, [1]);
+    for (const room of rooms) await alice.receives(room, [1]);
 
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     for (const room of rooms) await bob.client.publish(2, { room });
     proxy.mode = "pass";
-    for (const room of rooms) await alice.hearsExactly(room, [1, 2]);
-    assert.deepEqual(alice.told("gap"), []);
-    assert.deepEqual(alice.told("error"), []);
+    for (const room of rooms) await alice.receives(room, [1, 2]);
+    assert.deepEqual(alice.eventsOf("gap"), []);
+    assert.deepEqual(alice.eventsOf("error"), []);
   });
 
-  test("what is published meanwhile is published once, in order, and acknowledged", async (t) => {
-    const { alice, bob, proxy } = await scene(t);
+  test("messages published during an outage are stored once and in order", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t);
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     const published = numbers(300).map((n) => alice.client.publish(n));
     assert.equal(alice.client.waiting, 300);
     proxy.mode = "pass";
 
     const places = await withinDeadline(Promise.all(published), "acknowledgements");
     assert.deepEqual(places.map(({ offset }) => offset), numbers(300));
-    await bob.hearsExactly("lobby", numbers(300));
+    await bob.receives("lobby", numbers(300));
     assert.equal(alice.client.waiting, 0);
   });
 
-  test("a publish whose acknowledgement was lost is not published again", async (t) => {
-    const { alice, bob, proxy } = await scene(t);
-    proxy.swallowAnswers();
+  test("a publish whose acknowledgement was lost is stored once", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t);
+    proxy.dropReplies();
     const published = alice.client.publish("only once");
-    await bob.hearsExactly("lobby", ["only once"]);
+    await bob.receives("lobby", ["only once"]);
     proxy.cut();
 
     assert.equal((await withinDeadline(published, "acknowledgement")).offset, 1);
     await alice.client.publish("next");
-    await bob.hearsExactly("lobby", ["only once", "next"]);
-    await alice.hearsExactly("lobby", ["only once", "next"]);
+    await bob.receives("lobby", ["only once", "next"]);
+    await alice.receives("lobby", ["only once", "next"]);
   });
 
-  test("a link that is half open is noticed by its silence", async (t) => {
-    const { alice, bob, proxy } = await scene(t, { heartbeatInterval: 50, heartbeatTimeout: 50 });
+  test("the client replaces a half-open connection", async (t) => {
+    const { alice, bob, proxy } = await startAliceAndBob(t, { heartbeatInterval: 50, heartbeatTimeout: 50 });
     proxy.stall();
     await bob.client.publish("missed");
-    await alice.hearsExactly("lobby", ["missed"]);
-    assert.ok(alice.told("state").some(({ name, code }) => name === "waiting" && code === "silent"));
+    await alice.receives("lobby", ["missed"]);
+    assert.ok(alice.eventsOf("state").some(({ name, code }) => name === "waiting" && code === "silent"));
   });
 
-  test("a quiet link that answers is kept", async (t) => {
-    const { alice } = await scene(t, { heartbeatInterval: 10, heartbeatTimeout: 5_000 });
+  test("the client keeps a quiet connection while the server replies to pings", async (t) => {
+    const { alice } = await startAliceAndBob(t, { heartbeatInterval: 10, heartbeatTimeout: 5_000 });
     const ping = new Promise((done) => {
       const send = WebSocket.prototype.send;
       let pings = 0;
@@ -273,72 +273,72 @@ describe("outages", () => {
       });
     });
     await withinDeadline(ping, "fifth ping");
-    assert.equal(alice.told("welcome").length, 1);
+    assert.equal(alice.eventsOf("welcome").length, 1);
   });
 
-  test("an attempt that nobody answers is given up", async (t) => {
+  test("the client gives up an attempt without a reply", async (t) => {
     const server = await startServer(t);
     const proxy = await Proxy.start(t, portOf(server));
     proxy.mode = "hang";
     const alice = new Person(t, proxy.ws, { connectTimeout: 50 });
-    await eventually("that it is given up", () => alice.told("state").some(({ name, code }) => name === "waiting" && code === "silent"));
+    await eventually("the end of the attempt", () => alice.eventsOf("state").some(({ name, code }) => name === "waiting" && code === "silent"));
     proxy.mode = "pass";
-    await alice.is("open");
+    await alice.waitForState("open");
   });
 });
 
-describe("a server that is started again", () => {
-  test("the gap is told, and what was never sent is published once", async (t) => {
-    const { alice, bob, proxy, server } = await scene(t);
+describe("a server restart", () => {
+  test("the client reports the gap, and publishes once what it had not sent before", async (t) => {
+    const { alice, bob, proxy, server } = await startAliceAndBob(t);
     await bob.client.publish("before");
-    await alice.hearsExactly("lobby", ["before"]);
+    await alice.receives("lobby", ["before"]);
     const from = alice.client.position("lobby");
 
     proxy.mode = "refuse";
     server.terminate();
     await server.exited();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     const published = alice.client.publish("mine");
-    const again = await startServer(t);
-    const carol = await Person.connect(t, again.ws);
+    const restarted = await startServer(t);
+    const carol = await Person.connect(t, restarted.ws);
     await carol.client.publish("hers");
-    proxy.target = portOf(again);
+    proxy.target = portOf(restarted);
     proxy.mode = "pass";
 
-    const place = await withinDeadline(published, "acknowledgement");
-    await alice.hearsExactly("lobby", ["before", "hers", "mine"]);
-    const [gap, ...others] = alice.told("gap");
+    const stored = await withinDeadline(published, "acknowledgement");
+    await alice.receives("lobby", ["before", "hers", "mine"]);
+    const [gap, ...others] = alice.eventsOf("gap");
     assert.deepEqual(others, []);
-    assert.deepEqual(gap, { room: "lobby", from, to: { epoch: place.epoch, offset: 0 } });
-    assert.notEqual(place.epoch, from.epoch);
+    assert.deepEqual(gap, { room: "lobby", from, to: { epoch: stored.epoch, offset: 0 } });
+    assert.notEqual(stored.epoch, from.epoch);
   });
 
-  test("a publish that it may have had before is reported, not repeated", async (t) => {
-    const { alice, bob, proxy, server } = await scene(t);
-    proxy.swallowAnswers();
+  test("a publish that may have been stored before the restart is reported and not repeated", async (t) => {
+    const { alice, bob, proxy, server } = await startAliceAndBob(t);
+    proxy.dropReplies();
     const published = alice.client.publish("perhaps");
     published.catch(() => {});
-    await bob.hearsExactly("lobby", ["perhaps"]);
+    await bob.receives("lobby", ["perhaps"]);
     proxy.mode = "refuse";
     server.terminate();
     await server.exited();
     proxy.cut();
-    const again = await startServer(t);
-    proxy.target = portOf(again);
+    const restarted = await startServer(t);
+    proxy.target = portOf(restarted);
     proxy.mode = "pass";
 
-    await assert.rejects(withinDeadline(published, "the truth"), { code: "unknown_outcome" });
+    await assert.rejects(withinDeadline(published, "rejection"), { code: "unknown_outcome" });
     assert.equal((await alice.client.publish("sure")).offset, 1);
-    await alice.hearsExactly("lobby", ["sure"]);
+    await alice.receives("lobby", ["sure"]);
   });
 });
 
-describe("the end", () => {
-  test("whoever waits is told, and nothing is sent any more", async (t) => {
-    const { alice, proxy } = await scene(t);
+describe("closing", () => {
+  test("close rejects every pending promise, and every later call", async (t) => {
+    const { alice, proxy } = await startAliceAndBob(t);
     proxy.mode = "refuse";
     proxy.cut();
-    await alice.is("waiting");
+    await alice.waitForState("waiting");
     const waiting = [alice.client.publish(1), alice.client.join("ops"), alice.client.history("lobby")];
     alice.client.close();
     for (const promise of waiting) await assert.rejects(promise, { code: "closed" });
@@ -347,7 +347,7 @@ describe("the end", () => {
     assert.equal(alice.client.state.name, "closed");
   });
 
-  for (const [how, mode] of [["on a good link", "open"], ["on a link that is half open", "stalled"], ["while it connects", "connecting"], ["while it waits", "waiting"]]) {
+  for (const [how, mode] of [["on a working connection", "open"], ["on a half-open connection", "stalled"], ["while it connects", "connecting"], ["while it waits", "waiting"]]) {
     test(`a client that is closed ${how} keeps no process alive`, async (t) => {
       const server = await startServer(t);
       const proxy = await Proxy.start(t, portOf(server));
@@ -358,7 +358,7 @@ describe("the end", () => {
       });
       t.after(() => child.kill("SIGKILL"));
       const ended = new Promise((done) => child.once("exit", done));
-      await withinDeadline(new Promise((done) => child.stdout.once("data", done)), "word that it is there");
+      await withinDeadline(new Promise((done) => child.stdout.once("data", done)), "line of the program");
       if (mode === "stalled") proxy.stall();
       child.stdin.end("close\n");
       assert.equal(await withinDeadline(ended, "end of the process"), 0);
@@ -366,7 +366,7 @@ describe("the end", () => {
   }
 });
 
-test("cut again and again at random, nothing is lost, doubled or out of order", async (t) => {
+test("clients lose, duplicate and reorder nothing while their connections are cut at random", async (t) => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
   t.diagnostic(`SEED=${seed} repeats this`);
   const random = generator(seed);
@@ -375,39 +375,39 @@ test("cut again and again at random, nothing is lost, doubled or out of order", 
   const server = await startServer(t, "--history-messages", "100000");
   const witness = await Person.connect(t, server.ws, { rooms });
   const proxy = await Proxy.start(t, portOf(server));
-  // Some are cut before the welcome, some while they catch up, some in between.
+  // Some connections are cut before the welcome, some during a resume, some later.
   proxy.cutAfter = () => Math.floor(random() ** 2 * 12_000);
-  const fromTheBeginning = rooms.map((room) => ({ room, since: 0 }));
-  const people = numbers(3).map(() => new Person(t, proxy.ws, { rooms: fromTheBeginning, random }));
+  const fromTheStart = rooms.map((room) => ({ room, since: 0 }));
+  const people = numbers(3).map(() => new Person(t, proxy.ws, { rooms: fromTheStart, random }));
 
-  const said = new Map(rooms.map((room) => [room, 0]));
-  const speak = async (person, name) => {
+  const published = new Map(rooms.map((room) => [room, 0]));
+  const publishUntilCut = async (person, name) => {
     for (let n = 1; proxy.cuts < cuts; n += 1) {
       const burst = rooms.map((room) => person.client.publish([name, n], { room }));
       await Promise.all(burst);
-      for (const room of rooms) said.set(room, said.get(room) + 1);
+      for (const room of rooms) published.set(room, published.get(room) + 1);
     }
   };
-  await withinDeadline(Promise.all(people.map((person, name) => speak(person, name))), `end after ${proxy.cuts} cuts`);
+  await withinDeadline(Promise.all(people.map((person, name) => publishUntilCut(person, name))), `end after ${proxy.cuts} cuts`);
   proxy.cutAfter = () => Infinity;
   proxy.cut();
 
   for (const room of rooms) {
-    const count = said.get(room);
-    await eventually(`${count} messages of ${room}`, () => witness.hears(room).length >= count);
-    const truth = witness.hears(room);
-    assert.equal(truth.length, count, `${room}: published once each`);
+    const count = published.get(room);
+    await eventually(`${count} messages of ${room}`, () => witness.received(room).length >= count);
+    const expected = witness.received(room);
+    assert.equal(expected.length, count, `${room}: each is stored once`);
     for (const name of people.keys()) {
-      const own = truth.filter(([who]) => who === name).map(([, n]) => n);
+      const own = expected.filter(([who]) => who === name).map(([, n]) => n);
       assert.deepEqual(own, numbers(own.length), `${room}: person ${name} in order`);
     }
-    for (const person of people) await person.hearsExactly(room, truth);
+    for (const person of people) await person.receives(room, expected);
   }
-  for (const person of people) assert.deepEqual(person.told("gap"), []);
-  t.diagnostic(`${proxy.cuts} cuts, ${[...said.values()].reduce((sum, n) => sum + n)} messages`);
+  for (const person of people) assert.deepEqual(person.eventsOf("gap"), []);
+  t.diagnostic(`${proxy.cuts} cuts, ${[...published.values()].reduce((sum, n) => sum + n)} messages`);
 });
 
-/** Mulberry32: random numbers that a seed repeats. */
+/** Mulberry32: repeatable random numbers. */
 function generator(seed) {
   let state = seed;
   return () => {

@@ -1,56 +1,56 @@
-// When assets/client.js connects, waits and gives up, and what it tells its listeners.
+// When assets/client.js connects, waits and gives up, and which events it emits.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { WscastClient } from "../../assets/client.js";
-import { EPOCH, expected, outcome, scene, settled } from "./scripted.mjs";
+import { EPOCH, mayReject, outcome, startClient, settled } from "./scripted.mjs";
 
 describe("reconnecting", () => {
-  test("later each time, up to a bound, and soon again once a connection has lasted", async (t) => {
-    const { sockets, socket, pass, told } = await scene(t);
+  test("the backoff grows up to its limit, and a stable connection resets it", async (t) => {
+    const { sockets, socket, advance, received } = await startClient(t);
     socket().welcome();
     for (const [code, wait] of [[1000, 1_000], [1001, 2_000], [1006, 4_000], [1011, 8_000], [1012, 16_000], [1013, 20_000], [4100, 20_000], [4199, 20_000]]) {
       const count = sockets.length;
-      socket().end(code);
-      assert.equal(told("state").at(-1).delay, wait, `after ${code}`);
-      await pass(wait - 1);
+      socket().closeByServer(code);
+      assert.equal(received("state").at(-1).delay, wait, `after ${code}`);
+      await advance(wait - 1);
       assert.equal(sockets.length, count, `${code} waits ${wait} ms`);
-      await pass(1);
+      await advance(1);
       assert.equal(sockets.length, count + 1);
       socket().welcome();
     }
-    await pass(4_999);
-    socket().end(1006);
-    assert.equal(told("state").at(-1).delay, 20_000, "five seconds prove a connection stable, not less");
-    await pass(20_000);
+    await advance(4_999);
+    socket().closeByServer(1006);
+    assert.equal(received("state").at(-1).delay, 20_000, "a connection is stable after five seconds, not earlier");
+    await advance(20_000);
     socket().welcome();
-    await pass(5_000);
-    socket().end(1006);
-    assert.equal(told("state").at(-1).delay, 1_000);
+    await advance(5_000);
+    socket().closeByServer(1006);
+    assert.equal(received("state").at(-1).delay, 1_000);
   });
 
-  test("the wait is drawn between the bounds", async (t) => {
+  test("the backoff is random between its limits", async (t) => {
     const draws = [0, 0.5, 1];
-    const { socket, pass, told } = await scene(t, { random: () => draws.shift(), backoffMin: 100, backoffMax: 1_000 });
+    const { socket, advance, received } = await startClient(t, { random: () => draws.shift(), backoffMin: 100, backoffMax: 1_000 });
     for (const delay of [100, 250, 800]) {
-      socket().end(1006);
-      assert.equal(told("state").at(-1).delay, delay);
-      await pass(delay);
+      socket().closeByServer(1006);
+      assert.equal(received("state").at(-1).delay, delay);
+      await advance(delay);
     }
   });
 
-  test("4000 to 4099: not until it is asked to; what waited is told", async (t) => {
-    const { client, sockets, socket, pass } = await scene(t);
+  test("codes 4000 to 4099 close the client until reconnect, and reject what is pending", async (t) => {
+    const { client, sockets, socket, advance } = await startClient(t);
     socket().welcome();
-    const published = expected(client.publish("x"));
-    const asked = expected(client.history("lobby"));
-    socket().end(4003, "forbidden");
+    const published = mayReject(client.publish("x"));
+    const history = mayReject(client.history("lobby"));
+    socket().closeByServer(4003, "forbidden");
     assert.deepEqual(client.state, { name: "closed", code: 4003, reason: "forbidden" });
     assert.equal(await outcome(published), "unknown_outcome", "it was sent");
-    assert.equal(await outcome(asked), "closed");
+    assert.equal(await outcome(history), "closed");
     assert.equal(await outcome(client.publish("y")), "closed");
-    await pass(3_600_000);
+    await advance(3_600_000);
     assert.equal(sockets.length, 1);
 
     client.reconnect();
@@ -60,99 +60,99 @@ describe("reconnecting", () => {
     assert.deepEqual(client.rooms, ["lobby"]);
   });
 
-  test("4200 to 4299: at once, but with backoff if it closes again soon", async (t) => {
-    const { sockets, socket, pass, told } = await scene(t);
+  test("codes 4200 to 4299 reconnect at once, and with backoff the second time", async (t) => {
+    const { sockets, socket, advance, received } = await startClient(t);
     socket().welcome();
-    socket().end(4200);
-    await pass(0);
+    socket().closeByServer(4200);
+    await advance(0);
     assert.equal(sockets.length, 2);
     socket().welcome();
-    socket().end(4299);
-    assert.equal(told("state").at(-1).delay, 2_000);
-    await pass(2_000);
+    socket().closeByServer(4299);
+    assert.equal(received("state").at(-1).delay, 2_000);
+    await advance(2_000);
     socket().welcome();
-    await pass(5_000);
-    socket().end(4200);
-    assert.equal(told("state").at(-1).delay, 0);
+    await advance(5_000);
+    socket().closeByServer(4200);
+    assert.equal(received("state").at(-1).delay, 0);
   });
 
-  test("4001: once more with another token, where there can be another one", async (t) => {
+  test("code 4001 is retried once with a renewed token", async (t) => {
     let count = 0;
-    const { client, socket, pass } = await scene(t, { token: async () => `token-${(count += 1)}` });
+    const { client, socket, advance } = await startClient(t, { token: async () => `token-${(count += 1)}` });
     assert.equal(socket().url.searchParams.get("token"), "token-1");
     socket().welcome();
-    socket().end(4001);
-    await pass(0);
+    socket().closeByServer(4001);
+    await advance(0);
     assert.equal(socket().url.searchParams.get("token"), "token-2");
-    socket().end(4001, "expired");
+    socket().closeByServer(4001, "expired");
     assert.deepEqual(client.state, { name: "closed", code: 4001, reason: "expired" });
   });
 
-  test("4001 with a token that stays the same is the end", async (t) => {
-    const { client, socket } = await scene(t, { token: "fixed" });
+  test("code 4001 closes a client with a fixed token", async (t) => {
+    const { client, socket } = await startClient(t, { token: "fixed" });
     assert.equal(socket().url.searchParams.get("token"), "fixed");
-    socket().end(4001);
+    socket().closeByServer(4001);
     assert.equal(client.state.name, "closed");
   });
 
-  test("a token function that fails is tried again, one that hangs is given up", async (t) => {
-    const answers = [() => Promise.reject(new Error("no network")), () => new Promise(() => {}), () => "at last"];
-    const { client, sockets, pass, socket } = await scene(t, { token: () => answers.shift()() });
+  test("a token function that fails or hangs is called again", async (t) => {
+    const results = [() => Promise.reject(new Error("no network")), () => new Promise(() => {}), () => "at last"];
+    const { client, sockets, advance, socket } = await startClient(t, { token: () => results.shift()() });
     assert.equal(client.state.code, "no_token");
     assert.equal(client.state.reason, "no network");
-    await pass(1_000);
+    await advance(1_000);
     assert.equal(client.state.name, "connecting");
-    await pass(15_000);
+    await advance(15_000);
     assert.equal(client.state.code, "silent");
-    await pass(2_000);
+    await advance(2_000);
     assert.equal(sockets.length, 1);
     assert.equal(socket().url.searchParams.get("token"), "at last");
   });
 
-  test("a token that comes too late is not used", async (t) => {
-    const asked = [];
-    const { sockets, pass } = await scene(t, { token: () => new Promise((resolve) => asked.push(resolve)) });
-    await pass(15_000);
-    await pass(1_000);
-    assert.equal(asked.length, 2);
-    asked[1]("new");
-    asked[0]("old");
+  test("a late token is not used", async (t) => {
+    const resolvers = [];
+    const { sockets, advance } = await startClient(t, { token: () => new Promise((resolve) => resolvers.push(resolve)) });
+    await advance(15_000);
+    await advance(1_000);
+    assert.equal(resolvers.length, 2);
+    resolvers[1]("new");
+    resolvers[0]("old");
     await settled();
     assert.deepEqual(sockets.map(({ url }) => url.searchParams.get("token")), ["new"]);
   });
 
-  test("an attempt without a welcome is given up after its time", async (t) => {
-    const { client, socket, pass } = await scene(t, { connectTimeout: 3_000 });
-    await pass(2_999);
+  test("an attempt without a welcome times out", async (t) => {
+    const { client, socket, advance } = await startClient(t, { connectTimeout: 3_000 });
+    await advance(2_999);
     assert.equal(client.state.name, "connecting");
-    await pass(1);
+    await advance(1);
     assert.deepEqual([client.state.name, client.state.code], ["waiting", "silent"]);
-    assert.equal(socket().readyState, 3, "the socket is let go");
+    assert.equal(socket().readyState, 3, "the socket is closed");
   });
 
-  test("silence: asks, waits for the answer, gives up", async (t) => {
-    const { client, socket, pass } = await scene(t, { heartbeatInterval: 10_000, heartbeatTimeout: 4_000 });
+  test("the client sends a ping after silence, and reconnects without a reply", async (t) => {
+    const { client, socket, advance } = await startClient(t, { heartbeatInterval: 10_000, heartbeatTimeout: 4_000 });
     socket().welcome();
-    await pass(9_999);
-    assert.deepEqual(socket().heard("ping"), []);
+    await advance(9_999);
+    assert.deepEqual(socket().takeSent("ping"), []);
     socket().message(1);
-    await pass(9_999);
-    assert.deepEqual(socket().heard("ping"), [], "whatever is received is a sign of life");
-    await pass(1);
-    assert.equal(socket().heard("ping").length, 1);
-    socket().tell({ type: "pong", payload: {} });
-    await pass(10_000);
-    assert.equal(socket().heard("ping").length, 1);
-    await pass(3_000);
-    await pass(999);
+    await advance(9_999);
+    assert.deepEqual(socket().takeSent("ping"), [], "every received frame resets the heartbeat");
+    await advance(1);
+    assert.equal(socket().takeSent("ping").length, 1);
+    socket().deliver({ type: "pong", payload: {} });
+    await advance(10_000);
+    assert.equal(socket().takeSent("ping").length, 1);
+    await advance(3_000);
+    await advance(999);
     assert.equal(client.state.name, "open");
-    await pass(1);
+    await advance(1);
     assert.deepEqual([client.state.name, client.state.code], ["waiting", "silent"]);
   });
 });
 
-describe("what the browser knows", () => {
-  /** A browser's window and document, as far as they tell of network and tab. */
+describe("browser events", () => {
+  /** Installs a window and a document that fire events. */
   function pretendBrowser(t) {
     const [window, document] = [new EventTarget(), new EventTarget()];
     document.visibilityState = "visible";
@@ -164,22 +164,22 @@ describe("what the browser knows", () => {
     return { window, document };
   }
 
-  test("online and a page that is looked at end the wait, offline lengthens it", async (t) => {
+  test("online and a visible page end the wait, and offline lengthens it", async (t) => {
     const { window, document } = pretendBrowser(t);
-    const { client, sockets, socket, pass } = await scene(t);
-    socket().end(1006);
+    const { client, sockets, socket, advance } = await startClient(t);
+    socket().closeByServer(1006);
     window.dispatchEvent(new Event("offline"));
     assert.equal(client.state.delay, 20_000);
-    await pass(19_999);
+    await advance(19_999);
     assert.equal(sockets.length, 1);
-    await pass(1);
-    assert.equal(sockets.length, 2, "but not for ever");
-    socket().end(1006);
+    await advance(1);
+    assert.equal(sockets.length, 2, "attempts go on");
+    socket().closeByServer(1006);
     assert.equal(client.state.delay, 20_000);
     window.dispatchEvent(new Event("online"));
     await settled();
     assert.equal(sockets.length, 3);
-    socket().end(1006);
+    socket().closeByServer(1006);
     document.visibilityState = "hidden";
     document.dispatchEvent(new Event("visibilitychange"));
     await settled();
@@ -191,34 +191,34 @@ describe("what the browser knows", () => {
     client.close();
     window.dispatchEvent(new Event("online"));
     await settled();
-    assert.equal(sockets.length, 4, "a client that is closed hears nothing");
+    assert.equal(sockets.length, 4, "a closed client ignores the event");
   });
 
-  test("on an open connection they make it ask, once, whether anybody is there", async (t) => {
+  test("the events send one ping on an open connection", async (t) => {
     const { window, document } = pretendBrowser(t);
-    const { client, socket, pass } = await scene(t);
+    const { client, socket, advance } = await startClient(t);
     socket().welcome();
     window.dispatchEvent(new Event("offline"));
-    await pass(6_000);
+    await advance(6_000);
     document.dispatchEvent(new Event("visibilitychange"));
     window.dispatchEvent(new Event("online"));
-    assert.equal(socket().heard("ping").length, 1);
-    await pass(3_000);
-    await pass(1_000);
-    assert.equal(client.state.code, "silent", "asking again does not lengthen the wait for an answer");
+    assert.equal(socket().takeSent("ping").length, 1);
+    await advance(3_000);
+    await advance(1_000);
+    assert.equal(client.state.code, "silent", "the events do not prolong the timeout of the ping");
 
-    await pass(client.state.delay);
+    await advance(client.state.delay);
     socket().welcome();
     window.dispatchEvent(new Event("online"));
-    socket().tell({ type: "pong", payload: {} });
+    socket().deliver({ type: "pong", payload: {} });
     window.dispatchEvent(new Event("online"));
-    assert.equal(socket().heard("ping").length, 2);
+    assert.equal(socket().takeSent("ping").length, 2);
   });
 });
 
 describe("the address", () => {
-  test("names every room with its place, those without one last", async (t) => {
-    const { client, socket, pass } = await scene(t, { rooms: ["new", { room: "old", since: 7, epoch: EPOCH }, { room: "some", since: 3 }] });
+  test("the address has every room with its position, and rooms without one last", async (t) => {
+    const { client, socket, advance } = await startClient(t, { rooms: ["new", { room: "old", since: 7, epoch: EPOCH }, { room: "some", since: 3 }] });
     const { searchParams } = socket().url;
     assert.deepEqual(searchParams.getAll("room"), ["old", "some", "new"]);
     assert.deepEqual(searchParams.getAll("since"), ["7", "3"]);
@@ -230,8 +230,8 @@ describe("the address", () => {
     socket().welcome([state("old", 7), state("some", 3), { ...state("new", 0), recovered: false }]);
     socket().message(8, "old");
     socket().message(1, "new");
-    socket().end(1006);
-    await pass(1_000);
+    socket().closeByServer(1006);
+    await advance(1_000);
     const again = socket().url.searchParams;
     assert.deepEqual(again.getAll("room"), ["new", "old", "some"]);
     assert.deepEqual(again.getAll("since"), ["1", "8", "3"]);
@@ -239,36 +239,36 @@ describe("the address", () => {
     assert.equal(again.get("session"), client.session);
   });
 
-  test("stays short; the rooms that it does not hold are joined afterwards, from their place", async (t) => {
+  test("the address stays short, and the other rooms are joined afterwards from their positions", async (t) => {
     const rooms = Array.from({ length: 30 }, (_, n) => ({ room: `${"房".repeat(60)}${n}`, since: n, epoch: EPOCH }));
-    const { socket } = await scene(t, { rooms });
+    const { socket } = await startClient(t, { rooms });
     assert.ok(socket().url.href.length <= 4_000, `${socket().url.href.length} characters`);
     const inAddress = socket().url.searchParams.getAll("room");
     assert.ok(inAddress.length > 0);
 
     socket().welcome();
-    const joins = socket().heard("join");
+    const joins = socket().takeSent("join");
     assert.deepEqual([...inAddress, ...joins.map(({ room }) => room)], rooms.map(({ room }) => room));
     for (const { room, since, epoch } of joins) {
       assert.deepEqual({ room, since, epoch }, rooms.find((wanted) => wanted.room === room));
     }
   });
 
-  test("names one room only, now and then, when no attempt succeeds", async (t) => {
-    const { sockets, socket, pass } = await scene(t, { rooms: ["a", "b", "c"] });
+  test("every second address has one room only after failed attempts", async (t) => {
+    const { sockets, socket, advance } = await startClient(t, { rooms: ["a", "b", "c"] });
     for (let n = 0; n < 6; n += 1) {
-      socket().end(1006);
-      await pass(20_000);
+      socket().closeByServer(1006);
+      await advance(20_000);
     }
     assert.deepEqual(sockets.map(({ url }) => url.searchParams.getAll("room").length), [3, 3, 3, 3, 1, 3, 1]);
     socket().welcome();
-    assert.deepEqual(socket().heard("join").map(({ room }) => room), ["b", "c"]);
+    assert.deepEqual(socket().takeSent("join").map(({ room }) => room), ["b", "c"]);
   });
 });
 
 describe("listeners", () => {
-  test("one that throws harms neither the client nor the others, and is not silent", async (t) => {
-    const { client, socket, told } = await scene(t);
+  test("a listener that throws does not disturb the others, and its error is reported", async (t) => {
+    const { client, socket, received } = await startClient(t);
     const surprises = [];
     const crash = (error) => surprises.push(error.message);
     const usual = process.listeners("uncaughtException");
@@ -288,13 +288,13 @@ describe("listeners", () => {
     client.off("message", broken);
     socket().message(2);
     await settled();
-    assert.deepEqual([told("message").length, after], [2, 2]);
+    assert.deepEqual([received("message").length, after], [2, 2]);
     assert.deepEqual(surprises, ["a bug of the program"]);
   });
 
-  test("one may close the client in whatever it is told", async (t) => {
+  test("a listener may close the client in every event", async (t) => {
     for (const name of ["state", "welcome", "joined", "message"]) {
-      const { client, socket } = await scene(t);
+      const { client, socket } = await startClient(t);
       client.on(name, () => client.close());
       socket()?.welcome();
       socket()?.message(1);
@@ -305,7 +305,7 @@ describe("listeners", () => {
   });
 });
 
-test("what is no use is refused when it is given", () => {
+test("the constructor rejects invalid arguments", () => {
   class None {}
   assert.throws(() => new WscastClient("ws://server/ws", { WebSocket: None, session: "short" }), RangeError);
   assert.throws(() => new WscastClient("ws://server/ws", { WebSocket: None, rooms: ["two words"] }), { code: "invalid_room" });

@@ -46,7 +46,7 @@ test("every file that the page and the client refer to is served", async (t) => 
 
 test("the addresses that the client's files had before are served, with the same names", async (t) => {
   const { http } = await startServer(t);
-  for (const name of ["base", "connection", "membership", "publishes", "requests", "rooms", "types"]) {
+  for (const name of ["connection", "membership", "publishes", "requests", "rooms", "types"]) {
     const response = await fetch(`${http}/assets/client-${name}.js`);
     assert.equal(response.status, 200, name);
     assert.equal(response.headers.get("content-type"), "text/javascript; charset=utf-8");

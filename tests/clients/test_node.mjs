@@ -1,5 +1,5 @@
-// JavaScript clients of the original protocol against the real binary, with every WebSocket class to be
-// had: the packages `ws` and `undici`, and Node's own (22 and newer).
+// Clients of the original protocol and the real server, with every WebSocket class that there is: those of
+// the packages `ws` and `undici`, and Node's own (22 and newer).
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -16,13 +16,13 @@ const require = createRequire(path.resolve(modules, "..", "package.json"));
 const implementations = { ws: require("ws").WebSocket, undici: require("undici").WebSocket };
 if (globalThis.WebSocket) implementations["Node's own"] = globalThis.WebSocket;
 
-/** The documented client, with what it is told kept in the order in which it came. */
+/** The documented client. Keeps the received frames in order. */
 class Client {
   #frames = [];
   #waiting = [];
   errors = [];
 
-  /** Connects; resolves once the socket is open. */
+  /** Connects, and waits until the socket is open. */
   static open(WebSocket, url, t) {
     const client = new Client();
     client.closed = new Promise((resolve) => (client.onClose = resolve));
@@ -57,7 +57,7 @@ class Client {
     assert.deepEqual({ type: frame.type, payload: frame.payload }, { type, payload });
   }
 
-  /** Reads the welcome, which is the first frame of every connection. */
+  /** Reads the welcome, the first frame of every connection. */
   async expectWelcome() {
     const welcome = await this.frame();
     assert.equal(welcome.type, "message");
@@ -69,8 +69,8 @@ class Client {
 for (const [name, WebSocket] of Object.entries(implementations)) {
   const join = async (server, t) => (await Client.open(WebSocket, server.ws, t)).expectWelcome();
 
-  describe(`the documented client with the WebSocket of ${name}`, () => {
-    test("reads the welcome, and then what it sends", async (t) => {
+  describe(`the original client with the WebSocket of ${name}`, () => {
+    test("the client receives the welcome, and its own messages", async (t) => {
       const server = await startServer(t);
       const client = await join(server, t);
 
@@ -81,7 +81,7 @@ for (const [name, WebSocket] of Object.entries(implementations)) {
       assert.deepEqual(client.errors, []);
     });
 
-    test("sees what others send", async (t) => {
+    test("the client receives the messages of others", async (t) => {
       const server = await startServer(t);
       const alice = await join(server, t);
       const bob = await join(server, t);
@@ -94,7 +94,7 @@ for (const [name, WebSocket] of Object.entries(implementations)) {
       await bob.expect("custom_event", { from: "bob" });
     });
 
-    test("is answered an error and stays connected", async (t) => {
+    test("the client receives an error and stays connected", async (t) => {
       const server = await startServer(t);
       const client = await join(server, t);
 
@@ -104,7 +104,7 @@ for (const [name, WebSocket] of Object.entries(implementations)) {
       await client.expect("message", "still here");
     });
 
-    test("closes when it wants to", async (t) => {
+    test("the client closes the connection with its code", async (t) => {
       const server = await startServer(t);
       const client = await join(server, t);
 
@@ -113,7 +113,7 @@ for (const [name, WebSocket] of Object.entries(implementations)) {
       assert.deepEqual({ code, wasClean }, { code: 1000, wasClean: true });
     });
 
-    test("is told by 1001 that the server leaves", async (t) => {
+    test("the client receives code 1001 when the server stops", async (t) => {
       const server = await startServer(t);
       const client = await join(server, t);
 
@@ -124,7 +124,7 @@ for (const [name, WebSocket] of Object.entries(implementations)) {
       assert.equal((await server.exited()).code, 0);
     });
 
-    test("is told by onerror and onclose that no server is there", async (t) => {
+    test("the client receives onerror if there is no server", async (t) => {
       const server = await startServer(t);
       server.terminate();
       await server.exited();

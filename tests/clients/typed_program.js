@@ -1,5 +1,4 @@
-// Never run: `tsc --checkJs` reads it. What a program does with the client must have types, and what is
-// wrong must be an error.
+// Not run, but checked by `tsc --checkJs`: correct uses of the client have types, and wrong uses are errors.
 
 import { WscastClient, WscastError } from "../../assets/client.js";
 
@@ -16,12 +15,12 @@ client
   .on("left", ({ room, error }) => console.log(room, error?.code, error?.retryAfterMs))
   .on("state", (state) => {
     if (state.name === "waiting") console.log(state.delay + state.at, state.reason.length);
-    // @ts-expect-error: only a state that waits has a delay.
+    // @ts-expect-error: only the state `waiting` has a delay.
     if (state.name === "open") console.log(state.delay);
   });
 
-/** Whatever there is to call. */
-export async function all() {
+/** Calls every method. */
+export async function callEverything() {
   const { room, epoch, offset } = await client.publish({ any: ["thing"] }, { type: "custom_event", room: "ops" });
   const state = await client.join(room, { since: offset, epoch, presence: false });
   const { messages, contiguous } = await client.history(state.room, { since: 1, limit: 10 });
@@ -39,13 +38,13 @@ export async function all() {
   client.close();
 }
 
-// @ts-expect-error: there is no such event.
+// @ts-expect-error: no such event.
 client.on("mesage", () => {});
-// @ts-expect-error: nor such a type.
+// @ts-expect-error: no such type of message.
 client.publish("x", { type: "ping" });
 // @ts-expect-error: an offset is a number.
 client.join("ops", { since: "3" });
-// @ts-expect-error: nor such an option.
+// @ts-expect-error: no such option.
 new WscastClient("/ws", { rooom: ["ops"] });
-// @ts-expect-error: a session is given once.
+// @ts-expect-error: the session is read-only.
 client.session = 5;
