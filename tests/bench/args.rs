@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// The cases that `--only` can pick; what each measures stands at the top of `fanout.rs`.
+/// The cases that `--only` selects. The table at the top of `fanout.rs` says what each one measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Case {
     #[value(name = "A")]
@@ -35,19 +35,19 @@ pub(crate) enum Case {
     T,
 }
 
-/// What this binary does when it runs as its own child.
+/// The job of this binary when it runs as a child process of itself.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum FloorMode {
-    Relay,
-    Idle,
-    /// No floor, but a server that must not outlive the benchmark.
+pub(crate) enum ChildRole {
+    FloorRelay,
+    FloorIdle,
+    /// Replaces itself with a server that is killed when the benchmark ends.
     Guard,
 }
 
-/// Case F, as the flags say.
+/// The settings of case F.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StallPlan {
-    /// Clients that read, the same number with and without the others.
+    /// Clients that read. Their number is the same with and without stalled clients.
     pub(crate) healthy: usize,
     pub(crate) stalled: usize,
     pub(crate) duration: Duration,
@@ -56,53 +56,53 @@ pub(crate) struct StallPlan {
     pub(crate) slow_timeout: Duration,
 }
 
-/// Nodes that case N compares with one; each room of its many has a client on each.
+/// The number of nodes that case N compares with a single one.
 pub(crate) const NODES: usize = 3;
 
-/// One client in this many stalls.
+/// In case F, one client of this many stalls.
 const STALLED_EVERY: usize = 10;
 
-/// From what a stamp needs to what `--max-message-bytes` allows.
+/// From the size of a stamp to the largest payload that `--max-message-bytes` allows.
 const STALLED_PAYLOAD_BYTES: std::ops::RangeInclusive<usize> = 64..=60_000;
 
-/// What a delivery, an idle connection and a handshake cost, beside a floor.
-#[derive(Debug, Parser)]
+/// Measures what a delivery, an idle connection and a handshake cost.
+#[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// Clients of cases A to C, L and T [default: 1000, quick: 200]
+    /// Clients in cases A to C, L and T [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds each measurement of A to C, G, H, L, N and T lasts [default: 4, quick: 1]
+    /// Seconds per measurement in cases A to C, G, H, L, N and T [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
-    /// How often each pair is measured [default: 5, quick: 1]
+    /// Rounds: how often each pair of figures is measured [default: 5, quick: 1]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Connections of cases D and E, and T [default: 5000, quick: 500]
+    /// Connections in cases D, E and T [default: 5000, quick: 500]
     #[arg(long)]
     idle: Option<usize>,
-    /// Clients of case F, one in ten of which stalls [default: 2000, quick: 200]
+    /// Clients in case F, of which one in ten stalls [default: 2000, quick: 200]
     #[arg(long)]
-    crowd: Option<usize>,
-    /// Seconds each measurement of F lasts [default: 20, quick: 6]
+    stalled_clients: Option<usize>,
+    /// Seconds per measurement in case F [default: 20, quick: 6]
     #[arg(long)]
     stalled_seconds: Option<f64>,
-    /// Bytes of payload in F; a stalled client's sockets take 1.7 MB before its outbox has to
+    /// Payload bytes in case F; about 1.7 MB fill a stalled client's sockets, the rest its outbox
     /// [default: 2000, quick: 8000]
     #[arg(long)]
     stalled_payload: Option<usize>,
-    /// The server's --outbox-bytes in F, as a number [default: 1 MiB, quick: 256 KiB]
+    /// The server's --outbox-bytes in case F, as a number [default: 1 MiB, quick: 256 KiB]
     #[arg(long)]
     outbox_bytes: Option<usize>,
-    /// The server's --slow-timeout in F [default: 10, quick: 2]
+    /// The server's --slow-timeout in case F, in seconds [default: 10, quick: 2]
     #[arg(long)]
     slow_timeout: Option<f64>,
     /// Messages that a client of case I has missed [default: 100000, quick: 10000]
     #[arg(long)]
     missed: Option<u64>,
-    /// Clients of case N, a third of them on each node [default: 3000, quick: 300]
+    /// Clients in case N, a third of them on each node [default: 3000, quick: 300]
     #[arg(long)]
     node_clients: Option<usize>,
-    /// Smaller defaults: a look in a few seconds, not figures to quote
+    /// Use smaller defaults: takes seconds, but the figures are too rough to quote
     #[arg(long)]
     quick: bool,
     /// Cases to run, such as A,C [default: all]
@@ -111,102 +111,98 @@ pub(crate) struct Options {
     /// The server to measure
     #[arg(long, default_value = env!("CARGO_BIN_EXE_wscast"))]
     pub(crate) server: PathBuf,
-    /// Passed on to the server, to compare settings; may be repeated
+    /// Compare --server with this older server: both are measured in each round, and the ratio is new/old
+    #[arg(long, value_name = "OLD_SERVER")]
+    pub(crate) against: Option<PathBuf>,
+    /// A flag to pass on to the servers; may be repeated
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) server_arg: Vec<String>,
-    /// Also write every single figure to this file
+    /// Also write all figures of all rounds to this file
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
     #[arg(long, hide = true)]
-    pub(crate) floor: Option<FloorMode>,
-    /// The command that [`FloorMode::Guard`] becomes.
+    pub(crate) child: Option<ChildRole>,
+    /// The command that [`ChildRole::Guard`] replaces itself with.
     #[arg(last = true, hide = true)]
-    pub(crate) guarded: Vec<OsString>,
-    /// `cargo bench` adds this one.
+    pub(crate) guarded_command: Vec<OsString>,
+    /// `cargo bench` adds this flag.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Options {
-    pub(crate) fn read() -> Options {
-        Options::parse()
-    }
-
     pub(crate) fn clients(&self) -> usize {
-        self.clients
-            .unwrap_or(if self.quick { 200 } else { 1000 })
-            .max(1)
+        self.clients.unwrap_or(self.pick(200, 1000)).max(1)
     }
 
     pub(crate) fn seconds(&self) -> f64 {
         self.seconds
-            .unwrap_or(if self.quick { 1.0 } else { 4.0 })
+            .unwrap_or(self.pick(1.0, 4.0))
             .clamp(0.1, 600.0)
     }
 
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds
-            .unwrap_or(if self.quick { 1 } else { 5 })
-            .clamp(1, 1000)
+        self.rounds.unwrap_or(self.pick(1, 5)).clamp(1, 1000)
     }
 
     pub(crate) fn idle(&self) -> usize {
-        self.idle
-            .unwrap_or(if self.quick { 500 } else { 5000 })
-            .max(1)
+        self.idle.unwrap_or(self.pick(500, 5000)).max(1)
     }
 
     pub(crate) fn stall_plan(&self) -> StallPlan {
-        let or = |quick, full| if self.quick { quick } else { full };
-        let crowd = self.crowd.unwrap_or(or(200, 2000)).max(STALLED_EVERY);
-        let seconds = self.stalled_seconds.unwrap_or(or(6, 20) as f64);
-        let timeout = self.slow_timeout.unwrap_or(or(2, 10) as f64);
-        let payload = self.stalled_payload.unwrap_or(or(8000, 2000));
+        let clients = self.stalled_clients.unwrap_or(self.pick(200, 2000));
+        let clients = clients.max(STALLED_EVERY);
+        let seconds = self.stalled_seconds.unwrap_or(self.pick(6.0, 20.0));
+        let timeout = self.slow_timeout.unwrap_or(self.pick(2.0, 10.0));
+        let payload = self.stalled_payload.unwrap_or(self.pick(8000, 2000));
+        let outbox = self.outbox_bytes.unwrap_or(self.pick(256 << 10, 1 << 20));
         StallPlan {
-            healthy: crowd - crowd / STALLED_EVERY,
-            stalled: crowd / STALLED_EVERY,
+            healthy: clients - clients / STALLED_EVERY,
+            stalled: clients / STALLED_EVERY,
             duration: Duration::from_secs_f64(seconds.clamp(0.1, 600.0)),
             payload_bytes: payload
                 .clamp(*STALLED_PAYLOAD_BYTES.start(), *STALLED_PAYLOAD_BYTES.end()),
-            outbox_bytes: self.outbox_bytes.unwrap_or(or(256 << 10, 1 << 20)),
+            outbox_bytes: outbox,
             slow_timeout: Duration::from_secs_f64(timeout.clamp(0.001, 600.0)),
         }
     }
 
     pub(crate) fn missed(&self) -> u64 {
-        self.missed
-            .unwrap_or(if self.quick { 10_000 } else { 100_000 })
-            .max(1)
+        self.missed.unwrap_or(self.pick(10_000, 100_000)).max(1)
     }
 
-    /// As many on each node.
+    /// Returns the clients of case N: the same number on each node.
     pub(crate) fn node_clients(&self) -> usize {
         self.node_rooms() * NODES
     }
 
-    /// Where case N has many rooms.
+    /// Returns the rooms of case N where it has many. Each has one client per node.
     pub(crate) fn node_rooms(&self) -> usize {
-        let clients = self
-            .node_clients
-            .unwrap_or(if self.quick { 300 } else { 3000 });
+        let clients = self.node_clients.unwrap_or(self.pick(300, 3000));
         (clients / NODES).max(2)
     }
 
-    /// The most sockets a case opens.
+    /// Returns the largest number of sockets that a case opens.
     pub(crate) fn sockets_max(&self) -> usize {
         let plan = self.stall_plan();
-        let crowd = plan.healthy + plan.stalled;
-        // A publisher of each room has a second handle.
-        let spread = self.node_clients() + self.node_rooms();
-        self.clients().max(self.idle()).max(crowd).max(spread)
+        let stall_case = plan.healthy + plan.stalled;
+        // The publisher of each room has a second handle to its socket.
+        let nodes_case = self.node_clients() + self.node_rooms();
+        [self.clients(), self.idle(), stall_case, nodes_case]
+            .into_iter()
+            .fold(0, usize::max)
     }
 
-    /// Whether it was asked for by name.
-    pub(crate) fn names(&self, case: Case) -> bool {
+    /// Returns whether `--only` names this case.
+    pub(crate) fn is_named(&self, case: Case) -> bool {
         self.only.contains(&case)
     }
 
-    pub(crate) fn wants(&self, case: Case) -> bool {
-        self.only.is_empty() || self.names(case)
+    pub(crate) fn includes(&self, case: Case) -> bool {
+        self.only.is_empty() || self.is_named(case)
+    }
+
+    fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
     }
 }

@@ -1,4 +1,4 @@
-//! One of the load generator's clients: what it has received, and whether that is as it must be.
+//! One client of the load generator: counts what it receives and checks the order of messages.
 
 use std::io;
 use std::time::Duration;
@@ -6,101 +6,107 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
+use crate::client_socket::ClientSocket;
 use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
 use crate::latency;
-use crate::link::Link;
 
 const HEAD_BYTES_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) link: Link,
+    pub(crate) socket: ClientSocket,
     stage: Stage,
     frames: FrameReader,
-    /// Text frames received, the welcome among them.
+    /// Text frames received since the counts were reset. The welcome counts as one.
     pub(crate) texts: u64,
-    /// The head of the answer, later the payload of the frame being read, where anyone looks into it.
-    pub(crate) held: Vec<u8>,
-    offsets: Offsets,
-    /// Of each stamped message since the counts were forgotten, where anyone looks into them.
+    /// The head of the response, and later the payload of the current frame if this client parses payloads.
+    pub(crate) buffer: Vec<u8>,
+    offsets: OffsetCheck,
+    /// The latencies of stamped messages since the counts were reset, if this client parses payloads.
     pub(crate) latencies: Vec<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Before the end of the answer to the upgrade request.
+    /// The response to the upgrade request is incomplete.
     Head,
-    /// Upgraded; the next text frame is the server's greeting.
+    /// The next text frame is the server's welcome.
     Welcome,
     Live,
 }
 
-/// Whether this client verifies the order of messages, and which offset came last.
+/// The check of the messages' order. Only a sample of clients does it.
 #[derive(Clone, Copy, Debug)]
-enum Offsets {
-    Ignored,
+enum OffsetCheck {
+    Off,
+    /// The next offset may have any value.
     Any,
+    /// The next offset must follow this one.
     After(u64),
 }
 
 impl Client {
-    /// Without a request the other side is a floor, whose messages have no offsets.
-    pub(crate) fn open(link: Link, request: Option<String>, sampled: bool) -> io::Result<Client> {
-        link.socket.set_nodelay(true)?;
-        // Closing resets: thousands of sockets in TIME_WAIT would slow the rounds that follow.
-        set_socket_linger(&link.socket, Some(Duration::ZERO))?;
+    /// Sends the upgrade request. A floor needs none, and its messages have no offsets.
+    pub(crate) fn open(
+        socket: ClientSocket,
+        request: Option<String>,
+        parses_payloads: bool,
+    ) -> io::Result<Client> {
+        socket.tcp.set_nodelay(true)?;
+        // Closing resets the connection, because thousands of sockets in TIME_WAIT would slow down the next rounds.
+        set_socket_linger(&socket.tcp, Some(Duration::ZERO))?;
         let stage = match &request {
             Some(request) => {
-                link.send_all(request.as_bytes())?;
+                socket.send_all(request.as_bytes())?;
                 Stage::Head
             }
             None => Stage::Live,
         };
         let offsets = match request {
-            Some(_) if sampled => Offsets::Any,
-            _ => Offsets::Ignored,
+            Some(_) if parses_payloads => OffsetCheck::Any,
+            _ => OffsetCheck::Off,
         };
-        let (frames, held) = (FrameReader::default(), Vec::new());
+        let (frames, buffer) = (FrameReader::default(), Vec::new());
         Ok(Client {
-            link,
+            socket,
             stage,
             frames,
             texts: 0,
-            held,
+            buffer,
             offsets,
             latencies: Vec::new(),
         })
     }
 
-    /// Reads all there is; returns how many text frames were completed.
+    /// Reads all available bytes and returns the number of completed text frames.
     pub(crate) fn read(&mut self, scratch: &mut [u8]) -> io::Result<u64> {
         let before = self.texts;
         loop {
-            let read = match self.link.read(scratch) {
+            let read = match self.socket.read(scratch) {
                 Ok(0) => return Err(io::Error::other("the server closed the connection")),
                 Ok(read) => read,
                 Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             };
-            self.take(&scratch[..read])?;
-            // A short read emptied the socket; epoll(7) allows to rely on that.
-            if read < scratch.len() && !self.link.is_tls() {
+            self.parse(&scratch[..read])?;
+            // A short read means that the socket is empty; epoll(7) guarantees it.
+            if read < scratch.len() && !self.socket.is_tls() {
                 break;
             }
         }
         Ok(self.texts - before)
     }
 
-    fn take(&mut self, mut input: &[u8]) -> io::Result<()> {
+    fn parse(&mut self, mut input: &[u8]) -> io::Result<()> {
         if self.stage == Stage::Head {
-            input = self.take_head(input)?;
+            input = self.parse_head(input)?;
         }
         while let Some(part) = self.frames.next(&mut input)? {
-            if part.opcode != TEXT || self.looks_inside() {
+            if part.opcode != TEXT || self.needs_payload() {
                 if part.starts_frame {
-                    self.held.clear();
+                    self.buffer.clear();
                 }
-                self.held.extend_from_slice(part.bytes);
+                self.buffer.extend_from_slice(part.bytes);
             }
             if part.ends_frame {
                 self.end_frame(part.opcode)?;
@@ -109,37 +115,37 @@ impl Client {
         Ok(())
     }
 
-    /// Collects the answer to the upgrade request; returns what follows it.
-    fn take_head<'a>(&mut self, input: &'a [u8]) -> io::Result<&'a [u8]> {
-        let had = self.held.len();
-        self.held.extend_from_slice(input);
-        let Some(end) = find(&self.held, b"\r\n\r\n").map(|at| at + 4) else {
-            return match self.held.len() {
+    /// Reads the response to the upgrade request and returns the bytes after it.
+    fn parse_head<'a>(&mut self, input: &'a [u8]) -> io::Result<&'a [u8]> {
+        let before = self.buffer.len();
+        self.buffer.extend_from_slice(input);
+        let Some(end) = find(&self.buffer, b"\r\n\r\n").map(|at| at + 4) else {
+            return match self.buffer.len() {
                 0..HEAD_BYTES_MAX => Ok(&[]),
-                _ => Err(quoting("endless head", &self.held)),
+                _ => Err(error_with("response head is too long", &self.buffer)),
             };
         };
-        if !self.held.starts_with(b"HTTP/1.1 101 ") {
-            return Err(quoting("upgrade refused", &self.held));
+        if !self.buffer.starts_with(b"HTTP/1.1 101 ") {
+            return Err(error_with("upgrade refused", &self.buffer));
         }
         self.stage = Stage::Welcome;
-        Ok(&input[end - had..])
+        Ok(&input[end - before..])
     }
 
-    fn looks_inside(&self) -> bool {
-        self.stage == Stage::Welcome || !matches!(self.offsets, Offsets::Ignored)
+    fn needs_payload(&self) -> bool {
+        self.stage == Stage::Welcome || !matches!(self.offsets, OffsetCheck::Off)
     }
 
     fn end_frame(&mut self, opcode: u8) -> io::Result<()> {
         match opcode {
             TEXT if self.stage == Stage::Welcome => self.check_welcome()?,
-            TEXT if self.looks_inside() => {
-                self.latencies.extend(latency::since_stamp(&self.held));
+            TEXT if self.needs_payload() => {
+                self.latencies.extend(latency::age_of(&self.buffer));
                 self.check_offset()?;
             }
             TEXT => {}
-            PING => return self.link.send_all(&client_pong(&self.held)),
-            CLOSE => return Err(quoting(&close_text(&self.held), &self.held)),
+            PING => return self.socket.send_all(&client_pong(&self.buffer)),
+            CLOSE => return Err(error_with(&close_text(&self.buffer), &self.buffer)),
             _ => return Err(io::Error::other(format!("unexpected opcode {opcode:#x}"))),
         }
         self.texts += 1;
@@ -147,37 +153,38 @@ impl Client {
     }
 
     fn check_welcome(&mut self) -> io::Result<()> {
-        if find(&self.held, br#""from":"server""#).is_none() {
-            return Err(quoting("no welcome", &self.held));
+        if find(&self.buffer, br#""from":"server""#).is_none() {
+            return Err(error_with("not a welcome", &self.buffer));
         }
         self.stage = Stage::Live;
-        if matches!(self.offsets, Offsets::Ignored) {
-            self.held = Vec::new();
+        if matches!(self.offsets, OffsetCheck::Off) {
+            self.buffer = Vec::new();
         }
         Ok(())
     }
 
     fn check_offset(&mut self) -> io::Result<()> {
         let last = match self.offsets {
-            Offsets::Ignored => return Ok(()),
-            Offsets::Any => None,
-            Offsets::After(last) => Some(last),
+            OffsetCheck::Off => return Ok(()),
+            OffsetCheck::Any => None,
+            OffsetCheck::After(last) => Some(last),
         };
-        let offset = offset_in(&self.held).ok_or_else(|| quoting("no offset", &self.held))?;
+        let offset =
+            offset_in(&self.buffer).ok_or_else(|| error_with("no offset", &self.buffer))?;
         match last {
-            Some(last) if offset != last + 1 => Err(quoting(
+            Some(last) if offset != last + 1 => Err(error_with(
                 &format!("offset {offset} after {last}"),
-                &self.held,
+                &self.buffer,
             )),
             _ => {
-                self.offsets = Offsets::After(offset);
+                self.offsets = OffsetCheck::After(offset);
                 Ok(())
             }
         }
     }
 }
 
-/// The number after `"offset":`. The benchmark's own payloads cannot contain the word.
+/// Returns the number after `"offset":`. The benchmark's payloads do not contain this word.
 fn offset_in(json: &[u8]) -> Option<u64> {
     const NAME: &[u8] = br#""offset":"#;
     let digits = &json[find(json, NAME)? + NAME.len()..];
@@ -201,6 +208,6 @@ fn close_text(payload: &[u8]) -> String {
     }
 }
 
-fn quoting(what: &str, bytes: &[u8]) -> io::Error {
-    io::Error::other(format!("{what}: {:?}", String::from_utf8_lossy(bytes)))
+fn error_with(message: &str, bytes: &[u8]) -> io::Error {
+    io::Error::other(format!("{message}: {:?}", String::from_utf8_lossy(bytes)))
 }

@@ -1,21 +1,21 @@
-//! The CPU time and the memory of another process, read from `/proc`.
+//! Reads the CPU time and the memory of another process from `/proc`.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// `/proc` speaks in ticks of 1/100 s whatever the kernel's own tick is.
+/// `/proc` counts in ticks of 1/100 s, independent of the kernel's own tick.
 const TICK: Duration = Duration::from_millis(10);
 
-/// User and system time are each rounded down, at either end of an interval.
-const TICKS_OF_ERROR: u32 = 2;
+/// User and system time are each rounded down, at both ends of an interval.
+const ERROR_TICKS: u32 = 2;
 
-/// Two readings of one process's CPU time, because each lacks something.
+/// Two readings of one process's CPU time, because neither is enough alone.
 ///
-/// `/proc/PID/task/*/schedstat` is exact to the nanosecond but forgets threads that have ended;
-/// `/proc/PID/stat` remembers them but counts in ticks. (Where ticks are concerned the kernel scales
-/// them to the scheduler's own nanoseconds, so they are coarse, not sampled.) Both include the softirq work that a
-/// loopback `send` does in the sender's context, up to the receiver's queue.
+/// `/proc/PID/task/*/schedstat` is exact to the nanosecond but leaves out threads that have ended.
+/// `/proc/PID/stat` includes them but counts in ticks. (The ticks are rounded from the scheduler's nanoseconds, not
+/// sampled.) Both include the softirq work of a loopback `send`, which runs in the sending process up to the
+/// receiver's queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuTime {
     living_threads: Duration,
@@ -30,11 +30,12 @@ impl CpuTime {
         })
     }
 
-    /// The exact reading, unless more ended threads are missing from it than ticks can be wrong by.
+    /// Returns the exact reading, unless the ticks exceed it by more than their error. Then threads have ended, and
+    /// only the ticks include them.
     pub(crate) fn since(&self, earlier: &CpuTime) -> Duration {
         let living = self.living_threads.saturating_sub(earlier.living_threads);
         let all = self.all_threads.saturating_sub(earlier.all_threads);
-        if all > living + TICK * TICKS_OF_ERROR {
+        if all > living + TICK * ERROR_TICKS {
             all
         } else {
             living
@@ -45,7 +46,7 @@ impl CpuTime {
 fn living_threads(pid: u32) -> io::Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end between the listing and the reading; then its share is in the ticks.
+        // A thread may end after it was listed. The ticks include it.
         let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
             continue;
         };
@@ -54,12 +55,12 @@ fn living_threads(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// What threads of these names have taken, exactly; nothing where there is none.
+/// Returns the exact CPU time of the threads with each name. A name without a thread has `None`.
 pub(crate) fn threads_named<const N: usize>(
     pid: u32,
     names: [&str; N],
-) -> io::Result<[Duration; N]> {
-    let mut taken = [Duration::ZERO; N];
+) -> io::Result<[Option<Duration>; N]> {
+    let mut times = [None; N];
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
@@ -68,15 +69,15 @@ pub(crate) fn threads_named<const N: usize>(
         };
         let line = fs::read_to_string(path.join("schedstat"))?;
         let nanos = first_number(&line).ok_or_else(|| unreadable("schedstat", &line))?;
-        taken[at] += Duration::from_nanos(nanos);
+        *times[at].get_or_insert(Duration::ZERO) += Duration::from_nanos(nanos);
     }
-    Ok(taken)
+    Ok(times)
 }
 
 fn all_threads(pid: u32) -> io::Result<Duration> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The program's name may hold spaces; what follows its closing parenthesis is field 3. User and
-    // system time are fields 14 and 15.
+    // The program's name may contain spaces. Field 3 follows its closing parenthesis; user and system time are
+    // fields 14 and 15.
     let after_name = line.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: Vec<u32> = after_name
         .split_whitespace()
@@ -90,12 +91,12 @@ fn all_threads(pid: u32) -> io::Result<Duration> {
     }
 }
 
-/// Resident memory in KiB.
+/// Returns the resident memory in KiB.
 pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
     status_number(pid, "VmRSS:")
 }
 
-/// The most resident memory the process has ever had, in KiB.
+/// Returns the largest resident memory that the process has had, in KiB.
 pub(crate) fn peak_rss_kib(pid: u32) -> io::Result<u64> {
     status_number(pid, "VmHWM:")
 }
@@ -112,5 +113,7 @@ fn first_number(line: &str) -> Option<u64> {
 }
 
 fn unreadable(file: &str, content: &str) -> io::Error {
-    io::Error::other(format!("/proc/PID/{file} reads {content:?}"))
+    io::Error::other(format!(
+        "unexpected content of /proc/PID/{file}: {content:?}"
+    ))
 }

@@ -1,6 +1,6 @@
-//! What wscast is compared with: children of the benchmark that do the least the job allows.
+//! The floors: minimal servers that wscast is compared with. They run as child processes of the benchmark.
 //!
-//! Both greet each connection with one frame, so that the load generator knows it was accepted.
+//! Both send one greeting frame on each connection, so that the load generator knows it was accepted.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,49 +9,50 @@ use std::thread;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use crate::children::end_with_parent;
 use crate::frames::server_text;
+use crate::servers::end_with_parent;
 
-/// As long as a welcome of wscast, about.
+/// About the length of a welcome of wscast.
 const GREETING_BYTES: usize = 190;
 
-/// What the load generator tells [`relay`] first: clients and bytes a message, both little-endian.
-pub(crate) type Announcement = [u8; 16];
+/// The first bytes that the load generator sends to [`relay`]: the number of clients and the bytes of a message, both
+/// little-endian.
+pub(crate) type RelaySettings = [u8; 16];
 
-pub(crate) fn announcement(clients: usize, message_bytes: usize) -> Announcement {
+pub(crate) fn relay_settings(clients: usize, message_bytes: usize) -> RelaySettings {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&(clients as u64).to_le_bytes());
     bytes[8..].copy_from_slice(&(message_bytes as u64).to_le_bytes());
     bytes
 }
 
-/// The fan-out floor: one raw non-blocking `send` per client and message, and nothing else.
+/// Runs the floor of fan-out: one non-blocking `send` per client and message, and nothing else.
 ///
-/// The first connection announces and then carries the messages, ready to be sent on as they are.
+/// The first connection carries the settings and then the messages, as complete frames.
 pub(crate) fn relay() -> io::Result<()> {
     let listener = listen()?;
-    let (mut control, _) = listener.accept()?;
-    let mut announced = Announcement::default();
-    control.read_exact(&mut announced)?;
-    let [clients, message_bytes] = [0, 8].map(|at| number_at(&announced, at));
+    let (mut publisher, _) = listener.accept()?;
+    let mut settings = RelaySettings::default();
+    publisher.read_exact(&mut settings)?;
+    let [clients, message_bytes] = [0, 8].map(|at| number_at(&settings, at));
 
     let clients = (0..clients)
-        .map(|_| greeted(&listener))
+        .map(|_| accept_and_greet(&listener))
         .collect::<io::Result<Vec<_>>>()?;
     let mut message = vec![0; message_bytes];
-    while control.read_exact(&mut message).is_ok() {
+    while publisher.read_exact(&mut message).is_ok() {
         for client in &clients {
-            send_now(client, &message)?;
+            send_or_wait(client, &message)?;
         }
     }
     Ok(())
 }
 
-/// The connection floor: one std thread per socket that only blocks in a read.
+/// Runs the floor of connections: one std thread per socket, which only blocks in a read.
 pub(crate) fn idle() -> io::Result<()> {
     let listener = listen()?;
     loop {
-        let mut client = greeted(&listener)?;
+        let mut client = accept_and_greet(&listener)?;
         thread::spawn(move || client.read(&mut [0; 16]));
     }
 }
@@ -63,16 +64,16 @@ fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn greeted(listener: &TcpListener) -> io::Result<TcpStream> {
+fn accept_and_greet(listener: &TcpListener) -> io::Result<TcpStream> {
     let (client, _) = listener.accept()?;
     client.set_nodelay(true)?;
-    send_now(&client, &server_text(GREETING_BYTES))?;
+    send_or_wait(&client, &server_text(GREETING_BYTES))?;
     Ok(client)
 }
 
-/// A refused or partial send waits for its client instead of losing bytes: it keeps the count honest
-/// and does not happen while the load generator keeps up.
-fn send_now(client: &TcpStream, message: &[u8]) -> io::Result<()> {
+/// Sends without blocking if it can. Otherwise waits for the client, so that no bytes are lost. That does not happen
+/// while the load generator keeps up.
+fn send_or_wait(client: &TcpStream, message: &[u8]) -> io::Result<()> {
     let sent = match send(client, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) => sent,
         Err(Errno::AGAIN) => 0,
@@ -84,7 +85,7 @@ fn send_now(client: &TcpStream, message: &[u8]) -> io::Result<()> {
     }
 }
 
-fn number_at(bytes: &Announcement, at: usize) -> usize {
+fn number_at(bytes: &RelaySettings, at: usize) -> usize {
     let mut number = [0; 8];
     number.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(number) as usize

@@ -1,4 +1,4 @@
-//! As much of RFC 6455 as a load generator needs: frames out, frame boundaries in.
+//! The part of RFC 6455 that a load generator needs: builds client frames and finds the frames in a server's bytes.
 
 use std::io;
 
@@ -10,8 +10,17 @@ const PONG: u8 = 0xA;
 const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// A client must mask (section 5.1), and any key is legal: zero leaves the payload readable and free.
+/// A client must mask (section 5.1), and any key is legal. With a zero key, masking changes nothing.
 const MASK_KEY: [u8; 4] = [0; 4];
+
+/// Returns the request that opens a WebSocket at this path and query.
+pub(crate) fn upgrade_request(target: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
 
 pub(crate) fn client_text(payload: &[u8]) -> Vec<u8> {
     frame(TEXT, payload, Some(MASK_KEY))
@@ -21,7 +30,7 @@ pub(crate) fn client_pong(payload: &[u8]) -> Vec<u8> {
     frame(PONG, payload, Some(MASK_KEY))
 }
 
-/// A server's text frame that is `frame_bytes` long altogether, as near as headers allow.
+/// Returns a server's text frame of `frame_bytes` in total, or as close to it as headers allow.
 pub(crate) fn server_text(frame_bytes: usize) -> Vec<u8> {
     let header_bytes = if frame_bytes > 127 { 4 } else { 2 };
     frame(
@@ -50,16 +59,16 @@ fn frame(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     frame
 }
 
-/// Finds the frames in a server's bytes, however they are cut into reads.
+/// Finds the frames in a server's bytes, whatever the sizes of the reads.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReader {
     header: [u8; 10],
-    header_have: usize,
-    /// What is missing of the payload; `None` while the header is incomplete.
+    header_read: usize,
+    /// Bytes of the payload that are still to come. `None` while the header is incomplete.
     payload_left: Option<u64>,
 }
 
-/// A stretch of one frame's payload.
+/// A part of one frame's payload.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
     pub(crate) opcode: u8,
@@ -69,7 +78,7 @@ pub(crate) struct Part<'a> {
 }
 
 impl FrameReader {
-    /// Takes the next part from the front of `input`; `None` when `input` is used up.
+    /// Removes the next part from the front of `input` and returns it. Returns `None` when `input` is empty.
     pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> io::Result<Option<Part<'a>>> {
         let starts_frame = self.payload_left.is_none();
         if starts_frame && !self.complete_header(input) {
@@ -86,7 +95,7 @@ impl FrameReader {
         let ends_frame = take == left;
         self.payload_left = (!ends_frame).then_some(left - take);
         if ends_frame {
-            self.header_have = 0;
+            self.header_read = 0;
         }
         Ok(Some(Part {
             opcode: self.header[0] & 0x0F,
@@ -97,21 +106,21 @@ impl FrameReader {
     }
 
     fn complete_header(&mut self, input: &mut &[u8]) -> bool {
-        while self.header_have < self.header_need() {
-            let take = (self.header_need() - self.header_have).min(input.len());
+        while self.header_read < self.header_bytes() {
+            let take = (self.header_bytes() - self.header_read).min(input.len());
             if take == 0 {
                 return false;
             }
             let (bytes, rest) = input.split_at(take);
-            self.header[self.header_have..][..take].copy_from_slice(bytes);
-            self.header_have += take;
+            self.header[self.header_read..][..take].copy_from_slice(bytes);
+            self.header_read += take;
             *input = rest;
         }
         true
     }
 
-    fn header_need(&self) -> usize {
-        match (self.header_have, self.header[1]) {
+    fn header_bytes(&self) -> usize {
+        match (self.header_read, self.header[1]) {
             (0 | 1, _) => 2,
             (_, 126) => 4,
             (_, 127) => 10,
@@ -121,7 +130,7 @@ impl FrameReader {
 
     fn payload_length(&self) -> io::Result<u64> {
         let [first, second, length @ ..] = self.header;
-        // No extension was negotiated and wscast never fragments.
+        // No extension was negotiated, and wscast never fragments messages.
         if first & 0xF0 != FINAL || second & MASKED != 0 {
             return Err(io::Error::other(format!(
                 "unexpected frame header {first:02x} {second:02x}"

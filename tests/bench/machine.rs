@@ -1,4 +1,4 @@
-//! The machine the figures come from, and which of its cores does what.
+//! Describes the machine, and assigns its cores to the server and the load generator.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,13 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::args::Options;
 
-/// Descriptors beside the clients' sockets: standard streams, epoll, pipes, a control socket, the
+/// Descriptors in addition to the clients' sockets: standard streams, epoll, pipes, the publisher of a floor, and
 /// connections of a warm-up.
 const SPARE_DESCRIPTORS: u64 = 128;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    pub(crate) line: String,
+    pub(crate) description: String,
     cores: Cores,
 }
 
@@ -25,24 +25,24 @@ struct Cores {
 }
 
 impl Machine {
-    /// Raises the descriptor limit, which children inherit, and pins this thread to its core.
+    /// Raises the descriptor limit, which child processes inherit, and pins this thread to its core.
     pub(crate) fn prepare(options: &Options) -> io::Result<Machine> {
         raise_descriptor_limit(options.sockets_max() as u64)?;
         let allowed = allowed_cores()?;
         let server = *allowed
             .first()
-            .ok_or_else(|| io::Error::other("no core to run on"))?;
+            .ok_or_else(|| io::Error::other("no CPU core is available"))?;
         let generator = *allowed.get(1).unwrap_or(&server);
         let cores = Cores { server, generator };
         pin(generator)?;
         Ok(Machine {
-            line: describe(allowed.len(), cores),
+            description: describe(allowed.len(), cores),
             cores,
         })
     }
 
-    /// Runs `spawn` on the server's core: a child inherits the affinity of the thread that starts it,
-    /// from its first instruction and for every thread it will ever have.
+    /// Runs `spawn` on the server's core. A child process and all its threads inherit the affinity of the thread that
+    /// starts it.
     pub(crate) fn on_server_core<T>(&self, spawn: impl FnOnce() -> T) -> io::Result<T> {
         pin(self.cores.server)?;
         let spawned = spawn();
@@ -62,7 +62,7 @@ fn raise_descriptor_limit(sockets: u64) -> io::Result<()> {
     )?;
     match limit.maximum {
         Some(maximum) if sockets + SPARE_DESCRIPTORS > maximum => Err(io::Error::other(format!(
-            "{sockets} connections need more than the {maximum} descriptors a process may have here"
+            "{sockets} connections need more than {maximum} descriptors, the limit of this process (ulimit -n)"
         ))),
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Case N: nodes that share a Redis, beside one that keeps its rooms to itself.
+//! Case N: nodes that share a Redis, compared with a single node.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -6,212 +6,233 @@ use std::process;
 use std::time::{Duration, Instant};
 
 use crate::args::NODES;
-use crate::children::{Kind, Server};
+use crate::client_group::ClientGroup;
 use crate::cpu::CpuTime;
-use crate::fleet::Fleet;
-use crate::redis_server::{RedisServer, Told};
-use crate::scenarios::{
-    Bench, DUPLICATE_GRACE, Load, Publisher, Until, WARM_UP_MESSAGES, run_load,
-};
-use crate::storage::{Acknowledged, Publishers, publish_all};
+use crate::load::{DUPLICATE_GRACE, Load, Publisher, Until, WARM_UP_MESSAGES, run_load};
+use crate::measurements::Bench;
+use crate::redis_server::{RedisCounters, RedisServer};
+use crate::servers::Server;
+use crate::storage::{AckFigures, PublisherPlan, publish_all};
 
-/// Nodes tell each other once a second who came: so long until nothing of it is left to be told.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Nodes exchange their members once a second. After this time, nothing is left to exchange.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// Threads of which a node has one, so that each can be full before its cores are: what hands messages to
-/// Redis, what hears them from there, and what gives them to clients.
-const SERVICES: [&str; 3] = ["broker", "redis-listen", "broadcaster"];
+/// The threads that each node has once. Each can reach the limit of a core before the node does. They publish to Redis,
+/// receive from Redis, and deliver to clients.
+const THREADS: [&str; 3] = ["broker", "redis-listen", "broadcaster"];
 
-/// Before the clock starts, where there may be many rooms.
+/// The load before the clock starts. There may be many rooms.
 const WARM_UP_LOAD: Load = Load::Outstanding(8);
 
-/// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Site {
-    /// One node, its rooms in memory.
-    Alone,
-    /// One node, its rooms in Redis.
-    One,
-    /// Nodes that share a Redis.
-    Three,
+pub(crate) enum NodeSetup {
+    OneWithMemory,
+    OneWithRedis,
+    ThreeWithRedis,
 }
 
-/// Who is served.
+/// How many clients there are, and in how many rooms.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Crowd {
-    /// A multiple of the rooms.
+pub(crate) struct ClientLayout {
+    /// A multiple of `rooms`.
     pub(crate) clients: usize,
     pub(crate) rooms: usize,
 }
 
-/// What a measurement took. Where there is no Redis, its figures are not numbers.
+/// The figures of one measurement. Figures of Redis are NaN if the setup has none.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct NodeFigures {
     pub(crate) messages: f64,
     pub(crate) deliveries: f64,
     pub(crate) seconds: f64,
     pub(crate) generator_busy_percent: f64,
-    pub(crate) spent: Spent,
-    pub(crate) told: Told,
+    pub(crate) cpu: CpuUse,
+    pub(crate) redis: RedisCounters,
 }
 
-/// CPU between two readings of a meter, in microseconds.
-#[derive(Clone, Debug)]
-pub(crate) struct Spent {
-    pub(crate) nodes_us: Vec<f64>,
-    /// Each of the services' threads, on the node where it does most.
-    pub(crate) services_us: [f64; SERVICES.len()],
+/// The figures of acknowledged publishes on one node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeAckFigures {
+    pub(crate) acks: AckFigures,
+    /// CPU time of Redis per publish, in microseconds.
     pub(crate) redis_us: f64,
 }
 
-/// Running servers; the nodes end before their Redis.
-struct Servers {
+/// CPU time between two readings, in microseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct CpuUse {
+    pub(crate) nodes_us: Vec<f64>,
+    // The time of one thread on the node where it uses most. NaN if no node has this thread.
+    pub(crate) broker_us: f64,
+    pub(crate) subscriber_us: f64,
+    pub(crate) broadcaster_us: f64,
+    pub(crate) redis_us: f64,
+}
+
+/// Running servers. Field order matters: the nodes are dropped before their Redis.
+struct Nodes {
     nodes: Vec<Server>,
     redis: Option<RedisServer>,
 }
 
-struct Meter {
+/// A reading of the CPU time of all servers.
+struct CpuReading {
     nodes: Vec<CpuTime>,
-    services: Vec<[Duration; SERVICES.len()]>,
+    threads: Vec<[Option<Duration>; THREADS.len()]>,
     redis: Option<CpuTime>,
 }
 
-impl Site {
+impl NodeSetup {
     fn nodes(self) -> usize {
         match self {
-            Site::Alone | Site::One => 1,
-            Site::Three => NODES,
+            NodeSetup::OneWithMemory | NodeSetup::OneWithRedis => 1,
+            NodeSetup::ThreeWithRedis => NODES,
         }
+    }
+
+    fn has_redis(self) -> bool {
+        self != NodeSetup::OneWithMemory
     }
 }
 
-impl Shared {
+impl NodeFigures {
     pub(crate) fn nodes_us(&self) -> f64 {
-        self.spent.nodes_us.iter().sum()
+        self.cpu.nodes_us.iter().sum()
     }
 
-    /// Of a node that publishes nothing, where clients of one room publish on the first node.
+    /// Returns the mean CPU time of nodes that only relay, if all publishers are on the first node.
     pub(crate) fn relaying_us(&self) -> f64 {
-        let relaying = &self.spent.nodes_us[1..];
+        let relaying = &self.cpu.nodes_us[1..];
         relaying.iter().sum::<f64>() / relaying.len() as f64
     }
 }
 
 impl Bench {
-    /// A crowd that publishes by turns, one client of each room.
-    pub(crate) fn shared_fanout(&self, site: Site, crowd: Crowd, load: Load) -> io::Result<Shared> {
-        let mut servers = self.servers(site)?;
-        let mut fleet = servers.crowd(crowd)?;
-        let mut publisher = Publisher::clients(&fleet, crowd.rooms)?;
-        let warm_up = Until::Published(WARM_UP_MESSAGES.max(crowd.rooms as u64));
-        run_load(&mut fleet, &mut publisher, WARM_UP_LOAD, warm_up)?;
+    /// Measures messages that one client of each room publishes, with the rooms in turn.
+    pub(crate) fn node_fanout(
+        &self,
+        setup: NodeSetup,
+        layout: ClientLayout,
+        load: Load,
+    ) -> io::Result<NodeFigures> {
+        let mut nodes = self.start_nodes(setup)?;
+        let mut clients = nodes.connect(layout)?;
+        let mut publisher = Publisher::new(&clients, layout.rooms)?;
+        let warm_up = Until::Published(WARM_UP_MESSAGES.max(layout.rooms as u64));
+        run_load(&mut clients, &mut publisher, WARM_UP_LOAD, warm_up)?;
 
         let duration = Duration::from_secs_f64(self.options.seconds());
-        // What Redis tells costs it something, so it is asked outside of the readings.
-        let told_before = servers.told()?;
-        let (before, busy_before) = (servers.meter()?, CpuTime::of(process::id())?);
-        let begin = Instant::now();
-        let until = Until::Time(begin + duration);
-        run_load(&mut fleet, &mut publisher, load, until)?;
-        let elapsed = begin.elapsed().as_secs_f64();
+        // Reading Redis' counters costs CPU time, so it happens outside the CPU readings.
+        let counters_before = nodes.redis_counters()?;
+        let (before, busy_before) = (nodes.read_cpu()?, CpuTime::of(process::id())?);
+        let start = Instant::now();
+        let until = Until::Time(start + duration);
+        run_load(&mut clients, &mut publisher, load, until)?;
+        let elapsed = start.elapsed().as_secs_f64();
         let busy = CpuTime::of(process::id())?.since(&busy_before);
-        fleet.idle(DUPLICATE_GRACE)?;
-        let spent = servers.meter()?.since(&before);
-        let told = servers.told()?.since(&told_before);
+        clients.read_for(DUPLICATE_GRACE)?;
+        let cpu = nodes.read_cpu()?.since(&before);
+        let redis = nodes.redis_counters()?.since(&counters_before);
 
-        servers.check_alive()?;
-        fleet.check_counts(publisher.published)?;
-        Ok(Shared {
+        nodes.check_alive()?;
+        clients.check_counts(publisher.published)?;
+        Ok(NodeFigures {
             messages: publisher.published as f64,
-            deliveries: fleet.received() as f64,
+            deliveries: clients.received() as f64,
             seconds: elapsed,
             generator_busy_percent: 100.0 * busy.as_secs_f64() / elapsed,
-            spent,
-            told,
+            cpu,
+            redis,
         })
     }
 
-    /// A crowd that does nothing.
-    pub(crate) fn shared_idle(&self, site: Site, crowd: Crowd) -> io::Result<Shared> {
-        let mut servers = self.servers(site)?;
-        let mut fleet = servers.crowd(crowd)?;
-        fleet.forget_counts();
-        let told_before = servers.told()?;
-        let (before, begin) = (servers.meter()?, Instant::now());
-        fleet.idle(Duration::from_secs_f64(self.options.seconds()))?;
-        let (spent, elapsed) = (servers.meter()?.since(&before), begin.elapsed());
-        let told = servers.told()?.since(&told_before);
-        servers.check_alive()?;
-        fleet.check_counts(0)?;
-        Ok(Shared {
+    /// Measures clients that send and receive nothing.
+    pub(crate) fn idle_nodes(
+        &self,
+        setup: NodeSetup,
+        layout: ClientLayout,
+    ) -> io::Result<NodeFigures> {
+        let mut nodes = self.start_nodes(setup)?;
+        let mut clients = nodes.connect(layout)?;
+        clients.reset_counts();
+        let counters_before = nodes.redis_counters()?;
+        let (before, start) = (nodes.read_cpu()?, Instant::now());
+        clients.read_for(Duration::from_secs_f64(self.options.seconds()))?;
+        let (cpu, elapsed) = (nodes.read_cpu()?.since(&before), start.elapsed());
+        let redis = nodes.redis_counters()?.since(&counters_before);
+        nodes.check_alive()?;
+        clients.check_counts(0)?;
+        Ok(NodeFigures {
             messages: 0.0,
             deliveries: 0.0,
             seconds: elapsed.as_secs_f64(),
             generator_busy_percent: f64::NAN,
-            spent,
-            told,
+            cpu,
+            redis,
         })
     }
 
-    /// Publishers that are each alone in a room of one node; also the CPU of Redis per publish.
-    pub(crate) fn shared_acknowledged(
+    /// Measures publishers on one node, each alone in its room.
+    pub(crate) fn node_acknowledged(
         &self,
-        site: Site,
-        publishers: Publishers,
-    ) -> io::Result<(Acknowledged, f64)> {
-        let mut servers = self.servers(site)?;
-        let address = servers.nodes[0].address;
+        setup: NodeSetup,
+        plan: PublisherPlan,
+    ) -> io::Result<NodeAckFigures> {
+        let mut nodes = self.start_nodes(setup)?;
+        let address = nodes.nodes[0].address;
         let duration = Duration::from_secs_f64(self.options.seconds());
-        let measured = publish_all(address, publishers, duration, || servers.meter())?;
+        let measured = publish_all(address, plan, duration, || nodes.read_cpu())?;
         let (latencies, [before, after]) = measured;
-        servers.check_alive()?;
-        let spent = after.since(&before);
-        let cpu = Duration::from_secs_f64(spent.nodes_us[0] / 1e6);
-        let acknowledged = Acknowledged::new(&latencies, duration, cpu);
-        Ok((acknowledged, spent.redis_us / latencies.len() as f64))
+        nodes.check_alive()?;
+        let cpu = after.since(&before);
+        let node = Duration::from_secs_f64(cpu.nodes_us[0] / 1e6);
+        Ok(NodeAckFigures {
+            acks: AckFigures::new(&latencies, duration, node),
+            redis_us: cpu.redis_us / latencies.len() as f64,
+        })
     }
 
-    fn servers(&self, site: Site) -> io::Result<Servers> {
-        let (options, machine) = (&self.options, &self.machine);
-        let redis = match site {
-            Site::Alone => None,
-            Site::One | Site::Three => Some(RedisServer::start(machine)?),
-        };
-        let url = redis.as_ref().map(RedisServer::url);
-        let arguments: Vec<String> = url
-            .into_iter()
-            .flat_map(|url| ["--redis".to_owned(), url])
-            .collect();
-        let nodes = (0..site.nodes())
-            .map(|_| Server::start(Kind::Wscast, &arguments, options, machine))
+    fn start_nodes(&self, setup: NodeSetup) -> io::Result<Nodes> {
+        let mut arguments = Vec::new();
+        let mut redis = None;
+        if setup.has_redis() {
+            let server = RedisServer::start(&self.machine)?;
+            arguments.extend(["--redis".to_owned(), server.url()]);
+            redis = Some(server);
+        }
+        let nodes = (0..setup.nodes())
+            .map(|_| self.start_wscast(&arguments))
             .collect::<io::Result<_>>()?;
-        Ok(Servers { nodes, redis })
+        Ok(Nodes { nodes, redis })
     }
 }
 
-impl Servers {
-    /// Connects clients to all nodes by turns and waits until nodes have told each other of them.
-    fn crowd(&self, crowd: Crowd) -> io::Result<Fleet> {
+impl Nodes {
+    /// Connects clients to all nodes in turn and waits until the nodes have exchanged their members.
+    fn connect(&self, layout: ClientLayout) -> io::Result<ClientGroup> {
         let addresses: Vec<SocketAddrV4> = self.nodes.iter().map(|node| node.address).collect();
-        let mut fleet = Fleet::connect_spread(&addresses, crowd.clients, crowd.rooms)?;
-        fleet.idle(SETTLE)?;
-        Ok(fleet)
+        let mut clients = ClientGroup::connect_spread(&addresses, layout.clients, layout.rooms)?;
+        clients.read_for(SETTLE_TIME)?;
+        Ok(clients)
     }
 
-    fn meter(&self) -> io::Result<Meter> {
-        let (nodes, services) = (self.nodes.iter(), self.nodes.iter());
-        let services = services.map(|node| node.threads_cpu(SERVICES));
-        Ok(Meter {
-            nodes: nodes.map(Server::cpu).collect::<io::Result<_>>()?,
-            services: services.collect::<io::Result<_>>()?,
+    fn read_cpu(&self) -> io::Result<CpuReading> {
+        let threads = self.nodes.iter().map(|node| node.threads_cpu(THREADS));
+        Ok(CpuReading {
+            nodes: self
+                .nodes
+                .iter()
+                .map(Server::cpu)
+                .collect::<io::Result<_>>()?,
+            threads: threads.collect::<io::Result<_>>()?,
             redis: self.redis.as_ref().map(RedisServer::cpu).transpose()?,
         })
     }
 
-    fn told(&self) -> io::Result<Told> {
+    fn redis_counters(&self) -> io::Result<RedisCounters> {
         self.redis
             .as_ref()
-            .map_or(Ok(Told::NOTHING), RedisServer::told)
+            .map_or(Ok(RedisCounters::NONE), RedisServer::counters)
     }
 
     fn check_alive(&mut self) -> io::Result<()> {
@@ -222,19 +243,24 @@ impl Servers {
     }
 }
 
-impl Meter {
-    fn since(&self, earlier: &Meter) -> Spent {
+impl CpuReading {
+    fn since(&self, earlier: &CpuReading) -> CpuUse {
         let micros = |now: &CpuTime, then: &CpuTime| now.since(then).as_secs_f64() * 1e6;
         let nodes = self.nodes.iter().zip(&earlier.nodes);
         let redis = self.redis.as_ref().zip(earlier.redis.as_ref());
-        let services_us = std::array::from_fn(|service| {
-            let nodes = self.services.iter().zip(&earlier.services);
-            let taken = nodes.map(|(now, then)| now[service].saturating_sub(then[service]));
-            taken.max().unwrap_or_default().as_secs_f64() * 1e6
+        let [broker_us, subscriber_us, broadcaster_us] = std::array::from_fn(|thread| {
+            let nodes = self.threads.iter().zip(&earlier.threads);
+            let times =
+                nodes.filter_map(|(now, then)| Some(now[thread]?.saturating_sub(then[thread]?)));
+            times
+                .max()
+                .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
         });
-        Spent {
+        CpuUse {
             nodes_us: nodes.map(|(now, then)| micros(now, then)).collect(),
-            services_us,
+            broker_us,
+            subscriber_us,
+            broadcaster_us,
             redis_us: redis.map_or(f64::NAN, |(now, then)| micros(now, then)),
         }
     }

@@ -1,4 +1,4 @@
-//! The Redis that nodes share: a real redis-server, on the servers' core, and what it says of itself.
+//! The Redis that nodes share: a real redis-server on the servers' core, and its counters.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -10,38 +10,38 @@ use std::time::{Duration, Instant};
 
 use redis::Connection;
 
-use crate::children::{Process, REDIS_BY_OTHER_NAME, START_DEADLINE, guarded};
 use crate::cpu::CpuTime;
 use crate::machine::Machine;
+use crate::servers::{Process, REDIS_CHECK_RDB, START_DEADLINE, guarded};
 
-/// Under which names there may be one, as in the tests.
-const PROGRAMS: [&str; 3] = ["redis-server", REDIS_BY_OTHER_NAME, "valkey-server"];
+/// The names of programs that are a Redis server.
+const PROGRAMS: [&str; 3] = ["redis-server", REDIS_CHECK_RDB, "valkey-server"];
 
-/// A port that was free may be taken before Redis takes it.
+/// Ports to try, because another process may take a free port before Redis does.
 const PORTS_MAX: usize = 5;
 const START_STEP: Duration = Duration::from_millis(10);
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+const REPLY_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A running one, which keeps nothing on disk. Dropped, it is killed.
+/// A running Redis that keeps nothing on disk. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     port: u16,
     process: Process,
 }
 
-/// What it has done since it was started.
+/// Counters since the server was started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
-    /// All commands, those that scripts call among them.
+pub(crate) struct RedisCounters {
+    /// All commands, including those that scripts call.
     pub(crate) commands: f64,
-    /// Scripts that nodes called: one a publish, and one a second and node beside them.
+    /// Scripts that nodes called: one per publish, and one per second and node.
     pub(crate) scripts: f64,
     pub(crate) scripts_us: f64,
 }
 
 impl RedisServer {
     pub(crate) fn start(machine: &Machine) -> io::Result<RedisServer> {
-        let program = program().ok_or_else(|| io::Error::other("no redis-server"))?;
+        let program = find_program().ok_or_else(|| io::Error::other("no redis-server"))?;
         for _ in 0..PORTS_MAX {
             let port = free_port()?;
             let mut command = guarded(program)?;
@@ -54,11 +54,11 @@ impl RedisServer {
                 .stderr(Stdio::null());
             let process = Process::start(&mut command, machine)?;
             let mut redis = RedisServer { port, process };
-            if redis.comes_up()? {
+            if redis.has_started()? {
                 return Ok(redis);
             }
         }
-        Err(io::Error::other("redis-server does not start"))
+        Err(io::Error::other("redis-server did not start"))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -73,19 +73,20 @@ impl RedisServer {
         self.process.check_alive("redis-server")
     }
 
-    pub(crate) fn told(&self) -> io::Result<Told> {
+    pub(crate) fn counters(&self) -> io::Result<RedisCounters> {
         let text = self.info().map_err(io::Error::other)?;
-        Told::read(&text).ok_or_else(|| io::Error::other(format!("INFO answered {text:?}")))
+        RedisCounters::parse(&text)
+            .ok_or_else(|| io::Error::other(format!("unexpected reply to INFO: {text:?}")))
     }
 
-    /// Whether it answers; `false` once it has ended.
-    fn comes_up(&mut self) -> io::Result<bool> {
-        let ours = format!("process_id:{}", self.process.id());
+    /// Waits until the server replies. Returns false if it has exited.
+    fn has_started(&mut self) -> io::Result<bool> {
+        let own_process = format!("process_id:{}", self.process.id());
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
-            // Whoever else has taken the port may answer as well.
+            // Another server may have taken the port and reply instead.
             let text = self.info().unwrap_or_default();
-            if text.lines().any(|line| line == ours) {
+            if text.lines().any(|line| line == own_process) {
                 return Ok(true);
             }
             if self.check_alive().is_err() {
@@ -93,7 +94,7 @@ impl RedisServer {
             }
             thread::park_timeout(START_STEP);
         }
-        Err(io::Error::other("redis-server does not answer"))
+        Err(io::Error::other("redis-server does not reply"))
     }
 
     fn info(&self) -> redis::RedisResult<String> {
@@ -102,40 +103,40 @@ impl RedisServer {
 
     fn connect(&self) -> redis::RedisResult<Connection> {
         let client = redis::Client::open(self.url())?;
-        let connection = client.get_connection_with_timeout(ANSWER_DEADLINE)?;
-        connection.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        let connection = client.get_connection_with_timeout(REPLY_DEADLINE)?;
+        connection.set_read_timeout(Some(REPLY_DEADLINE))?;
         Ok(connection)
     }
 }
 
-impl Told {
-    /// Where there is no Redis.
-    pub(crate) const NOTHING: Told = Told {
+impl RedisCounters {
+    /// The counters of a setup without Redis.
+    pub(crate) const NONE: RedisCounters = RedisCounters {
         commands: f64::NAN,
         scripts: f64::NAN,
         scripts_us: f64::NAN,
     };
 
-    fn read(info: &str) -> Option<Told> {
+    fn parse(info: &str) -> Option<RedisCounters> {
         let field = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         };
         let scripts = field("cmdstat_evalsha").unwrap_or("calls=0,usec=0");
-        let of_scripts = |name: &str| {
+        let script_number = |name: &str| {
             let mut parts = scripts.split(',');
             let number = parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
             number.parse().ok()
         };
-        Some(Told {
+        Some(RedisCounters {
             commands: field("total_commands_processed")?.parse().ok()?,
-            scripts: of_scripts("calls")?,
-            scripts_us: of_scripts("usec")?,
+            scripts: script_number("calls")?,
+            scripts_us: script_number("usec")?,
         })
     }
 
-    pub(crate) fn since(&self, earlier: &Told) -> Told {
-        Told {
+    pub(crate) fn since(&self, earlier: &RedisCounters) -> RedisCounters {
+        RedisCounters {
             commands: self.commands - earlier.commands,
             scripts: self.scripts - earlier.scripts,
             scripts_us: self.scripts_us - earlier.scripts_us,
@@ -143,14 +144,14 @@ impl Told {
     }
 }
 
-/// The first name under which there is one.
-pub(crate) fn program() -> Option<&'static str> {
-    let answers = |name: &&str| {
+/// Returns the first of the program names that is installed.
+pub(crate) fn find_program() -> Option<&'static str> {
+    let is_server = |name: &&str| {
         let mut command = Command::new(name);
         let version = command.arg0("redis-server").arg("--version").output();
         version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(" server v="))
     };
-    PROGRAMS.into_iter().find(answers)
+    PROGRAMS.into_iter().find(is_server)
 }
 
 fn free_port() -> io::Result<u16> {

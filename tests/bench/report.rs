@@ -1,4 +1,4 @@
-//! The figures of a run as a table to read and as JSON to keep.
+//! Prints the figures of a run as a table, and writes them as JSON.
 
 use std::fmt::Write;
 
@@ -10,46 +10,49 @@ use crate::machine::Machine;
 #[derive(Debug)]
 pub(crate) struct Report {
     machine: String,
-    runs: String,
+    /// The settings of the run.
+    settings: String,
     rows: Vec<Row>,
 }
 
-/// One figure of both sides of a comparison, over all rounds.
+/// One figure of both sides of a comparison, in all rounds.
 #[derive(Debug)]
 pub(crate) struct Row {
-    what: String,
+    label: String,
     unit: &'static str,
-    sides: Sides,
+    columns: Columns,
     base: Vec<f64>,
     measured: Vec<f64>,
-    pub(crate) target: Option<Target>,
+    target: Option<Target>,
 }
 
-/// What a row compares: the names of its columns and of its lists in JSON.
+/// The two sides of a comparison, which name the columns of the table and the lists in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sides {
+pub(crate) enum Columns {
     FloorAndWscast,
+    /// Two servers, where `--against` names the old one.
+    OldAndNew,
     WithoutAndWithStalled,
     MemoryAndSqlite,
     NormalAndFull,
     WithoutAndWithReturning,
     PlainAndTls,
     UnlimitedAndLimited,
-    AloneAndShared,
+    OneMemoryNodeAndThreeNodes,
     MemoryAndRedis,
-    OneAndThreeNodes,
+    OneRedisNodeAndThreeNodes,
 }
 
-/// The most a median may be.
+/// An upper limit on a median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// Of the measured figure over its base.
-    Ratio(f64),
-    /// Of the measured figure.
-    Value(f64),
+    /// Limits the measured figure divided by its base.
+    RatioMax(f64),
+    /// Limits the measured figure.
+    ValueMax(f64),
 }
 
-/// Least, middle and greatest of a figure's rounds.
+/// The least, middle and greatest value of a figure.
 #[derive(Clone, Copy, Debug)]
 struct Spread {
     min: f64,
@@ -59,33 +62,9 @@ struct Spread {
 
 impl Report {
     pub(crate) fn new(machine: &Machine, options: &Options) -> Report {
-        let plan = options.stall_plan();
-        let runs = format!(
-            "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; \
-             F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; \
-             N: {} clients, {} rooms; server {}{}",
-            options.rounds(),
-            options.clients(),
-            options.seconds(),
-            options.idle(),
-            plan.healthy,
-            plan.stalled,
-            plan.duration.as_secs_f64(),
-            plan.payload_bytes,
-            plan.outbox_bytes,
-            plan.slow_timeout.as_secs_f64(),
-            options.node_clients(),
-            options.node_rooms(),
-            options.server.display(),
-            options
-                .server_arg
-                .iter()
-                .map(|arg| format!(" {arg}"))
-                .collect::<String>(),
-        );
         Report {
-            machine: machine.line.clone(),
-            runs,
+            machine: machine.description.clone(),
+            settings: settings_text(options),
             rows: Vec::new(),
         }
     }
@@ -97,15 +76,12 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let lines = self.lines();
         let widths: [usize; 6] = std::array::from_fn(|column| {
-            lines
-                .iter()
-                .map(|cells| cells[column].chars().count())
-                .max()
-                .unwrap_or(0)
+            let cells = lines.iter().map(|cells| cells[column].chars().count());
+            cells.max().unwrap_or(0)
         });
         let mut table = format!(
-            "{}\n{}\nmedian (min–max) of the rounds; ratio: of each round's pair\n\n",
-            self.machine, self.runs
+            "{}\n{}\nmedian (min–max) over the rounds; each ratio is taken within one round\n\n",
+            self.machine, self.settings
         );
         for cells in &lines {
             let padded = cells
@@ -119,14 +95,19 @@ impl Report {
         table
     }
 
-    /// The rows, with heads above the first and wherever the sides change.
+    /// Returns the rows, with a heading wherever the columns change.
     fn lines(&self) -> Vec<[String; 6]> {
         let mut lines = Vec::new();
-        let mut sides = None;
+        let mut columns = None;
         for row in &self.rows {
-            if sides.replace(row.sides) != Some(row.sides) {
-                let [base, measured] = row.sides.names();
-                lines.push(["what", base, measured, "ratio", "target", "met?"].map(str::to_owned));
+            if columns.replace(row.columns) != Some(row.columns) {
+                let [base, measured] = row.columns.names();
+                let ratio = match row.columns {
+                    Columns::OldAndNew => "new/old",
+                    _ => "ratio",
+                };
+                let heading = ["figure", base, measured, ratio, "target", "met?"];
+                lines.push(heading.map(str::to_owned));
             }
             lines.push(row.cells());
         }
@@ -135,47 +116,83 @@ impl Report {
 
     pub(crate) fn json(&self) -> String {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-        let report = json!({ "machine": self.machine, "runs": self.runs, "rows": rows });
+        let report = json!({ "machine": self.machine, "runs": self.settings, "rows": rows });
         format!("{report:#}\n")
     }
 }
 
-impl Sides {
-    fn names(self) -> [&'static str; 2] {
+fn settings_text(options: &Options) -> String {
+    let plan = options.stall_plan();
+    let against = options.against.as_ref();
+    let against = against.map_or(String::new(), |old| format!(" against {}", old.display()));
+    let arguments = options.server_arg.iter().map(|arg| format!(" {arg}"));
+    format!(
+        "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; \
+         F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; \
+         N: {} clients, {} rooms; server {}{against}{}",
+        options.rounds(),
+        options.clients(),
+        options.seconds(),
+        options.idle(),
+        plan.healthy,
+        plan.stalled,
+        plan.duration.as_secs_f64(),
+        plan.payload_bytes,
+        plan.outbox_bytes,
+        plan.slow_timeout.as_secs_f64(),
+        options.node_clients(),
+        options.node_rooms(),
+        options.server.display(),
+        arguments.collect::<String>(),
+    )
+}
+
+impl Columns {
+    pub(crate) fn names(self) -> [&'static str; 2] {
         match self {
-            Sides::FloorAndWscast => ["floor", "wscast"],
-            Sides::WithoutAndWithStalled => ["without", "with stalled"],
-            Sides::MemoryAndSqlite => ["memory", "SQLite"],
-            Sides::NormalAndFull => ["SQLite, normal", "SQLite, full"],
-            Sides::WithoutAndWithReturning => ["without", "with returning"],
-            Sides::PlainAndTls => ["plain", "TLS"],
-            Sides::UnlimitedAndLimited => ["no limits", "limits"],
-            Sides::AloneAndShared => ["1 node, memory", "3 nodes, Redis"],
-            Sides::MemoryAndRedis => ["memory", "Redis"],
-            Sides::OneAndThreeNodes => ["1 node, Redis", "3 nodes, Redis"],
+            Columns::FloorAndWscast => ["floor", "wscast"],
+            Columns::OldAndNew => ["old", "new"],
+            Columns::WithoutAndWithStalled => ["without", "with stalled"],
+            Columns::MemoryAndSqlite => ["memory", "SQLite"],
+            Columns::NormalAndFull => ["SQLite, normal", "SQLite, full"],
+            Columns::WithoutAndWithReturning => ["without", "with returning"],
+            Columns::PlainAndTls => ["plain", "TLS"],
+            Columns::UnlimitedAndLimited => ["no limits", "limits"],
+            Columns::OneMemoryNodeAndThreeNodes => ["1 node, memory", "3 nodes, Redis"],
+            Columns::MemoryAndRedis => ["memory", "Redis"],
+            Columns::OneRedisNodeAndThreeNodes => ["1 node, Redis", "3 nodes, Redis"],
         }
     }
 }
 
 impl Row {
-    pub(crate) fn new(what: String, unit: &'static str, sides: Sides) -> Row {
+    pub(crate) fn new(
+        label: String,
+        unit: &'static str,
+        columns: Columns,
+        target: Option<Target>,
+    ) -> Row {
         Row {
-            what,
+            label,
             unit,
-            sides,
+            columns,
             base: Vec::new(),
             measured: Vec::new(),
-            target: None,
+            target,
         }
     }
 
-    /// Adds the figures of one round.
-    pub(crate) fn pair(&mut self, base: f64, measured: f64) {
+    pub(crate) fn add_round(&mut self, base: f64, measured: f64) {
         self.base.push(base);
         self.measured.push(measured);
     }
 
-    /// Of each round's pair; none where there is nothing to divide by.
+    pub(crate) fn has_value(&self) -> bool {
+        let mut figures = self.base.iter().chain(&self.measured);
+        figures.any(|figure| !figure.is_nan())
+    }
+
+    /// Returns the ratio of each round, except where the base is zero.
     fn ratios(&self) -> Vec<f64> {
         self.measured
             .iter()
@@ -187,15 +204,15 @@ impl Row {
 
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
-            Target::Ratio(most) => Spread::of(&self.ratios()).median <= most,
-            Target::Value(most) => Spread::of(&self.measured).median <= most,
+            Target::RatioMax(max) => Spread::of(&self.ratios()).median <= max,
+            Target::ValueMax(max) => Spread::of(&self.measured).median <= max,
         })
     }
 
     fn cells(&self) -> [String; 6] {
         let target = match self.target {
-            Some(Target::Ratio(most)) => format!("ratio ≤ {most:.2}"),
-            Some(Target::Value(most)) => format!("≤ {most} {}", self.unit),
+            Some(Target::RatioMax(max)) => format!("ratio ≤ {max:.2}"),
+            Some(Target::ValueMax(max)) => format!("≤ {max} {}", self.unit),
             None => String::new(),
         };
         let met = match self.is_met() {
@@ -204,10 +221,10 @@ impl Row {
             None => "",
         };
         [
-            self.what.clone(),
+            self.label.clone(),
             Spread::of(&self.base).text(self.unit),
             Spread::of(&self.measured).text(self.unit),
-            Spread::of(&self.ratios()).text(""),
+            Spread::of(&self.ratios()).ratio_text(),
             target,
             met.to_owned(),
         ]
@@ -215,13 +232,13 @@ impl Row {
 
     fn json(&self) -> Value {
         let target = match self.target {
-            Some(Target::Ratio(most)) => json!({ "ratio_max": most }),
-            Some(Target::Value(most)) => json!({ "value_max": most }),
+            Some(Target::RatioMax(max)) => json!({ "ratio_max": max }),
+            Some(Target::ValueMax(max)) => json!({ "value_max": max }),
             None => Value::Null,
         };
-        let [base, measured] = self.sides.names();
+        let [base, measured] = self.columns.names();
         json!({
-            "what": self.what,
+            "what": self.label,
             "unit": self.unit,
             base: self.base,
             measured: self.measured,
@@ -239,7 +256,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let (last, middle) = (sorted.len().saturating_sub(1), sorted.len() / 2);
-        // The middle of an even number of figures lies between two.
+        // With an even number of figures, the median is the mean of the two in the middle.
         let median = if sorted.len().is_multiple_of(2) {
             (at(last / 2) + at(middle)) / 2.0
         } else {
@@ -253,17 +270,27 @@ impl Spread {
     }
 
     fn text(&self, unit: &str) -> String {
-        if self.median.is_nan() {
-            return "–".to_owned();
-        }
         let digits = match self.median {
             0.0 => 0,
             small if small < 1.0 => 3,
             medium if medium < 100.0 => 2,
             _ => 0,
         };
-        let Spread { min, median, max } = self;
         let space = if unit.is_empty() { "" } else { " " };
-        format!("{median:.digits$}{space}{unit} ({min:.digits$}–{max:.digits$})")
+        self.with_digits(digits, &format!("{space}{unit}"))
+    }
+
+    /// Returns the text with enough digits to show a difference of a thousandth.
+    fn ratio_text(&self) -> String {
+        let digits = if self.median < 10.0 { 3 } else { 2 };
+        self.with_digits(digits, "")
+    }
+
+    fn with_digits(&self, digits: usize, unit: &str) -> String {
+        let Spread { min, median, max } = self;
+        if median.is_nan() {
+            return "–".to_owned();
+        }
+        format!("{median:.digits$}{unit} ({min:.digits$}–{max:.digits$})")
     }
 }

@@ -1,4 +1,4 @@
-//! What a server says of itself at `/stats`.
+//! Reads the counters that a server reports at `/stats`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 const REQUEST: &[u8] = b"GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,18 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn of(address: SocketAddrV4) -> io::Result<Stats> {
+    pub(crate) fn fetch(address: SocketAddrV4) -> io::Result<Stats> {
         let mut socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        socket.set_read_timeout(Some(READ_DEADLINE))?;
         socket.write_all(REQUEST)?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        Stats::read(&answer).ok_or_else(|| io::Error::other(format!("/stats answered {answer:?}")))
+        let mut response = String::new();
+        socket.read_to_string(&mut response)?;
+        Stats::parse(&response)
+            .ok_or_else(|| io::Error::other(format!("/stats returned {response:?}")))
     }
 
-    fn read(answer: &str) -> Option<Stats> {
-        let (_head, body) = answer.split_once("\r\n\r\n")?;
+    fn parse(response: &str) -> Option<Stats> {
+        let (_head, body) = response.split_once("\r\n\r\n")?;
         let stats: Value = serde_json::from_str(body).ok()?;
         let number = |pointer| stats.pointer(pointer)?.as_u64();
         Some(Stats {

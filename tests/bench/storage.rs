@@ -1,4 +1,4 @@
-//! Cases G and H: what it costs that messages outlive the server.
+//! Cases G and H: what it costs to keep history on disk.
 
 use std::fs;
 use std::io;
@@ -9,64 +9,67 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::children::{Kind, Server};
+use crate::blocking_client::BlockingClient;
 use crate::latency::percentile_ms;
-use crate::scenarios::{Bench, Fanout, Load};
-use crate::talk::Talk;
+use crate::load::Load;
+use crate::measurements::{Bench, FanoutFigures};
+use crate::servers::Server;
 
 const PAYLOAD_BYTES: usize = 100;
 
 /// Where the server keeps its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum History {
+pub(crate) enum HistoryStore {
     Memory,
     Sqlite,
-    /// SQLite that syncs every batch.
+    /// SQLite with a sync after each batch.
     SqliteFull,
 }
 
-/// A directory for one measurement, gone with it.
-pub(crate) struct Disk(PathBuf);
+/// A folder for the database of one measurement, deleted on drop.
+pub(crate) struct DatabaseFolder(PathBuf);
 
-impl Disk {
-    pub(crate) fn new() -> io::Result<Disk> {
+impl DatabaseFolder {
+    pub(crate) fn new() -> io::Result<DatabaseFolder> {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let path = target.join(format!("bench-{}", std::process::id()));
-        let _left_behind = fs::remove_dir_all(&path);
+        // Usually there is no folder to remove.
+        fs::remove_dir_all(&path).ok();
         fs::create_dir_all(&path)?;
-        Ok(Disk(path))
+        Ok(DatabaseFolder(path))
     }
 
-    /// The server's flags.
-    pub(crate) fn arguments(&self, history: History) -> Vec<String> {
+    /// Returns the server's flags for this store.
+    pub(crate) fn arguments(&self, history: HistoryStore) -> Vec<String> {
         let database = self.0.join("history.db").display().to_string();
         let flags: &[&str] = match history {
-            History::Memory => &[],
-            History::Sqlite => &["--db", &database],
-            History::SqliteFull => &["--db", &database, "--durability", "full"],
+            HistoryStore::Memory => &[],
+            HistoryStore::Sqlite => &["--db", &database],
+            HistoryStore::SqliteFull => &["--db", &database, "--durability", "full"],
         };
         flags.iter().map(|flag| (*flag).to_owned()).collect()
     }
 }
 
-impl Drop for Disk {
+impl Drop for DatabaseFolder {
     fn drop(&mut self) {
-        let _left_behind = fs::remove_dir_all(&self.0);
+        // A folder that is left behind does no harm.
+        fs::remove_dir_all(&self.0).ok();
     }
 }
 
-/// Publishers that each wait for acknowledgements.
+/// PublisherPlan that wait for acknowledgements, each alone in its room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Publishers {
+pub(crate) struct PublisherPlan {
     pub(crate) count: usize,
-    /// Publishes of each that may be unacknowledged.
+    /// Publishes of one publisher that may be unacknowledged.
     pub(crate) outstanding: usize,
-    /// The least time between two publishes of one.
+    /// The least time between two publishes of one publisher.
     pub(crate) interval: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Acknowledged {
+pub(crate) struct AckFigures {
     pub(crate) per_ms: f64,
     pub(crate) cpu_us: f64,
     pub(crate) latency_p50_ms: f64,
@@ -74,48 +77,45 @@ pub(crate) struct Acknowledged {
 }
 
 impl Bench {
-    /// Case G.
-    pub(crate) fn stored_fanout(&self, history: History, load: Load) -> io::Result<Fanout> {
-        let disk = Disk::new()?;
-        let arguments = disk.arguments(history);
-        let server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
-        self.fanout_of(server, load)
+    /// Measures case G.
+    pub(crate) fn stored_fanout(
+        &self,
+        history: HistoryStore,
+        load: Load,
+    ) -> io::Result<FanoutFigures> {
+        let folder = DatabaseFolder::new()?;
+        self.fanout_of(self.start_wscast(&folder.arguments(history))?, load)
     }
 
-    /// Case H: each publisher is alone in a room, so that storing is what is measured.
+    /// Measures case H. Each publisher is alone in its room, so the cost is that of storing.
     pub(crate) fn acknowledged(
         &self,
-        history: History,
-        publishers: Publishers,
-    ) -> io::Result<Acknowledged> {
-        let disk = Disk::new()?;
-        let arguments = disk.arguments(history);
-        let server = Server::start(Kind::Wscast, &arguments, &self.options, &self.machine)?;
-        self.acknowledged_by(&server, publishers)
+        history: HistoryStore,
+        plan: PublisherPlan,
+    ) -> io::Result<AckFigures> {
+        let folder = DatabaseFolder::new()?;
+        let server = self.start_wscast(&folder.arguments(history))?;
+        self.acknowledged_by(&server, plan)
     }
 
-    /// By a server that was started for it.
+    /// Measures acknowledged publishes on a fresh server.
     pub(crate) fn acknowledged_by(
         &self,
         server: &Server,
-        publishers: Publishers,
-    ) -> io::Result<Acknowledged> {
+        plan: PublisherPlan,
+    ) -> io::Result<AckFigures> {
         let duration = Duration::from_secs_f64(self.options.seconds());
-        let measured = publish_all(server.address, publishers, duration, || server.cpu())?;
+        let measured = publish_all(server.address, plan, duration, || server.cpu())?;
         let (latencies, [before, after]) = measured;
-        Ok(Acknowledged::new(
-            &latencies,
-            duration,
-            after.since(&before),
-        ))
+        Ok(AckFigures::new(&latencies, duration, after.since(&before)))
     }
 }
 
-impl Acknowledged {
-    /// From how long each acknowledgement took, sorted, within this time.
-    pub(crate) fn new(latencies: &[Duration], duration: Duration, cpu: Duration) -> Acknowledged {
+impl AckFigures {
+    /// Computes the figures from the sorted latencies of the acknowledgements within `duration`.
+    pub(crate) fn new(latencies: &[Duration], duration: Duration, cpu: Duration) -> AckFigures {
         let count = latencies.len() as f64;
-        Acknowledged {
+        AckFigures {
             per_ms: count / duration.as_secs_f64() / 1e3,
             cpu_us: cpu.as_secs_f64() * 1e6 / count,
             latency_p50_ms: percentile_ms(latencies, 50),
@@ -124,65 +124,65 @@ impl Acknowledged {
     }
 }
 
-/// Has all of them publish for as long as `duration`. Gives how long each acknowledgement took, sorted, and
-/// what the meter showed at the begin and at the end.
+/// Publishes for `duration`. Returns the sorted latencies of the acknowledgements, and a reading of `meter` from before
+/// and after.
 pub(crate) fn publish_all<M>(
     address: SocketAddrV4,
-    publishers: Publishers,
+    plan: PublisherPlan,
     duration: Duration,
     meter: impl Fn() -> io::Result<M>,
 ) -> io::Result<(Vec<Duration>, [M; 2])> {
-    // Dropped, it tells all of them to stop.
-    let (working, stop) = bounded::<()>(0);
+    // Dropping the sender stops all publishers.
+    let (running, stop) = bounded::<()>(0);
     thread::scope(|scope| {
         let stop = &stop;
-        let workers: Vec<_> = (0..publishers.count)
-            .map(|n| scope.spawn(move || publish(address, n, publishers, stop)))
+        let workers: Vec<_> = (0..plan.count)
+            .map(|n| scope.spawn(move || publish(address, n, plan, stop)))
             .collect();
         let before = meter();
         thread::park_timeout(duration);
-        drop(working);
+        drop(running);
         let readings = [before?, meter()?];
         let mut latencies = Vec::new();
         for worker in workers {
             let result = worker.join();
-            latencies.extend(result.map_err(|_| io::Error::other("a publisher failed"))??);
+            latencies.extend(result.map_err(|_| io::Error::other("a publisher panicked"))??);
         }
         latencies.sort_unstable();
         Ok((latencies, readings))
     })
 }
 
-/// Publishes until told to stop; gives the time that each acknowledgement took.
+/// Publishes until `stop` is closed, and returns the latency of each acknowledgement.
 fn publish(
     address: SocketAddrV4,
-    name: usize,
-    publishers: Publishers,
+    index: usize,
+    plan: PublisherPlan,
     stop: &Receiver<()>,
 ) -> io::Result<Vec<Duration>> {
-    let mut talk = Talk::connect(address, &format!("/ws?room=publisher-{name}"))?;
+    let mut client = BlockingClient::connect(address, &format!("/ws?room=publisher-{index}"))?;
     let payload = "x".repeat(PAYLOAD_BYTES);
-    let Publishers {
+    let PublisherPlan {
         count,
         outstanding,
         interval,
-    } = publishers;
-    // Those who take their time do not all take it at once.
-    let mut due = Instant::now() + interval * name as u32 / count as u32;
+    } = plan;
+    // Spreads the publishers evenly over one interval.
+    let mut due = Instant::now() + interval * index as u32 / count as u32;
     let (mut sent, mut latencies) = (Vec::<Instant>::new(), Vec::new());
-    let goes_on = |due| stop.recv_deadline(due) == Err(RecvTimeoutError::Timeout);
+    let waits_until = |due| stop.recv_deadline(due) == Err(RecvTimeoutError::Timeout);
     loop {
-        while sent.len() - latencies.len() < outstanding && goes_on(due) {
+        while sent.len() - latencies.len() < outstanding && waits_until(due) {
             due = Instant::now().max(due + interval);
             let id = sent.len();
             let json = format!(r#"{{"type":"message","payload":"{payload}","id":"{id}"}}"#);
             sent.push(Instant::now());
-            talk.send(&json)?;
+            client.send(&json)?;
         }
         if sent.len() == latencies.len() {
             return Ok(latencies);
         }
-        let frame = talk.next_text()?;
+        let frame = client.next_text()?;
         if frame.starts_with(br#"{"type":"ack""#) {
             let expected = format!(r#""id":"{}"}}"#, latencies.len());
             if !frame.ends_with(expected.as_bytes()) {

@@ -1,47 +1,47 @@
-//! The rows of cases G to I: which measurement stands beside which.
+//! The rows of cases G to I: what history on disk and resuming clients cost.
 
 use std::io;
 use std::time::Duration;
 
 use crate::args::Case;
-use crate::catch_up::{CatchUp, Returning};
-use crate::report::{Row, Sides, Target};
-use crate::scenarios::{Bench, Load};
-use crate::storage::{Acknowledged, History, Publishers};
+use crate::catch_up::{CatchUpFigures, ReturningClients};
+use crate::comparison::{Comparison, Definition, Figure};
+use crate::fanout_report::CPU_PER_DELIVERY;
+use crate::load::Load;
+use crate::measurements::Bench;
+use crate::report::{Columns, Row, Target};
+use crate::storage::{AckFigures, HistoryStore, PublisherPlan};
 
-/// The most that keeping history on disk may cost a delivery.
-const STORED_FANOUT: Target = Target::Ratio(1.10);
-/// The most that returning clients may slow down those that never left.
-const RETURNING: Target = Target::Ratio(2.0);
+/// The most that history on disk may cost a delivery.
+const STORED_FANOUT: Target = Target::RatioMax(1.10);
+/// The most that resuming clients may slow down live ones.
+const RETURNING: Target = Target::RatioMax(2.0);
+
+const ACK_FIGURES: [Definition<AckFigures>; 4] = [
+    ("publishes per second", "k/s", |acks| acks.per_ms),
+    ("CPU per publish", "µs", |acks| acks.cpu_us),
+    ("ack p50", "ms", |acks| acks.latency_p50_ms),
+    ("ack p99", "ms", |acks| acks.latency_p99_ms),
+];
+
+const LIVE_P50: Definition<CatchUpFigures> = ("live p50", "ms", |live| live.latency_p50_ms);
+const LIVE_P99: Definition<CatchUpFigures> = ("live p99", "ms", |live| live.latency_p99_ms);
+const CATCH_UP_TIME: Definition<CatchUpFigures> = ("time to catch up", "s", |live| live.seconds);
+const CAUGHT_UP: Definition<CatchUpFigures> = ("caught up", "", |live| live.caught_up);
 
 pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    if bench.options.wants(Case::G) {
+    if bench.options.includes(Case::G) {
         for load in [Load::PerSecond(50), Load::Outstanding(4)] {
-            rows.push(fanout_row(bench, load)?);
+            rows.extend(fanout_rows(bench, load)?);
         }
     }
-    if bench.options.wants(Case::H) {
-        let beside_memory = (Sides::MemoryAndSqlite, [History::Memory, History::Sqlite]);
-        for (count, outstanding) in [(1, 1), (1, 32), (100, 1)] {
-            let publishers = Publishers {
-                count,
-                outstanding,
-                interval: Duration::ZERO,
-            };
-            rows.extend(acknowledged_rows(bench, publishers, beside_memory)?);
-        }
-        let synced = (Sides::NormalAndFull, [History::Sqlite, History::SqliteFull]);
-        let publishers = Publishers {
-            count: 100,
-            outstanding: 1,
-            interval: Duration::ZERO,
-        };
-        rows.extend(acknowledged_rows(bench, publishers, synced)?);
+    if bench.options.includes(Case::H) {
+        rows.extend(all_acknowledged_rows(bench)?);
     }
-    if bench.options.wants(Case::I) {
-        for history in [History::Memory, History::Sqlite] {
-            for returning in [Returning::OneASecond, Returning::TenAtOnce] {
+    if bench.options.includes(Case::I) {
+        for history in [HistoryStore::Memory, HistoryStore::Sqlite] {
+            for returning in [ReturningClients::OneASecond, ReturningClients::TenAtOnce] {
                 rows.extend(catch_up_rows(bench, history, returning)?);
             }
         }
@@ -49,80 +49,85 @@ pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn fanout_row(bench: &Bench, load: Load) -> io::Result<Row> {
-    let what = format!("G  {load}: CPU per delivery");
-    let mut row = Row::new(what, "µs", Sides::MemoryAndSqlite);
-    row.target = Some(STORED_FANOUT);
-    for round in 1..=bench.options.rounds() {
-        let [memory, sqlite] = [History::Memory, History::Sqlite].map(|history| {
-            eprintln!("G, round {round}: {load}, {history:?}");
-            bench.stored_fanout(history, load)
-        });
-        row.pair(memory?.cpu_us_per_delivery, sqlite?.cpu_us_per_delivery);
+fn fanout_rows(bench: &Bench, load: Load) -> io::Result<Vec<Row>> {
+    let title = format!("G  {load}");
+    let comparison = Comparison {
+        figures: vec![Figure::titled(&title, CPU_PER_DELIVERY).with_target(STORED_FANOUT)],
+        title,
+        columns: Columns::MemoryAndSqlite,
+        sides: [HistoryStore::Memory, HistoryStore::Sqlite],
+    };
+    comparison.rows(bench, |bench, history| bench.stored_fanout(history, load))
+}
+
+fn all_acknowledged_rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    let (memory, sqlite) = (HistoryStore::Memory, HistoryStore::Sqlite);
+    let mut rows = Vec::new();
+    for (count, outstanding) in [(1, 1), (1, 32), (100, 1)] {
+        let plan = PublisherPlan {
+            count,
+            outstanding,
+            interval: Duration::ZERO,
+        };
+        let sides = [memory, sqlite];
+        rows.extend(acknowledged_rows(
+            bench,
+            plan,
+            Columns::MemoryAndSqlite,
+            sides,
+        )?);
     }
-    Ok(row)
+    let plan = PublisherPlan {
+        count: 100,
+        outstanding: 1,
+        interval: Duration::ZERO,
+    };
+    let sides = [sqlite, HistoryStore::SqliteFull];
+    rows.extend(acknowledged_rows(
+        bench,
+        plan,
+        Columns::NormalAndFull,
+        sides,
+    )?);
+    Ok(rows)
 }
 
 fn acknowledged_rows(
     bench: &Bench,
-    publishers: Publishers,
-    (sides, histories): (Sides, [History; 2]),
+    plan: PublisherPlan,
+    columns: Columns,
+    sides: [HistoryStore; 2],
 ) -> io::Result<Vec<Row>> {
-    type Figure = fn(&Acknowledged) -> f64;
-    let figures: [(&str, &'static str, Figure); 4] = [
-        ("publishes per second", "k/s", |acks| acks.per_ms),
-        ("CPU per publish", "µs", |acks| acks.cpu_us),
-        ("ack p50", "ms", |acks| acks.latency_p50_ms),
-        ("ack p99", "ms", |acks| acks.latency_p99_ms),
-    ];
-    let Publishers {
-        count, outstanding, ..
-    } = publishers;
-    let mut rows = figures.map(|(what, unit, _)| {
-        let what = format!("H  {count} × {outstanding} outstanding: {what}");
-        Row::new(what, unit, sides)
-    });
-    for round in 1..=bench.options.rounds() {
-        let [base, measured] = histories.map(|history| {
-            eprintln!("H, round {round}: {publishers:?}, {history:?}");
-            bench.acknowledged(history, publishers)
-        });
-        let (base, measured) = (base?, measured?);
-        for (row, (_, _, figure)) in rows.iter_mut().zip(figures) {
-            row.pair(figure(&base), figure(&measured));
-        }
-    }
-    Ok(rows.into())
+    let title = format!("H  {} × {} outstanding", plan.count, plan.outstanding);
+    let comparison = Comparison {
+        figures: Figure::all(&title, &ACK_FIGURES),
+        title,
+        columns,
+        sides,
+    };
+    comparison.rows(bench, |bench, history| bench.acknowledged(history, plan))
 }
 
-fn catch_up_rows(bench: &Bench, history: History, returning: Returning) -> io::Result<Vec<Row>> {
-    type Figure = fn(&CatchUp) -> f64;
-    let figures: [(&str, &'static str, Figure, Option<Target>); 4] = [
-        ("live p50", "ms", |live| live.latency_p50_ms, None),
-        (
-            "live p99",
-            "ms",
-            |live| live.latency_p99_ms,
-            Some(RETURNING),
-        ),
-        ("time to catch up", "s", |live| live.seconds, None),
-        ("caught up", "", |live| live.caught_up, None),
-    ];
-    let mut rows = figures.map(|(what, unit, _, target)| {
-        let what = format!("I  {history:?}, {returning:?}: {what}");
-        let mut row = Row::new(what, unit, Sides::WithoutAndWithReturning);
-        row.target = target.filter(|_| returning == Returning::OneASecond);
-        row
-    });
-    for round in 1..=bench.options.rounds() {
-        let [without, with] = [Returning::Nobody, returning].map(|returning| {
-            eprintln!("I, round {round}: {history:?}, {returning:?}");
-            bench.catch_up(history, returning)
-        });
-        let (without, with) = (without?, with?);
-        for (row, (_, _, figure, _)) in rows.iter_mut().zip(figures) {
-            row.pair(figure(&without), figure(&with));
-        }
+fn catch_up_rows(
+    bench: &Bench,
+    history: HistoryStore,
+    returning: ReturningClients,
+) -> io::Result<Vec<Row>> {
+    let title = format!("I  {history:?}, {returning:?}");
+    let mut p99 = Figure::titled(&title, LIVE_P99);
+    if returning == ReturningClients::OneASecond {
+        p99 = p99.with_target(RETURNING);
     }
-    Ok(rows.into())
+    let comparison = Comparison {
+        figures: vec![
+            Figure::titled(&title, LIVE_P50),
+            p99,
+            Figure::titled(&title, CATCH_UP_TIME),
+            Figure::titled(&title, CAUGHT_UP),
+        ],
+        title,
+        columns: Columns::WithoutAndWithReturning,
+        sides: [ReturningClients::None, returning],
+    };
+    comparison.rows(bench, |bench, returning| bench.catch_up(history, returning))
 }

@@ -1,4 +1,4 @@
-//! A client's connection, with TLS or without, that never waits.
+//! A client's socket with non-blocking reads and writes, with TLS or without.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,48 +13,53 @@ use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// The few bytes a client sends always fit its socket's buffer, unless the server has stopped reading.
-const STUCK: &str = "the server has stopped reading";
+/// The few bytes that a client sends always fit into the socket's buffer while the server reads.
+const NOT_READING: &str = "the server has stopped reading";
 
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) socket: TcpStream,
-    /// Shared by the publisher's two handles; all on one thread.
+pub(crate) struct ClientSocket {
+    pub(crate) tcp: TcpStream,
+    /// Shared by the two handles of a publisher.
     tls: Option<Arc<Mutex<ClientConnection>>>,
 }
 
-/// A certificate, in files for a server and as what clients trust.
-#[derive(Clone, Debug)]
+/// A certificate in files for the server, and the configuration of clients that trust it. Dropping it deletes the
+/// files.
+#[derive(Debug)]
 pub(crate) struct Certificate {
+    /// The server's flags that name the files.
     pub(crate) flags: [String; 4],
-    trust: Arc<ClientConfig>,
+    client_config: Arc<ClientConfig>,
 }
 
-impl Link {
-    pub(crate) fn new(socket: TcpStream, certificate: Option<&Certificate>) -> io::Result<Link> {
+impl ClientSocket {
+    pub(crate) fn new(
+        tcp: TcpStream,
+        certificate: Option<&Certificate>,
+    ) -> io::Result<ClientSocket> {
         let tls = match certificate {
             None => None,
             Some(certificate) => {
                 let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-                let tls = ClientConnection::new(Arc::clone(&certificate.trust), name);
+                let tls = ClientConnection::new(Arc::clone(&certificate.client_config), name);
                 Some(Arc::new(Mutex::new(tls.map_err(io::Error::other)?)))
             }
         };
-        Ok(Link { socket, tls })
+        Ok(ClientSocket { tcp, tls })
     }
 
-    /// A second handle, to write to.
-    pub(crate) fn share(&self) -> io::Result<Link> {
-        Ok(Link {
-            socket: self.socket.try_clone()?,
+    /// Returns a second handle to the same socket.
+    pub(crate) fn try_clone(&self) -> io::Result<ClientSocket> {
+        Ok(ClientSocket {
+            tcp: self.tcp.try_clone()?,
             tls: self.tls.clone(),
         })
     }
 
-    /// Reads what is there; `AGAIN` when nothing is. Without TLS, a short read emptied the socket.
+    /// Reads available bytes, or returns `AGAIN`. Without TLS, a short read means that the socket is empty.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let Some(tls) = &self.tls else {
-            return Ok(recv(&self.socket, buffer, RecvFlags::DONTWAIT)?.0);
+            return Ok(recv(&self.tcp, buffer, RecvFlags::DONTWAIT)?.0);
         };
         let mut tls = lock(tls);
         loop {
@@ -62,7 +67,7 @@ impl Link {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read.map_err(|error| errno(&error)),
             }
-            let read = tls.read_tls(&mut Nonblocking(&self.socket));
+            let read = tls.read_tls(&mut Nonblocking(&self.tcp));
             if read.map_err(|error| errno(&error))? == 0 {
                 return Ok(0);
             }
@@ -77,7 +82,7 @@ impl Link {
 
     pub(crate) fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.tls {
-            None => send_plain(&self.socket, bytes),
+            None => send_plain(&self.tcp, bytes),
             Some(tls) => {
                 let mut tls = lock(tls);
                 tls.writer().write_all(bytes)?;
@@ -88,16 +93,16 @@ impl Link {
 
     fn flush(&self, tls: &mut ClientConnection) -> io::Result<()> {
         while tls.wants_write() {
-            tls.write_tls(&mut Nonblocking(&self.socket))?;
+            tls.write_tls(&mut Nonblocking(&self.tcp))?;
         }
         Ok(())
     }
 }
 
 impl Certificate {
-    pub(crate) fn make() -> io::Result<Certificate> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-        let made = made.map_err(io::Error::other)?;
+    pub(crate) fn generate() -> io::Result<Certificate> {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let pair = pair.map_err(io::Error::other)?;
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let write = |name: &str, pem: String| {
             let path = folder.join(format!("bench-{}-{name}.pem", std::process::id()));
@@ -105,29 +110,31 @@ impl Certificate {
             fs::write(&path, pem)?;
             Ok::<_, io::Error>(path.display().to_string())
         };
-        let cert = write("cert", made.cert.pem())?;
-        let key = write("key", made.signing_key.serialize_pem())?;
+        let cert = write("cert", pair.cert.pem())?;
+        let key = write("key", pair.signing_key.serialize_pem())?;
 
         let mut roots = RootCertStore::empty();
         roots
-            .add(made.cert.der().clone())
+            .add(pair.cert.der().clone())
             .map_err(io::Error::other)?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(io::Error::other)?;
-        let mut trust = builder.with_root_certificates(roots).with_no_client_auth();
-        // Every handshake is to be a whole one.
-        trust.resumption = Resumption::disabled();
+        let mut client_config = builder.with_root_certificates(roots).with_no_client_auth();
+        // Every handshake must be a full one.
+        client_config.resumption = Resumption::disabled();
         Ok(Certificate {
             flags: ["--tls-cert".to_owned(), cert, "--tls-key".to_owned(), key],
-            trust: Arc::new(trust),
+            client_config: Arc::new(client_config),
         })
     }
+}
 
-    /// The files are gone when the benchmark is; servers have read them at start.
-    pub(crate) fn remove(&self) {
+impl Drop for Certificate {
+    fn drop(&mut self) {
         for path in [&self.flags[1], &self.flags[3]] {
-            let _ = fs::remove_file(path);
+            // A file that is left behind does no harm.
+            fs::remove_file(path).ok();
         }
     }
 }
@@ -140,14 +147,15 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-pub(crate) fn send_plain(socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+fn send_plain(tcp: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    match send(tcp, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) if sent == bytes.len() => Ok(()),
-        Ok(_) | Err(Errno::AGAIN) => Err(io::Error::other(STUCK)),
+        Ok(_) | Err(Errno::AGAIN) => Err(io::Error::other(NOT_READING)),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Lets rustls read and write a socket without blocking.
 struct Nonblocking<'a>(&'a TcpStream);
 
 impl Read for Nonblocking<'_> {

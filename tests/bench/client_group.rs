@@ -1,7 +1,7 @@
 //! The load generator's clients: many sockets, one thread, one buffer.
 //!
-//! It has to be cheaper than the server it loads, so a client is a few words of state, a frame is
-//! counted by its header, and only a sample of clients looks into the payload.
+//! Reading must cost less than the server's work. So a client has little state, frames are counted by their headers, and
+//! only a sample of clients parses payloads.
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
@@ -17,113 +17,112 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::client::Client;
-use crate::link::{Certificate, Link};
+use crate::client_socket::{Certificate, ClientSocket};
+use crate::frames::upgrade_request;
 
-/// The client whose own messages pace the closed loops, where all are in one room.
+/// The index of the publisher. With one room, its own messages pace the closed loops.
 pub(crate) const PUBLISHER: usize = 0;
 
-/// One client in this many verifies that offsets follow each other; the publisher is among them.
+/// One client of this many checks that offsets count up. The publisher is one of them.
 const SAMPLE_EVERY: usize = 50;
 
-/// Connections opening at a time: enough to keep the server busy, too few for its backlog.
+/// Connections that open at a time: enough to keep the server busy, and fewer than its backlog.
 const OPENING_AT_ONCE: usize = 32;
 const OPENING_DEADLINE: Duration = Duration::from_secs(30);
 
 const SCRATCH_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
 
-const REQUEST_REST: &str = " HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Sec-WebSocket-Version: 13\r\n\r\n";
-
-/// What the other side is.
+/// The protocol that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// A WebSocket server: upgrade first, and messages carry offsets.
+pub(crate) enum ServerProtocol {
+    /// WebSocket after an upgrade. Messages have offsets.
     WebSocket,
-    /// A floor: frames from the first byte on, with nothing in them.
+    /// The protocol of a floor: WebSocket frames from the first byte on, without offsets.
     BareFrames,
 }
 
-pub(crate) struct Fleet {
+pub(crate) struct ClientGroup {
     clients: Vec<Client>,
-    /// Rooms that the clients are in by turns: the first ones are each in another, and pace the closed loops.
+    /// The number of rooms. Client `n` is in room `n % rooms`; the first client of each room paces the closed loops.
     rooms: usize,
-    /// Text frames of all clients since [`Fleet::forget_counts`].
+    /// Text frames of all clients since [`ClientGroup::reset_counts`].
     received: u64,
     epoll: OwnedFd,
     events: Vec<Event>,
     scratch: Vec<u8>,
 }
 
-impl Fleet {
+impl ClientGroup {
     /// Connects `count` clients and returns when each has its welcome.
     pub(crate) fn connect(
         address: SocketAddrV4,
         count: usize,
-        dialect: Dialect,
-    ) -> io::Result<Fleet> {
-        let opening = Opening {
-            dialect,
-            ..Opening::usual(from_ref(&address))
+        protocol: ServerProtocol,
+    ) -> io::Result<ClientGroup> {
+        let options = ConnectOptions {
+            protocol,
+            ..ConnectOptions::one_room(from_ref(&address))
         };
-        Fleet::connect_by(&opening, count)
+        ClientGroup::connect_with(&options, count)
     }
 
-    /// WebSocket clients in `rooms` rooms by turns. Those of one room are on the servers by turns, and so are
-    /// the first ones of all rooms. The number of clients is a multiple of that of rooms.
+    /// Connects WebSocket clients to rooms in turn. The clients of each room, and the first clients of all rooms, are on
+    /// the servers in turn. `count` must be a multiple of `rooms`.
     pub(crate) fn connect_spread(
         addresses: &[SocketAddrV4],
         count: usize,
         rooms: usize,
-    ) -> io::Result<Fleet> {
-        let opening = Opening {
+    ) -> io::Result<ClientGroup> {
+        let options = ConnectOptions {
             rooms,
-            ..Opening::usual(addresses)
+            ..ConnectOptions::one_room(addresses)
         };
-        Fleet::connect_by(&opening, count)
+        ClientGroup::connect_with(&options, count)
     }
 
-    /// WebSocket clients that speak TLS.
+    /// Connects WebSocket clients with TLS.
     pub(crate) fn connect_tls(
         address: SocketAddrV4,
         count: usize,
         certificate: &Certificate,
-    ) -> io::Result<Fleet> {
-        let opening = Opening {
+    ) -> io::Result<ClientGroup> {
+        let options = ConnectOptions {
             certificate: Some(certificate),
-            ..Opening::usual(from_ref(&address))
+            ..ConnectOptions::one_room(from_ref(&address))
         };
-        Fleet::connect_by(&opening, count)
+        ClientGroup::connect_with(&options, count)
     }
 
-    /// WebSocket clients that are to stall: once nobody polls them, their kernel takes as little for
-    /// them as it can.
-    pub(crate) fn connect_narrow(address: SocketAddrV4, count: usize) -> io::Result<Fleet> {
-        let opening = Opening {
-            dial: connect_narrow,
-            ..Opening::usual(from_ref(&address))
+    /// Connects WebSocket clients with the smallest possible receive buffer, so that they stall soon after polling stops.
+    pub(crate) fn connect_with_small_buffer(
+        address: SocketAddrV4,
+        count: usize,
+    ) -> io::Result<ClientGroup> {
+        let options = ConnectOptions {
+            connect: connect_with_small_buffer,
+            ..ConnectOptions::one_room(from_ref(&address))
         };
-        Fleet::connect_by(&opening, count)
+        ClientGroup::connect_with(&options, count)
     }
 
-    fn connect_by(opening: &Opening<'_>, count: usize) -> io::Result<Fleet> {
-        let mut fleet = Fleet {
+    fn connect_with(options: &ConnectOptions<'_>, count: usize) -> io::Result<ClientGroup> {
+        let mut group = ClientGroup {
             clients: Vec::with_capacity(count),
-            rooms: opening.rooms,
+            rooms: options.rooms,
             received: 0,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS_MAX),
             scratch: vec![0; SCRATCH_BYTES],
         };
         let deadline = Instant::now() + OPENING_DEADLINE;
-        while fleet.clients.len() < count {
-            for _ in 0..OPENING_AT_ONCE.min(count - fleet.clients.len()) {
-                fleet.open(opening)?;
+        while group.clients.len() < count {
+            for _ in 0..OPENING_AT_ONCE.min(count - group.clients.len()) {
+                group.open(options)?;
             }
-            fleet.receive(fleet.clients.len() as u64, deadline)?;
+            group.receive(group.clients.len() as u64, deadline)?;
         }
-        Ok(fleet)
+        Ok(group)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -138,20 +137,19 @@ impl Fleet {
         self.rooms
     }
 
-    /// Second handles of the first clients' connections, to write to; that of the publisher alone, or of
-    /// those who take turns with it.
-    pub(crate) fn publishers(&self, count: usize) -> io::Result<Vec<Link>> {
+    /// Returns second handles to the sockets of the first `count` clients, to publish on.
+    pub(crate) fn publisher_sockets(&self, count: usize) -> io::Result<Vec<ClientSocket>> {
         let publishers = self.clients[PUBLISHER..].iter().take(count);
-        publishers.map(|client| client.link.share()).collect()
+        publishers.map(|client| client.socket.try_clone()).collect()
     }
 
-    /// Length on the wire of the last text frame the publisher received.
+    /// Returns the length on the wire of the last text frame that the publisher received.
     pub(crate) fn last_frame_bytes(&self) -> usize {
-        let payload = self.clients[PUBLISHER].held.len();
+        let payload = self.clients[PUBLISHER].buffer.len();
         payload + if payload > 125 { 4 } else { 2 }
     }
 
-    pub(crate) fn forget_counts(&mut self) {
+    pub(crate) fn reset_counts(&mut self) {
         self.received = 0;
         for client in &mut self.clients {
             client.texts = 0;
@@ -159,7 +157,7 @@ impl Fleet {
         }
     }
 
-    /// Of the stamped messages that the sampled clients received since [`Fleet::forget_counts`].
+    /// Returns the latencies of stamped messages at the sampled clients since [`ClientGroup::reset_counts`].
     pub(crate) fn latencies(&self) -> Vec<Duration> {
         let clients = self.clients.iter();
         clients
@@ -167,8 +165,8 @@ impl Fleet {
             .collect()
     }
 
-    /// Waits until something arrives or `timeout` has passed and reads all there is; `on_own` is told
-    /// how many messages the publisher got, or the first client of each room, as soon as it got them.
+    /// Waits until bytes arrive or `timeout` has passed, and reads all available bytes. Calls `on_own` with the number of
+    /// messages that the first client of a room received.
     pub(crate) fn poll(
         &mut self,
         timeout: Duration,
@@ -193,20 +191,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// Reads until `expected` frames have arrived altogether.
+    /// Reads until `expected` frames in total have arrived.
     pub(crate) fn receive(&mut self, expected: u64, deadline: Instant) -> io::Result<()> {
         while self.received < expected {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.missing(expected));
+                return Err(self.error_missing(expected));
             }
             self.poll(left, |_| Ok(()))?;
         }
         Ok(())
     }
 
-    /// Reads for as long as `duration`, whatever comes.
-    pub(crate) fn idle(&mut self, duration: Duration) -> io::Result<()> {
+    /// Reads for `duration`.
+    pub(crate) fn read_for(&mut self, duration: Duration) -> io::Result<()> {
         let end = Instant::now() + duration;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -217,7 +215,7 @@ impl Fleet {
         }
     }
 
-    fn missing(&self, expected: u64) -> io::Error {
+    fn error_missing(&self, expected: u64) -> io::Error {
         let least = self
             .clients
             .iter()
@@ -230,13 +228,12 @@ impl Fleet {
         ))
     }
 
-    /// Every client must have got each of `published` messages once, or, where there are several rooms, each
-    /// of those that were published in its room, by turns.
+    /// Checks that every client received each message of its room once. `published` messages went to the rooms in turn.
     pub(crate) fn check_counts(&self, published: u64) -> io::Result<()> {
         let rooms = self.rooms as u64;
-        let of_room = |room: u64| published / rooms + u64::from(room < published % rooms);
+        let published_in = |room: u64| published / rooms + u64::from(room < published % rooms);
         for (index, client) in self.clients.iter().enumerate() {
-            let expected = of_room(index as u64 % rooms);
+            let expected = published_in(index as u64 % rooms);
             if client.texts != expected {
                 return Err(io::Error::other(format!(
                     "client {index} received {} of {expected} messages",
@@ -247,17 +244,17 @@ impl Fleet {
         Ok(())
     }
 
-    fn open(&mut self, opening: &Opening<'_>) -> io::Result<()> {
+    fn open(&mut self, options: &ConnectOptions<'_>) -> io::Result<()> {
         let index = self.clients.len();
-        let socket = (opening.dial)(opening.address(index))?;
-        let link = Link::new(socket, opening.certificate)?;
-        let request = opening.request(index);
-        let client = Client::open(link, request, index.is_multiple_of(SAMPLE_EVERY))?;
-        // Edge-triggered: a healthy client costs one `recv` a wake-up, without a second look.
+        let tcp = (options.connect)(options.address(index))?;
+        let socket = ClientSocket::new(tcp, options.certificate)?;
+        let request = options.request(index);
+        let client = Client::open(socket, request, index.is_multiple_of(SAMPLE_EVERY))?;
+        // Edge-triggered, so that a wake-up costs one `recv` and not a second one that returns nothing.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(
             &self.epoll,
-            &client.link.socket,
+            &client.socket.tcp,
             EventData::new_u64(index as u64),
             flags,
         )?;
@@ -282,26 +279,26 @@ impl Fleet {
     }
 }
 
-type Dial = fn(SocketAddrV4) -> io::Result<TcpStream>;
+type ConnectFn = fn(SocketAddrV4) -> io::Result<TcpStream>;
 
-/// How a fleet comes, and where to.
-struct Opening<'a> {
-    dial: Dial,
+/// How clients connect, and to which servers and rooms.
+struct ConnectOptions<'a> {
+    connect: ConnectFn,
     addresses: &'a [SocketAddrV4],
-    /// One is the room that everyone joins.
+    /// With one room, clients join the lobby.
     rooms: usize,
-    dialect: Dialect,
+    protocol: ServerProtocol,
     certificate: Option<&'a Certificate>,
 }
 
-impl Opening<'_> {
-    /// WebSocket clients in one room.
-    fn usual(addresses: &[SocketAddrV4]) -> Opening<'_> {
-        Opening {
-            dial: connect_usual,
+impl ConnectOptions<'_> {
+    /// Connects WebSocket clients to the lobby.
+    fn one_room(addresses: &[SocketAddrV4]) -> ConnectOptions<'_> {
+        ConnectOptions {
+            connect: connect_default,
             addresses,
             rooms: 1,
-            dialect: Dialect::WebSocket,
+            protocol: ServerProtocol::WebSocket,
             certificate: None,
         }
     }
@@ -311,30 +308,29 @@ impl Opening<'_> {
         self.addresses[(room + turn) % self.addresses.len()]
     }
 
-    /// What a client sends first, if the other side expects that.
+    /// Returns the upgrade request, which a floor does not need.
     fn request(&self, index: usize) -> Option<String> {
         let target = match self.rooms {
             1 => "/ws".to_owned(),
             rooms => format!("/ws?room=room-{}", index % rooms),
         };
-        let is_upgraded = self.dialect == Dialect::WebSocket;
-        is_upgraded.then(|| format!("GET {target}{REQUEST_REST}"))
+        (self.protocol == ServerProtocol::WebSocket).then(|| upgrade_request(&target))
     }
 }
 
-fn connect_usual(address: SocketAddrV4) -> io::Result<TcpStream> {
+fn connect_default(address: SocketAddrV4) -> io::Result<TcpStream> {
     TcpStream::connect(address)
 }
 
-/// The window is fixed by the handshake, so the buffer has to be small before it.
-fn connect_narrow(address: SocketAddrV4) -> io::Result<TcpStream> {
+/// Sets the buffer before connecting, because the handshake fixes the TCP window.
+fn connect_with_small_buffer(address: SocketAddrV4) -> io::Result<TcpStream> {
     let socket = socket_with(
         AddressFamily::INET,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // The kernel raises it to the least it supports.
+    // The kernel raises this to its minimum.
     set_socket_recv_buffer_size(&socket, 1)?;
     connect(&socket, &address)?;
     Ok(TcpStream::from(socket))

@@ -1,9 +1,10 @@
-//! The servers under test: started on their core, found by the address they print, ended by handle.
+//! Starts the servers under test on their core, and kills them when dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -11,56 +12,56 @@ use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::args::Options;
 use crate::cpu::{self, CpuTime};
 use crate::machine::Machine;
 
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The server that Debian's redis-tools has without the service: it looks at the name it is run under.
-pub(crate) const REDIS_BY_OTHER_NAME: &str = "redis-check-rdb";
+/// The Redis server in Debian's redis-tools. It runs as a server if its argument 0 is "redis-server".
+pub(crate) const REDIS_CHECK_RDB: &str = "redis-check-rdb";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     FloorRelay,
     FloorIdle,
     Wscast,
-    /// With a certificate, which the arguments name.
+    /// With a certificate, which its flags name.
     WscastTls,
-    /// With the bounds on what clients may ask that are in force by default.
+    /// With the default rate limits. The other kinds have none.
     WscastLimited,
 }
 
-/// Bounds on what clients may ask in a time; 0 is none.
+/// The rate limits of clients. Zero means no limit.
 const RATE_FLAGS: [&str; 2] = ["--max-request-rate", "--max-byte-rate"];
 
-/// A running server. Dropping it kills the process and waits for its end.
+/// A running server. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) address: SocketAddrV4,
     process: Process,
 }
 
-/// Apart from [`Server`], so that a process that never prints an address is killed too.
+/// A child process, which is killed on drop. Separate from [`Server`], so that a process that prints no address is
+/// killed too.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
 
-impl Kind {
+impl ServerKind {
     pub(crate) fn is_floor(self) -> bool {
-        matches!(self, Kind::FloorRelay | Kind::FloorIdle)
+        matches!(self, ServerKind::FloorRelay | ServerKind::FloorIdle)
     }
 }
 
 impl Server {
-    /// With arguments of a case's own, before those that the user passes on.
+    /// Starts a server and waits until it prints its address. `wscast` is the binary for kinds that are not a floor.
     pub(crate) fn start(
-        kind: Kind,
+        kind: ServerKind,
+        wscast: &Path,
         arguments: &[String],
-        options: &Options,
         machine: &Machine,
     ) -> io::Result<Server> {
-        let mut command = command(kind, arguments, options)?;
+        let mut command = command(kind, wscast, arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process::start(&mut command, machine)?;
         let output = process
@@ -84,7 +85,7 @@ impl Server {
     pub(crate) fn threads_cpu<const N: usize>(
         &self,
         names: [&str; N],
-    ) -> io::Result<[Duration; N]> {
+    ) -> io::Result<[Option<Duration>; N]> {
         cpu::threads_named(self.process.id(), names)
     }
 
@@ -102,7 +103,7 @@ impl Server {
 }
 
 impl Process {
-    /// On the server's core.
+    /// Starts the process on the server's core.
     pub(crate) fn start(command: &mut Command, machine: &Machine) -> io::Result<Process> {
         Ok(Process(machine.on_server_core(|| command.spawn())??))
     }
@@ -118,78 +119,78 @@ impl Process {
     pub(crate) fn check_alive(&mut self, name: &str) -> io::Result<()> {
         match self.0.try_wait()? {
             None => Ok(()),
-            Some(status) => Err(io::Error::other(format!("{name} ended: {status}"))),
+            Some(status) => Err(io::Error::other(format!("{name} exited: {status}"))),
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended already.
+        // Both fail only if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn command(kind: Kind, arguments: &[String], options: &Options) -> io::Result<Command> {
+fn command(kind: ServerKind, wscast: &Path, arguments: &[String]) -> io::Result<Command> {
     match kind {
-        Kind::FloorRelay => floor("relay"),
-        Kind::FloorIdle => floor("idle"),
-        Kind::Wscast | Kind::WscastTls | Kind::WscastLimited => {
-            let mut command = guarded(&options.server)?;
+        ServerKind::FloorRelay => child("floor-relay"),
+        ServerKind::FloorIdle => child("floor-idle"),
+        ServerKind::Wscast | ServerKind::WscastTls | ServerKind::WscastLimited => {
+            let mut command = guarded(wscast)?;
             command.args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"]);
-            if kind != Kind::WscastLimited {
-                // One publisher asks for as much as the server can do.
+            if kind != ServerKind::WscastLimited {
+                // In most cases a single publisher sends as much as the server can relay.
                 command.args(RATE_FLAGS.iter().flat_map(|flag| [flag, "0"]));
             }
-            command.args(arguments).args(&options.server_arg);
+            command.args(arguments);
             Ok(command)
         }
     }
 }
 
-/// This binary, run again as a floor.
-fn floor(mode: &str) -> io::Result<Command> {
+/// Returns the command that runs this binary as a child, in one of the roles of `ChildRole`.
+fn child(role: &str) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--floor", mode]);
+    command.args(["--child", role]);
     Ok(command)
 }
 
-/// A server that does not outlive the benchmark; its arguments are to be added.
+/// Returns the command of a server that is killed when the benchmark ends. The caller adds its arguments.
 pub(crate) fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
-    let mut command = floor("guard")?;
+    let mut command = child("guard")?;
     command.arg("--").arg(program);
     Ok(command)
 }
 
-/// Becomes `command`, the server to measure, which then ends with the benchmark as the floors do.
-pub(crate) fn guard(command: &[OsString]) -> io::Result<()> {
+/// Replaces this process with `command`. The kernel kills it when the benchmark ends. Returns only on failure.
+pub(crate) fn become_guarded(command: &[OsString]) -> io::Result<()> {
     end_with_parent()?;
     match command {
         [program, arguments @ ..] => {
             let mut command = Command::new(program);
-            if program == REDIS_BY_OTHER_NAME {
+            if program == REDIS_CHECK_RDB {
                 command.arg0("redis-server");
             }
             Err(command.args(arguments).exec())
         }
-        [] => Err(io::Error::other("nothing to run")),
+        [] => Err(io::Error::other("no command to run")),
     }
 }
 
-/// A benchmark that was killed takes its children with it; they have no other way to notice.
+/// Lets the kernel kill this process when its parent ends, even if the parent is killed.
 pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Waits for the line with `ws://127.0.0.1:PORT/ws`, or `wss`. The output is read on to its end, so that the
-/// server never meets a full or broken pipe.
+/// Waits for the line with `ws://127.0.0.1:PORT/ws` or `wss://…`. A thread reads the output to its end, so that the pipe
+/// is never full or broken for the server.
 fn printed_port(output: ChildStdout) -> Option<u16> {
     let (found, port) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if let Some(port) = port_in(&line) {
-                // Only the first is waited for.
+                // The receiver takes only the first port.
                 let _ = found.send(port);
             }
         }
