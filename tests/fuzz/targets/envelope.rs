@@ -1,5 +1,5 @@
-//! What a client says: accepted, it is what any JSON parser reads in it, its payload is relayed byte for
-//! byte, and what is relayed is understood as what was said.
+//! Messages of clients. An accepted message has the content that any JSON parser reads in it, and its payload is relayed
+//! byte for byte. Parsing the relayed message gives the same message.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use wscast::protocol::{
     RoomName, write_event,
 };
 
-/// Longest sentence that says why something is refused, in bytes: far from what a client may send.
+/// The longest text of an error. It is far shorter than a message may be, so it does not quote the message.
 const REFUSAL_BYTES_MAX: usize = 1024;
 
 fuzz_target!(|input: &[u8]| {
@@ -22,15 +22,15 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     match ClientMessage::parse(text) {
-        Ok(request) => accepted(text, &request),
-        Err(refused) => turned_away(text, &refused),
+        Ok(request) => check_accepted(text, &request),
+        Err(error) => check_refused(text, &error),
     }
 });
 
-fn accepted(text: &str, request: &ClientRequest<'_>) {
+fn check_accepted(text: &str, request: &ClientRequest<'_>) {
     let fields: HashMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
-    assert_eq!(keys(text), fields.len(), "each key stands once");
-    // A number or a surrogate may be valid JSON and yet nothing that Rust can hold.
+    assert_eq!(count_keys(text), fields.len(), "no key is repeated");
+    // Some valid JSON has no value in Rust, such as a huge number or a lone surrogate.
     if let Ok(value) = serde_json::from_str(text) {
         assert!(depth(&value) <= DEPTH_MAX);
     }
@@ -45,7 +45,7 @@ fn accepted(text: &str, request: &ClientRequest<'_>) {
         ClientMessage::Publish(publish) => {
             assert_eq!(publish.payload, fields["payload"].get(), "verbatim");
             assert_eq!(publish.room.as_ref().map(to_text), field(&fields, "room"));
-            relayed(publish, request);
+            check_relayed(publish, request);
         }
         ClientMessage::Join {
             room,
@@ -71,7 +71,7 @@ fn accepted(text: &str, request: &ClientRequest<'_>) {
     }
 }
 
-/// A field as another reader of the same text finds it.
+/// Returns a field as another parser reads it.
 fn field<T: DeserializeOwned>(fields: &HashMap<String, &RawValue>, name: &str) -> Option<T> {
     let text = fields.get(name)?.get();
     serde_json::from_str::<Option<T>>(text).expect("of this type")
@@ -93,8 +93,8 @@ fn kind(message: &ClientMessage<'_>) -> &'static str {
     }
 }
 
-/// Once for a WebSocket and once for a reader of events.
-fn relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
+/// Checks the relayed message, as a WebSocket frame and as an event of an event stream.
+fn check_relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
     let publication = Publication {
         room: publish.room.clone().unwrap_or_else(RoomName::lobby),
         offset: 7,
@@ -109,11 +109,11 @@ fn relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
     let text = std::str::from_utf8(&json).expect("UTF-8");
     let fields: HashMap<&str, &RawValue> = serde_json::from_str(text).expect("JSON");
     assert_eq!(fields["payload"].get(), publish.payload, "verbatim");
-    assert_eq!(keys(text), fields.len());
+    assert_eq!(count_keys(text), fields.len());
     assert_eq!(fields.len(), if request.id.is_some() { 7 } else { 6 });
 
-    // Whoever sends on what it was sent says the same.
-    let again = ClientMessage::parse(text).expect("what was relayed");
+    // A client that sends a relayed message back publishes the same message.
+    let again = ClientMessage::parse(text).expect("a relayed message is valid");
     let same = ClientMessage::Publish(PublishRequest {
         room: Some(publication.room.clone()),
         kind: publication.kind,
@@ -131,28 +131,28 @@ fn relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
         .map(|line| line.strip_prefix("data: ").expect("one event only"))
         .collect();
     assert!(data.iter().all(|line| !line.contains('\r')));
-    // Line breaks stand only between tokens, where one is as good as another.
+    // JSON has line breaks only between tokens, where all kinds mean the same.
     let joined = data.join("\n");
     assert!(serde_json::from_str::<IgnoredAny>(&joined).is_ok());
     let breaks = ['\n', '\r'];
     assert_eq!(joined.replace(breaks, ""), text.replace(breaks, ""));
 }
 
-fn turned_away(text: &str, ParseError { id, refusal }: &ParseError) {
+fn check_refused(text: &str, ParseError { id, refusal }: &ParseError) {
     let bytes = refusal.message.len();
     assert!(bytes <= REFUSAL_BYTES_MAX, "{bytes} bytes of refusal");
     let object = serde_json::from_str::<HashMap<String, &RawValue>>(text);
     match refusal.code {
         ErrorCode::InvalidJson | ErrorCode::NotAnObject => assert!(object.is_err()),
-        // Brackets are counted before the parser is asked.
+        // The depth is checked before the JSON is parsed.
         ErrorCode::TooDeep => {}
         _ => assert!(object.is_ok(), "{refusal:?}"),
     }
     assert!(id.is_none() || object.is_ok());
 }
 
-/// How many keys the object has, doubled ones counted as often as they stand.
-fn keys(text: &str) -> usize {
+/// Returns the number of keys in the object. A repeated key counts each time.
+fn count_keys(text: &str) -> usize {
     struct Count(usize);
     impl<'de> serde::Deserialize<'de> for Count {
         fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

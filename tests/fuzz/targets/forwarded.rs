@@ -1,5 +1,4 @@
-//! What proxies say of their clients: nobody can write himself another address than the one that a trusted
-//! proxy saw.
+//! Forwarding headers of proxies. A client cannot choose its address: only the address that a trusted proxy saw counts.
 
 #![no_main]
 
@@ -12,48 +11,48 @@ use wscast::proxy::{TrustedProxies, forwarded};
 
 static TRUSTED: LazyLock<TrustedProxies> =
     LazyLock::new(|| "10.0.0.0/8,fd00::/8".parse().expect("a list"));
-static NOBODY: LazyLock<TrustedProxies> = LazyLock::new(TrustedProxies::default);
+static TRUSTS_NONE: LazyLock<TrustedProxies> = LazyLock::new(TrustedProxies::default);
 
 const PROXIES: [&str; 3] = ["10.0.0.1", "[fd00::1]:4711", "::ffff:10.9.8.7"];
 const CLIENTS: [&str; 3] = ["203.0.113.7:80", "2001:db8::7", "::ffff:203.0.113.7"];
 
 fuzz_target!(|input: &[u8]| {
-    // As the head has it: bytes that are no UTF-8 were replaced.
+    // The request head replaces bytes that are not UTF-8 in the same way.
     let text = String::from_utf8_lossy(input);
     let lines: Vec<&str> = text.split('\n').collect();
     for header in [XForwardedFor, Forwarded] {
-        named(header, &lines);
-        spoofed(header, &lines);
+        check_address(header, &lines);
+        check_spoofing(header, &lines);
     }
-    trusted(&text);
+    check_trusted_list(&text);
 });
 
 fn client(header: ForwardingHeader, lines: &[&str], trust: &TrustedProxies) -> Option<IpAddr> {
     forwarded(header, lines.iter().copied(), trust)
 }
 
-fn named(header: ForwardingHeader, lines: &[&str]) {
+fn check_address(header: ForwardingHeader, lines: &[&str]) {
     let found = client(header, lines, &TRUSTED);
     assert!(found.is_none_or(|ip| ip == ip.to_canonical()));
-    // Lines are one list, but for quotes that one begins and another would end: each line is its sender's.
+    // Several lines are one list. Quotes are an exception, because a quoted string ends with its line.
     if !lines.iter().any(|line| line.contains('"')) {
         assert_eq!(client(header, &[&lines.join(",")], &TRUSTED), found);
     }
-    // Who is believed least names no more than the last hop.
-    let last = client(header, lines, &NOBODY);
+    // Without trusted proxies, only the last hop counts.
+    let last = client(header, lines, &TRUSTS_NONE);
     if let Some(last) = last.filter(|last| !TRUSTED.trusts(*last)) {
         assert_eq!(found, Some(last));
     }
     assert_eq!(last.is_none(), found.is_none());
 }
 
-/// Whatever a client has written, what proxies add at the right is what counts.
-fn spoofed(header: ForwardingHeader, lines: &[&str]) {
+/// Checks that the addresses added by proxies count, whatever the client wrote before them.
+fn check_spoofing(header: ForwardingHeader, lines: &[&str]) {
     let hop = |ip: &str| match header {
         XForwardedFor => ip.to_owned(),
         Forwarded => format!("for=\"{ip}\";proto=https"),
     };
-    let written = client(header, lines, &TRUSTED);
+    let without_proxy = client(header, lines, &TRUSTED);
     for proxy in PROXIES {
         let own = client(header, &[&hop(proxy)], &TRUSTED);
         let (first, last) = lines.split_at(lines.len() - 1);
@@ -62,8 +61,8 @@ fn spoofed(header: ForwardingHeader, lines: &[&str]) {
             [lines, &[&hop(proxy)]].concat(),
             [first, &[same_line.as_str()]].concat(),
         ] {
-            let believed = client(header, &lines, &TRUSTED);
-            assert_eq!(believed, written.or(own), "{lines:?}");
+            let found = client(header, &lines, &TRUSTED);
+            assert_eq!(found, without_proxy.or(own), "{lines:?}");
         }
         for seen in CLIENTS {
             let real = client(header, &[&hop(seen)], &TRUSTED);
@@ -79,8 +78,8 @@ fn spoofed(header: ForwardingHeader, lines: &[&str]) {
     }
 }
 
-/// A list of proxies, which an operator writes: understood or refused, and never more than it says.
-fn trusted(text: &str) {
+/// Checks a list of trusted proxies: if it is accepted, it covers the addresses that it names and no others.
+fn check_trusted_list(text: &str) {
     let Ok(list) = text.parse::<TrustedProxies>() else {
         return;
     };

@@ -1,5 +1,4 @@
-//! A request's head: the same verdict however its bytes arrive, and nothing in it that another server
-//! could read differently.
+//! Request heads. The result does not depend on the sizes of reads, and an accepted head has only one interpretation.
 
 #![no_main]
 
@@ -7,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
 use wscast::http::{Body, HEAD_BYTES_MAX, Persistence, Head, HeadError, Request, error, parse, render};
 
-/// Headers that the program looks at.
+/// Headers that the server reads.
 const HEADERS: [&str; 10] = [
     "Host",
     "Connection",
@@ -23,21 +22,21 @@ const HEADERS: [&str; 10] = [
 
 fuzz_target!(|input: &[u8]| {
     let whole = parse(input, &mut 0);
-    same_byte_by_byte(input, &whole);
+    check_byte_by_byte(input, &whole);
     match whole {
-        Ok(Some(head)) => understood(input, &head),
-        Ok(None) => assert!(input.len() <= HEAD_BYTES_MAX, "waits for ever"),
+        Ok(Some(head)) => check_accepted(input, &head),
+        Ok(None) => assert!(input.len() <= HEAD_BYTES_MAX, "waits forever"),
         Err(_) => {}
     }
 });
 
-/// The first verdict on a head that grows is that on the whole. One that is too large may be refused for
-/// that before what else is wrong with it has come.
-fn same_byte_by_byte(input: &[u8], whole: &Result<Option<Head>, HeadError>) {
+/// Checks that a head that arrives byte by byte has the same result as the whole. A head that is too large may be
+/// refused for its size before another error arrives.
+fn check_byte_by_byte(input: &[u8], whole: &Result<Option<Head>, HeadError>) {
     let mut scanned = 0;
     let first = (1..=input.len()).find_map(|n| match parse(&input[..n], &mut scanned) {
         Ok(None) => None,
-        verdict => Some((n, verdict)),
+        result => Some((n, result)),
     });
     match (first, whole) {
         (None, Ok(None)) => {}
@@ -53,7 +52,7 @@ fn same_byte_by_byte(input: &[u8], whole: &Result<Option<Head>, HeadError>) {
     }
 }
 
-fn understood(input: &[u8], head: &Head) {
+fn check_accepted(input: &[u8], head: &Head) {
     let bytes = &input[..head.len];
     assert!(head.len <= HEAD_BYTES_MAX);
     assert!(bytes.ends_with(b"\r\n\r\n"));
@@ -62,7 +61,7 @@ fn understood(input: &[u8], head: &Head) {
     assert_eq!(
         blank,
         Some(text.len() - 4),
-        "it ends at the first blank line"
+        "the head ends at the first blank line"
     );
     assert!(!bytes.contains(&0));
     let alone = bytes.iter().enumerate().any(|(at, byte)| match byte {
@@ -70,9 +69,9 @@ fn understood(input: &[u8], head: &Head) {
         b'\r' => bytes.get(at + 1) != Some(&b'\n'),
         _ => false,
     });
-    assert!(!alone, "CR or LF alone");
+    assert!(!alone, "a lone CR or LF");
 
-    // What follows has no say.
+    // The bytes after the head do not change it.
     let alone = parse(bytes, &mut 0);
     assert_eq!(
         format!("{:?}", Ok::<_, HeadError>(Some(head))),
@@ -88,14 +87,14 @@ fn understood(input: &[u8], head: &Head) {
         assert_eq!(line, line.trim_matches([' ', '\t']));
     }
     let token = request.token();
-    // A byte that is no UTF-8 becomes a character of three.
+    // A byte that is not UTF-8 is replaced by a character of three bytes.
     assert!(token.is_none_or(|token| token.len() < 3 * head.len));
-    one_length(head);
-    answered_once(request);
+    check_body_length(head);
+    check_response_lines(request);
 }
 
-/// Every reader of the head finds the same end of its body.
-fn one_length(head: &Head) {
+/// Checks that every server finds the same end of the body.
+fn check_body_length(head: &Head) {
     let lengths: Vec<_> = head.request.header_lines("Content-Length").collect();
     let codings = head.request.header_lines("Transfer-Encoding").count();
     match head.body {
@@ -116,14 +115,14 @@ fn one_length(head: &Head) {
     }
 }
 
-/// Nothing a client says puts a line of its own into the answer.
-fn answered_once(request: &Request) {
+/// Checks that no request adds a line to the response.
+fn check_response_lines(request: &Request) {
     let pattern = "https://*.example.com".parse().expect("a pattern");
     for allowed in [AllowedOrigins::Any, AllowedOrigins::Listed(vec![pattern])] {
         for after in [Persistence::KeepAlive, Persistence::Close] {
-            let answer = render(error(404, "x", "y"), Some(request), &allowed, after);
-            let answer = String::from_utf8(answer).expect("ASCII");
-            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            let response = render(error(404, "x", "y"), Some(request), &allowed, after);
+            let response = String::from_utf8(response).expect("ASCII");
+            let (head, body) = response.split_once("\r\n\r\n").expect("a head");
             assert!(body.is_empty() || body == r#"{"error":{"code":"x","message":"y"}}"#);
             let mut lines = head.split("\r\n");
             assert!(lines.next().is_some_and(|line| line.starts_with("HTTP/1.")));

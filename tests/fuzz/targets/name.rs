@@ -1,5 +1,4 @@
-//! Names: a room's name that exists is within its bounds and needs no escaping anywhere, and each name
-//! has one spelling.
+//! Names. A valid room name is within its limits and needs no escaping anywhere, and each name has one spelling.
 
 #![no_main]
 
@@ -13,26 +12,26 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     match RoomName::parse(text) {
-        Ok(room) => exists(text, &room),
+        Ok(room) => check_room(text, &room),
         Err(NameError::Empty) => assert!(text.is_empty()),
         Err(NameError::TooLong) => assert!(text.chars().count() > 64),
-        Err(NameError::Character(c)) => assert!(text.contains(c) && !fits(c)),
+        Err(NameError::Character(c)) => assert!(text.contains(c) && !is_room_char(c)),
     }
-    others(text);
+    check_other_names(text);
 });
 
-fn fits(c: char) -> bool {
+fn is_room_char(c: char) -> bool {
     c.is_alphanumeric() || "._-:".contains(c)
 }
 
-fn exists(text: &str, room: &RoomName) {
+fn check_room(text: &str, room: &RoomName) {
     assert_eq!(room.as_str(), text);
     assert_eq!(room.to_string(), text);
     assert_eq!(RoomName::parse(room.as_str()).as_ref(), Ok(room));
     assert!((1..=64).contains(&text.chars().count()) && text.len() <= 64 * 4);
-    assert!(text.chars().all(fits));
+    assert!(text.chars().all(is_room_char));
 
-    // In JSON, in a log line, in a path.
+    // The name needs no escaping in JSON and in log lines, and is the same in paths and queries.
     let json = serde_json::to_string(text).expect("a string");
     assert_eq!(json, format!("\"{text}\""));
     assert!(!text.contains(|c: char| c.is_control() || c.is_whitespace() || "/\\\"*%".contains(c)));
@@ -57,7 +56,7 @@ fn exists(text: &str, room: &RoomName) {
     }
 }
 
-fn others(text: &str) {
+fn check_other_names(text: &str) {
     match RequestId::parse(text) {
         Ok(id) => assert!(id.as_str() == text && (1..=64).contains(&text.len())),
         Err(_) => assert!(text.is_empty() || text.len() > 64),

@@ -5,14 +5,14 @@
 use libfuzzer_sys::fuzz_target;
 use wscast::proxy::proxy_header::{Progress, ProxyHeader, parse};
 
-/// Signature, version and command, family, length.
+/// The bytes of signature, version and command, family, length.
 const FIXED_BYTES: usize = 16;
 const HEADER_BYTES_MAX: usize = 4096;
 
 fuzz_target!(|input: &[u8]| {
     let whole = parse(input);
     match whole {
-        Ok(Progress::Complete(header, length)) => complete(input, header, length),
+        Ok(Progress::Complete(header, length)) => check_complete(input, header, length),
         Ok(Progress::Needs(bytes)) => {
             assert!(bytes > input.len() && (FIXED_BYTES..=HEADER_BYTES_MAX).contains(&bytes));
         }
@@ -26,12 +26,12 @@ fuzz_target!(|input: &[u8]| {
                 assert!(bytes > held, "no progress");
                 held = (bytes - 1).max(held + 1).min(input.len());
             }
-            verdict => return assert_eq!(verdict, whole),
+            result => return assert_eq!(result, whole),
         }
     }
 });
 
-fn complete(input: &[u8], header: ProxyHeader, length: usize) {
+fn check_complete(input: &[u8], header: ProxyHeader, length: usize) {
     assert!((FIXED_BYTES..=HEADER_BYTES_MAX).contains(&length) && length <= input.len());
     assert!(input.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
     let declared = u16::from_be_bytes([input[14], input[15]]);

@@ -1,5 +1,5 @@
-//! Tokens: whatever is accepted was signed with a key of ours by that key's own algorithm, has not ended,
-//! and grants what its claims say and no more.
+//! Tokens. An accepted token is signed with one of the server's keys and the algorithm of that key, has not expired, and
+//! grants exactly the rights of its claims.
 
 #![no_main]
 
@@ -23,15 +23,15 @@ use wscast::protocol::RoomName;
 const SECRET: &str = "kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs";
 const OTHER_SECRET: &str = "Tz7Rk2Wd9Xp4Mv6Bn1Cq8Ls3Jh5Gf0-Ya";
 const ED25519_SEED: [u8; 32] = *b"a fixed seed, for fuzzing alone.";
-/// Whose keys these are is nobody's secret: they are for this program.
+/// A private key for this program only.
 const P256_PKCS8: &str = "\
     MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgvPIXiRYH6yNFfOQGD7luxsgZZWn/2erXViNZA4wn\
     ll2hRANCAARpHoJnYUQP8Yi+vApTt3vduJW4kfx8qgJpTs11BIfrEJUfeqFhig8Qyf7FGURlQIxGW0CFSQJUnr/MwtABdOTP";
 
-/// A server's keys, and what they accept by our own reckoning.
-struct Judge {
+/// An authority with its keys, and an independent check of each of its algorithms.
+struct Verifier {
     authority: Authority,
-    accepts: Vec<(&'static str, Verify)>,
+    checks: Vec<(&'static str, Verify)>,
 }
 
 type Verify = Box<dyn Fn(&[u8], &[u8]) -> bool + Send + Sync>;
@@ -40,7 +40,7 @@ struct Keys {
     ed25519: Ed25519KeyPair,
     p256: EcdsaKeyPair,
     random: SystemRandom,
-    judges: Vec<Judge>,
+    verifiers: Vec<Verifier>,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(keys);
@@ -50,19 +50,19 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let keys = &*KEYS;
-    judge(text, keys);
-    // A header and claims, each signed in every way there is.
+    verify_token(text, keys);
+    // The input is a header and claims, which are signed in all known ways.
     if let Some((header, claims)) = text.split_once('\n') {
         let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
         let message = format!("{}.{}", part(header), part(claims));
         for signature in signatures(message.as_bytes(), keys) {
             let signature = BASE64URL_NOPAD.encode(&signature);
-            judge(&format!("{message}.{signature}"), keys);
+            verify_token(&format!("{message}.{signature}"), keys);
         }
     }
 });
 
-/// By each key, by one that is not ours, by none, and by public keys taken for secrets.
+/// Returns signatures by each key, by a foreign key, by public keys used as secrets, and an empty one.
 fn signatures(message: &[u8], keys: &Keys) -> Vec<Vec<u8>> {
     let hs256 = |secret: &[u8]| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -81,45 +81,45 @@ fn signatures(message: &[u8], keys: &Keys) -> Vec<Vec<u8>> {
     ]
 }
 
-fn judge(token: &str, keys: &Keys) {
-    for Judge { authority, accepts } in &keys.judges {
+fn verify_token(token: &str, keys: &Keys) {
+    for Verifier { authority, checks } in &keys.verifiers {
         match authority.identify(Some(token)) {
-            Ok(identity) => accepted(token, &identity, accepts),
-            Err(AuthError::TokenNeeded) => panic!("there is one"),
+            Ok(identity) => check_accepted(token, &identity, checks),
+            Err(AuthError::TokenNeeded) => panic!("the token is there"),
             Err(why) => assert!(token.len() < 40 || !why.to_string().contains(token)),
         }
     }
 }
 
-fn accepted(token: &str, identity: &Identity, accepts: &[(&str, Verify)]) {
+fn check_accepted(token: &str, identity: &Identity, checks: &[(&str, Verify)]) {
     let parts: Vec<_> = token.split('.').collect();
     let [header, claims, signature] = parts[..] else {
-        panic!("not of three parts");
+        panic!("a token has three parts");
     };
     let message = &token[..header.len() + 1 + claims.len()];
     let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).expect("base64url");
     let signature = decode(signature);
     let header: Value = serde_json::from_slice(&decode(header)).expect("a header");
-    let verified = accepts.iter().any(|(algorithm, verify)| {
+    let verified = checks.iter().any(|(algorithm, verify)| {
         header["alg"] == *algorithm && verify(message.as_bytes(), &signature)
     });
-    assert!(verified, "accepted without a signature of ours");
-    grants(
+    assert!(verified, "accepted without a valid signature");
+    check_rights(
         &serde_json::from_slice(&decode(claims)).expect("claims"),
         identity,
     );
 }
 
-fn grants(claims: &Value, identity: &Identity) {
+fn check_rights(claims: &Value, identity: &Identity) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("a clock");
     let date = |name: &str| claims[name].as_f64();
     let now = now.as_secs_f64();
-    // A second for this program to get here.
-    assert!(date("exp").expect("exp") > now - 1.0, "has ended");
-    assert!(date("nbf").is_none_or(|begin| begin <= now + 60.0));
-    assert!(date("iat").is_none_or(|begin| begin <= now + 60.0));
+    // Allows a second between the check and this line.
+    assert!(date("exp").expect("exp") > now - 1.0, "has expired");
+    assert!(date("nbf").is_none_or(|time| time <= now + 60.0));
+    assert!(date("iat").is_none_or(|time| time <= now + 60.0));
     assert_eq!(identity.user.as_deref(), claims["sub"].as_str());
     assert_eq!(identity.admin, claims["admin"] == true);
     for name in ["lobby", "ops", "ops-1", "房间"] {
@@ -166,25 +166,25 @@ fn keys() -> Keys {
             public(&ECDSA_P256_SHA256_FIXED, p256.public_key().as_ref()),
         )
     };
-    let judges = vec![
-        Judge {
+    let verifiers = vec![
+        Verifier {
             authority: authority(Some(SECRET), None),
-            accepts: vec![by_secret()],
+            checks: vec![by_secret()],
         },
-        Judge {
+        Verifier {
             authority: authority(None, Some(("set.json", key_set(&ed25519, &p256)))),
-            accepts: vec![by_ed25519(), by_p256()],
+            checks: vec![by_ed25519(), by_p256()],
         },
-        Judge {
+        Verifier {
             authority: authority(None, Some(("key.pem", p256_pem(&p256)))),
-            accepts: vec![by_p256()],
+            checks: vec![by_p256()],
         },
     ];
     Keys {
         ed25519,
         p256,
         random,
-        judges,
+        verifiers,
     }
 }
 
@@ -213,7 +213,7 @@ fn authority(secret: Option<&str>, file: Option<(&str, String)>) -> Authority {
 
 fn key_set(ed25519: &Ed25519KeyPair, p256: &EcdsaKeyPair) -> String {
     let part = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
-    // Uncompressed: a byte that says so, then both coordinates.
+    // An uncompressed point: one byte for the format, then both coordinates.
     let (x, y) = p256.public_key().as_ref()[1..].split_at(32);
     let keys = json!([
         {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": part(ed25519.public_key().as_ref())},
@@ -222,7 +222,7 @@ fn key_set(ed25519: &Ed25519KeyPair, p256: &EcdsaKeyPair) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// A SubjectPublicKeyInfo (RFC 5480 §2) in PEM.
+/// Returns a SubjectPublicKeyInfo (RFC 5480 §2) in PEM.
 fn p256_pem(key: &EcdsaKeyPair) -> String {
     const PREFIX: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
     let der = BASE64.encode(&[PREFIX, key.public_key().as_ref()].concat());
