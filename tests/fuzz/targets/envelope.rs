@@ -10,8 +10,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use wscast::protocol::{
-    ClientMessage, DEPTH_MAX, ErrorCode, Position, Publication, ParseError, PublishRequest, ClientRequest,
-    RoomName, write_event,
+    ClientMessage, ClientRequest, DEPTH_MAX, ErrorCode, ParseError, Position, Publication,
+    PublishRequest, RoomName, write_event,
 };
 
 /// The longest text of an error. It is far shorter than a message may be, so it does not quote the message.

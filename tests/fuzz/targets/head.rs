@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
-use wscast::http::{Body, HEAD_BYTES_MAX, Persistence, Head, HeadError, Request, error, parse, render};
+use wscast::http::{
+    Body, HEAD_BYTES_MAX, Head, HeadError, Persistence, Request, error, parse, render,
+};
 
 /// Headers that the server reads.
 const HEADERS: [&str; 10] = [
