@@ -1,4 +1,4 @@
-//! What comes before the first request: a proxy's introduction, and TLS.
+//! The bytes before the first request: a proxy's PROXY header, and the TLS handshake.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -13,36 +13,38 @@ use crate::socket::{Peer, Socket};
 
 use super::{Connection, close_gently, respond, send_all};
 
-/// What comes before the first request: a proxy says whom it speaks for, hands are shaken for TLS. Says
-/// whether requests can be read now.
+/// Reads the PROXY header and shakes hands for TLS, where the settings ask for them. Returns whether requests can
+/// be read now.
 #[inline(never)]
-pub(super) fn begin(connection: &mut Connection, app: &App) -> bool {
-    let tls = app.tls.as_ref();
-    let tls = tls.filter(|_| speaks_tls(connection.peer, app));
+pub(super) fn complete(connection: &mut Connection, app: &App) -> bool {
+    // Decided before the PROXY header replaces the peer: a Unix socket never speaks TLS.
+    let tls = app
+        .tls
+        .as_ref()
+        .filter(|_| speaks_tls(connection.peer, app));
     let is_proxy = app.config.proxy_protocol && app.is_trusted_proxy(connection.peer);
-    if is_proxy && !introduce(connection, app) {
+    if is_proxy && !apply_proxy_header(connection, app) {
         return false;
     }
     tls.is_none_or(|tls| start_tls(&mut connection.socket, connection.peer, tls, app))
 }
 
-/// Proxies on this machine have ended TLS already.
+/// Proxies on this machine have terminated TLS already.
 fn speaks_tls(peer: Peer, app: &App) -> bool {
     app.tls.is_some() && peer != Peer::Unix
 }
 
-/// What is said to one who is turned away before any request is read.
-pub fn parting_words(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
+/// The bytes sent to a connection that is rejected before any request is read.
+pub(crate) fn rejection(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
     if speaks_tls(peer, app) {
-        // It could read an answer only after a handshake, which is more than it is to cost.
+        // The client could read a response only after a handshake, which costs more than a rejection may.
         return tls::TURNED_AWAY.to_vec();
     }
     http::render(response, None, &app.config.allow_origin, Persistence::Close)
 }
 
-/// From now on the connection is the client's that the proxy speaks for. Says whether there is such a
-/// client, and a place at its address.
-fn introduce(connection: &mut Connection, app: &App) -> bool {
+/// Makes the connection that of the client in the PROXY header. Returns whether it may go on.
+fn apply_proxy_header(connection: &mut Connection, app: &App) -> bool {
     let (socket, proxy) = (&connection.socket, connection.peer);
     let deadline = Instant::now() + app.config.limits.head_timeout;
     let client = match read_proxy_header(socket, deadline) {
@@ -55,21 +57,21 @@ fn introduce(connection: &mut Connection, app: &App) -> bool {
         }
     };
     match app.place(client) {
-        Ok(place) => {
-            (connection.peer, connection.place) = (client, place);
+        Ok(permit) => {
+            (connection.peer, connection.address_permit) = (client, permit);
             true
         }
-        Err(crowded) => {
+        Err(why) => {
             app.metrics.connections_refused.add(1);
-            let words = parting_words(http::crowded(crowded), proxy, app);
-            let _gone = send_all(socket, &words);
+            let bytes = rejection(http::address_limited(why), proxy, app);
+            let _gone = send_all(socket, &bytes);
             close_gently(socket);
             false
         }
     }
 }
 
-/// Says whether the socket speaks TLS now. Who speaks plain HTTP instead is told so in plain HTTP.
+/// Returns whether the socket speaks TLS now. A client that speaks plain HTTP gets its error in plain HTTP.
 #[inline(never)]
 fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool {
     let deadline = Instant::now() + app.config.limits.head_timeout;
@@ -82,16 +84,16 @@ fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool
         TlsError::Gone | TlsError::TimedOut => {}
         TlsError::Refused(_) => close_gently(socket),
         TlsError::NotTls => {
-            let why = "this port speaks TLS; use https:// or wss://";
-            let response = http::error(400, "tls_required", why);
-            let _over = respond(socket, response, None, Persistence::Close, app);
+            let message = "this port speaks TLS; use https:// or wss://";
+            let response = http::error(400, "tls_required", message);
+            let _gone = respond(socket, response, None, Persistence::Close, app);
             close_gently(socket);
         }
     }
     false
 }
 
-/// Takes the header off a socket, and not a byte more, until the deadline at most.
+/// Reads exactly the PROXY header and not a byte more.
 fn read_proxy_header(socket: &Socket, deadline: Instant) -> Result<ProxyHeader, ProxyHeaderError> {
     let mut header = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The test page and its files, compiled in: one binary is all there is to install.
+//! The test page and its files, compiled into the binary.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,8 +6,8 @@ use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
 
-use super::answer::{WithHeader, data};
-use super::{Request, error};
+use super::request::Request;
+use super::response::{WithHeader, data, error};
 
 struct Asset {
     name: &'static str,
@@ -75,7 +75,7 @@ const fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// What the page may do: its own files and a socket, nothing else.
+/// Lets the page load its own files and open a WebSocket, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
@@ -89,7 +89,7 @@ pub(super) fn page(request: &Request, _app: &App) -> ResponseBox {
 
 /// `GET /assets/{name}` and `GET /assets/{folder}/{name}`
 pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
-    let path = request.segments.get(1..).unwrap_or_default();
+    let path = request.head.segments.get(1..).unwrap_or_default();
     match ASSETS
         .iter()
         .find(|asset| asset.name.split('/').eq(path.iter().map(String::as_str)))
@@ -99,14 +99,16 @@ pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
     }
 }
 
-/// The names carry no version, so a browser asks each time and is told 304 while nothing changed.
+/// The names carry no version, so browsers revalidate each time and get 304 while nothing changed.
 fn serve(asset: &Asset, request: &Request) -> ResponseBox {
     let etag = etag(asset);
-    let current = request
-        .header_lines("If-None-Match")
+    let is_current = request
+        .head
+        .headers
+        .lines("If-None-Match")
         .flat_map(|line| line.split(','))
         .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
-    let response = if current {
+    let response = if is_current {
         Response::empty(304).boxed()
     } else {
         data(200, asset.content_type, asset.bytes)

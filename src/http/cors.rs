@@ -1,20 +1,19 @@
-//! Cross-origin requests (the Fetch standard's CORS protocol), by the same list as the WebSocket
-//! handshake.
+//! Cross-origin requests (the Fetch standard's CORS protocol), by the same list as the WebSocket handshake.
 
 use tiny_http::{Response, ResponseBox};
 
 use crate::auth::AllowedOrigins;
 
-use super::Request;
-use super::answer::WithHeader;
+use super::response::WithHeader;
+use super::wire::Head;
 
-/// How long a browser may remember a preflight's answer, in seconds.
+/// Seconds for which a browser may cache a preflight's response.
 const PREFLIGHT_MAX_AGE: &str = "86400";
 
-/// The answer to a preflight or any other OPTIONS request.
-pub(super) fn preflight(request: &Request, allow: &str) -> ResponseBox {
+/// The response to a preflight or any other OPTIONS request; `allow` lists the path's methods.
+pub(super) fn preflight(head: &Head, allow: &str) -> ResponseBox {
     let response = Response::empty(204).boxed().with("Allow", allow);
-    if request.header("Access-Control-Request-Method").is_none() {
+    if head.headers.get("Access-Control-Request-Method").is_none() {
         return response;
     }
     response
@@ -26,17 +25,18 @@ pub(super) fn preflight(request: &Request, allow: &str) -> ResponseBox {
         .with("Access-Control-Max-Age", PREFLIGHT_MAX_AGE)
 }
 
-/// Says on an answer who may read it; `None` stands for a request that was not understood.
+/// Adds the headers that let the listed origins read a response. `head` is `None` if the request could not be
+/// parsed.
 pub(super) fn apply(
     response: ResponseBox,
-    request: Option<&Request>,
+    head: Option<&Head>,
     allowed: &AllowedOrigins,
 ) -> ResponseBox {
     match allowed {
         AllowedOrigins::Any => response.with("Access-Control-Allow-Origin", "*"),
         AllowedOrigins::Listed(_) => {
             let response = response.with("Vary", "Origin");
-            match request.and_then(|request| request.header("Origin")) {
+            match head.and_then(|head| head.headers.get("Origin")) {
                 Some(origin) if allowed.allows(Some(origin)) => {
                     response.with("Access-Control-Allow-Origin", origin)
                 }

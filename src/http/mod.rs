@@ -1,23 +1,27 @@
-//! The HTTP side: a request's head understood strictly, a handler's answer written out.
+//! HTTP: the requests the server answers, without the sockets they arrive on.
 //!
-//! A handler is `fn(&Request, &App) -> ResponseBox` on tiny_http's response types. Nothing here
-//! touches a socket; the connection reads and writes.
+//! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may ask, and `api` and
+//! `assets` hold the handlers.
 
-mod access;
-mod answer;
 mod api;
 mod assets;
-mod clients;
+mod authorize;
+mod client_address;
 mod cors;
-mod head;
-mod messages;
-mod respond;
-mod routes;
-mod sender;
+mod request;
+mod response;
+mod route;
+mod wire;
 
-pub use access::{identify, refused, unauthorized};
-pub use answer::{busy, crowded, error, slow_down};
-pub use head::{Body, HEAD_BYTES_MAX, Head, HeadError, Request, parse};
-pub use respond::{Persistence, continue_100, render, render_stream_head};
-pub use routes::{handle, is_websocket};
-pub use sender::sender;
+pub use response::{error, render};
+pub use wire::{BodyLength, HEAD_BYTES_MAX, Head, HeadError, Headers, Persistence, Query, parse};
+
+pub(crate) use authorize::{Requirement, authorize, unauthorized};
+pub(crate) use client_address::client_address;
+pub(crate) use request::{Admitted, Request};
+pub(crate) use response::{
+    WithHeader, address_limited, bad_request, event_stream, forbidden, rate_limited,
+    render_event_stream, unavailable, unavailable_for,
+};
+pub(crate) use route::{Handler, Route, WebSocketKind, find, upgrade_required};
+pub(crate) use wire::CONTINUE_100;

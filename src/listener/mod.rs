@@ -79,15 +79,15 @@ fn start_connection(
     app: &Arc<App>,
     refusals: &Sender<Refused>,
 ) -> Result<(), Refusal> {
-    let full = || http::busy("too_many_connections", "the server is full; try again");
-    let place = match app.place(peer) {
-        Ok(place) => place,
+    let full = || http::unavailable("too_many_connections", "the server is full; try again");
+    let address_permit = match app.place(peer) {
+        Ok(permit) => permit,
         Err(crowded) => {
-            turn_away(socket, peer, http::crowded(crowded), refusals, app);
+            turn_away(socket, peer, http::address_limited(crowded), refusals, app);
             return Err(Refusal::Address);
         }
     };
-    let Some(slot) = slots.take() else {
+    let Some(permit) = slots.take() else {
         turn_away(socket, peer, full(), refusals, app);
         return Err(Refusal::Machine(
             "all connections are taken; --max-connections sets how many there may be",
@@ -95,7 +95,7 @@ fn start_connection(
     };
     // Shared until the thread has taken it: if there is no thread, the client is still told.
     let handover = Arc::new(Mutex::new(Some(socket)));
-    let counted = app.metrics.connections.hold();
+    let gauge = app.metrics.connections.hold();
     let (theirs, offered) = (Arc::clone(app), Arc::clone(&handover));
     let spawned = threads::spawn_client("connection", move || {
         let taken = take(&offered);
@@ -104,9 +104,9 @@ fn start_connection(
             let connection = Connection {
                 socket,
                 peer,
-                slot,
-                counted,
-                place,
+                permit,
+                gauge,
+                address_permit,
             };
             connection::serve(connection, &theirs);
         }
@@ -140,7 +140,7 @@ fn turn_away(
     refusals: &Sender<Refused>,
     app: &App,
 ) {
-    let _gone = socket.offer(&connection::parting_words(response, peer, app));
+    let _gone = socket.offer(&connection::rejection(response, peer, app));
     socket.finish();
     let _full = refusals.try_send(Refused {
         socket,

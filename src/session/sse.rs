@@ -7,17 +7,15 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, ResponseBox};
+use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::auth::Identity;
 use crate::broadcaster::Event;
-use crate::http::{self, Request};
+use crate::http::{self, Admitted};
 use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
-use crate::protocol::{
-    ClientId, CloseCode, Frames, Refusal, RoomName, Since, invalid_room, last_event_id,
-};
+use crate::protocol::{ClientId, CloseCode, Frames, Since};
 use crate::rooms::Seat;
 use crate::session::resume::HeldRoom;
 use crate::socket::{Peer, Socket};
@@ -29,60 +27,39 @@ const IGNORED_BYTES_MAX: usize = 16 * 1024;
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// A request that may be answered with a stream.
-pub struct AcceptedStream {
+pub(crate) struct AcceptedStream {
     identity: Arc<Identity>,
     seat: Seat,
     since: Option<Since>,
-    _place: Option<AddressPermit>,
+    _address_permit: Option<AddressPermit>,
 }
 
-/// Whether the request asks for a stream of events.
-pub fn is_events(request: &Request) -> bool {
-    let path: Vec<&str> = request.segments.iter().map(String::as_str).collect();
-    request.method == Method::Get && matches!(path[..], ["rooms", _, "events"])
-}
-
-/// Judges such a request; `Err` is the answer to one that is refused.
-pub fn accept(request: &Request, app: &App) -> Result<Box<AcceptedStream>, ResponseBox> {
-    let refused =
-        |status, refusal: Refusal| http::error(status, refusal.code.as_str(), &refusal.message);
-    let name = request.segments.get(1).map_or("", String::as_str);
-    let room = RoomName::parse(name).map_err(|why| refused(400, invalid_room(why)))?;
-    let identity = http::identify(request, app)?;
-    identity
-        .may_subscribe(&room)
-        .map_err(|refusal| http::refused(&refusal))?;
-    let last = request.header("Last-Event-ID");
-    let last = last.or_else(|| request.query_values("last_event_id").next());
-    let since = match last.filter(|id| !id.is_empty()) {
-        None => None,
-        Some(id) => Some(last_event_id(id).ok_or_else(|| {
-            http::error(
-                400,
-                "invalid_field",
-                "Last-Event-ID must be an id of this stream",
-            )
-        })?),
-    };
-    let place = app.stream_place(request.peer).map_err(http::crowded)?;
+/// Reserves a seat for a reader; `Err` is the response if that fails.
+pub(crate) fn accept(
+    admitted: &Admitted<'_>,
+    app: &App,
+) -> Result<Box<AcceptedStream>, ResponseBox> {
+    let request = admitted.request;
+    let room = request.room().map_err(|why| http::bad_request(&why))?;
+    let since = request
+        .last_event_id()
+        .map_err(|why| http::bad_request(&why))?;
+    let address_permit = app
+        .stream_place(request.peer)
+        .map_err(http::address_limited)?;
     let seat = app
         .enter(&room)
-        .map_err(|refusal| http::busy(refusal.code.as_str(), &refusal.message))?;
+        .map_err(|why| http::unavailable_for(&why))?;
     Ok(Box::new(AcceptedStream {
-        identity,
+        identity: Arc::clone(&admitted.identity),
         seat,
         since,
-        _place: place,
+        _address_permit: address_permit,
     }))
 }
 
-/// The answer's head; the connection ends with the stream, so it needs no length.
-pub fn head(app: &App, request: &Request) -> Vec<u8> {
-    http::render_stream_head("text/event-stream", request, &app.config.allow_origin)
-}
-
 /// Streams until the reader leaves or the server closes. `client` is the reader's name.
-pub fn serve(
+pub(crate) fn serve(
     accepted: Box<AcceptedStream>,
     client: ClientId,
     peer: Peer,

@@ -104,7 +104,7 @@ fn a_page_on_the_list_can_read_that_its_body_was_refused() {
         ("Content-Length: 2000000", 413),
         ("Transfer-Encoding: chunked", 411),
     ] {
-        let answer = server.raw().request("POST", "/health", &[origin, framing]);
+        let answer = server.raw().request("GET", "/health", &[origin, framing]);
         assert_eq!(answer.status, status, "{framing}");
         let told = answer.header("Access-Control-Allow-Origin");
         assert_eq!(told, Some("https://a.example"), "{framing}");

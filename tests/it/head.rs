@@ -125,20 +125,25 @@ fn whoever_connects_and_says_nothing_is_closed_without_a_word() {
 }
 
 #[test]
-fn a_body_over_1_mib_is_413() {
+fn a_body_over_the_limit_of_its_route_is_413() {
     let server = TestServer::start(&[]);
-    for length in ["1048577", "99999999999"] {
+    for (method, target, length) in [
+        ("GET", "/health", "16385"),
+        ("GET", "/health", "99999999999"),
+        ("POST", "/rooms/lobby/messages", "65537"),
+        ("POST", "/rooms/lobby/messages", "99999999999"),
+    ] {
         let mut client = server.raw();
         client.send(request(
-            "POST",
-            "/health",
+            method,
+            target,
             &[&format!("Content-Length: {length}")],
         ));
         let answer = client.response();
         assert_eq!(
             (answer.status, answer.header("Connection")),
             (413, Some("close")),
-            "{length}"
+            "{method} {target} {length}"
         );
         assert_eq!(answer.error_code(), "message_too_large");
     }
@@ -149,7 +154,7 @@ fn a_body_over_1_mib_is_413() {
 fn whoever_sends_a_body_that_is_too_long_can_read_why_not() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
-    client.send(request("POST", "/health", &["Content-Length: 1500000"]));
+    client.send(request("GET", "/health", &["Content-Length: 1500000"]));
     for _ in 0..15 {
         client.send([b'x'; 100_000]);
     }
@@ -163,12 +168,12 @@ fn a_body_that_never_ends_is_408() {
     let server = TestServer::start(&["--head-timeout=0.5"]);
     for sent in ["", "half"] {
         let mut client = server.raw();
-        client.send(request("POST", "/health", &["Content-Length: 1000000"]) + sent);
+        client.send(request("GET", "/health", &["Content-Length: 10000"]) + sent);
         assert_eq!(client.response().status, 408, "{sent:?}");
         client.assert_closed();
     }
     let mut client = server.raw();
-    client.send(request("POST", "/health", &["Content-Length: 1000000"]));
+    client.send(request("GET", "/health", &["Content-Length: 10000"]));
     trickle(&mut client);
     assert_eq!(client.response().status, 408);
 }

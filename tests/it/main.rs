@@ -1,6 +1,7 @@
 //! Scenarios against the real program: one file a behaviour, in the product's words.
 
 mod addresses;
+mod bodies;
 mod broadcast;
 mod closing;
 mod cors;

@@ -66,7 +66,7 @@ const LENGTHS: &[Attack] = &[
     ),
     (
         "a length of 64 bits",
-        "POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551615\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551615\r\n\r\n",
         413,
     ),
     (
@@ -76,17 +76,17 @@ const LENGTHS: &[Attack] = &[
     ),
     (
         "chunks",
-        "POST /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         411,
     ),
     (
         "chunks in disguise",
-        "POST /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         411,
     ),
     (
         "another coding and chunks",
-        "POST /health HTTP/1.1\r\nHost: h\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: h\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
         411,
     ),
     (
@@ -402,8 +402,13 @@ fn each_is_refused(attacks: &[Attack]) {
         assert_eq!(answer.header("Connection"), Some("close"), "{what}");
         assert!(answer.json()["error"]["message"].is_string(), "{what}");
         client.assert_closed();
-        // The one that asks is the only one that was answered since.
-        assert_eq!(server.total("http_requests"), answered + 1, "{what}");
+        // A head that is valid counts, though its body is refused; so does the request that reads the counter.
+        let body_refused = u64::from([411, 413].contains(status));
+        assert_eq!(
+            server.total("http_requests"),
+            answered + body_refused + 1,
+            "{what}"
+        );
     }
     siege.survives("smuggling");
 }

@@ -8,9 +8,9 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
 use crate::auth::{AuthError, Identity};
-use crate::http::{self, Request, error};
+use crate::http::{self, BodyLength, Head, Request, WebSocketKind, WithHeader, error};
 use crate::limits::{AddressLimitError, AddressPermit};
-use crate::protocol::{CloseCode, ErrorCode, Refusal, RoomName, Scope, Since, invalid_room};
+use crate::protocol::{CloseCode, ErrorCode, Refusal, RoomName, Scope, Since};
 use crate::rooms::Seat;
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
@@ -99,18 +99,24 @@ enum Refused {
     AddressLimitError(AddressLimitError),
 }
 
-pub(super) fn accept(request: &Request, app: &App) -> Result<AcceptedHandshake, ResponseBox> {
-    judge(request, app).map_err(|refused| {
+pub(super) fn accept(
+    request: &Request,
+    kind: WebSocketKind,
+    app: &App,
+) -> Result<AcceptedHandshake, ResponseBox> {
+    judge(request, kind, app).map_err(|refused| {
         app.metrics.handshakes_refused.add(1);
         refused.into_response(request, app)
     })
 }
 
-fn judge(request: &Request, app: &App) -> Result<AcceptedHandshake, Refused> {
-    let accept_key = check_headers(request)?;
+fn judge(request: &Request, kind: WebSocketKind, app: &App) -> Result<AcceptedHandshake, Refused> {
+    let accept_key = check_headers(&request.head)?;
     let allowed = &app.config.allow_origin;
     if !request
-        .header_lines("Origin")
+        .head
+        .headers
+        .lines("Origin")
         .all(|origin| allowed.allows(Some(origin)))
     {
         return Err(Refused::Origin);
@@ -122,11 +128,11 @@ fn judge(request: &Request, app: &App) -> Result<AcceptedHandshake, Refused> {
     let place = app
         .stream_place(request.peer)
         .map_err(Refused::AddressLimitError);
-    if request.segments == ["echo"] {
+    if kind == WebSocketKind::Echo {
         let place = place?;
         return Ok(AcceptedHandshake::Echo { response, place });
     }
-    let scope = scope(request)?;
+    let scope = request.session().map_err(Refused::Query)?;
     let asked = rooms_asked(request, app)?;
     let entered = place.and_then(|place| Ok((enter(request, asked, app)?, place)));
     let (entry, place) = match entered {
@@ -143,11 +149,11 @@ fn judge(request: &Request, app: &App) -> Result<AcceptedHandshake, Refused> {
 
 /// Only browsers send an Origin, and they always do (RFC 6455 §4.1).
 fn is_page(request: &Request) -> bool {
-    request.header_lines("Origin").next().is_some()
+    request.head.headers.contains("Origin")
 }
 
 fn enter(request: &Request, asked: RoomsAsked, app: &App) -> Result<Entry, Refused> {
-    match app.identify(request.token(), request.peer) {
+    match app.identify(request.head.token(), request.peer) {
         Ok(identity) => {
             let rooms = open_rooms(asked, &identity, app)?;
             Ok(Entry::Known { identity, rooms })
@@ -184,26 +190,29 @@ pub(super) fn open_later(
 }
 
 /// Gives the value of `Sec-WebSocket-Accept`.
-fn check_headers(request: &Request) -> Result<String, Refused> {
-    if request.method != Method::Get {
+fn check_headers(head: &Head) -> Result<String, Refused> {
+    if head.method != Method::Get {
         return Err(Refused::Malformed("a WebSocket handshake is a GET"));
     }
-    if request.minor_version < 1 {
+    if head.minor_version < 1 {
         return Err(Refused::Malformed("a WebSocket handshake is HTTP/1.1"));
     }
-    if !request.header_lists("Upgrade", "websocket") {
+    if head.body != BodyLength::None {
+        return Err(Refused::Malformed("a WebSocket handshake has no body"));
+    }
+    if !head.headers.lists("Upgrade", "websocket") {
         return Err(Refused::Malformed("the Upgrade header must be `websocket`"));
     }
-    if !request.header_lists("Connection", "upgrade") {
+    if !head.headers.lists("Connection", "upgrade") {
         return Err(Refused::Malformed(
             "the Connection header must list `Upgrade`",
         ));
     }
-    match request.header("Sec-WebSocket-Version") {
+    match head.headers.get("Sec-WebSocket-Version") {
         Some("13") => {}
         _ => return Err(Refused::Version),
     }
-    let Some(key) = request.header("Sec-WebSocket-Key") else {
+    let Some(key) = head.headers.get("Sec-WebSocket-Key") else {
         return Err(Refused::Malformed("Sec-WebSocket-Key must stand once"));
     };
     match BASE64.decode(key.as_bytes()) {
@@ -216,9 +225,9 @@ fn check_headers(request: &Request) -> Result<String, Refused> {
 
 fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
     let mut wanted = RoomsAsked::new();
-    let mut since = positions(request)?.into_iter();
-    for text in request.query_values("room") {
-        let name = RoomName::parse(text).map_err(|why| Refused::Query(invalid_room(why)))?;
+    let mut since = request.positions().map_err(Refused::Query)?.into_iter();
+    for name in request.rooms() {
+        let name = name.map_err(Refused::Query)?;
         let since = since.next();
         if wanted.iter().all(|(known, _)| *known != name) {
             wanted.push((name, since));
@@ -239,36 +248,6 @@ fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
     Ok(wanted)
 }
 
-/// `since` and `epoch`, a pair a room in the order of the rooms.
-fn positions(request: &Request) -> Result<Vec<Since>, Refused> {
-    let mut epochs = request.query_values("epoch");
-    let positions = request.query_values("since").map(|text| {
-        let epoch = epochs.next().filter(|text| !text.is_empty());
-        let epoch = epoch.map(str::parse).transpose();
-        let offset = text
-            .parse()
-            .map_err(|_| bad_field("since", "a whole number"))?;
-        let epoch = epoch.map_err(|()| bad_field("epoch", "an epoch the server gave"))?;
-        Ok(Since { offset, epoch })
-    });
-    positions.collect()
-}
-
-fn scope(request: &Request) -> Result<Option<Scope>, Refused> {
-    let Some(text) = request.query_values("session").next() else {
-        return Ok(None);
-    };
-    let scope = Scope::session(text);
-    scope
-        .map(Some)
-        .ok_or_else(|| bad_field("session", "16 to 128 bytes drawn at random"))
-}
-
-fn bad_field(field: &str, expected: &str) -> Refused {
-    let message = format!("`{field}` must be {expected}");
-    Refused::Query(Refusal::new(ErrorCode::InvalidField, message))
-}
-
 impl Refused {
     /// What a page is told that is let in to be told; `Err` is for what none of its users can mend, and for
     /// a rush, in which letting everyone in would be what it wants.
@@ -287,12 +266,15 @@ impl Refused {
     fn into_response(self, request: &Request, app: &App) -> ResponseBox {
         match self {
             Self::Malformed(why) => error(400, "bad_handshake", why),
-            Self::Version => {
-                let response = error(426, "websocket_version", "speak WebSocket version 13");
-                with_version(response)
-            }
+            Self::Version => error(426, "websocket_version", "speak WebSocket version 13")
+                .with("Sec-WebSocket-Version", "13"),
             Self::Origin => {
-                let origin = request.header_lines("Origin").next().unwrap_or_default();
+                let origin = request
+                    .head
+                    .headers
+                    .lines("Origin")
+                    .next()
+                    .unwrap_or_default();
                 let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
                 let allowed = &app.config.allow_origin;
                 match allowed.with(origin) {
@@ -309,18 +291,11 @@ impl Refused {
                     "this origin is not on the server's list",
                 )
             }
-            Self::Query(refusal) => error(400, refusal.code.as_str(), &refusal.message),
+            Self::Query(refusal) => http::bad_request(&refusal),
             Self::Token(why) => http::unauthorized(&why),
-            Self::Room(refusal) => http::refused(&refusal),
-            Self::Full(refusal) => http::busy(refusal.code.as_str(), &refusal.message),
-            Self::AddressLimitError(crowded) => http::crowded(crowded),
+            Self::Room(refusal) => http::forbidden(&refusal),
+            Self::Full(refusal) => http::unavailable_for(&refusal),
+            Self::AddressLimitError(crowded) => http::address_limited(crowded),
         }
     }
-}
-
-fn with_version(mut response: ResponseBox) -> ResponseBox {
-    if let Ok(header) = tiny_http::Header::from_bytes("Sec-WebSocket-Version", "13") {
-        response.add_header(header);
-    }
-    response
 }

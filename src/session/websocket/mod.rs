@@ -10,27 +10,31 @@ mod transport;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::http::Request;
+use crate::http::{Request, WebSocketKind};
 use crate::protocol::ClientId;
 use crate::socket::{Peer, Socket};
 
-pub use handshake::AcceptedHandshake;
+pub(crate) use handshake::AcceptedHandshake;
 
 /// What of a connection a session starts from.
-pub struct Upgraded {
+pub(crate) struct Upgraded {
     /// The client's name.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Who it is by its address.
-    pub peer: Peer,
+    pub(crate) peer: Peer,
     /// The socket, in blocking mode, its handshake answered.
-    pub socket: Socket,
+    pub(crate) socket: Socket,
     /// Bytes that followed the request's head.
-    pub rest: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
 }
 
 /// Judges a request that asks for a WebSocket; `Err` is the answer to one that is refused.
-pub fn accept(request: &Request, app: &App) -> Result<Box<AcceptedHandshake>, ResponseBox> {
-    handshake::accept(request, app).map(Box::new)
+pub(crate) fn accept(
+    request: &Request,
+    kind: WebSocketKind,
+    app: &App,
+) -> Result<Box<AcceptedHandshake>, ResponseBox> {
+    handshake::accept(request, kind, app).map(Box::new)
 }
 
 /// Runs one client's conversation, on this thread, until the connection has ended.
@@ -38,7 +42,7 @@ pub fn accept(request: &Request, app: &App) -> Result<Box<AcceptedHandshake>, Re
     clippy::boxed_local,
     reason = "unboxed it would deepen the caller's stack"
 )]
-pub fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &App) {
+pub(crate) fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &App) {
     match *accepted {
         AcceptedHandshake::Session {
             entry,

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
 use wscast::http::{
-    Body, HEAD_BYTES_MAX, Head, HeadError, Persistence, Request, error, parse, render,
+    BodyLength, HEAD_BYTES_MAX, Head, HeadError, Persistence, error, parse, render,
 };
 
 /// Headers that the server reads.
@@ -80,27 +80,26 @@ fn check_accepted(input: &[u8], head: &Head) {
         format!("{alone:?}")
     );
 
-    let request = &head.request;
-    assert!(!request.segments.is_empty() && request.minor_version <= 1);
-    let hosts = request.header_lines("host").count();
-    assert!(hosts == 1 || (hosts == 0 && request.minor_version == 0));
-    for line in HEADERS.iter().flat_map(|name| request.header_lines(name)) {
+    assert!(!head.segments.is_empty() && head.minor_version <= 1);
+    let hosts = head.headers.lines("host").count();
+    assert!(hosts == 1 || (hosts == 0 && head.minor_version == 0));
+    for line in HEADERS.iter().flat_map(|name| head.headers.lines(name)) {
         assert!(!line.contains(|c: char| c.is_ascii_control() && c != '\t'));
         assert_eq!(line, line.trim_matches([' ', '\t']));
     }
-    let token = request.token();
+    let token = head.token();
     // A byte that is not UTF-8 is replaced by a character of three bytes.
     assert!(token.is_none_or(|token| token.len() < 3 * head.len));
     check_body_length(head);
-    check_response_lines(request);
+    check_response_lines(head);
 }
 
 /// Checks that every server finds the same end of the body.
 fn check_body_length(head: &Head) {
-    let lengths: Vec<_> = head.request.header_lines("Content-Length").collect();
-    let codings = head.request.header_lines("Transfer-Encoding").count();
+    let lengths: Vec<_> = head.headers.lines("Content-Length").collect();
+    let codings = head.headers.lines("Transfer-Encoding").count();
     match head.body {
-        Body::None => {
+        BodyLength::None => {
             assert_eq!(codings, 0);
             assert!(
                 lengths
@@ -108,25 +107,25 @@ fn check_body_length(head: &Head) {
                     .all(|digits| digits.bytes().all(|d| d == b'0'))
             );
         }
-        Body::Length(length) => {
+        BodyLength::Bytes(length) => {
             assert!(length > 0 && codings == 0 && lengths.len() == 1);
             assert!(lengths[0].bytes().all(|digit| digit.is_ascii_digit()));
             assert_eq!(lengths[0].parse(), Ok(length));
         }
-        Body::Chunked => assert!(codings > 0 && lengths.is_empty()),
+        BodyLength::Chunked => assert!(codings > 0 && lengths.is_empty()),
     }
 }
 
 /// Checks that no request adds a line to the response.
-fn check_response_lines(request: &Request) {
+fn check_response_lines(head: &Head) {
     let pattern = "https://*.example.com".parse().expect("a pattern");
     for allowed in [AllowedOrigins::Any, AllowedOrigins::Listed(vec![pattern])] {
         for after in [Persistence::KeepAlive, Persistence::Close] {
-            let response = render(error(404, "x", "y"), Some(request), &allowed, after);
+            let response = render(error(404, "x", "y"), Some(head), &allowed, after);
             let response = String::from_utf8(response).expect("ASCII");
-            let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+            let (lines, body) = response.split_once("\r\n\r\n").expect("a head");
             assert!(body.is_empty() || body == r#"{"error":{"code":"x","message":"y"}}"#);
-            let mut lines = head.split("\r\n");
+            let mut lines = lines.split("\r\n");
             assert!(lines.next().is_some_and(|line| line.starts_with("HTTP/1.")));
             for line in lines {
                 let (name, value) = line.split_once(':').expect("a header");

@@ -1,0 +1,235 @@
+//! The HTTP requests of one connection, until it closes or becomes a stream.
+//!
+//! Each goes the same road: head, client address, route, rate, authorization, body, handler, response.
+
+use tiny_http::{Method, ResponseBox};
+
+use crate::app::App;
+use crate::http::{self, Admitted, Handler, Persistence, Request, Requirement, Route};
+use crate::session::{sse, websocket};
+use crate::socket::{Peer, Socket};
+
+use super::reader::{ReadError, RequestReader};
+use super::{close_gently, respond, send_all};
+
+/// Responses with 429 in a row after which a client's connection is closed, because even they cost work, and the
+/// address's new connections are limited. A trusted proxy's connection stays open: it carries the requests of
+/// other clients too.
+const RATE_LIMITED_IN_A_ROW_MAX: u32 = 20;
+
+/// A stream that a connection has become.
+pub(super) struct Upgrade {
+    pub(super) stream: Stream,
+    /// The client that asked for it.
+    pub(super) peer: Peer,
+    /// Bytes received after the request.
+    pub(super) rest: Vec<u8>,
+}
+
+/// On the heap, so that the stack of a thread that serves an idle client stays shallow.
+pub(super) enum Stream {
+    WebSocket(Box<websocket::AcceptedHandshake>),
+    Events(Box<sse::AcceptedStream>),
+}
+
+/// The state of the connection after a request.
+enum Next {
+    Request,
+    Stream(Stream),
+    Close,
+}
+
+/// The reply to a request.
+enum Reply {
+    Response(ResponseBox),
+    /// A response after which the connection closes in any case.
+    LastResponse(ResponseBox),
+    Stream(Stream),
+    /// None: the client is gone.
+    Gone,
+}
+
+impl From<ResponseBox> for Reply {
+    fn from(response: ResponseBox) -> Self {
+        Self::Response(response)
+    }
+}
+
+impl From<ReadError> for Reply {
+    fn from(error: ReadError) -> Self {
+        error.into_response().map_or(Self::Gone, Self::LastResponse)
+    }
+}
+
+/// Answers requests until one becomes a stream. `None` if the connection was closed.
+///
+/// Not inlined: its frame is off the stack before a session starts, and each page of stack that is never touched
+/// saves 4 KiB for every idle client.
+#[inline(never)]
+pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
+    let limits = &app.config.limits;
+    let mut connection = HttpConnection {
+        socket,
+        reader: RequestReader::new(socket, limits.head_timeout),
+        rate_limited_in_a_row: 0,
+        app,
+    };
+    let mut head = connection.reader.first_head();
+    loop {
+        let request = match head {
+            Ok(head) => {
+                let peer = http::client_address(&head, peer, app);
+                Request { head, peer }
+            }
+            Err(error) => {
+                if let Some(response) = error.into_response() {
+                    let _gone = respond(socket, response, None, Persistence::Close, app);
+                }
+                break;
+            }
+        };
+        match connection.serve_request(&request) {
+            Next::Request => head = connection.reader.next_head(limits.keep_alive),
+            Next::Stream(stream) => {
+                return Some(Upgrade {
+                    stream,
+                    peer: request.peer,
+                    // A copy without spare capacity: the session keeps it as its read buffer.
+                    rest: connection.reader.rest().into(),
+                });
+            }
+            Next::Close => break,
+        }
+    }
+    close_gently(socket);
+    None
+}
+
+struct HttpConnection<'a> {
+    socket: &'a Socket,
+    reader: RequestReader<'a>,
+    rate_limited_in_a_row: u32,
+    app: &'a App,
+}
+
+impl HttpConnection<'_> {
+    fn serve_request(&mut self, request: &Request) -> Next {
+        let reply = match self.reply(request) {
+            Ok(reply) | Err(reply) => reply,
+        };
+        let (response, is_last) = match reply {
+            Reply::Response(response) => (response, false),
+            Reply::LastResponse(response) => (response, true),
+            Reply::Stream(stream) => return self.start(stream, request),
+            Reply::Gone => return Next::Close,
+        };
+        // The bytes of an unread body must not be taken for a request.
+        let goes_on = !is_last
+            && request.head.keeps_alive()
+            && !self.reader.has_unread_body()
+            && !self.app.shutdown.is_requested();
+        let persistence = if goes_on {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Close
+        };
+        let head = Some(&request.head);
+        match respond(self.socket, response, head, persistence, self.app) {
+            Ok(()) if goes_on => Next::Request,
+            _ => Next::Close,
+        }
+    }
+
+    /// Takes a request from its route to its reply; `Err` is the reply of the step that stopped it.
+    fn reply(&mut self, request: &Request) -> Result<Reply, Reply> {
+        let app = self.app;
+        let route = http::find(&request.head, app);
+        if let Ok(route) = &route
+            && let Handler::WebSocket(kind) = route.handler
+            && route.is_handshake(&request.head)
+        {
+            // Counted by the rate of new connections instead.
+            let accepted = websocket::accept(request, kind, app).map_err(Reply::LastResponse)?;
+            return Ok(Reply::Stream(Stream::WebSocket(accepted)));
+        }
+        self.count(request)?;
+        let route = route?;
+        match route.handler {
+            Handler::Public(handler) => {
+                self.read_body(request, route)?;
+                Ok(handler(request, app).into())
+            }
+            Handler::Private(requirement, handler) => {
+                let admitted = self.admit(request, requirement, route)?;
+                Ok(handler(&admitted, app)?.into())
+            }
+            Handler::EventStream => {
+                let admitted = self.admit(request, Requirement::ReadRoom, route)?;
+                if request.head.method == Method::Head {
+                    return Ok(http::event_stream().into());
+                }
+                let accepted = sse::accept(&admitted, app).map_err(Reply::LastResponse)?;
+                Ok(Reply::Stream(Stream::Events(accepted)))
+            }
+            Handler::WebSocket(_) => {
+                self.read_body(request, route)?;
+                Ok(http::upgrade_required().into())
+            }
+        }
+    }
+
+    /// Counts a request against the rate of its client's address.
+    fn count(&mut self, request: &Request) -> Result<(), Reply> {
+        let Err(wait) = self.app.count_request(request.peer) else {
+            self.rate_limited_in_a_row = 0;
+            self.app.metrics.http_requests.add(1);
+            return Ok(());
+        };
+        self.rate_limited_in_a_row += 1;
+        let response = http::rate_limited("too many requests from this address", wait);
+        let is_from_proxy = matches!(request.peer, Peer::Forwarded(_));
+        if is_from_proxy || self.rate_limited_in_a_row < RATE_LIMITED_IN_A_ROW_MAX {
+            Err(Reply::Response(response))
+        } else {
+            Err(Reply::LastResponse(response))
+        }
+    }
+
+    /// Authorizes a request, then reads its body.
+    fn admit<'r>(
+        &mut self,
+        request: &'r Request,
+        requirement: Requirement,
+        route: &Route,
+    ) -> Result<Admitted<'r>, Reply> {
+        let identity = http::authorize(request, requirement, self.app)?;
+        let body = self.read_body(request, route)?;
+        Ok(Admitted {
+            request,
+            identity,
+            body,
+        })
+    }
+
+    fn read_body(&mut self, request: &Request, route: &Route) -> Result<Vec<u8>, Reply> {
+        let max = route.body_bytes_max(&self.app.config.limits);
+        Ok(self.reader.read_body(&request.head, max)?)
+    }
+
+    /// Sends the head of a stream's response.
+    fn start(&self, stream: Stream, request: &Request) -> Next {
+        let sent = match &stream {
+            Stream::WebSocket(accepted) => send_all(self.socket, accepted.response().as_bytes()),
+            Stream::Events(_) => {
+                let allowed = &self.app.config.allow_origin;
+                let head = http::render_event_stream(&request.head, allowed);
+                send_all(self.socket, &head)
+            }
+        };
+        if sent.is_ok() {
+            Next::Stream(stream)
+        } else {
+            Next::Close
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A request, and the one parser of its parameters.
+
+use std::sync::Arc;
+
+use crate::auth::Identity;
+use crate::protocol::{ErrorCode, Refusal, RoomName, Scope, Since, invalid_room, last_event_id};
+use crate::socket::Peer;
+
+use super::wire::Head;
+
+/// A request: its head and the address of its client. The body is read later, if a route accepts it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: Head,
+    /// The client, which is not the connection's peer if a trusted proxy speaks for it.
+    pub(crate) peer: Peer,
+}
+
+/// A request whose client has the right to make it.
+pub(crate) struct Admitted<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) identity: Arc<Identity>,
+    /// Empty if the request has no body or the route has no use for one.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The path's second segment, which names the room, client, user or file the request is about.
+    pub(crate) fn subject(&self) -> &str {
+        self.head.segments.get(1).map_or("", String::as_str)
+    }
+
+    /// The room in the path `/rooms/{room}/…`.
+    pub(crate) fn room(&self) -> Result<RoomName, Refusal> {
+        RoomName::parse(self.subject()).map_err(invalid_room)
+    }
+
+    /// The rooms that the query lists, in order, duplicates included.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = Result<RoomName, Refusal>> {
+        let names = self.head.query.values("room");
+        names.map(|name| RoomName::parse(name).map_err(invalid_room))
+    }
+
+    /// The offset in `since`.
+    pub(crate) fn since(&self) -> Result<Option<u64>, Refusal> {
+        self.head.query.first("since").map(parse_offset).transpose()
+    }
+
+    /// The values of `since` in order, each with the `epoch` at the same index.
+    pub(crate) fn positions(&self) -> Result<Vec<Since>, Refusal> {
+        let mut epochs = self.head.query.values("epoch");
+        let positions = self.head.query.values("since").map(|offset| {
+            let epoch = epochs
+                .next()
+                .filter(|text| !text.is_empty())
+                .map(str::parse)
+                .transpose()
+                .map_err(|()| invalid_field("epoch", "an epoch that the server sent"))?;
+            let offset = parse_offset(offset)?;
+            Ok(Since { offset, epoch })
+        });
+        positions.collect()
+    }
+
+    /// The position in `Last-Event-ID`, or in `last_event_id` for clients that cannot send headers.
+    pub(crate) fn last_event_id(&self) -> Result<Option<Since>, Refusal> {
+        self.head
+            .headers
+            .get("Last-Event-ID")
+            .or_else(|| self.head.query.first("last_event_id"))
+            .filter(|id| !id.is_empty())
+            .map(|id| {
+                last_event_id(id)
+                    .ok_or_else(|| invalid_field("Last-Event-ID", "an id that this stream sent"))
+            })
+            .transpose()
+    }
+
+    /// The size of a page: `limit`, which must be from 1 to `max`.
+    pub(crate) fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
+        let Some(text) = self.head.query.first("limit") else {
+            return Ok(default);
+        };
+        text.parse()
+            .ok()
+            .filter(|limit| (1..=max).contains(limit))
+            .ok_or_else(|| invalid_field("limit", &format!("1 to {max}")))
+    }
+
+    /// The scope of publish ids that the client chose with `session`.
+    pub(crate) fn session(&self) -> Result<Option<Scope>, Refusal> {
+        let Some(text) = self.head.query.first("session") else {
+            return Ok(None);
+        };
+        Scope::session(text)
+            .map(Some)
+            .ok_or_else(|| invalid_field("session", "16 to 128 bytes drawn at random"))
+    }
+}
+
+fn parse_offset(text: &str) -> Result<u64, Refusal> {
+    text.parse()
+        .map_err(|_| invalid_field("since", "a whole number, 0 or more"))
+}
+
+/// The refusal of a parameter that is not what it must be.
+pub(super) fn invalid_field(name: &str, expected: &str) -> Refusal {
+    let message = format!("`{name}` must be {expected}");
+    Refusal::new(ErrorCode::InvalidField, message)
+}

@@ -1,0 +1,187 @@
+//! The table of all routes: a new path is a new row.
+
+use tiny_http::{Method, ResponseBox};
+
+use crate::app::App;
+use crate::config::Limits;
+
+use super::api::{clients, health, messages, metrics, rooms, stats};
+use super::authorize::Requirement::{self, Admin, Identity, PublishToRoom, ReadRoom};
+use super::request::{Admitted, Request};
+use super::response::{WithHeader, error};
+use super::wire::Head;
+use super::{assets, cors};
+
+use Handler::{EventStream, Private, Public, WebSocket};
+
+/// Bytes of a body that no handler reads. Few clients send a body with a GET, and none needs a large one.
+const UNUSED_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// One row of the table.
+pub(crate) struct Route {
+    /// `GET` routes answer `HEAD` too.
+    method: Method,
+    /// The path's segments; `{}` matches any one segment.
+    pattern: &'static [&'static str],
+    body: BodyLimit,
+    pub(crate) handler: Handler,
+}
+
+/// The largest body that a route accepts.
+#[derive(Clone, Copy)]
+enum BodyLimit {
+    /// The route has no use for a body; a small one is read and dropped.
+    Unused,
+    /// The body is a message, with the limit of a WebSocket message.
+    Message,
+}
+
+/// How a route is answered.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    /// With a response to anyone.
+    Public(fn(&Request, &App) -> ResponseBox),
+    /// With a response to clients that meet the requirement. Both variants of the result are responses; `Err`
+    /// lets a handler stop early.
+    Private(
+        Requirement,
+        fn(&Admitted<'_>, &App) -> Result<ResponseBox, ResponseBox>,
+    ),
+    /// With a WebSocket. The handshake authorizes the client itself, because a token may follow it.
+    WebSocket(WebSocketKind),
+    /// With the events of the room in the path.
+    EventStream,
+}
+
+/// What is spoken over a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WebSocketKind {
+    /// The protocol of this server.
+    Session,
+    /// Every message is echoed, for conformance suites.
+    Echo,
+}
+
+const ROUTES: &[Route] = &[
+    get(&[""], Public(assets::page)),
+    get(&["assets", "{}"], Public(assets::asset)),
+    get(&["assets", "{}", "{}"], Public(assets::asset)),
+    get(&["health"], Public(health::health)),
+    get(&["stats"], Private(Identity, stats::stats)),
+    get(&["metrics"], Private(Identity, metrics::metrics)),
+    get(&["rooms"], Private(Identity, rooms::list)),
+    get(&["rooms", "{}"], Private(ReadRoom, rooms::describe)),
+    get(
+        &["rooms", "{}", "messages"],
+        Private(ReadRoom, messages::list),
+    ),
+    Route {
+        method: Method::Post,
+        pattern: &["rooms", "{}", "messages"],
+        body: BodyLimit::Message,
+        handler: Private(PublishToRoom, messages::publish),
+    },
+    get(&["rooms", "{}", "events"], EventStream),
+    get(&["clients"], Private(Admin, clients::list)),
+    delete(&["clients", "{}"], Private(Admin, clients::close_client)),
+    delete(
+        &["users", "{}", "clients"],
+        Private(Admin, clients::close_user),
+    ),
+    get(&["ws"], WebSocket(WebSocketKind::Session)),
+    get(&["echo"], WebSocket(WebSocketKind::Echo)),
+];
+
+const fn get(pattern: &'static [&'static str], handler: Handler) -> Route {
+    Route {
+        method: Method::Get,
+        pattern,
+        body: BodyLimit::Unused,
+        handler,
+    }
+}
+
+const fn delete(pattern: &'static [&'static str], handler: Handler) -> Route {
+    Route {
+        method: Method::Delete,
+        pattern,
+        body: BodyLimit::Unused,
+        handler,
+    }
+}
+
+impl Route {
+    /// The largest body that this route accepts, in bytes.
+    pub(crate) fn body_bytes_max(&self, limits: &Limits) -> usize {
+        match self.body {
+            BodyLimit::Unused => UNUSED_BODY_BYTES_MAX,
+            BodyLimit::Message => limits.max_message_bytes,
+        }
+    }
+
+    fn is_enabled(&self, app: &App) -> bool {
+        match self.handler {
+            WebSocket(WebSocketKind::Echo) => app.config.echo,
+            _ => true,
+        }
+    }
+
+    fn matches_path(&self, head: &Head) -> bool {
+        let (pattern, path) = (self.pattern, &head.segments);
+        pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, s)| *p == "{}" || p == s)
+    }
+
+    /// A handshake with a wrong method belongs to its route as well: the handshake rejects it with the reason.
+    fn matches_method(&self, head: &Head) -> bool {
+        self.method == head.method
+            || (self.method == Method::Get && head.method == Method::Head)
+            || self.is_handshake(head)
+    }
+
+    /// Whether the request is a WebSocket handshake, well-formed or not, for this route.
+    pub(crate) fn is_handshake(&self, head: &Head) -> bool {
+        let asks_for_upgrade = head.headers.contains("Upgrade")
+            || head.headers.lists("Connection", "upgrade")
+            || head.headers.contains("Sec-WebSocket-Key");
+        matches!(self.handler, WebSocket(_)) && asks_for_upgrade
+    }
+}
+
+/// Finds the route of a request. `Err` is the response to a request without a route: 404, 405, or the response to
+/// OPTIONS.
+pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox> {
+    let routes: Vec<&Route> = ROUTES
+        .iter()
+        .filter(|route| route.matches_path(head) && route.is_enabled(app))
+        .collect();
+    if let Some(route) = routes.iter().find(|route| route.matches_method(head)) {
+        return Ok(route);
+    }
+    let is_options = head.method == Method::Options;
+    let is_server_wide = is_options && head.segments == ["*"];
+    if routes.is_empty() && !is_server_wide {
+        let message = "no such path; the page is at /, the WebSocket at /ws";
+        return Err(error(404, "not_found", message));
+    }
+    let allow = allow(&routes);
+    if is_options {
+        return Err(cors::preflight(head, &allow));
+    }
+    let message = format!("this path allows {allow}");
+    Err(error(405, "method_not_allowed", &message).with("Allow", &allow))
+}
+
+/// Lists the methods of a path. No two routes share both pattern and method, so none is listed twice.
+fn allow(routes: &[&Route]) -> String {
+    let methods = routes.iter().map(|route| match &route.method {
+        Method::Get => "GET, HEAD",
+        other => other.as_str(),
+    });
+    methods.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
+}
+
+/// The response to a WebSocket's path without a handshake.
+pub(crate) fn upgrade_required() -> ResponseBox {
+    let message = "this is a WebSocket: connect with ws:// or wss://";
+    error(426, "upgrade_required", message).with("Sec-WebSocket-Version", "13")
+}

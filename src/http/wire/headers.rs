@@ -1,0 +1,43 @@
+//! The header lines of a request.
+
+/// Header names and values in the order received; names are matched without regard to case.
+#[derive(Debug)]
+pub struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    pub(super) fn new(lines: &[httparse::Header<'_>]) -> Self {
+        let owned = |header: &httparse::Header<'_>| {
+            let value = String::from_utf8_lossy(header.value);
+            // RFC 9110 §5.5: only spaces and tabs are optional; other white space belongs to the value.
+            let value = value.trim_matches([' ', '\t']);
+            (header.name.to_owned(), value.to_owned())
+        };
+        Self(lines.iter().map(owned).collect())
+    }
+
+    /// The values of a header's lines, in order.
+    pub fn lines<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the header is present, on one line or on several.
+    pub fn contains(&self, name: &str) -> bool {
+        self.lines(name).next().is_some()
+    }
+
+    /// The value of a header that is present on exactly one line.
+    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let mut lines = self.lines(name);
+        lines.next().filter(|_| lines.next().is_none())
+    }
+
+    /// Whether a comma-separated header lists this token (RFC 9110 §5.6.1), on any of its lines.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.lines(name)
+            .flat_map(|line| line.split(','))
+            .any(|item| item.trim().eq_ignore_ascii_case(token))
+    }
+}

@@ -1,0 +1,16 @@
+//! HTTP/1.1 on the wire (RFC 9112): bytes to values and back, without sockets or server state.
+
+mod body;
+mod head;
+mod headers;
+mod render;
+mod target;
+
+pub use body::BodyLength;
+pub use head::{HEAD_BYTES_MAX, Head, HeadError, parse};
+pub use headers::Headers;
+pub use render::Persistence;
+pub use target::Query;
+
+pub(crate) use body::CONTINUE_100;
+pub(super) use render::{render_response, render_stream_head};

@@ -1,0 +1,113 @@
+//! The request target (RFC 9112 §3.2): a path's segments and the pairs of its query.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::HeadError;
+
+/// A parsed target.
+pub(super) struct Target {
+    pub(super) segments: Vec<String>,
+    pub(super) query: Query,
+}
+
+/// The decoded pairs of a query, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The values of one parameter, in order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of a parameter; later ones are ignored.
+    pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.values(name).next()
+    }
+}
+
+/// Parses origin form, absolute form, or `*`.
+pub(super) fn parse(raw: &str) -> Result<Target, HeadError> {
+    if raw == "*" {
+        return Ok(Target {
+            segments: vec!["*".to_owned()],
+            query: Query::default(),
+        });
+    }
+    let absolute = raw
+        .strip_prefix("http://")
+        .or_else(|| raw.strip_prefix("https://"));
+    let target = absolute.unwrap_or(raw);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if absolute.is_some() {
+        // A host without a path means the root (RFC 9112 §3.2.2).
+        path.find('/').map_or("/", |slash| &path[slash..])
+    } else {
+        path
+    };
+    if !path.starts_with('/') || raw.contains('#') {
+        return Err(HeadError::Bad("the target must be a path such as /health"));
+    }
+    let segments = path[1..]
+        .split('/')
+        .map(|segment| decode(segment).map(Cow::into_owned))
+        .collect::<Result<_, _>>()?;
+    let query = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode_form(name)?, decode_form(value)?))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Target {
+        segments,
+        query: Query(query),
+    })
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, HeadError> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| HeadError::Bad("the target's percent-encoding is not UTF-8"))
+}
+
+fn decode_form(text: &str) -> Result<String, HeadError> {
+    decode(&text.replace('+', " ")).map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(raw: &str) -> Vec<String> {
+        parse(raw).ok().expect("a target").segments
+    }
+
+    #[test]
+    fn absolute_targets_are_paths_too() {
+        assert_eq!(segments("http://h/a/b"), ["a", "b"]);
+        assert_eq!(segments("http://h"), [""]);
+    }
+
+    /// A proxy that guards /clients takes this for a query, and so must we.
+    #[test]
+    fn a_query_ends_the_host_of_an_absolute_target() {
+        let target = parse("http://h?/clients").ok().expect("a target");
+        assert_eq!(target.segments, [""]);
+        assert_eq!(target.query.first("/clients"), Some(""));
+    }
+
+    #[test]
+    fn segments_and_pairs_are_decoded_one_by_one() {
+        let target = parse("/rooms/a%2Fb?x=1+2&y").ok().expect("a target");
+        assert_eq!(target.segments, ["rooms", "a/b"]);
+        assert_eq!(target.query.values("x").collect::<Vec<_>>(), ["1 2"]);
+        assert_eq!(target.query.values("y").collect::<Vec<_>>(), [""]);
+    }
+}
