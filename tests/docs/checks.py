@@ -12,8 +12,8 @@ README_BYTES_MAX = 9 * 1024
 PICTURE_BYTES_MAX = 150_000
 
 
-def failures(pages, server_url):
-    """Every fault of the pages, as one line each."""
+def failures(pages, server_url, flags):
+    """Every fault of the pages, as one line each; `flags` are the flags of the program."""
     by_path = {page.path: page for page in pages}
     found = size_failures(by_path[ROOT / "README.md"])
     for page in pages:
@@ -22,7 +22,9 @@ def failures(pages, server_url):
     for page in pages:
         if page.path.name == "protocol.md":
             found += code_failures(page)
+        found += flag_failures(page, flags)
     found += route_failures(by_path[ROOT / "assets/docs/http.md"], server_url)
+    found += http_code_failures(by_path[ROOT / "assets/docs/http.md"])
     return found
 
 
@@ -104,6 +106,22 @@ def route_failures(page, server_url):
         if method not in re.split(r"[ ,]+", allowed):
             found.append(f"{page}: {method} {path} is no route; the server says: {allowed}")
     return found
+
+
+def http_code_failures(page):
+    """Each error code of the table stands in the source as a text."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.rs"))
+    codes = [code for title, cells in page.rows if title == "Errors" for code in re.findall(r"`([a-z_]+)`", cells[1])]
+    found = [] if codes else [f"{page} has no table of errors"]
+    return found + [f"{page}: no response has the code {code}" for code in codes if f'"{code}"' not in source]
+
+
+def flag_failures(page, flags):
+    """Each flag and variable that the prose names is one of the program."""
+    named = re.findall(r"`(--[a-z][a-z-]+)", page.prose)
+    variables = re.findall(r"`(WSCAST_[A-Z_]+)", page.prose)
+    named += ["--" + variable[len("WSCAST_") :].lower().replace("_", "-") for variable in variables]
+    return [f"{page}: the program has no flag {flag}" for flag in sorted(set(named)) if flag not in flags]
 
 
 def json_failures(block):

@@ -38,6 +38,7 @@ class Page:
         self.path = path
         self.name = str(path.relative_to(ROOT))
         self.headings, self.blocks, self.links, self.rows = [], [], [], []
+        self.prose = ""
         self.text = path.read_text(encoding="utf-8")
         self._read()
         self.anchors = anchors(title for _, title in self.headings)
@@ -67,6 +68,7 @@ class Page:
             notes = []
 
     def _read_prose(self, number, line):
+        self.prose += line + "\n"
         heading = HEADING.match(line)
         if heading:
             self.headings.append((len(heading[1]), heading[2]))

@@ -19,6 +19,7 @@ as arguments run these pages only.
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,6 +74,13 @@ def run_program(block, terminal):
     terminal.program(command, block.noted("prints"))
 
 
+def flags(binary):
+    """The flags that the help texts of the program list."""
+    helps = [[binary, "--help"], [binary, "token", "--help"]]
+    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in helps]
+    return set(re.findall(r"--[a-z][a-z-]+", "".join(texts)))
+
+
 class Summary:
     def __init__(self):
         self.executed, self.skipped, self.failed = 0, [], []
@@ -120,7 +128,8 @@ def main(wanted):
                 summary.execute(block, terminal)
     with Terminal(binary) as terminal:
         terminal.serve("wscast")
-        summary.failed += checks.failures(every, terminal.translated("http://127.0.0.1:5000"))
+        server_url = terminal.translated("http://127.0.0.1:5000")
+        summary.failed += checks.failures(every, server_url, flags(binary))
     summary.print()
     return 1 if summary.failed else 0
 
