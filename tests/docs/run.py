@@ -38,7 +38,9 @@ def commands(block):
     for line in block.lines:
         if found and found[-1][0].endswith("\\"):
             found[-1][0] += "\n" + line
-        elif line.startswith(("$ ", "# ")):
+        elif line.startswith("# "):
+            raise Failure("a command of root is never executed: say `not executed` above the block")
+        elif line.startswith("$ "):
             found.append([line[2:], []])
         elif not found:
             raise Failure("the block begins with output")
