@@ -31,7 +31,7 @@ pub struct App {
     /// Tells who a client is.
     pub authority: Arc<Authority>,
     /// What TCP connections shake hands with, if they speak TLS.
-    pub tls: Option<Arc<tls::Acceptor>>,
+    pub tls: Option<Arc<tls::TlsAcceptor>>,
     /// Whether the server is going away.
     pub shutdown: Shutdown,
     /// WebSocket sessions that have not ended.
@@ -59,7 +59,7 @@ impl App {
         broker: Broker,
         broadcaster: Broadcaster,
         authority: Arc<Authority>,
-        tls: Option<Arc<tls::Acceptor>>,
+        tls: Option<Arc<tls::TlsAcceptor>>,
         shutdown: Shutdown,
     ) -> Self {
         Self {

@@ -233,8 +233,8 @@ fn load_keys(
     Ok(authority)
 }
 
-fn load_tls(files: &TlsFiles, reloads: &Reloads) -> Result<Arc<tls::Acceptor>, StartError> {
-    let acceptor = tls::Acceptor::load(files).map_err(StartError::Tls)?;
+fn load_tls(files: &TlsFiles, reloads: &Reloads) -> Result<Arc<tls::TlsAcceptor>, StartError> {
+    let acceptor = tls::TlsAcceptor::load(files).map_err(StartError::Tls)?;
     let acceptor = Arc::new(acceptor);
     let reloaded = Arc::clone(&acceptor);
     reloads.add(move || reloaded.reload());

@@ -8,7 +8,7 @@ use tiny_http::ResponseBox;
 use crate::app::App;
 use crate::http::{self, Persistence};
 use crate::proxy::proxy_header::{self, Progress, ProxyHeader, ProxyHeaderError};
-use crate::socket::tls::{self, Acceptor, TlsError};
+use crate::socket::tls::{self, TlsAcceptor, TlsError};
 use crate::socket::{Peer, Socket};
 
 use super::{Connection, close_gently, respond, send_all};
@@ -38,7 +38,7 @@ fn speaks_tls(peer: Peer, app: &App) -> bool {
 pub(crate) fn rejection(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
     if speaks_tls(peer, app) {
         // The client could read a response only after a handshake, which costs more than a rejection may.
-        return tls::TURNED_AWAY.to_vec();
+        return tls::INTERNAL_ERROR_ALERT.to_vec();
     }
     http::render(response, None, &app.config.allow_origin, Persistence::Close)
 }
@@ -73,7 +73,7 @@ fn apply_proxy_header(connection: &mut Connection, app: &App) -> bool {
 
 /// Returns whether the socket speaks TLS now. A client that speaks plain HTTP gets its error in plain HTTP.
 #[inline(never)]
-fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool {
+fn start_tls(socket: &mut Socket, peer: Peer, tls: &TlsAcceptor, app: &App) -> bool {
     let deadline = Instant::now() + app.config.limits.head_timeout;
     let Err(why) = socket.start_tls(tls, deadline) else {
         return true;
@@ -81,7 +81,7 @@ fn start_tls(socket: &mut Socket, peer: Peer, tls: &Acceptor, app: &App) -> bool
     app.metrics.tls_refused.add(1);
     log::debug!("{peer} refused: {why}");
     match why {
-        TlsError::Gone | TlsError::TimedOut => {}
+        TlsError::Closed | TlsError::TimedOut => {}
         TlsError::Refused(_) => close_gently(socket),
         TlsError::NotTls => {
             let message = "this port speaks TLS; use https:// or wss://";

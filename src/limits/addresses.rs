@@ -39,20 +39,20 @@ pub struct Addresses(Arc<AddressTable>);
 #[derive(Debug)]
 struct AddressTable {
     limits: AddressLimits,
-    usages: Mutex<Usages>,
+    usages: Mutex<AddressUsages>,
 }
 
 /// An address stands in one of the two maps.
 #[derive(Debug)]
-struct Usages {
-    connected: HashMap<Address, Usage>,
+struct AddressUsages {
+    connected: HashMap<Address, AddressUsage>,
     /// Addresses without connections, in the order of use.
-    idle: LruCache<Address, Usage>,
+    idle: LruCache<Address, AddressUsage>,
 }
 
 /// What one address uses of its limits.
 #[derive(Debug)]
-struct Usage {
+struct AddressUsage {
     connections: usize,
     last_used: Instant,
     /// Each bucket is `None` if there is no such limit.
@@ -71,7 +71,7 @@ pub struct AddressPermit {
 impl Addresses {
     /// Returns an empty table.
     pub fn new(limits: AddressLimits) -> Self {
-        let usages = Mutex::new(Usages {
+        let usages = Mutex::new(AddressUsages {
             connected: HashMap::new(),
             idle: LruCache::unbounded(),
         });
@@ -143,12 +143,12 @@ impl AddressTable {
         &self,
         address: Address,
         now: Instant,
-        act: impl FnOnce(&mut Usage) -> R,
+        act: impl FnOnce(&mut AddressUsage) -> R,
     ) -> R {
         let mut usages = self.usages.lock();
         let known = usages.connected.remove(&address);
         let known = known.or_else(|| usages.idle.pop(&address));
-        let mut usage = known.unwrap_or_else(|| Usage::new(&self.limits, now));
+        let mut usage = known.unwrap_or_else(|| AddressUsage::new(&self.limits, now));
         usage.last_used = usage.last_used.max(now);
         let result = act(&mut usage);
         if usage.connections > 0 {
@@ -161,7 +161,7 @@ impl AddressTable {
     }
 }
 
-impl Usages {
+impl AddressUsages {
     /// Forgets the least recently used idle addresses that are old or too many.
     fn forget_idle(&mut self, now: Instant) {
         for _ in 0..FORGOTTEN_AT_ONCE {
@@ -177,7 +177,7 @@ impl Usages {
     }
 }
 
-impl Usage {
+impl AddressUsage {
     fn new(limits: &AddressLimits, now: Instant) -> Self {
         let bucket = |rate| per_second(rate, 1, now);
         Self {

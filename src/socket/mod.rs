@@ -1,8 +1,8 @@
-//! A client's socket: the one set of words for it, whatever carries its bytes.
+//! A client's socket, over TCP or a Unix socket, with TLS or without.
 //!
-//! TCP and Unix sockets need no telling apart once they are accepted: both are a descriptor that is
-//! received from and sent to. The socket stays in blocking mode for its reader; a send never blocks. What
-//! TLS needs is behind a pointer, and none of its code on the path of those who do without.
+//! Once accepted, TCP and Unix sockets are used in the same manner. The socket stays in blocking mode for its
+//! reader; a send never blocks. The state of TLS is behind a pointer, so that a client without TLS pays nothing
+//! for it.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -19,7 +19,7 @@ use rustix::net::{
 
 pub mod tls;
 
-use self::tls::TlsError;
+use self::tls::{TlsAcceptor, TlsConnection, TlsError};
 
 /// How long a closing connection is still read from; unread input would reset the connection, and the peer
 /// would lose the Close frame.
@@ -28,30 +28,30 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
-/// Bytes of a queue that are sealed in one go: sealing takes longer than sending, and whoever pushes to the
-/// queue meanwhile waits for its lock.
-const SEALED_AT_ONCE: usize = 64 * 1024;
+/// Bytes of a queue that are encrypted at once. Encrypting takes longer than sending, and a thread that pushes to
+/// the queue meanwhile waits for its lock.
+const ENCRYPTED_AT_ONCE: usize = 64 * 1024;
 
-/// A connected socket; dropped, it is closed.
+/// A connected socket. It is closed when dropped.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    tls: Option<Box<tls::Session>>,
+    tls: Option<Box<TlsConnection>>,
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A host.
+    /// A host that connected directly.
     Tcp(SocketAddr),
-    /// A process on this machine: a proxy, most likely.
+    /// A process on this machine, usually a proxy.
     Unix,
-    /// A host that a trusted proxy names.
+    /// A host that a trusted proxy named.
     Forwarded(IpAddr),
 }
 
 impl Peer {
-    /// Its address, if it has one.
+    /// Returns the host's address; `None` for a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),
@@ -71,18 +71,18 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What became of bytes that were offered to a socket.
+/// How many of the offered bytes a socket took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// All are on their way.
+    /// The socket took all bytes.
     All,
-    /// The socket took this many and no more for now. The rest is to be offered once it is writable; and
-    /// if there is no rest, nothing is to be offered, because some of it waits inside.
+    /// The socket took this many bytes and is full. The caller offers the rest once the socket is writable. If no
+    /// rest remains, the caller offers nothing, because encrypted bytes still wait in the socket.
     Part(usize),
 }
 
 impl Socket {
-    /// Takes over a descriptor in blocking mode.
+    /// Wraps a descriptor in blocking mode.
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
         Self {
             fd: fd.into(),
@@ -90,23 +90,19 @@ impl Socket {
         }
     }
 
-    /// Speaks TLS from now on, once hands are shaken, which may take until the deadline.
-    pub fn start_tls(
-        &mut self,
-        acceptor: &tls::Acceptor,
-        deadline: Instant,
-    ) -> Result<(), TlsError> {
-        self.tls = Some(tls::Session::accept(self.fd.as_fd(), acceptor, deadline)?);
+    /// Performs a TLS handshake until the deadline; from then on the socket uses TLS.
+    pub fn start_tls(&mut self, acceptor: &TlsAcceptor, deadline: Instant) -> Result<(), TlsError> {
+        self.tls = Some(TlsConnection::accept(self.fd.as_fd(), acceptor, deadline)?);
         Ok(())
     }
 
-    /// Sets how long a [`read`](Self::read) waits; it then fails with `WouldBlock`.
+    /// Sets the time after which a [`read`](Self::read) fails with `WouldBlock`.
     pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         Ok(set_socket_timeout(&self.fd, Timeout::Recv, Some(timeout))?)
     }
 
-    /// Waits for bytes and reads them; 0 means that no more will come. `Interrupted` means that nothing
-    /// came yet and that it is for the caller to say how much longer to wait.
+    /// Waits for bytes and reads them. 0 means the end of the stream. `Interrupted` means that no payload came
+    /// yet; the caller decides whether to wait on.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(tls) = &self.tls {
             return tls.read(self.fd.as_fd(), buffer);
@@ -115,7 +111,7 @@ impl Socket {
         Ok(read)
     }
 
-    /// Reads what is there, waiting until the deadline at most.
+    /// Waits for bytes until the deadline and reads them.
     pub fn read_before(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -133,12 +129,13 @@ impl Socket {
         }
     }
 
-    /// Throws away some of what has come, so that closing does not reset what was sent. Never blocks.
+    /// Discards some received bytes, because unread input would turn the close into a reset. Never blocks.
     pub fn discard(&self) {
-        let _nothing_there = recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT);
+        // Fails if there is nothing to discard.
+        recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT).ok();
     }
 
-    /// Sends what the socket takes now. Never blocks.
+    /// Sends bytes until the socket is full. Never blocks.
     pub fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
             return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)], usize::MAX);
@@ -155,11 +152,10 @@ impl Socket {
         Ok(Offered::All)
     }
 
-    /// The same for what stands in several places, with one system call. The socket may be ready for
-    /// more after a part.
+    /// Sends several slices with one system call. Never blocks. After a `Part` the socket may still be writable.
     pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
-            return tls.offer(self.fd.as_fd(), slices, SEALED_AT_ONCE);
+            return tls.offer(self.fd.as_fd(), slices, ENCRYPTED_AT_ONCE);
         }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         match sendmsg(
@@ -175,7 +171,7 @@ impl Socket {
         }
     }
 
-    /// Sends all, waiting until the deadline at most.
+    /// Sends all bytes, until the deadline at most.
     pub fn send_before(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         loop {
             match self.offer(bytes)? {
@@ -188,27 +184,30 @@ impl Socket {
         }
     }
 
-    /// Whether the socket takes bytes (or has failed, which the next send will say) before the deadline.
+    /// Waits until the socket is writable. Returns false at the deadline. A failed socket counts as writable: the
+    /// next send returns its error.
     pub fn wait_writable(&self, deadline: Instant) -> bool {
         wait(&self.fd, PollFlags::OUT, deadline)
     }
 
-    /// Waits until the peer has ended both directions or reset.
-    pub fn wait_hung_up(&self, patience: Duration) {
-        wait(&self.fd, PollFlags::empty(), Instant::now() + patience);
+    /// Waits until the peer has closed or reset the connection, for `timeout` at most.
+    pub fn wait_hung_up(&self, timeout: Duration) {
+        wait(&self.fd, PollFlags::empty(), Instant::now() + timeout);
     }
 
-    /// Says that nothing more will be sent; what the peer still sends can be read.
+    /// Closes the sending direction; the peer's bytes can still be read.
     pub fn finish(&self) {
         if let Some(tls) = &self.tls {
             tls.close_notify(self.fd.as_fd());
         }
-        let _already_gone = shutdown(&self.fd, Shutdown::Write);
+        // Fails if the peer has already closed.
+        shutdown(&self.fd, Shutdown::Write).ok();
     }
 
-    /// Ends both directions; a blocked reader wakes up.
+    /// Closes both directions; a blocked reader wakes up.
     pub fn close(&self) {
-        let _already_gone = shutdown(&self.fd, Shutdown::Both);
+        // Fails if the peer has already closed.
+        shutdown(&self.fd, Shutdown::Both).ok();
     }
 }
 
@@ -218,7 +217,7 @@ impl AsFd for Socket {
     }
 }
 
-/// Whether a descriptor is ready for this (or has failed or ended) before the deadline.
+/// Waits until a descriptor is ready for `flags`, or has failed or ended. Returns false at the deadline.
 pub fn wait(fd: impl AsFd, flags: PollFlags, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {

@@ -230,8 +230,8 @@ fn what_cannot_be_used_ends_the_start_with_one_line() {
         (&nonsense, &key, "--tls-cert", "PEM"),
         (&cert, &nonsense, "--tls-key", "PEM"),
         (&cert, &cert, "--tls-key", "PEM"),
-        (&broken, &key, "--tls-cert", "no certificate"),
-        (&cert, &other, "--tls-key", "is not the key"),
+        (&broken, &key, "--tls-cert", "no usable certificate"),
+        (&cert, &other, "--tls-key", "does not match"),
     ] {
         let mut command = TestServer::command(&["--tls-cert", cert, "--tls-key", key]);
         let output = command.output().expect("run");

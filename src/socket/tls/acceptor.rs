@@ -1,4 +1,4 @@
-//! The certificate that is shown, and its change while clients are connected.
+//! The server's certificate and key, and replacing them while clients are connected.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use crate::config::TlsFiles;
 
-/// Tickets a client is given to come back with. A WebSocket client comes back once.
+/// Tickets that a client gets to resume its TLS session. A WebSocket client reconnects once at a time.
 const TICKETS: usize = 1;
 
-/// What handshakes are accepted with.
+/// The certificate and key for handshakes.
 #[derive(Debug)]
-pub struct Acceptor {
+pub struct TlsAcceptor {
     files: TlsFiles,
-    /// Held only to copy or replace the pointer; who is connected keeps the one it started with.
+    /// Locked only to copy or replace the pointer. Connected clients keep the configuration they started with.
     current: RwLock<Arc<ServerConfig>>,
 }
 
-impl Acceptor {
-    /// Reads certificate and key; an `Err` is one line that names the setting.
+impl TlsAcceptor {
+    /// Reads certificate and key. An `Err` is one line that names the setting.
     pub fn load(files: &TlsFiles) -> Result<Self, String> {
         Ok(Self {
             current: RwLock::new(Arc::new(configure(files)?)),
@@ -34,8 +34,8 @@ impl Acceptor {
         })
     }
 
-    /// Reads them again, for those who come from now on; `Ok` says what was read. After an `Err` all
-    /// stays as it was.
+    /// Reads certificate and key again, for later handshakes. `Ok` says what was read. On an error the previous
+    /// ones stay in use.
     pub fn reload(&self) -> Result<String, String> {
         let fresh = Arc::new(configure(&self.files)?);
         *self.current.write() = fresh;
@@ -50,17 +50,17 @@ impl Acceptor {
 
 fn configure(files: &TlsFiles) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
-    let shown = certified_key(files, &provider)?;
+    let certificate = certified_key(files, &provider)?;
     let failed = |error: Error| format!("cannot set up TLS: {error}");
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(failed)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A client that comes back saves both sides the signature. What that takes is sealed in the
-    // client's ticket, so that those who never come back cost no memory here; the key that seals it is
-    // drawn anew with each certificate, so that an old one is not resumed past its replacement.
+    // A client that resumes its session saves both sides a signature. The session is encrypted in the client's
+    // ticket, so it costs no memory here. Each certificate has a new ticket key, so that no session outlives
+    // the certificate's replacement.
     config.ticketer = ring::Ticketer::new().map_err(failed)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = TICKETS;
@@ -71,22 +71,24 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
     let (cert, key) = (&files.cert, &files.key);
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
-        .and_then(|chain: Vec<_>| match chain.is_empty() {
-            true => Err(pem::Error::NoItemsFound),
-            false => Ok(chain),
+        .and_then(|chain: Vec<_>| {
+            if chain.is_empty() {
+                return Err(pem::Error::NoItemsFound);
+            }
+            Ok(chain)
         })
         .map_err(|error| cannot_read("--tls-cert", cert, error, "the certificate and its chain"))?;
-    let private = PrivateKeyDer::from_pem_file(key)
+    let private_key = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| cannot_read("--tls-key", key, error, "an unencrypted private key"))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
+    CertifiedKey::from_der(chain, private_key, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            format!("--tls-key {key:?}: is not the key of the certificate in --tls-cert {cert:?}")
+            format!("--tls-key {key:?}: does not match the certificate in --tls-cert {cert:?}; name the certificate's own key")
         }
         Error::InvalidCertificate(_) => {
-            format!("--tls-cert {cert:?}: holds no certificate that can be used ({error})")
+            format!("--tls-cert {cert:?}: holds no usable certificate ({error}); name a PEM file with the certificate and its chain")
         }
         error => {
-            format!("--tls-key {key:?}: cannot be used ({error}); RSA, ECDSA and Ed25519 keys can")
+            format!("--tls-key {key:?}: cannot be used ({error}); name an RSA, ECDSA or Ed25519 key")
         }
     })
 }
@@ -96,6 +98,6 @@ fn cannot_read(setting: &str, path: &Path, error: pem::Error, what: &str) -> Str
         pem::Error::Io(error) => {
             format!("{setting} {path:?}: {error}; name a PEM file with {what}")
         }
-        _ => format!("{setting} {path:?}: holds no such thing in PEM; name a file with {what}"),
+        _ => format!("{setting} {path:?}: holds no such PEM block; name a file with {what}"),
     }
 }

@@ -1,52 +1,52 @@
-//! TLS (`https`, `wss`) over a socket that is already there: certificates, handshakes, records.
+//! TLS (`https`, `wss`) over a client's socket: certificates, handshakes, records.
 //!
-//! Nothing here waits with a lock held. A client's records are sealed and opened under its own lock, and
-//! bytes move to and from the socket without blocking; who waits for the socket waits outside.
+//! Nothing here waits while it holds a lock. A client's records are encrypted and decrypted under the lock of
+//! its connection, and bytes move to and from the socket without blocking. Waiting happens outside the lock.
 //!
-//! Left out of the build (`--no-default-features`), the same names are types without values.
+//! In a build without the feature `tls`, both types are `NoTls`, which has no values.
 
-#[cfg(not(feature = "tls"))]
-mod absent;
 #[cfg(feature = "tls")]
 mod acceptor;
 #[cfg(feature = "tls")]
-mod session;
+mod connection;
+#[cfg(not(feature = "tls"))]
+mod disabled;
 
 use std::fmt;
 
+#[cfg(feature = "tls")]
+pub use acceptor::TlsAcceptor;
+#[cfg(feature = "tls")]
+pub use connection::TlsConnection;
 #[cfg(not(feature = "tls"))]
-pub use absent::{Acceptor, Session};
-#[cfg(feature = "tls")]
-pub use acceptor::Acceptor;
-#[cfg(feature = "tls")]
-pub use session::Session;
+pub use disabled::{NoTls as TlsAcceptor, NoTls as TlsConnection};
 
-/// A fatal alert in a record of its own (RFC 8446 §6): `internal_error`, for a client that is turned away
-/// before anyone reads its hello.
-pub const TURNED_AWAY: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+/// A fatal alert `internal_error` in a record of its own (RFC 8446 §6), for a client that is refused before
+/// its handshake.
+pub const INTERNAL_ERROR_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// First byte of every handshake (RFC 8446 §5.1).
 pub const HANDSHAKE_BYTE: u8 = 22;
 
-/// Why a connection did not come to speak TLS.
+/// The reason why a TLS handshake failed.
 #[derive(Debug)]
 pub enum TlsError {
-    /// What came first is no TLS: an HTTP request, most likely. Nothing was read or sent.
+    /// The client does not speak TLS; most likely it sent an HTTP request. Nothing was read or sent.
     NotTls,
-    /// The client went away.
-    Gone,
+    /// The client closed the connection.
+    Closed,
     /// The deadline passed, or the handshake came in too many pieces.
     TimedOut,
-    /// The client's side of it cannot be accepted; an alert has told it why.
+    /// The client's part of the handshake was refused; an alert told it why.
     Refused(String),
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotTls => f.write_str("what came was not TLS"),
-            Self::Gone => f.write_str("the client went away"),
-            Self::TimedOut => f.write_str("the client took too long"),
+            Self::NotTls => f.write_str("the client does not speak TLS"),
+            Self::Closed => f.write_str("the client closed the connection"),
+            Self::TimedOut => f.write_str("the TLS handshake took too long"),
             Self::Refused(why) => f.write_str(why),
         }
     }

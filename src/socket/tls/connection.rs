@@ -1,4 +1,4 @@
-//! One client's TLS: the handshake under a deadline, then records in and out.
+//! TLS of one client: the handshake until a deadline, then records in both directions.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -13,95 +13,95 @@ use rustls::ServerConnection;
 use crate::socket::{self, Offered};
 use crate::threads;
 
-use super::{Acceptor, HANDSHAKE_BYTE, TlsError};
+use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsError};
 
-/// Pieces in which a client may send its part of the handshake. It fits into two; this leaves room for
-/// small packets and none for a byte at a time.
+/// Most pieces in which a client may send its part of the handshake. Two are usual; small packets may need
+/// more, but single bytes are refused.
 const HANDSHAKE_PIECES_MAX: usize = 64;
-/// Plaintext that is sealed at a time, one record: what a client that does not read can cost in
-/// ciphertext, besides what its outbox shares with others.
+/// Plaintext that is encrypted at a time, one record. It limits the ciphertext that a client which does not
+/// read can occupy.
 const RECORD_BYTES: usize = 16 * 1024;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
-/// A connection after its handshake.
+/// A client's TLS connection after its handshake.
 #[derive(Debug)]
-pub struct Session {
-    /// Locked by the client's own thread to open what came and by whoever sends to it, never while
-    /// either waits for the socket.
+pub struct TlsConnection {
+    /// Locked by the client's own thread to decrypt and by any sender to encrypt, never while either waits for
+    /// the socket.
     connection: Mutex<ServerConnection>,
 }
 
-impl Session {
-    /// Shakes hands over a socket until the deadline at most.
+impl TlsConnection {
+    /// Performs the handshake over a socket, until the deadline at most.
     pub fn accept(
         fd: BorrowedFd<'_>,
-        acceptor: &Acceptor,
+        acceptor: &TlsAcceptor,
         deadline: Instant,
     ) -> Result<Box<Self>, TlsError> {
         wait_readable(fd, deadline)?;
         if first_byte(fd)? != HANDSHAKE_BYTE {
             return Err(TlsError::NotTls);
         }
-        // Signatures and key exchange need a deep stack, once.
-        let (session, mut done) = threads::run_aside(|| {
-            let session = Self::begin(acceptor)?;
-            let done = session.shake_hands(fd, deadline)?;
-            Ok::<_, TlsError>((session, done))
+        // Signatures and key exchange need a deep stack, which a client's thread does not have.
+        let (connection, mut is_done) = threads::run_aside(|| {
+            let connection = Self::new(acceptor)?;
+            let is_done = connection.advance_handshake(fd, deadline)?;
+            Ok::<_, TlsError>((connection, is_done))
         })?;
         let mut pieces = 1;
-        while !done {
+        while !is_done {
             if pieces == HANDSHAKE_PIECES_MAX {
                 return Err(TlsError::TimedOut);
             }
             pieces += 1;
             wait_readable(fd, deadline)?;
-            done = threads::run_aside(|| session.shake_hands(fd, deadline))?;
+            is_done = threads::run_aside(|| connection.advance_handshake(fd, deadline))?;
         }
-        Ok(session)
+        Ok(connection)
     }
 
-    fn begin(acceptor: &Acceptor) -> Result<Box<Self>, TlsError> {
+    fn new(acceptor: &TlsAcceptor) -> Result<Box<Self>, TlsError> {
         let connection = ServerConnection::new(acceptor.current());
         let connection = connection.map_err(|error| TlsError::Refused(error.to_string()))?;
         let connection = Mutex::new(connection);
         Ok(Box::new(Self { connection }))
     }
 
-    /// Takes in what has come, and answers; says whether that was the last of it.
-    fn shake_hands(&self, fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, TlsError> {
-        // Nobody else knows of the session yet, so nobody waits for the lock.
+    /// Processes the bytes that arrived and sends the reply. Returns whether the handshake is complete.
+    fn advance_handshake(&self, fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, TlsError> {
+        // No other thread has this connection yet, so none waits for the lock.
         let mut connection = self.lock();
-        let taken = take_in(&mut connection, fd);
-        // If that went wrong, what is sent now is the alert that says so.
+        let received = receive(&mut connection, fd);
+        // After an error this sends the alert.
         let flushed = flush_before(&mut connection, fd, deadline);
-        match taken {
-            Ok(0) => Err(TlsError::Gone),
+        match received {
+            Ok(0) => Err(TlsError::Closed),
             Ok(_) => flushed.map(|()| !connection.is_handshaking()),
-            Err(Broken::Socket(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(Broken::Socket(_)) => Err(TlsError::Gone),
-            Err(Broken::Rules(error)) => Err(TlsError::Refused(error.to_string())),
+            Err(ReceiveError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(ReceiveError::Socket(_)) => Err(TlsError::Closed),
+            Err(ReceiveError::Tls(error)) => Err(TlsError::Refused(error.to_string())),
         }
     }
 
-    /// Reads what the client said, waiting as long as the socket's time-out says. `Interrupted` means
-    /// that something came which says nothing yet: part of a record, or TLS's own business.
+    /// Reads decrypted bytes and waits for them until the socket's time-out. `Interrupted` means that bytes came
+    /// without payload: a part of a record, or a message of TLS itself.
     pub fn read(&self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         match self.lock().reader().read(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // The client went without a close_notify. Who needs to know whether all came has lengths
-            // and Close frames for that.
+            // The client closed without a close_notify. HTTP and WebSocket detect a truncated message by
+            // themselves.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
             read => return read,
         }
-        // Here is where it waits, and nobody else with it.
+        // Waits here, without the lock.
         if recv(fd, &mut [0; 1], RecvFlags::PEEK)?.0 == 0 {
             return Ok(0);
         }
         let mut connection = self.lock();
-        match take_in(&mut connection, fd) {
+        match receive(&mut connection, fd) {
             Ok(_) => {
-                // An answer that TLS itself owes; what does not fit now goes before the next record.
-                let _later = flush(&mut connection, fd)?;
+                // A reply of TLS itself. If the socket is full, it is sent before the next record.
+                flush(&mut connection, fd)?;
                 connection
                     .reader()
                     .read(buffer)
@@ -111,26 +111,25 @@ impl Session {
                         _ => Err(error),
                     })
             }
-            Err(Broken::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
+            Err(ReceiveError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                 Err(ErrorKind::Interrupted.into())
             }
-            Err(Broken::Socket(error)) => Err(error),
-            Err(Broken::Rules(error)) => {
-                // The alert that says so, if the socket takes it.
-                let _untold = flush(&mut connection, fd);
+            Err(ReceiveError::Socket(error)) => Err(error),
+            Err(ReceiveError::Tls(error)) => {
+                // Sends the alert, if the socket takes it.
+                flush(&mut connection, fd).ok();
                 Err(io::Error::new(ErrorKind::InvalidData, error))
             }
         }
     }
 
-    /// Seals and sends what the socket takes now, of the first bytes up to `most`. Never blocks. `Part`
-    /// may say that all was taken: then some of it is sealed and waits here, and nothing more is taken
-    /// until that is gone.
+    /// Encrypts and sends bytes, at most `bytes_max`, until the socket is full. Never blocks. `Part` may contain
+    /// all bytes: some of them then wait here, encrypted, and must be sent before more are accepted.
     pub fn offer(
         &self,
         fd: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
-        most: usize,
+        bytes_max: usize,
     ) -> Result<Offered, Errno> {
         let mut connection = self.lock();
         if !flush(&mut connection, fd)? {
@@ -138,28 +137,28 @@ impl Session {
         }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let mut taken = 0;
-        while taken < total.min(most) {
+        while taken < total.min(bytes_max) {
             let record = window(slices, taken);
-            let sealed = connection.writer().write_vectored(&record);
-            match sealed {
-                Ok(sealed @ 1..) => taken += sealed,
+            match connection.writer().write_vectored(&record) {
+                Ok(encrypted @ 1..) => taken += encrypted,
                 Ok(0) | Err(_) => return Err(Errno::PIPE),
             }
             if !flush(&mut connection, fd)? {
                 return Ok(Offered::Part(taken));
             }
         }
-        Ok(match taken == total {
-            true => Offered::All,
-            false => Offered::Part(taken),
+        Ok(if taken == total {
+            Offered::All
+        } else {
+            Offered::Part(taken)
         })
     }
 
-    /// Says that nothing more will be sent (RFC 8446 §6.1), if the socket takes it.
+    /// Sends a close_notify (RFC 8446 §6.1), if the socket takes it.
     pub fn close_notify(&self, fd: BorrowedFd<'_>) {
         let mut connection = self.lock();
         connection.send_close_notify();
-        let _untold = flush(&mut connection, fd);
+        flush(&mut connection, fd).ok();
     }
 
     fn lock(&self) -> MutexGuard<'_, ServerConnection> {
@@ -167,7 +166,7 @@ impl Session {
     }
 }
 
-/// Up to a record's worth of the slices, from this byte on.
+/// Returns the part of the slices that makes the next record, after the first `skip` bytes.
 fn window<'a>(slices: &'a [IoSlice<'a>], mut skip: usize) -> Vec<IoSlice<'a>> {
     let mut room = RECORD_BYTES;
     let mut record = Vec::with_capacity(slices.len().min(64));
@@ -186,22 +185,24 @@ fn window<'a>(slices: &'a [IoSlice<'a>], mut skip: usize) -> Vec<IoSlice<'a>> {
     record
 }
 
-/// Why nothing more can be taken in.
-enum Broken {
+/// The reason why no more can be received.
+enum ReceiveError {
     Socket(io::Error),
-    Rules(rustls::Error),
+    Tls(rustls::Error),
 }
 
-/// Reads what is there, without waiting, and understands it; 0 is the end.
-fn take_in(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<usize, Broken> {
+/// Reads what has arrived, without waiting, and decrypts it. Returns 0 at the end of the connection.
+fn receive(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<usize, ReceiveError> {
     let read = connection
         .read_tls(&mut Nonblocking(fd))
-        .map_err(Broken::Socket)?;
-    connection.process_new_packets().map_err(Broken::Rules)?;
+        .map_err(ReceiveError::Socket)?;
+    connection
+        .process_new_packets()
+        .map_err(ReceiveError::Tls)?;
     Ok(read)
 }
 
-/// Sends what is sealed, as far as the socket takes it; says whether it took all.
+/// Sends encrypted bytes until the socket is full. Returns whether all were sent.
 fn flush(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     while connection.wants_write() {
         match connection.write_tls(&mut Nonblocking(fd)) {
@@ -224,7 +225,7 @@ fn flush_before(
             Ok(true) => return Ok(()),
             Ok(false) if Instant::now() >= deadline => return Err(TlsError::TimedOut),
             Ok(false) => socket::wait(fd, PollFlags::OUT, deadline),
-            Err(_) => return Err(TlsError::Gone),
+            Err(_) => return Err(TlsError::Closed),
         };
     }
 }
@@ -242,11 +243,11 @@ fn first_byte(fd: BorrowedFd<'_>) -> Result<u8, TlsError> {
     let mut byte = [0];
     match recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((1.., _)) => Ok(byte[0]),
-        Ok(_) | Err(_) => Err(TlsError::Gone),
+        Ok(_) | Err(_) => Err(TlsError::Closed),
     }
 }
 
-/// A socket that never waits, whatever its mode.
+/// A socket that is read and written without waiting, whatever its mode.
 struct Nonblocking<'a>(BorrowedFd<'a>);
 
 impl Read for Nonblocking<'_> {

@@ -1,4 +1,4 @@
-//! What stands here when TLS is left out of the build.
+//! TLS in a build without the feature `tls`: a type without values in place of the acceptor and the connection.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -6,17 +6,16 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::TlsError;
 use crate::config::TlsFiles;
 use crate::socket::Offered;
 
-use super::TlsError;
-
-/// There is none.
+/// Has no values, so none of its methods can be called except [`load`](Self::load), which fails.
 #[derive(Debug)]
-pub enum Acceptor {}
+pub enum NoTls {}
 
-impl Acceptor {
-    /// Fails, and says what to do.
+#[expect(missing_docs, reason = "see TlsAcceptor and TlsConnection")]
+impl NoTls {
     pub fn load(files: &TlsFiles) -> Result<Self, String> {
         Err(format!(
             "--tls-cert {:?}: this wscast was built without TLS; build it with --features tls",
@@ -24,37 +23,22 @@ impl Acceptor {
         ))
     }
 
-    /// Is never called.
     pub fn reload(&self) -> Result<String, String> {
         match *self {}
     }
-}
 
-/// There is none.
-#[derive(Debug)]
-pub enum Session {}
-
-impl Session {
-    /// Is never called.
-    pub fn accept(
-        _: BorrowedFd<'_>,
-        acceptor: &Acceptor,
-        _: Instant,
-    ) -> Result<Box<Self>, TlsError> {
+    pub fn accept(_: BorrowedFd<'_>, acceptor: &Self, _: Instant) -> Result<Box<Self>, TlsError> {
         match *acceptor {}
     }
 
-    /// Is never called.
     pub fn read(&self, _: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
         match *self {}
     }
 
-    /// Is never called.
     pub fn offer(&self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: usize) -> Result<Offered, Errno> {
         match *self {}
     }
 
-    /// Is never called.
     pub fn close_notify(&self, _: BorrowedFd<'_>) {
         match *self {}
     }
