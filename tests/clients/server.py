@@ -26,7 +26,7 @@ class Certificate:
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory()
         self.cert, self.key = (os.path.join(self._folder.name, name) for name in ("cert.pem", "key.pem"))
-        # The command that the README documents.
+        # The command that assets/docs/deploy.md documents.
         subprocess.run(
             [
                 *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365".split(),

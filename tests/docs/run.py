@@ -50,19 +50,21 @@ def commands(block):
 
 
 def run_console(block, terminal):
+    """Runs the commands of a block; one that starts a server itself gets no other."""
     listed = commands(block)
     if not any(command.startswith(("make run", "wscast", "target/release/wscast")) for command, _ in listed):
-        terminal.started(block.text)
+        terminal.ensure_server(block.text)
     exits = block.noted("exits")
     for command, printed in listed:
         terminal.run(re.sub(r"\s+# .*$", "", command), printed, int(exits[0]) if exits else None)
 
 
 def run_program(block, terminal):
+    """Runs a client sample as a program of its own."""
     source = block.text
     if block.language == "html":
         source = "".join(re.findall(r"<script[^>]*>(.*?)</script>", source, re.DOTALL))
-    terminal.started("127.0.0.1:5000")
+    terminal.ensure_server("127.0.0.1:5000")
     name = "sample.py" if block.language == "python" else "sample.mjs"
     (terminal.folder / name).write_text(terminal.translated(source), encoding="utf-8")
     modules = terminal.folder / "node_modules"
@@ -84,6 +86,8 @@ def flags(binary):
 
 
 class Summary:
+    """Counts what was executed, and says what was not and what failed."""
+
     def __init__(self):
         self.executed, self.skipped, self.failed = 0, [], []
 
@@ -92,12 +96,12 @@ class Summary:
         if reasons:
             self.skipped.append(f"{block}: {reasons[0]}")
             return
-        for flags in block.noted("server"):
-            terminal.reset()
-            terminal.serve(f"wscast {flags}".strip())
         if block.language in NOT_PROGRAMS:
             return
         try:
+            for flags in block.noted("server"):
+                terminal.reset()
+                terminal.serve(f"wscast {flags}".strip())
             if block.language == "console":
                 run_console(block, terminal)
             elif block.language in PROGRAMS:

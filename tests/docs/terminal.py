@@ -1,4 +1,4 @@
-"""A terminal of the reader: a shell, the servers started in it, and the programs that run beside it.
+"""The reader's terminal: a shell, the servers started in it, and the programs that run beside it.
 
 Addresses of the pages, such as 127.0.0.1:5000, stand for the free ports that the servers really have.
 """
@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -130,13 +131,23 @@ class Terminal:
         self._end_shell()
         self._start_shell()
 
-    def started(self, text):
+    def _replace_shell(self):
+        """Kills a shell that hangs, and the servers that only it could wait for."""
+        for pid in self._servers.values():
+            os.kill(pid, signal.SIGKILL)
+        self._servers.clear()
+        self.ports.clear()
+        self._shell.kill()
+        self._shell.wait()
+        self._start_shell()
+
+    def ensure_server(self, text):
         """Starts the server that `text` needs, with the default settings, if none runs on that port."""
         if DEFAULT_PORT in (port for _, port in ADDRESS.findall(text)) and DEFAULT_PORT not in self.ports:
             self.serve("wscast")
 
     def translated(self, text):
-        """`text` with the real ports of the servers."""
+        """`text` with the real ports in place of those that the page uses."""
         return ADDRESS.sub(lambda found: f"{found[1]}:{self.ports.get(found[2], found[2])}", text)
 
     def run(self, command, expected, exit_code=None):
@@ -158,7 +169,7 @@ class Terminal:
             raise Failure(f"`{command}` ended with {status} and did not print {missing}; it printed:\n{text}")
 
     def _run_beside(self, command):
-        """Starts a command that goes on, and waits for its first line; returns what it printed."""
+        """Starts a command that goes on, and waits for its first line. Its output is compared with the next commands'."""
         pipe, output = self._pipe()
         self._shell_run(f"{command} >{pipe} 2>&1 &")
         if output.next(time.monotonic() + DEADLINE_SECONDS) is None:
@@ -178,11 +189,11 @@ class Terminal:
         return missing
 
     def _pipe(self):
-        """A named pipe and what is printed into it."""
+        """Creates a named pipe; returns its path and the output written to it."""
         self._pipes += 1
         pipe = self.folder / f".pipe-{self._pipes}"
         os.mkfifo(pipe)
-        # Open for writing, too, so that the end of a writer is no end of the pipe.
+        # Opened for writing too, so that opening does not wait for a writer.
         return pipe, Output(os.fdopen(os.open(pipe, os.O_RDWR), encoding="utf-8"))
 
     def _shell_run(self, command):
@@ -195,12 +206,14 @@ class Terminal:
         while True:
             line = self._output.next(end)
             if line is None:
+                self._replace_shell()
                 raise Failure(f"`{command}` did not end; it printed:\n" + "\n".join(printed))
             if line.startswith(sentinel):
                 return int(line[len(sentinel) :]), printed
             printed.append(line)
 
     def _untranslated(self, line):
+        """`line` with the ports that the page uses."""
         names = {str(real): name for name, real in self.ports.items()}
         return ADDRESS.sub(lambda found: f"{found[1]}:{names.get(found[2], found[2])}", line)
 
@@ -236,7 +249,7 @@ class Terminal:
             raise Failure(f"a server ended with {status} after SIGTERM")
 
     def _redis_url(self):
-        """The address of a Redis of this terminal's own, which is started when it is first needed."""
+        """The address of this terminal's Redis, which starts on first use."""
         socket = self.folder / ".redis"
         if not self._redis:
             self._redis = subprocess.Popen(
@@ -286,13 +299,12 @@ def matches(expected, line):
 
 
 def normal(line):
+    """`line` with `…` for the values that vary."""
     return VARYING.sub("…", line.strip())
 
 
 def redis_command():
     """How to start a Redis: Debian's redis-tools has the server under the name of another tool."""
-    import shutil
-
     for name in ("redis-server", "valkey-server"):
         if shutil.which(name):
             return [name]
