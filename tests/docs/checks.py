@@ -15,7 +15,7 @@ PICTURE_BYTES_MAX = 150_000
 def failures(pages, server_url, flags):
     """Every fault of the pages, as one line each; `flags` are the flags of the program."""
     by_path = {page.path: page for page in pages}
-    found = size_failures(by_path[ROOT / "README.md"])
+    found = size_failures(by_path[ROOT / "README.md"]) + unlisted_pages(by_path)
     for page in pages:
         found += link_failures(page, by_path)
         found += translation_failures(page, by_path)
@@ -33,6 +33,18 @@ def size_failures(readme):
     if lines > README_LINES_MAX or size > README_BYTES_MAX:
         return [f"README.md has {lines} lines and {size} bytes; at most {README_LINES_MAX} lines and {README_BYTES_MAX} bytes"]
     return []
+
+
+def unlisted_pages(by_path):
+    """Every page has a link in the table of its language's README."""
+    found = []
+    for path, page in by_path.items():
+        folder = path.parent
+        readme = folder / "README.md" if folder.name == "zh" else ROOT / "README.md"
+        listed = {(readme.parent / target).resolve() for _, target in by_path[readme].links}
+        if path.name != "README.md" and path not in listed:
+            found.append(f"{by_path[readme]} has no link to {page}")
+    return found
 
 
 def link_failures(page, by_path):
