@@ -54,6 +54,7 @@
 //! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`], [`proxy`],
 //! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
 
+pub(crate) mod admission;
 pub mod app;
 pub mod auth;
 pub mod broadcaster;

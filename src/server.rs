@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::admission::Admission;
 use crate::app::App;
 use crate::auth::Authority;
 use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::Broker;
 use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Permits};
-use crate::listener::{self, Listener};
+use crate::listener::{self, Endpoint};
 use crate::metrics::Metrics;
 use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
@@ -31,10 +32,9 @@ const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
 
 /// A server whose port is bound and whose threads are running; it accepts once it [runs](Self::run).
 pub struct Server {
-    listeners: Vec<Arc<Listener>>,
+    endpoints: Vec<Arc<Endpoint>>,
     address: SocketAddr,
     ceiling: Ceiling,
-    slots: Permits,
     app: Arc<App>,
     broadcaster_thread: JoinHandle<()>,
     broker_thread: JoinHandle<()>,
@@ -94,7 +94,7 @@ impl Server {
             Some(files) => Some(load_tls(files, reloads)?),
             None => None,
         };
-        let (listeners, address) = listen(&config)?;
+        let (endpoints, address) = listen(&config)?;
         let mut ceiling = limits::raise_and_measure();
         if let Some(connections) = config.limits.max_connections
             && connections <= ceiling.connections
@@ -114,21 +114,28 @@ impl Server {
             .map_err(|error| StartError::Store(error.to_string()))?;
         let (broker, broker_thread) =
             Broker::start(store, delivery, Arc::clone(&metrics)).map_err(StartError::Thread)?;
-        let app = Arc::new(App::new(
+        let admission = Admission::new(
+            &config,
+            ceiling.connections,
+            authority,
+            broker.clone(),
+            Arc::clone(&metrics),
+        );
+        let app = Arc::new(App {
             config,
             metrics,
+            admission,
             broker,
             broadcaster,
-            authority,
             tls,
             shutdown,
-        ));
-        let slots = Permits::new(ceiling.connections);
+            sessions: Permits::new(usize::MAX),
+            started: Instant::now(),
+        });
         Ok(Self {
-            listeners,
+            endpoints,
             address,
             ceiling,
-            slots,
             app,
             broadcaster_thread,
             broker_thread,
@@ -148,10 +155,9 @@ impl Server {
     /// Serves until shutdown is requested, then closes everyone and returns; `Err` only if serving
     /// could not begin.
     pub fn run(self) -> Result<(), StartError> {
-        for listener in &self.listeners {
-            let (listener, app) = (Arc::clone(listener), Arc::clone(&self.app));
-            let slots = self.slots.clone();
-            threads::spawn_service("listener", move || listener::run(&listener, &slots, &app))
+        for endpoint in &self.endpoints {
+            let (endpoint, app) = (Arc::clone(endpoint), Arc::clone(&self.app));
+            threads::spawn_service("listener", move || listener::run(&endpoint, &app))
                 .map_err(StartError::Thread)?;
         }
         while !self.app.shutdown.wait(SAMPLE_INTERVAL) {
@@ -164,8 +170,8 @@ impl Server {
     fn stop(self) {
         let config = &self.app.config;
         let deadline = Instant::now() + config.shutdown_timeout;
-        for listener in &self.listeners {
-            listener.retire();
+        for endpoint in &self.endpoints {
+            endpoint.close();
         }
         let clients = self.app.metrics.clients.get();
         log::info!("closing {clients} clients over {:?}", config.drain);
@@ -193,19 +199,19 @@ impl Server {
 }
 
 /// The port, then the Unix sockets; and the port's address.
-fn listen(config: &Config) -> Result<(Vec<Arc<Listener>>, SocketAddr), StartError> {
+fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, SocketAddr), StartError> {
     let address = SocketAddr::new(config.host, config.port);
-    let bound = Listener::tcp(address).map_err(|source| StartError::Bind { address, source });
+    let bound = Endpoint::tcp(address).map_err(|source| StartError::Bind { address, source });
     let (port, address) = bound?;
-    let mut listeners = vec![Arc::new(port)];
+    let mut endpoints = vec![Arc::new(port)];
     for path in &config.listen {
-        let bound = Listener::unix(path, config.listen_mode);
-        listeners.push(Arc::new(bound.map_err(|source| StartError::Listen {
+        let bound = Endpoint::unix(path, config.listen_mode);
+        endpoints.push(Arc::new(bound.map_err(|source| StartError::Listen {
             path: path.clone(),
             source,
         })?));
     }
-    Ok((listeners, address))
+    Ok((endpoints, address))
 }
 
 /// What tokens are checked with. Nobody is to serve the world unawares.

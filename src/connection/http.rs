@@ -180,7 +180,7 @@ impl HttpConnection<'_> {
 
     /// Counts a request against the rate of its client's address.
     fn count(&mut self, request: &Request) -> Result<(), Reply> {
-        let Err(wait) = self.app.count_request(request.peer) else {
+        let Err(wait) = self.app.admission.count_request(request.peer) else {
             self.rate_limited_in_a_row = 0;
             self.app.metrics.http_requests.add(1);
             return Ok(());

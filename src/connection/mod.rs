@@ -50,7 +50,7 @@ pub(crate) fn serve(mut connection: Connection, app: &App) {
     let Some(Upgrade { stream, peer, rest }) = http::serve(&socket, peer, app) else {
         return;
     };
-    let client = app.name_client();
+    let client = app.admission.next_client_id();
     match stream {
         Stream::Events(accepted) => sse::serve(accepted, client, peer, socket, app),
         Stream::WebSocket(accepted) => {

@@ -22,7 +22,7 @@ pub(super) fn complete(connection: &mut Connection, app: &App) -> bool {
         .tls
         .as_ref()
         .filter(|_| speaks_tls(connection.peer, app));
-    let is_proxy = app.config.proxy_protocol && app.is_trusted_proxy(connection.peer);
+    let is_proxy = app.config.proxy_protocol && app.admission.is_trusted_proxy(connection.peer);
     if is_proxy && !apply_proxy_header(connection, app) {
         return false;
     }
@@ -56,14 +56,13 @@ fn apply_proxy_header(connection: &mut Connection, app: &App) -> bool {
             return false;
         }
     };
-    match app.place(client) {
+    match app.admission.connect_address(client) {
         Ok(permit) => {
             (connection.peer, connection.address_permit) = (client, permit);
             true
         }
         Err(why) => {
-            app.metrics.connections_refused.add(1);
-            let bytes = rejection(http::address_limited(why), proxy, app);
+            let bytes = rejection(http::connection_refused(why), proxy, app);
             let _gone = send_all(socket, &bytes);
             close_gently(socket);
             false

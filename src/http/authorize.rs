@@ -34,6 +34,7 @@ pub(crate) fn authorize(
     app: &App,
 ) -> Result<Arc<Identity>, ResponseBox> {
     let identity = app
+        .admission
         .identify(request.head.token(), request.peer)
         .map_err(|why| unauthorized(&why))?;
     match requirement {

@@ -1,7 +1,6 @@
 //! The address of a request's client: the peer's, or the one that a trusted proxy names.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use crate::app::App;
 use crate::proxy::{ForwardingHeader, forwarded};
@@ -15,8 +14,11 @@ pub(crate) fn client_address(head: &Head, peer: Peer, app: &App) -> Peer {
     let Some(header) = forwarding_header(head) else {
         return peer;
     };
-    if !app.is_trusted_proxy(peer) {
-        log_untrusted_proxy(header, peer, app);
+    if !app.admission.is_trusted_proxy(peer) {
+        // Anyone can write the header; only a neighbour is likely to be the operator's proxy.
+        if peer.ip().is_none_or(is_near) {
+            app.admission.log_untrusted_proxy(header, peer);
+        }
         return peer;
     }
     let lines = head.headers.lines(header.name());
@@ -30,24 +32,6 @@ fn forwarding_header(head: &Head) -> Option<ForwardingHeader> {
     [XForwardedFor, Forwarded]
         .into_iter()
         .find(|header| head.headers.contains(header.name()))
-}
-
-/// Warns once about a neighbour that looks like a proxy and is not trusted: all its clients share one address
-/// and its limits.
-fn log_untrusted_proxy(header: ForwardingHeader, peer: Peer, app: &App) {
-    let is_near = peer.ip().is_none_or(is_near);
-    if !is_near || !app.config.trusted_proxies.is_empty() {
-        return;
-    }
-    if app.proxy_noticed.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    let name = peer.ip().map_or("unix".to_owned(), |ip| ip.to_string());
-    let header = header.name();
-    log::warn!(
-        "{name} sends {header}, which is not believed; if it is your proxy, --trusted-proxies {name} \
-         makes limits and log tell its clients apart"
-    );
 }
 
 /// Whether an address belongs to this machine or its local network.

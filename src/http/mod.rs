@@ -20,8 +20,8 @@ pub(crate) use authorize::{Requirement, authorize, unauthorized};
 pub(crate) use client_address::client_address;
 pub(crate) use request::{Admitted, Request};
 pub(crate) use response::{
-    WithHeader, address_limited, bad_request, event_stream, forbidden, rate_limited,
-    render_event_stream, unavailable, unavailable_for,
+    WithHeader, address_limited, bad_request, connection_refused, event_stream, forbidden,
+    rate_limited, render_event_stream, unavailable_for,
 };
 pub(crate) use route::{Handler, Route, WebSocketKind, find, upgrade_required};
 pub(crate) use wire::CONTINUE_100;

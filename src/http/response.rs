@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use tiny_http::{Header, Response, ResponseBox, StatusCode};
 
+use crate::admission::AdmissionError;
 use crate::auth::AllowedOrigins;
 use crate::limits::AddressLimitError;
 use crate::protocol::{ErrorCode, Refusal};
@@ -108,6 +109,16 @@ pub(crate) fn address_limited(error: AddressLimitError) -> ResponseBox {
         ),
         AddressLimitError::Rate(wait) => {
             rate_limited("this address opens connections too fast", wait)
+        }
+    }
+}
+
+/// 503 or 429 for a connection that was refused before any request was read.
+pub(crate) fn connection_refused(why: AdmissionError) -> ResponseBox {
+    match why {
+        AdmissionError::Address(why) => address_limited(why),
+        AdmissionError::ServerFull => {
+            unavailable("too_many_connections", "the server is full; try again")
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{ClientId, CloseCode, Frames, Since};
 use crate::rooms::Seat;
+use crate::session::new_outbox;
 use crate::session::resume::HeldRoom;
 use crate::socket::{Peer, Socket};
 use crate::threads;
@@ -45,10 +46,12 @@ pub(crate) fn accept(
         .last_event_id()
         .map_err(|why| http::bad_request(&why))?;
     let address_permit = app
-        .stream_place(request.peer)
+        .admission
+        .open_stream(request.peer)
         .map_err(http::address_limited)?;
     let seat = app
-        .enter(&room)
+        .admission
+        .take_seat(&room)
         .map_err(|why| http::unavailable_for(&why))?;
     Ok(Box::new(AcceptedStream {
         identity: Arc::clone(&admitted.identity),
@@ -66,8 +69,7 @@ pub(crate) fn serve(
     socket: Socket,
     app: &App,
 ) {
-    let (metrics, limits) = (Arc::clone(&app.metrics), app.outbox_limits());
-    let outbox = Outbox::new(client, socket, limits, metrics, Wire::Events);
+    let outbox = new_outbox(client, socket, Wire::Events, app);
     let _slot = app.sessions.take();
     let _counted = app.metrics.clients.hold();
     log::debug!(

@@ -100,7 +100,7 @@ fn what_is_not_a_dead_socket_is_left_alone() {
     fs::remove_file(&path).expect("remove");
     fs::write(&path, "precious").expect("write");
     let said = refused(&[&listen(&path)]);
-    assert!(said.contains("something else"), "{said}");
+    assert!(said.contains("is not a socket"), "{said}");
     assert_eq!(fs::read_to_string(&path).expect("read"), "precious");
 
     let nowhere = scratch.path("nowhere/wscast.sock");

@@ -32,7 +32,7 @@ pub(in crate::http) fn health(request: &Request, app: &App) -> ResponseBox {
     } else {
         (200, "healthy", "WebSocket server is running".to_owned())
     };
-    let identity = app.identify(request.head.token(), request.peer);
+    let identity = app.admission.identify(request.head.token(), request.peer);
     let details = identity.is_ok().then(|| HealthDetails {
         message,
         connected_clients: app.metrics.clients.get(),

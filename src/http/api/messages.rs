@@ -81,7 +81,7 @@ pub(in crate::http) fn publish(
         room: room.clone(),
         from: user
             .clone()
-            .unwrap_or_else(|| app.name_client().to_string().into()),
+            .unwrap_or_else(|| app.admission.next_client_id().to_string().into()),
         kind: message.kind,
         payload: message.payload.into(),
         id,

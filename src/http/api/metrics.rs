@@ -20,7 +20,7 @@ pub(in crate::http) fn metrics(
         (
             "addresses",
             "Client addresses that are remembered",
-            app.addresses_known() as u64,
+            app.admission.known_addresses() as u64,
         ),
         (
             "broker_queue_length",

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::outbox::{Outbox, Wire};
+use crate::outbox::Wire;
 use crate::protocol::Frames;
+use crate::session::new_outbox;
 
 use super::Upgraded;
 use super::transport::{End, Incoming, Transport};
@@ -18,14 +19,7 @@ pub(super) fn serve(upgraded: Upgraded, app: &App) {
         rest,
         ..
     } = upgraded;
-    let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(
-        client,
-        socket,
-        app.outbox_limits(),
-        metrics,
-        Wire::WebSocket,
-    );
+    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };

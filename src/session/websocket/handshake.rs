@@ -15,8 +15,6 @@ use crate::rooms::Seat;
 
 /// A key is 16 bytes in base64 (RFC 6455 §4.1).
 const KEY_BYTES: usize = 16;
-/// What of a refused origin is logged: a real one is a host name of at most 253 characters.
-const ORIGIN_CHARS_LOGGED: usize = 300;
 
 /// A handshake that succeeded, not yet answered.
 pub enum AcceptedHandshake {
@@ -106,18 +104,15 @@ pub(super) fn accept(
 ) -> Result<AcceptedHandshake, ResponseBox> {
     judge(request, kind, app).map_err(|refused| {
         app.metrics.handshakes_refused.add(1);
-        refused.into_response(request, app)
+        refused.into_response()
     })
 }
 
 fn judge(request: &Request, kind: WebSocketKind, app: &App) -> Result<AcceptedHandshake, Refused> {
     let accept_key = check_headers(&request.head)?;
-    let allowed = &app.config.allow_origin;
-    if !request
-        .head
-        .headers
-        .lines("Origin")
-        .all(|origin| allowed.allows(Some(origin)))
+    if !app
+        .admission
+        .allows_origins(request.head.headers.lines("Origin"))
     {
         return Err(Refused::Origin);
     }
@@ -126,7 +121,8 @@ fn judge(request: &Request, kind: WebSocketKind, app: &App) -> Result<AcceptedHa
          Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
     );
     let place = app
-        .stream_place(request.peer)
+        .admission
+        .open_stream(request.peer)
         .map_err(Refused::AddressLimitError);
     if kind == WebSocketKind::Echo {
         let place = place?;
@@ -153,7 +149,7 @@ fn is_page(request: &Request) -> bool {
 }
 
 fn enter(request: &Request, asked: RoomsAsked, app: &App) -> Result<Entry, Refused> {
-    match app.identify(request.head.token(), request.peer) {
+    match app.admission.identify(request.head.token(), request.peer) {
         Ok(identity) => {
             let rooms = open_rooms(asked, &identity, app)?;
             Ok(Entry::Known { identity, rooms })
@@ -171,7 +167,7 @@ fn open_rooms(
 ) -> Result<Vec<WantedRoom>, Refused> {
     let opened = asked.into_iter().map(|(name, since)| {
         identity.may_subscribe(&name).map_err(Refused::Room)?;
-        let seat = app.enter(&name).map_err(Refused::Full)?;
+        let seat = app.admission.take_seat(&name).map_err(Refused::Full)?;
         Ok(WantedRoom { seat, since })
     });
     opened.collect()
@@ -232,15 +228,9 @@ fn rooms_asked(request: &Request, app: &App) -> Result<RoomsAsked, Refused> {
         if wanted.iter().all(|(known, _)| *known != name) {
             wanted.push((name, since));
         }
-        let most = app.config.limits.max_rooms_per_connection;
-        if wanted.len() > most {
-            app.metrics.rooms_refused.add(1);
-            let message = format!("join at most {most} rooms on one connection");
-            return Err(Refused::Query(Refusal::new(
-                ErrorCode::TooManyRooms,
-                message,
-            )));
-        }
+        app.admission
+            .check_room_count(wanted.len())
+            .map_err(Refused::Query)?;
     }
     if wanted.is_empty() {
         wanted.push((RoomName::lobby(), since.next()));
@@ -263,34 +253,16 @@ impl Refused {
         }
     }
 
-    fn into_response(self, request: &Request, app: &App) -> ResponseBox {
+    fn into_response(self) -> ResponseBox {
         match self {
             Self::Malformed(why) => error(400, "bad_handshake", why),
             Self::Version => error(426, "websocket_version", "speak WebSocket version 13")
                 .with("Sec-WebSocket-Version", "13"),
-            Self::Origin => {
-                let origin = request
-                    .head
-                    .headers
-                    .lines("Origin")
-                    .next()
-                    .unwrap_or_default();
-                let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
-                let allowed = &app.config.allow_origin;
-                match allowed.with(origin) {
-                    Some(list) => app.refused_origins.log(format_args!(
-                        "refused origin {shown:?}; --allow-origin {list:?} would allow it"
-                    )),
-                    None => app
-                        .refused_origins
-                        .log(format_args!("refused origin {shown:?}, which is none")),
-                }
-                error(
-                    403,
-                    "origin_not_allowed",
-                    "this origin is not on the server's list",
-                )
-            }
+            Self::Origin => error(
+                403,
+                "origin_not_allowed",
+                "this origin is not on the server's list",
+            ),
             Self::Query(refusal) => http::bad_request(&refusal),
             Self::Token(why) => http::unauthorized(&why),
             Self::Room(refusal) => http::forbidden(&refusal),

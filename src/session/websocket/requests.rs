@@ -145,14 +145,9 @@ impl Session<'_> {
         let stream = match self.joined(&room) {
             Ok(stream) => Arc::clone(stream),
             Err(_) => {
-                let most = self.app.config.limits.max_rooms_per_connection;
-                if self.rooms.len() >= most {
-                    self.app.metrics.rooms_refused.add(1);
-                    let message = format!("leave a room first; a connection may join {most}");
-                    return Err(Refusal::new(ErrorCode::TooManyRooms, message));
-                }
+                self.app.admission.check_room_count(self.rooms.len() + 1)?;
                 self.access.identity()?.may_subscribe(&room)?;
-                let seat = self.app.enter(&room)?;
+                let seat = self.app.admission.take_seat(&room)?;
                 let stream = Arc::clone(seat.numbering());
                 self.rooms.push(seat);
                 stream

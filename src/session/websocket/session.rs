@@ -14,6 +14,7 @@ use crate::protocol::{
     Since,
 };
 use crate::rooms::Seat;
+use crate::session::new_outbox;
 use crate::session::resume::HeldRoom;
 use crate::socket::Peer;
 use crate::threads;
@@ -30,14 +31,7 @@ pub(super) fn serve(upgraded: Upgraded, entry: Entry, scope: Option<Scope>, app:
         socket,
         rest,
     } = upgraded;
-    let metrics = Arc::clone(&app.metrics);
-    let outbox = Outbox::new(
-        client,
-        socket,
-        app.outbox_limits(),
-        metrics,
-        Wire::WebSocket,
-    );
+    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
@@ -218,7 +212,7 @@ impl<'a> Session<'a> {
         token: &str,
         id: Option<&RequestId>,
     ) -> Result<(), Refusal> {
-        let identity = match self.app.identify(Some(token), self.peer) {
+        let identity = match self.app.admission.identify(Some(token), self.peer) {
             Ok(identity) => identity,
             Err(why) if self.access.is_known() => return Err(Refusal::from(&why)),
             Err(why) => return self.turn_away(id, &Refusal::from(&why), why.close_code()),

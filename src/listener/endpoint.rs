@@ -1,4 +1,4 @@
-//! What is listened on: a TCP port, or a Unix socket and its file.
+//! An endpoint: a TCP port, or a Unix socket and its file.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -19,43 +19,42 @@ use crate::socket::{Peer, Socket};
 /// freeing it all at once would delay everyone else.
 const SOCKET_SEND_BYTES: usize = 128 * 1024;
 
-/// A socket that accepts.
+/// A listening socket.
 #[derive(Debug)]
-pub enum Listener {
-    /// On a port.
+pub(crate) enum Endpoint {
     Tcp(TcpListener),
-    /// On a path, for processes of this machine.
+    /// For processes of this machine.
     Unix(UnixListener, SocketFile),
 }
 
-/// The file by which a Unix socket is found; dropped, it is removed.
+/// The file of a Unix socket; removed when dropped.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: what another server has put in its place since is left alone.
+    /// Device and inode, so that a file that another server created at this path is not removed.
     identity: (u64, u64),
 }
 
-impl Listener {
-    /// Listens on an address and says which, since port 0 is any that is free.
-    pub fn tcp(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+impl Endpoint {
+    /// Listens on an address and returns it with the real port, because port 0 means any free one.
+    pub(crate) fn tcp(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
-        // Accepted sockets inherit it, which saves a system call for each.
+        // Accepted sockets inherit the size, which saves a system call for each.
         set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES)?;
         let address = listener.local_addr()?;
         Ok((Self::Tcp(listener), address))
     }
 
-    /// Listens on a path, where a server that was killed may have left its file. Nobody can connect for
-    /// whom `mode` has no bits, not even for a moment.
-    pub fn unix(path: &Path, mode: u32) -> io::Result<Self> {
+    /// Listens on a path, where a killed server may have left its file. The umask keeps out users without bits in
+    /// `mode` from the first moment.
+    pub(crate) fn unix(path: &Path, mode: u32) -> io::Result<Self> {
         remove_stale(path)?;
-        // Of the whole process, but no other thread that creates files has been started yet.
+        // The umask is that of the whole process, but no other thread that creates files runs yet.
         let before = umask(Mode::from_raw_mode(!mode & 0o777));
-        let bound = UnixListener::bind(path);
+        let listener = UnixListener::bind(path);
         umask(before);
-        let listener = bound?;
-        // Left at the system's size, which is no more than what TCP's is set to.
+        let listener = listener?;
+        // The send buffer keeps the system's default, which is not larger than the one set for TCP.
         let identity = identity(&fs::symlink_metadata(path)?);
         let path = path.to_owned();
         Ok(Self::Unix(listener, SocketFile { path, identity }))
@@ -65,8 +64,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
-                // Small frames must not wait for each other (RFC 896); without it they only come later.
-                let _unsupported = socket.set_nodelay(true);
+                // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
+                socket.set_nodelay(true).ok();
                 Ok((Socket::new(socket), Peer::Tcp(peer)))
             }
             Self::Unix(listener, _) => {
@@ -76,10 +75,11 @@ impl Listener {
         }
     }
 
-    /// Accepts no more. On Linux this wakes a blocked accept; a port is free once the listener is
-    /// dropped, a path at once.
-    pub fn retire(&self) {
-        let _already = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Read);
+    /// Stops accepting. On Linux this wakes a blocked accept. The path is free at once, the port when the endpoint
+    /// is dropped.
+    pub(crate) fn close(&self) {
+        // Fails only if it is closed already.
+        rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Read).ok();
         if let Self::Unix(_, file) = self {
             file.remove();
         }
@@ -97,7 +97,8 @@ impl SocketFile {
     fn remove(&self) {
         let now = fs::symlink_metadata(&self.path);
         if now.is_ok_and(|now| identity(&now) == self.identity) {
-            let _gone_already = fs::remove_file(&self.path);
+            // The file may be gone by now.
+            fs::remove_file(&self.path).ok();
         }
     }
 }
@@ -112,14 +113,14 @@ fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// Removes a socket that nobody listens on, and nothing else.
+/// Removes the file of a socket without a listener, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if !found.file_type().is_socket() {
-        let why = "there is something else than a socket; name another path";
+        let why = "the file exists and is not a socket; choose another path";
         return Err(io::Error::new(ErrorKind::AlreadyExists, why));
     }
     match UnixStream::connect(path) {
@@ -127,7 +128,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(_) => Err(io::Error::new(
             ErrorKind::AddrInUse,
-            "in use; stop what listens there or name another path",
+            "in use; stop the server that listens there or choose another path",
         )),
     }
 }

@@ -1,0 +1,276 @@
+//! Admission: who may come in. Permits, rates, origins, identities and seats are granted or refused here.
+//!
+//! Each refusal is counted here, and logged where a setting or the machine can change it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::auth::{AllowedOrigins, AuthError, Authority, Identity};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::limits::{Address, AddressLimitError, AddressPermit, Addresses, Permit, Permits};
+use crate::logging::ThrottledLog;
+use crate::metrics::Metrics;
+use crate::protocol::{ClientId, ErrorCode, Refusal, RoomName};
+use crate::proxy::{ForwardingHeader, TrustedProxies};
+use crate::rooms::Seat;
+use crate::socket::Peer;
+use crate::store::StoreError;
+
+/// Characters of a refused origin that are logged; a real origin has a host name of at most 253.
+const ORIGIN_CHARS_LOGGED: usize = 300;
+
+/// Grants and refuses; shared by all connections.
+pub(crate) struct Admission {
+    metrics: Arc<Metrics>,
+    authority: Arc<Authority>,
+    /// Opens the rooms in which seats are taken.
+    broker: Broker,
+    allowed_origins: AllowedOrigins,
+    trusted_proxies: TrustedProxies,
+    members_per_room_max: Option<NonZeroU32>,
+    rooms_per_connection_max: usize,
+    connections: Permits,
+    addresses: Addresses,
+    connection_log: ThrottledLog,
+    address_log: ThrottledLog,
+    origin_log: ThrottledLog,
+    /// Whether a proxy that is not trusted was logged.
+    proxy_logged: AtomicBool,
+    /// The random part of the client ids of this process.
+    process: u32,
+    clients_admitted: AtomicU64,
+}
+
+/// The reason to refuse a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AdmissionError {
+    /// The server or the machine has reached its limit.
+    ServerFull,
+    /// The client's address has reached its limit.
+    Address(AddressLimitError),
+}
+
+impl Admission {
+    /// Starts with no connections of at most `connections_max`.
+    pub(crate) fn new(
+        config: &Config,
+        connections_max: usize,
+        authority: Arc<Authority>,
+        broker: Broker,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let limits = &config.limits;
+        Self {
+            metrics,
+            authority,
+            broker,
+            allowed_origins: config.allow_origin.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            members_per_room_max: limits.max_members_per_room,
+            rooms_per_connection_max: limits.max_rooms_per_connection,
+            connections: Permits::new(connections_max),
+            addresses: Addresses::new(limits.address),
+            connection_log: ThrottledLog::default(),
+            address_log: ThrottledLog::default(),
+            origin_log: ThrottledLog::default(),
+            proxy_logged: AtomicBool::new(false),
+            process: rand::random(),
+            clients_admitted: AtomicU64::new(0),
+        }
+    }
+
+    /// Reserves a permit for an accepted socket, and one for its address unless that has no limits.
+    pub(crate) fn connect(
+        &self,
+        peer: Peer,
+    ) -> Result<(Permit, Option<AddressPermit>), AdmissionError> {
+        let address_permit = self.connect_address(peer)?;
+        let Some(permit) = self.connections.take() else {
+            self.metrics.connections_refused.add(1);
+            self.connection_log
+                .log("all connections are in use; --max-connections sets how many there may be");
+            return Err(AdmissionError::ServerFull);
+        };
+        Ok((permit, address_permit))
+    }
+
+    /// Reserves a permit for the address of a new connection: an accepted socket, or the client in its PROXY header.
+    pub(crate) fn connect_address(
+        &self,
+        peer: Peer,
+    ) -> Result<Option<AddressPermit>, AdmissionError> {
+        self.address_permit(peer).map_err(|why| {
+            self.metrics.connections_refused.add(1);
+            AdmissionError::Address(why)
+        })
+    }
+
+    /// Counts and logs a connection that no thread could be started for.
+    pub(crate) fn refuse_without_thread(&self) -> AdmissionError {
+        self.metrics.connections_refused.add(1);
+        self.connection_log
+            .log("cannot start a thread: the machine's limit is reached");
+        AdmissionError::ServerFull
+    }
+
+    /// Reserves an address permit for a stream that arrived through a proxy. A client that connected directly
+    /// reserved its permit when its socket was accepted.
+    pub(crate) fn open_stream(
+        &self,
+        peer: Peer,
+    ) -> Result<Option<AddressPermit>, AddressLimitError> {
+        match peer {
+            Peer::Forwarded(_) => self.address_permit(peer),
+            Peer::Tcp(_) | Peer::Unix => Ok(None),
+        }
+    }
+
+    fn address_permit(&self, peer: Peer) -> Result<Option<AddressPermit>, AddressLimitError> {
+        let Some(address) = self.limited_address(peer) else {
+            return Ok(None);
+        };
+        self.addresses
+            .connect(address, Instant::now())
+            .map(Some)
+            .inspect_err(|why| self.count_address_refusal(address, *why))
+    }
+
+    fn count_address_refusal(&self, address: Address, why: AddressLimitError) {
+        let (counter, problem, setting) = match why {
+            AddressLimitError::Connections => (
+                &self.metrics.crowded,
+                "has too many connections",
+                "--max-connections-per-address",
+            ),
+            AddressLimitError::Rate(_) => (
+                &self.metrics.hurried,
+                "opens connections too fast",
+                "--max-connection-rate",
+            ),
+        };
+        counter.add(1);
+        self.address_log.log(format_args!(
+            "{address} {problem}; {setting} sets the limit"
+        ));
+    }
+
+    /// Counts an HTTP request against the rate of its address; `Err` is the time to wait.
+    pub(crate) fn count_request(&self, peer: Peer) -> Result<(), Duration> {
+        let Some(address) = self.limited_address(peer) else {
+            return Ok(());
+        };
+        self.addresses
+            .count_request(address, Instant::now())
+            .inspect_err(|_| self.metrics.http_rate_limited.add(1))
+    }
+
+    /// Returns the identity that a token grants. After too many refused tokens of an address, further tokens of the
+    /// address are refused without a check.
+    pub(crate) fn identify(
+        &self,
+        token: Option<&str>,
+        peer: Peer,
+    ) -> Result<Arc<Identity>, AuthError> {
+        let is_checked = token.is_some() && self.authority.has_keys();
+        let address = self.limited_address(peer).filter(|_| is_checked);
+        if let Some(address) = address
+            && let Err(wait) = self.addresses.check_refused_tokens(address, Instant::now())
+        {
+            self.metrics.auth_shut_out.add(1);
+            return Err(AuthError::TooManyFailures(wait));
+        }
+        let identity = self.authority.identify(token);
+        if let Err(AuthError::Token(_)) = &identity {
+            self.metrics.auth_failures.add(1);
+            if let Some(address) = address {
+                self.addresses.count_refused_token(address, Instant::now());
+            }
+        }
+        identity
+    }
+
+    /// Whether pages of all these origins may connect. A client that is not a browser sends none.
+    pub(crate) fn allows_origins<'a>(&self, mut origins: impl Iterator<Item = &'a str>) -> bool {
+        let refused = origins.find(|origin| !self.allowed_origins.allows(Some(origin)));
+        let Some(refused) = refused else {
+            return true;
+        };
+        let shown: String = refused.chars().take(ORIGIN_CHARS_LOGGED).collect();
+        match self.allowed_origins.with(refused) {
+            Some(list) => self.origin_log.log(format_args!(
+                "refused origin {shown:?}; --allow-origin {list:?} would allow it"
+            )),
+            None => self.origin_log.log(format_args!(
+                "refused origin {shown:?}, which is not an origin"
+            )),
+        }
+        false
+    }
+
+    /// Takes a seat in a room, which is opened if it is new.
+    pub(crate) fn take_seat(&self, room: &RoomName) -> Result<Seat, Refusal> {
+        let numbering = self.broker.open(room).inspect_err(|why| {
+            if *why == StoreError::TooManyRooms {
+                self.metrics.rooms_refused.add(1);
+            }
+        })?;
+        Seat::take(numbering, self.members_per_room_max).ok_or_else(|| {
+            self.metrics.rooms_full.add(1);
+            let message = "the room has as many members as it may have; try again later";
+            Refusal::new(ErrorCode::RoomFull, message)
+        })
+    }
+
+    /// Checks that a connection may be in this many rooms.
+    pub(crate) fn check_room_count(&self, rooms: usize) -> Result<(), Refusal> {
+        let max = self.rooms_per_connection_max;
+        if rooms <= max {
+            return Ok(());
+        }
+        self.metrics.rooms_refused.add(1);
+        let message = format!("a connection may be in at most {max} rooms; leave one first");
+        Err(Refusal::new(ErrorCode::TooManyRooms, message))
+    }
+
+    /// Returns a client id that no other client has.
+    pub(crate) fn next_client_id(&self) -> ClientId {
+        let count = 1 + self.clients_admitted.fetch_add(1, Ordering::Relaxed);
+        ClientId::new(self.process, count)
+    }
+
+    /// Whether the peer is a proxy that may name its clients.
+    pub(crate) fn is_trusted_proxy(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Unix => self.trusted_proxies.trusts_unix(),
+            peer => peer.ip().is_some_and(|ip| self.trusted_proxies.trusts(ip)),
+        }
+    }
+
+    /// Warns once about a peer that sends forwarding headers and is not trusted, because all clients of such a proxy
+    /// share one address and its limits. Not if the settings trust other proxies: then the operator knows.
+    pub(crate) fn log_untrusted_proxy(&self, header: ForwardingHeader, peer: Peer) {
+        if !self.trusted_proxies.is_empty() || self.proxy_logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let name = peer.ip().map_or("unix".to_owned(), |ip| ip.to_string());
+        let header = header.name();
+        log::warn!(
+            "{name} sends {header}, which is ignored because {name} is not trusted; if it is your proxy, set \
+             --trusted-proxies {name} to give each of its clients its own limits"
+        );
+    }
+
+    /// Number of client addresses that are remembered.
+    pub(crate) fn known_addresses(&self) -> usize {
+        self.addresses.count()
+    }
+
+    /// The address whose limits apply to a peer; `None` for this machine and trusted proxies, which have no limits.
+    fn limited_address(&self, peer: Peer) -> Option<Address> {
+        let ip = peer.ip().filter(|_| !self.is_trusted_proxy(peer))?;
+        Address::of(ip)
+    }
+}
