@@ -91,7 +91,7 @@ impl Admission {
         let Some(permit) = self.connections.take() else {
             self.metrics.connections_refused.add(1);
             self.connection_log
-                .log("all connections are in use; --max-connections sets how many there may be");
+                .warn("all connections are in use; --max-connections sets how many there may be");
             return Err(AdmissionError::ServerFull);
         };
         Ok((permit, address_permit))
@@ -112,7 +112,7 @@ impl Admission {
     pub(crate) fn refuse_without_thread(&self) -> AdmissionError {
         self.metrics.connections_refused.add(1);
         self.connection_log
-            .log("cannot start a thread: the machine's limit is reached");
+            .warn("cannot start a thread: the machine's limit is reached");
         AdmissionError::ServerFull
     }
 
@@ -141,18 +141,18 @@ impl Admission {
     fn count_address_refusal(&self, address: Address, why: AddressLimitError) {
         let (counter, problem, setting) = match why {
             AddressLimitError::Connections => (
-                &self.metrics.crowded,
+                &self.metrics.over_address_limit,
                 "has too many connections",
                 "--max-connections-per-address",
             ),
             AddressLimitError::Rate(_) => (
-                &self.metrics.hurried,
+                &self.metrics.over_address_rate,
                 "opens connections too fast",
                 "--max-connection-rate",
             ),
         };
         counter.add(1);
-        self.address_log.log(format_args!(
+        self.address_log.warn(format_args!(
             "{address} {problem}; {setting} sets the limit"
         ));
     }
@@ -179,7 +179,7 @@ impl Admission {
         if let Some(address) = address
             && let Err(wait) = self.addresses.check_refused_tokens(address, Instant::now())
         {
-            self.metrics.auth_shut_out.add(1);
+            self.metrics.auth_attempts_refused.add(1);
             return Err(AuthError::TooManyFailures(wait));
         }
         let identity = self.authority.identify(token);
@@ -200,10 +200,10 @@ impl Admission {
         };
         let shown: String = refused.chars().take(ORIGIN_CHARS_LOGGED).collect();
         match self.allowed_origins.with(refused) {
-            Some(list) => self.origin_log.log(format_args!(
+            Some(list) => self.origin_log.warn(format_args!(
                 "refused origin {shown:?}; --allow-origin {list:?} would allow it"
             )),
-            None => self.origin_log.log(format_args!(
+            None => self.origin_log.warn(format_args!(
                 "refused origin {shown:?}, which is not an origin"
             )),
         }

@@ -1,4 +1,4 @@
-//! The log: stderr, and a file where one is asked for.
+//! The log, on stderr and in an optional file.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -10,37 +10,36 @@ use simplelog::{CombinedLogger, ConfigBuilder, LevelFilter, SharedLogger, WriteL
 
 use crate::config::Config;
 
-/// Most often the same kind of trouble is logged.
-const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two lines of one [`ThrottledLog`].
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// One kind of trouble, which is logged once a second at most, however often it strikes: who can bring it
-/// about must not be able to fill the log.
+/// A warning that is logged at most once a second, so that a client which can cause it cannot fill the log.
 #[derive(Debug, Default)]
-pub struct ThrottledLog(Mutex<Told>);
+pub struct ThrottledLog(Mutex<ThrottleState>);
 
 #[derive(Debug, Default)]
-struct Told {
-    at: Option<Instant>,
-    untold: u64,
+struct ThrottleState {
+    last_line: Option<Instant>,
+    suppressed: u64,
 }
 
 impl ThrottledLog {
-    /// Logs a warning, or counts it for the next line.
-    pub fn log(&self, what: impl fmt::Display) {
+    /// Logs the warning, or counts it for the next line.
+    pub fn warn(&self, message: impl fmt::Display) {
         let now = Instant::now();
-        let mut told = self.0.lock();
-        let is_recent = |at| now.duration_since(at) < TROUBLE_INTERVAL;
-        if told.at.is_some_and(is_recent) {
-            told.untold += 1;
+        let mut state = self.0.lock();
+        let is_recent = |line| now.duration_since(line) < INTERVAL;
+        if state.last_line.is_some_and(is_recent) {
+            state.suppressed += 1;
             return;
         }
-        told.at = Some(now);
-        let untold = std::mem::take(&mut told.untold);
-        // A log that is slow holds up nobody else.
-        drop(told);
-        match untold {
-            0 => log::warn!("{what}"),
-            more => log::warn!("{what} (and {more} more since the last such line)"),
+        state.last_line = Some(now);
+        let suppressed = std::mem::take(&mut state.suppressed);
+        // A slow log must not block other threads at the lock.
+        drop(state);
+        match suppressed {
+            0 => log::warn!("{message}"),
+            more => log::warn!("{message} ({more} more since the last such line)"),
         }
     }
 }
@@ -63,8 +62,8 @@ pub fn start(config: &Config) -> io::Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         loggers.push(WriteLogger::new(level, format, file));
     }
-    // A second start in one process keeps the first logger, which is what tests want.
-    let _already_started = CombinedLogger::init(loggers);
+    // Fails if the process has a logger already, as in tests; the first one stays.
+    CombinedLogger::init(loggers).ok();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The `wscast` program: settings, logging, the server, an exit code.
+//! The `wscast` program: parses the settings, starts logging, runs the command, returns an exit code.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use wscast::server::Server;
 use wscast::shutdown::Shutdown;
 use wscast::{logging, threads};
 
-/// The command line or environment cannot be used.
+/// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
 /// The server cannot start.
 const EXIT_FAILURE: u8 = 1;
@@ -35,19 +35,19 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> Result<(), String> {
     logging::start(&config).map_err(|error| {
         let path = config.log_file.clone().unwrap_or_default();
-        format!("--log-file {path:?}: {error}; name a file in a directory that may be written")
+        format!("--log-file {path:?}: {error}; name a file in a writable directory")
     })?;
     let (shutdown, reloads) = (Shutdown::default(), Reloads::default());
-    obey_signals(shutdown.clone(), reloads.clone())
-        .map_err(|error| format!("cannot await signals: {error}"))?;
+    handle_signals(shutdown.clone(), reloads.clone())
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
     let sockets: String = config.listen.iter().fold(String::new(), |lines, path| {
         lines + &format!("socket  unix:{}\n", path.display())
     });
     let s = if config.tls.is_some() { "s" } else { "" };
     let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
-    let reachable = reachable(server.address());
+    let address = local_address(server.address());
     print(&format!(
-        "page    http{s}://{reachable}/\nsocket  ws{s}://{reachable}/ws\n{sockets}"
+        "page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{sockets}"
     ));
     let ceiling = server.ceiling();
     log::info!(
@@ -58,10 +58,10 @@ fn serve(config: Config) -> Result<(), String> {
     server.run().map_err(|error| error.to_string())
 }
 
-/// The first SIGTERM or SIGINT asks for shutdown, the second ends the process at once. SIGHUP reads again
-/// what can be; where that is nothing, it can only mean that the terminal was closed, and asks for
-/// shutdown too.
-fn obey_signals(shutdown: Shutdown, reloads: Reloads) -> std::io::Result<()> {
+/// Starts the thread that handles signals. The first SIGTERM or SIGINT requests shutdown; the second ends the
+/// process at once. SIGHUP reloads files. If there are none to reload, it means that the terminal was closed, and
+/// requests shutdown too.
+fn handle_signals(shutdown: Shutdown, reloads: Reloads) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     threads::spawn_service("signals", move || {
         for signal in signals.forever() {
@@ -77,8 +77,8 @@ fn obey_signals(shutdown: Shutdown, reloads: Reloads) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a person on this machine types: "any address" is no address to connect to.
-fn reachable(bound: SocketAddr) -> SocketAddr {
+/// Returns an address that a person on this machine can connect to, in place of "any address".
+fn local_address(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -87,15 +87,18 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// A closed stdout must not end a server.
+/// Prints to stdout. A closed stdout does not end the server.
 fn print(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout();
-    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {
     use std::io::Write as _;
-    let _closed = writeln!(std::io::stderr(), "wscast: {line}");
+    // A closed stderr must not change the exit code.
+    writeln!(std::io::stderr(), "wscast: {line}").ok();
     ExitCode::from(code)
 }

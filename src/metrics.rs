@@ -1,4 +1,4 @@
-//! Counters that only grow and gauges that return to zero, because only guards move them.
+//! Metrics: counters, which only grow, and gauges, which change only through guards.
 
 use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Time over which `/stats` averages its rates.
+/// The time over which `/stats` averages its rates.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// Counts something that happened.
+/// A count of events.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -21,31 +21,31 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// The count since start.
+    /// Returns the count since start.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Counts something that is there now.
+/// A count of things that exist now.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Arc<AtomicI64>);
 
 impl Gauge {
-    /// One more, for as long as the guard lives.
+    /// Adds one until the guard is dropped.
     #[must_use]
     pub fn hold(&self) -> GaugeGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
         GaugeGuard(Arc::clone(&self.0))
     }
 
-    /// How many guards live.
+    /// Returns the number of guards.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed).max(0) as u64
     }
 }
 
-/// One of what a [`Gauge`] counts.
+/// Counts as one in its [`Gauge`] until dropped.
 #[derive(Debug)]
 pub struct GaugeGuard(Arc<AtomicI64>);
 
@@ -55,26 +55,26 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// Declares [`Metrics`]: each counter once, with its name in `/metrics` and `/stats` and what it counts.
+/// Declares [`Metrics`]: each counter with its field, its name in `/metrics` and `/stats`, and its help text.
 macro_rules! metrics {
     ($($field:ident $name:literal $help:literal)+) => {
-        /// Everything the server counts.
+        /// All metrics of the server.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            /// WebSocket clients now.
+            /// Connected WebSocket clients.
             pub clients: Gauge,
-            /// Sockets now, HTTP and WebSocket.
+            /// Open connections, HTTP and WebSocket.
             pub connections: Gauge,
-            /// Clients whose socket does not take what is sent, now.
+            /// Clients with a full socket, whose outbox is draining.
             pub lagging: Gauge,
-            /// Time that commits to the store took, in microseconds.
+            /// Time spent in store commits, in microseconds.
             pub commit_micros: Counter,
             $(#[doc = $help] pub $field: Counter,)+
             rates: Mutex<VecDeque<Sample>>,
         }
 
         impl Metrics {
-            /// Name, help and value of each counter.
+            /// Returns name, help text and value of each counter.
             pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
                 [$(($name, $help, self.$field.get())),+].into_iter()
             }
@@ -83,34 +83,34 @@ macro_rules! metrics {
 }
 
 metrics! {
-    connections_total "connections" "Sockets accepted"
-    connections_refused "connections_refused" "Sockets turned away by a limit"
-    crowded "connections_over_address_limit" "Connections refused because their address has too many"
-    hurried "connections_over_address_rate" "Connections refused because their address made too many in a time"
-    accept_errors "accept_errors" "Accepts that failed"
-    tls_refused "tls_refused" "Connections without the TLS handshake they need"
-    proxy_headers_refused "proxy_headers_refused" "Connections of proxies without the PROXY header they need"
+    connections_total "connections" "Connections accepted"
+    connections_refused "connections_refused" "Connections refused because of a limit"
+    over_address_limit "connections_over_address_limit" "Connections refused because their address has too many"
+    over_address_rate "connections_over_address_rate" "Connections refused because their address connects too fast"
+    accept_errors "accept_errors" "Failed attempts to accept a connection"
+    tls_refused "tls_refused" "Connections closed because of a missing or failed TLS handshake"
+    proxy_headers_refused "proxy_headers_refused" "Connections of proxies closed because of a missing or wrong PROXY header"
     handshakes "handshakes" "WebSocket handshakes completed"
     handshakes_refused "handshakes_refused" "WebSocket handshakes refused"
     http_requests "http_requests" "HTTP requests answered"
-    http_rate_limited "http_requests_rate_limited" "HTTP requests refused because their address asked too much"
+    http_rate_limited "http_requests_rate_limited" "HTTP requests refused because their address exceeded its rate"
     requests "requests" "Text frames received from clients"
-    requests_refused "requests_refused" "Requests refused with an error"
-    rate_limited "requests_rate_limited" "Requests refused because their connection asked too much"
-    auth_failures "auth_failures" "Tokens that were refused"
-    auth_shut_out "auth_attempts_refused" "Tokens not looked at, after too many refused of their address"
-    rooms_refused "rooms_refused" "Rooms refused because there are too many, or too many for the client"
-    rooms_full "rooms_full" "Members refused because the room has too many"
+    requests_refused "requests_refused" "Client requests refused with an error"
+    rate_limited "requests_rate_limited" "Client requests refused because their connection exceeded its rate"
+    auth_failures "auth_failures" "Tokens refused"
+    auth_attempts_refused "auth_attempts_refused" "Tokens refused unchecked, because too many from their address were refused before"
+    rooms_refused "rooms_refused" "Rooms refused because the server or the client has too many"
+    rooms_full "rooms_full" "Joins refused because the room is full"
     published "messages_published" "Messages stored and given an offset"
-    duplicates "duplicate_publishes" "Publishes whose id had been stored before"
-    pruned "messages_pruned" "Messages dropped from history to keep its bounds"
-    commits "store_commits" "Batches that a store outside the process has taken"
-    commits_failed "store_commits_failed" "Batches that it has refused"
-    recovered "resumes_recovered" "Rooms resumed with all that was missed"
-    not_recovered "resumes_not_recovered" "Rooms whose missed messages were gone"
-    deliveries "messages_delivered" "Messages handed to a member's outbox"
+    duplicates "duplicate_publishes" "Publishes recognised as duplicates by their id"
+    pruned "messages_pruned" "Messages removed from the history because of its limits"
+    commits "store_commits" "Batches committed to SQLite or Redis"
+    commits_failed "store_commits_failed" "Batches that SQLite or Redis failed to commit"
+    recovered "resumes_recovered" "Rooms resumed with every missed message"
+    not_recovered "resumes_not_recovered" "Rooms resumed with a gap, because missed messages are no longer stored"
+    deliveries "messages_delivered" "Messages put into members' outboxes"
     evicted "slow_consumers_evicted" "Clients evicted as slow consumers"
-    silent "silent_clients_closed" "Clients closed as silent after a ping"
+    silent "silent_clients_closed" "Clients closed because they stayed silent after a ping"
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,17 +120,17 @@ struct Sample {
     deliveries: u64,
 }
 
-/// Averages over the last seconds.
+/// Average rates over the last seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rates {
-    /// Messages published a second.
+    /// Messages published per second.
     pub published: f64,
-    /// Deliveries a second.
+    /// Deliveries per second.
     pub deliveries: f64,
 }
 
 impl Metrics {
-    /// Notes the totals for the rates; to be called about once a second.
+    /// Takes a sample for the rates. The caller does so about once a second.
     pub fn sample(&self, now: Instant) {
         let mut samples = self.rates.lock();
         samples.push_back(self.totals(now));
@@ -139,7 +139,7 @@ impl Metrics {
         }
     }
 
-    /// Rates from the oldest sample inside the window until now.
+    /// Returns the rates from the oldest sample in the window until now.
     pub fn rates(&self, now: Instant) -> Rates {
         let samples = self.rates.lock();
         let Some(then) = samples.front() else {
@@ -164,18 +164,18 @@ impl Metrics {
         }
     }
 
-    /// Prometheus text exposition format, version 0.0.4.
+    /// Returns all metrics in the Prometheus text format, version 0.0.4.
     pub fn prometheus(&self) -> String {
         let gauges = [
             ("clients", "WebSocket clients connected", self.clients.get()),
             (
                 "connections",
-                "Sockets open, HTTP and WebSocket",
+                "Connections open, HTTP and WebSocket",
                 self.connections.get(),
             ),
             (
                 "lagging_clients",
-                "Clients whose outbox is draining",
+                "Clients that do not take their messages at once; their outbox is draining",
                 self.lagging.get(),
             ),
         ];
@@ -190,7 +190,7 @@ impl Metrics {
         write_metric(
             &mut out,
             "store_commit_seconds_total",
-            "Time that commits to it took",
+            "Time spent committing batches to SQLite or Redis",
             "counter",
             seconds,
         );
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_returns_to_zero_with_its_guards() {
+    fn gauge_returns_to_zero_with_its_guards() {
         let gauge = Gauge::default();
         let guards = [gauge.hold(), gauge.hold()];
         assert_eq!(gauge.get(), 2);

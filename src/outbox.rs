@@ -1,8 +1,8 @@
-//! The outbound queue of one client: bounded, ordered, and never a reason to wait.
+//! The outbound queue of one client: bounded, ordered, and without blocking the sender.
 //!
-//! [`Outbox::push`] sends at once without blocking. Only what the socket refuses is queued, and only
-//! while something is queued does a drain thread exist. All sends happen under the outbox's lock and
-//! none of them blocks, so order is kept and the lock is held for a system call at most.
+//! [`Outbox::push`] sends at once without blocking. Bytes that the socket does not take are queued, and a drain
+//! thread exists while the queue is not empty. All sends happen under the outbox's lock, which keeps the order.
+//! No send blocks, so the lock is held for one system call at most.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use crate::metrics::{GaugeGuard, Metrics};
@@ -18,54 +18,54 @@ use crate::protocol::{ClientId, CloseCode, Frames};
 use crate::socket::{LINGER, Offered, Socket};
 use crate::threads;
 
-/// Queued buffers that share one system call while a client catches up.
+/// Most queued buffers that the drain thread sends with one system call.
 const DRAIN_SLICES_MAX: usize = 64;
-/// Queued buffers, whatever their size: empty pongs must not cost more memory than they count for.
+/// Most queued buffers. It limits small frames such as empty pongs, which cost more memory than their bytes.
 const QUEUE_LEN_MAX: usize = 16 * 1024;
-/// Time an evicted client has to read the Close frame that says why.
+/// Time in which an evicted client can read its Close frame.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
-/// Bounds of every outbox.
+/// The limits of an outbox.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
-    /// Bytes that may be queued.
+    /// Most bytes in the queue.
     pub bytes: usize,
-    /// Time without progress before the client counts as a slow consumer.
+    /// Time without progress after which the client is evicted as a slow consumer.
     pub slow_timeout: Duration,
 }
 
-/// Cheap to share; the last owner to drop it closes the socket.
+/// One client's outbound queue. The socket is closed when the last owner drops it.
 #[derive(Debug)]
 pub struct Outbox {
     client: ClientId,
-    /// In place, not behind a pointer: a delivery touches as little memory as it can.
+    /// Not behind a pointer, so that a delivery reads less memory.
     socket: Socket,
     bytes_max: usize,
-    /// Half the size of a `Duration`: so an outbox fits where a request's parts were, 176 bytes a client.
+    /// Half the size of a `Duration`. With it an outbox fits into the 176 bytes that the request's head leaves free.
     slow_timeout_nanos: u64,
     metrics: Arc<Metrics>,
     wire: Wire,
-    state: Mutex<State>,
-    /// Told when the queue has become shorter, for whoever waits in [`Outbox::push_patiently`].
+    state: Mutex<OutboxState>,
+    /// Notified when the queue becomes shorter, for [`Outbox::push_or_wait`].
     drained: Condvar,
 }
 
-/// How frames look on this socket.
+/// The format of the frames on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// WebSocket frames; the connection ends with a Close frame.
     WebSocket,
-    /// Server-Sent Events; the connection just ends.
+    /// Server-Sent Events; the connection ends without a Close frame.
     Events,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// What the socket has refused so far, the first buffer without the bytes it took.
+struct OutboxState {
+    /// Bytes that the socket has not taken yet. The first buffer lacks the bytes that it took.
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     phase: Phase,
-    /// Why the connection ends, once that is decided.
+    /// The close code, once the server has decided to close.
     closing: Option<CloseCode>,
 }
 
@@ -78,7 +78,7 @@ enum Phase {
     Lagging,
     /// The last frame, a Close, is queued and the drain thread is sending it.
     Finishing {
-        /// When to give up on a client that does not read it.
+        /// The deadline of an evicted client.
         until: Option<Instant>,
     },
     /// Nothing more will be sent.
@@ -86,7 +86,7 @@ enum Phase {
 }
 
 impl Outbox {
-    /// An outbox that sends to `socket`, which stays in blocking mode for its reader.
+    /// Returns an outbox that sends to `socket`, which stays in blocking mode for its reader.
     pub fn new(
         client: ClientId,
         socket: Socket,
@@ -106,44 +106,44 @@ impl Outbox {
         })
     }
 
-    /// Whose outbox this is.
+    /// Returns the client's id.
     pub fn client(&self) -> ClientId {
         self.client
     }
 
-    /// The socket, for its reader.
+    /// Returns the socket, for its reader.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// Bytes that may come in one burst without evicting a client that reads: a quarter of the bound.
+    /// Returns how many bytes may be pushed at once without evicting a client that reads: a quarter of the limit.
     pub fn burst_bytes(&self) -> usize {
         self.bytes_max / 4
     }
 
-    /// How frames must look that are pushed here.
+    /// Returns the format of the frames to push.
     pub fn wire(&self) -> Wire {
         self.wire
     }
 
-    /// Pushes frames once less than half of the bound is queued: for a client's own thread, which may
-    /// wait for its client. A client that makes no progress is evicted as always, which ends the wait.
-    /// Says whether the connection goes on.
-    pub fn push_patiently(self: &Arc<Self>, frames: &Frames) -> bool {
-        let mut state = self.lock();
+    /// Waits until less than half of the limit is queued, then pushes frames. Only a client's own thread may wait
+    /// for its client. The wait ends at the latest when the client is evicted as a slow consumer. Returns whether
+    /// the connection is still open.
+    pub fn push_or_wait(self: &Arc<Self>, frames: &Frames) -> bool {
+        let mut state = self.state.lock();
         while state.phase == Phase::Lagging && state.queued_bytes > self.bytes_max / 2 {
             self.drained.wait(&mut state);
         }
-        let open = matches!(state.phase, Phase::Direct | Phase::Lagging);
+        let is_open = matches!(state.phase, Phase::Direct | Phase::Lagging);
         drop(state);
         self.push(frames);
-        open
+        is_open
     }
 
-    /// Sends frames, or queues them behind those that wait. Never blocks; after the end of the
-    /// connection was decided it does nothing. A Close frame is the last one that is taken.
+    /// Sends frames, or queues them behind the queued ones. Never blocks. A Close frame is the last frame: later
+    /// pushes do nothing.
     pub fn push(self: &Arc<Self>, frames: &Frames) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if frames.is_close() {
             self.finish(&mut state, frames.bytes(), None);
             return;
@@ -162,49 +162,48 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection with a Close frame after all that was pushed before; the first code wins.
+    /// Ends the connection with a Close frame after all earlier frames. The first code wins.
     pub fn close(self: &Arc<Self>, code: CloseCode) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closing.get_or_insert(code);
-        self.finish(&mut state, &self.last_words(code), None);
+        self.finish(&mut state, &self.encode_close(code), None);
     }
 
-    /// Ends the connection now; what is queued is dropped and a blocked reader wakes up.
+    /// Ends the connection now. Queued frames are dropped and a blocked reader wakes up.
     pub fn abort(&self) {
-        self.abandon(&mut self.lock());
+        self.close_now(&mut self.state.lock());
     }
 
     fn slow_timeout(&self) -> Duration {
         Duration::from_nanos(self.slow_timeout_nanos)
     }
 
-    fn last_words(&self, code: CloseCode) -> Bytes {
+    fn encode_close(&self, code: CloseCode) -> Bytes {
         match self.wire {
             Wire::WebSocket => Frames::close(code).bytes().clone(),
             Wire::Events => Bytes::new(),
         }
     }
 
-    /// Why the server decided to end the connection, if it did.
+    /// Returns the close code, if the server has decided to close.
     pub fn closing(&self) -> Option<CloseCode> {
-        self.lock().closing
+        self.state.lock().closing
     }
 
-    /// Whether the end was decided: nothing that is pushed now will be sent.
+    /// Returns whether the connection is ending, so that frames pushed now are not sent.
     pub fn is_ending(&self) -> bool {
-        matches!(self.lock().phase, Phase::Finishing { .. } | Phase::Finished)
+        matches!(
+            self.state.lock().phase,
+            Phase::Finishing { .. } | Phase::Finished
+        )
     }
 
-    /// Whether all was sent and only the peer's own close is missing.
+    /// Returns whether everything was sent and only the peer's close is missing.
     pub fn is_finished(&self) -> bool {
-        self.lock().phase == Phase::Finished
+        self.state.lock().phase == Phase::Finished
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    fn finish(self: &Arc<Self>, state: &mut State, close: &Bytes, until: Option<Instant>) {
+    fn finish(self: &Arc<Self>, state: &mut OutboxState, close: &Bytes, until: Option<Instant>) {
         match state.phase {
             Phase::Direct => {
                 self.send_or_queue(state, close);
@@ -222,38 +221,38 @@ impl Outbox {
         }
     }
 
-    /// Gives the slow consumer one second to learn why; the buffer it is in the middle of comes
-    /// first, since a frame must not break off.
-    fn evict(self: &Arc<Self>, state: &mut State) {
+    /// Evicts a slow consumer. The Close frame follows the buffer that is partly sent, because a frame must not be
+    /// cut off.
+    fn evict(self: &Arc<Self>, state: &mut OutboxState) {
         let code = CloseCode::SlowConsumer;
         self.metrics.evicted.add(1);
         state.closing.get_or_insert(code);
         state.keep_first();
         self.finish(
             state,
-            &self.last_words(code),
+            &self.encode_close(code),
             Some(Instant::now() + EVICTION_GRACE),
         );
     }
 
-    /// RFC 6455 §7.1.1: the write side first; the session reads until the peer closes too.
-    fn half_close(&self, state: &mut State) {
+    /// Closes the sending direction (RFC 6455 §7.1.1). The session reads until the peer closes too.
+    fn half_close(&self, state: &mut OutboxState) {
         state.phase = Phase::Finished;
         state.clear();
         self.socket.finish();
     }
 
-    fn abandon(&self, state: &mut State) {
+    fn close_now(&self, state: &mut OutboxState) {
         state.phase = Phase::Finished;
         state.clear();
         self.socket.close();
     }
 
-    fn send_or_queue(self: &Arc<Self>, state: &mut State, bytes: &Bytes) {
+    fn send_or_queue(self: &Arc<Self>, state: &mut OutboxState, bytes: &Bytes) {
         let taken = match self.socket.offer(bytes) {
             Ok(Offered::All) => return,
             Ok(Offered::Part(taken)) => taken,
-            Err(_) => return self.abandon(state),
+            Err(_) => return self.close_now(state),
         };
         state.enqueue(bytes.slice(taken..));
         state.phase = Phase::Lagging;
@@ -262,30 +261,30 @@ impl Outbox {
         if spawned.is_err() {
             self.metrics.evicted.add(1);
             state.closing.get_or_insert(CloseCode::SlowConsumer);
-            self.abandon(state);
+            self.close_now(state);
         }
     }
 
-    /// The drain thread: waits for the socket, not the lock, and ends with the queue.
+    /// Runs the drain thread. It waits for the socket without the lock, and ends when the queue is empty.
     fn drain(self: Arc<Self>, lagging: GaugeGuard) {
         let mut progress = Instant::now();
         loop {
-            let deadline = match self.lock().phase {
+            let deadline = match self.state.lock().phase {
                 Phase::Finishing { until: Some(until) } => until,
                 _ => progress + self.slow_timeout(),
             };
-            // In short waits, since a push that evicts brings the deadline forward.
+            // Waits are short, because an eviction moves the deadline forward.
             let deadline = deadline.min(Instant::now() + EVICTION_GRACE);
             let writable = self.socket.wait_writable(deadline);
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if writable {
                 match self.send_queued(&mut state) {
                     Ok(0) => {}
                     Ok(_) => progress = Instant::now(),
-                    Err(_) => self.abandon(&mut state),
+                    Err(_) => self.close_now(&mut state),
                 }
             } else {
-                self.give_up(&mut state, progress);
+                self.close_if_stalled(&mut state, progress);
             }
             self.drained.notify_all();
             match state.phase {
@@ -308,9 +307,9 @@ impl Outbox {
         }
     }
 
-    /// The deadline passed without a byte taken. A slow consumer's socket is full, so it could not be
-    /// told; one that became slow while it was being closed has had its time as well.
-    fn give_up(&self, state: &mut State, progress: Instant) {
+    /// Closes the connection if its deadline has passed without progress. The socket is full, so no Close frame
+    /// can be sent.
+    fn close_if_stalled(&self, state: &mut OutboxState, progress: Instant) {
         let out_of_time = match state.phase {
             Phase::Finishing { until: Some(until) } => until <= Instant::now(),
             _ => progress + self.slow_timeout() <= Instant::now(),
@@ -322,10 +321,10 @@ impl Outbox {
             self.metrics.evicted.add(1);
             state.closing = Some(CloseCode::SlowConsumer);
         }
-        self.abandon(state);
+        self.close_now(state);
     }
 
-    fn send_queued(&self, state: &mut State) -> Result<usize, Errno> {
+    fn send_queued(&self, state: &mut OutboxState) -> Result<usize, Errno> {
         let mut total = 0;
         while !state.queue.is_empty() {
             let slices: Vec<IoSlice<'_>> = state
@@ -343,7 +342,7 @@ impl Outbox {
                 Offered::Part(sent) => {
                     total += sent;
                     state.dequeue(sent);
-                    state.wait_for_more();
+                    state.keep_waiting();
                     break;
                 }
             }
@@ -352,7 +351,7 @@ impl Outbox {
     }
 }
 
-impl State {
+impl OutboxState {
     fn enqueue(&mut self, bytes: Bytes) {
         self.queued_bytes += bytes.len();
         self.queue.push_back(bytes);
@@ -370,9 +369,8 @@ impl State {
         }
     }
 
-    /// The queue is never empty while the socket holds back some of what it took: nothing stands for
-    /// that, and goes when it does.
-    fn wait_for_more(&mut self) {
+    /// Keeps the queue from being empty while encrypted bytes wait in the socket: an empty buffer stands for them.
+    fn keep_waiting(&mut self) {
         if self.queue.is_empty() {
             self.enqueue(Bytes::new());
         }

@@ -1,33 +1,32 @@
-//! What is read again while the server runs.
+//! Reloading files while the server runs, on SIGHUP.
 
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-type Reader = Box<dyn Fn() -> Result<String, String> + Send>;
+type Reload = Box<dyn Fn() -> Result<String, String> + Send>;
 
-/// Cheap to clone; whoever reads a file at start that may change adds how it is read again.
+/// The functions that reload files. Cheap to clone; all clones share the list.
 #[derive(Clone, Default)]
-pub struct Reloads(Arc<Mutex<Vec<Reader>>>);
+pub struct Reloads(Arc<Mutex<Vec<Reload>>>);
 
 impl Reloads {
-    /// `read` says what it read, or why all stays as it was, each in one line.
-    pub fn add(&self, read: impl Fn() -> Result<String, String> + Send + 'static) {
-        let mut readers = self.0.lock();
-        readers.push(Box::new(read));
+    /// Adds a function. It returns what it reloaded, or why it kept the previous content, each in one line.
+    pub fn add(&self, reload: impl Fn() -> Result<String, String> + Send + 'static) {
+        self.0.lock().push(Box::new(reload));
     }
 
-    /// Reads all again and logs a line for each; says whether there was anything.
+    /// Calls every function and logs its result. Returns whether there was any.
     pub fn run(&self) -> bool {
-        let readers = self.0.lock();
-        for read in readers.iter() {
-            match read() {
+        let reloads = self.0.lock();
+        for reload in reloads.iter() {
+            match reload() {
                 Ok(what) => log::info!("reloaded: {what}"),
                 Err(why) => log::error!("not reloaded: {why}"),
             }
         }
-        !readers.is_empty()
+        !reloads.is_empty()
     }
 }
 

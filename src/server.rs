@@ -1,5 +1,4 @@
-//! Composition: binding starts every part in the order in which they depend on each other, running
-//! ends in the reverse order.
+//! Composition of the server: starts the parts in the order of their dependencies and stops them in reverse.
 
 use std::fmt;
 use std::io;
@@ -24,13 +23,13 @@ use crate::socket::tls;
 use crate::store::{self, Delivery};
 use crate::threads;
 
-/// How often the totals are noted for the rates.
+/// How often the metrics take a sample for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Least time the store has at the end to finish what it was given.
+/// Least time that the store has at shutdown to store the queued messages.
 const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
 
-/// A server whose port is bound and whose threads are running; it accepts once it [runs](Self::run).
+/// A server with bound sockets and running threads. It accepts connections once it [runs](Self::run).
 pub struct Server {
     endpoints: Vec<Arc<Endpoint>>,
     address: SocketAddr,
@@ -40,26 +39,26 @@ pub struct Server {
     broker_thread: JoinHandle<()>,
 }
 
-/// Why a server cannot start; its `Display` is one line for the operator.
+/// The reason why a server cannot start. Its text is one line for the operator.
 #[derive(Debug)]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The port cannot be bound.
     Bind {
-        /// Which.
+        /// The address and port.
         address: SocketAddr,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A key cannot be used.
+    /// A key for tokens cannot be used.
     Key(String),
-    /// The path cannot be listened on.
+    /// The Unix socket cannot be bound.
     Listen {
-        /// Which.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The history cannot be kept where it is to be.
+    /// The store cannot be opened.
     Store(String),
     /// The certificate cannot be used.
     Tls(String),
@@ -73,7 +72,7 @@ impl fmt::Display for StartError {
             Self::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
-                    "{address} is in use; stop what runs there or choose another --port"
+                    "{address} is in use; stop the program that uses it or choose another --port"
                 )
             }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
@@ -87,8 +86,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Server {
-    /// Binds the port and starts broadcaster and broker. What may be read again while it runs is added
-    /// to `reloads`.
+    /// Binds the sockets, opens the store and starts broadcaster and broker. Adds the files that can be reloaded to
+    /// `reloads`.
     pub fn bind(config: Config, shutdown: Shutdown, reloads: &Reloads) -> Result<Self, StartError> {
         let tls = match &config.tls {
             Some(files) => Some(load_tls(files, reloads)?),
@@ -142,18 +141,18 @@ impl Server {
         })
     }
 
-    /// The address that is listened on, with the real port.
+    /// Returns the bound address, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections there may be, and why.
+    /// Returns the limit of connections and its reason.
     pub fn ceiling(&self) -> Ceiling {
         self.ceiling
     }
 
-    /// Serves until shutdown is requested, then closes everyone and returns; `Err` only if serving
-    /// could not begin.
+    /// Serves until shutdown is requested, closes all clients and returns. `Err` means that a thread could not be
+    /// started.
     pub fn run(self) -> Result<(), StartError> {
         for endpoint in &self.endpoints {
             let (endpoint, app) = (Arc::clone(endpoint), Arc::clone(&self.app));
@@ -183,9 +182,10 @@ impl Server {
             log::warn!("{left} clients did not close in time");
         }
         self.app.broadcaster.send(Event::Stop);
-        let _panicked = self.broadcaster_thread.join();
-        // What was published is stored before the process ends, even past the deadline, but a store
-        // that hangs is not waited for for ever.
+        // A panic of the broadcaster has ended the process already.
+        self.broadcaster_thread.join().ok();
+        // Published messages are stored before the process ends, even past the deadline. A store that hangs is
+        // waited for until its own deadline.
         let store_deadline = deadline.max(Instant::now() + STORE_FLUSH_MIN);
         self.app.broker.stop(store_deadline);
         while !self.broker_thread.is_finished() && Instant::now() < store_deadline {
@@ -198,7 +198,7 @@ impl Server {
     }
 }
 
-/// The port, then the Unix sockets; and the port's address.
+/// Binds the port, then the Unix sockets. Returns them with the port's address.
 fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, SocketAddr), StartError> {
     let address = SocketAddr::new(config.host, config.port);
     let bound = Endpoint::tcp(address).map_err(|source| StartError::Bind { address, source });
@@ -214,7 +214,7 @@ fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, SocketAddr), StartErro
     Ok((endpoints, address))
 }
 
-/// What tokens are checked with. Nobody is to serve the world unawares.
+/// Reads the keys for tokens. Warns if there are none and other machines can connect.
 fn load_keys(
     config: &Config,
     address: SocketAddr,
@@ -225,7 +225,7 @@ fn load_keys(
     if !authority.has_keys() {
         if !address.ip().is_loopback() {
             log::warn!(
-                "no key is set: everyone who reaches {address} may read and publish everything"
+                "no key is set: every client that can reach {address} may read and publish in every room"
             );
         }
         return Ok(Arc::new(authority));
@@ -233,7 +233,7 @@ fn load_keys(
     let authority = Arc::new(authority);
     let reloaded = Arc::clone(&authority);
     reloads.add(move || match reloaded.reload() {
-        Ok(()) => Ok("the keys of tokens".to_owned()),
+        Ok(()) => Ok("keys for tokens".to_owned()),
         Err(why) => Err(why.to_string()),
     });
     Ok(authority)

@@ -1,11 +1,11 @@
-//! The one-way stop signal.
+//! The shutdown signal.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Cheap to clone; once requested, a shutdown cannot be taken back.
+/// The request to shut down. Cheap to clone; a request cannot be undone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<Signal>);
 
@@ -16,18 +16,18 @@ struct Signal {
 }
 
 impl Shutdown {
-    /// Asks for shutdown. Asking again changes nothing.
+    /// Requests shutdown. A second request changes nothing.
     pub fn request(&self) {
         *self.0.requested.lock() = true;
         self.0.changed.notify_all();
     }
 
-    /// Whether shutdown was asked for.
+    /// Returns whether shutdown was requested.
     pub fn is_requested(&self) -> bool {
         *self.0.requested.lock()
     }
 
-    /// Waits until shutdown is asked for, at most `timeout`; says whether it was.
+    /// Waits for the request, for `timeout` at most. Returns whether shutdown was requested.
     pub fn wait(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut requested = self.0.requested.lock();

@@ -1,4 +1,4 @@
-//! The only place that spawns: every thread has a name and a stack size.
+//! Starting threads. No other module does, so every thread has a name and a chosen stack size.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -7,22 +7,22 @@ use std::time::Duration;
 /// How long a client's thread waits for a reply of another thread, such as the broadcaster or the broker.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Stack of a thread that serves one client. Only touched pages cost memory; what a client sends is
-/// parsed without recursion, so depth does not depend on it.
+/// Stack of a thread that serves one client. Only used pages cost memory. Input is parsed without recursion, so
+/// no client can make the stack deep.
 const CLIENT_STACK_BYTES: usize = 128 * 1024;
-/// Stack of the few threads that serve everyone.
+/// Stack of the few threads that serve all clients.
 const SERVICE_STACK_BYTES: usize = 512 * 1024;
 
-/// Stack of a thread that does something rare for a client. glibc keeps the stacks of ended threads,
-/// touched pages included, for new threads of up to a quarter of the size; clients are not to get these.
-const ASIDE_STACK_BYTES: usize = 8 * CLIENT_STACK_BYTES;
-/// How far such a thread stands back for those that serve everyone: a client that reads a long past as
-/// fast as it can would otherwise take as much of a core as all live traffic.
-const ASIDE_NICENESS: i32 = 10;
+/// Stack of a thread for a rare and deep task. It is so large because glibc reuses the stack of an ended thread,
+/// with its used pages, for new threads that need at least a quarter of it; client threads must not get one.
+const DEEP_STACK_BYTES: usize = 8 * CLIENT_STACK_BYTES;
+/// Niceness of such a thread. Otherwise a client that reads a long history would take as much of a core as all
+/// live traffic.
+const DEEP_TASK_NICENESS: i32 = 10;
 
-/// Starts a thread that serves one client. Its panic is logged by the hook and stays its own.
+/// Starts a thread that serves one client. Its panic is logged and ends only this thread.
 ///
-/// Fails when the machine has no more threads; the caller turns that client away.
+/// Fails when the machine has no more threads; the caller then refuses the client.
 pub fn spawn_client(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new()
         .name(name.to_owned())
@@ -31,35 +31,35 @@ pub fn spawn_client(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
         .map(drop)
 }
 
-/// Runs something rare and deep for a client on a stack of its own, and waits for it.
+/// Runs a rare task of a client on a deep stack and waits for its result.
 ///
-/// Pages of a stack that were touched once stay with their thread. This one gives them back, so that a
-/// client that only listens afterwards costs no more for having come back from a gap.
-pub fn run_aside<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+/// A thread keeps the stack pages that it has used. The task's thread ends and returns them, so a client that
+/// has resumed costs no more memory than one that has not.
+pub fn run_on_deep_stack<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     let mut run = Some(run);
     let ran = std::thread::scope(|scope| {
-        let aside = || {
-            // On Linux this is the thread's alone. Where it cannot be, it is only less polite.
-            let _lower = rustix::process::nice(ASIDE_NICENESS);
+        let task = || {
+            // On Linux this changes only this thread. A failure changes nothing, which is acceptable.
+            rustix::process::nice(DEEP_TASK_NICENESS).ok();
             run.take().map(|run| run())
         };
         let thread = Builder::new()
-            .name("aside".to_owned())
-            .stack_size(ASIDE_STACK_BYTES)
-            .spawn_scoped(scope, aside);
+            .name("deep-task".to_owned())
+            .stack_size(DEEP_STACK_BYTES)
+            .spawn_scoped(scope, task);
         thread.ok().map(|thread| thread.join())
     });
     match (ran, run) {
         (Some(Ok(Some(result))), _) => result,
         (Some(Err(panic)), _) => std::panic::resume_unwind(panic),
-        // The machine has no more threads: then the deep stack is the price.
+        // The machine has no more threads, so the caller's stack has to do.
         (_, Some(run)) => run(),
-        (_, None) => unreachable!("what did not run is still there"),
+        (_, None) => unreachable!("a task that did not run is still there"),
     }
 }
 
-/// Starts a thread that everyone depends on. The server cannot go on without it, so its panic ends
-/// the process at once and visibly, instead of leaving a server that accepts and never answers.
+/// Starts a thread that all clients depend on. Its panic ends the process at once, because a server without it
+/// would accept clients and never reply.
 pub fn spawn_service(
     name: &'static str,
     run: impl FnOnce() + Send + 'static,
@@ -78,7 +78,7 @@ struct ExitOnPanic(&'static str);
 impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            log::error!("the {} thread failed; the server cannot go on", self.0);
+            log::error!("the {} thread panicked; the server stops", self.0);
             std::process::exit(70);
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
             }
             Err(error) => {
                 app.metrics.accept_errors.add(1);
-                accept_log.log(format_args!("cannot accept: {error}"));
+                accept_log.warn(format_args!("cannot accept: {error}"));
                 // The connection stays in the kernel's queue, so an immediate retry would spin.
                 app.shutdown.wait(PAUSE);
             }

@@ -179,6 +179,6 @@ impl Burst {
             Wire::WebSocket => self.frames.take().0,
             Wire::Events => Frames::from(std::mem::take(&mut self.events)),
         };
-        outbox.push_patiently(&burst).then_some(())
+        outbox.push_or_wait(&burst).then_some(())
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn serve(
 }
 
 fn stream(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) {
-    if threads::run_aside(|| begin(accepted, outbox, app)) {
+    if threads::run_on_deep_stack(|| begin(accepted, outbox, app)) {
         await_end(outbox, accepted.identity.time_left(), app);
     }
 }

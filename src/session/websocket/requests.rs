@@ -164,7 +164,9 @@ impl Session<'_> {
         };
         match since {
             None => self.app.broadcaster.send(join(None)),
-            Some(since) => threads::run_aside(|| self.resume(join, since, answer_id.as_ref())),
+            Some(since) => {
+                threads::run_on_deep_stack(|| self.resume(join, since, answer_id.as_ref()))
+            }
         }
         Ok(())
     }
@@ -203,10 +205,10 @@ impl Session<'_> {
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
-        threads::run_aside(|| {
+        threads::run_on_deep_stack(|| {
             let page = self.app.broker.history(stream, slice)?;
             self.outbox
-                .push_patiently(&ServerMessage::History(&page).to_frames(id));
+                .push_or_wait(&ServerMessage::History(&page).to_frames(id));
             Ok(())
         })
     }

@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
         if since.iter().all(Option::is_none) {
             return self.app.broadcaster.send(connect(None));
         }
-        threads::run_aside(|| match self.app.broadcaster.hold(connect) {
+        threads::run_on_deep_stack(|| match self.app.broadcaster.hold(connect) {
             Some(states) => self.welcome_back(states, &since),
             None => self.outbox.close(CloseCode::InternalError),
         });

@@ -43,7 +43,7 @@ impl TlsConnection {
             return Err(TlsError::NotTls);
         }
         // Signatures and key exchange need a deep stack, which a client's thread does not have.
-        let (connection, mut is_done) = threads::run_aside(|| {
+        let (connection, mut is_done) = threads::run_on_deep_stack(|| {
             let connection = Self::new(acceptor)?;
             let is_done = connection.advance_handshake(fd, deadline)?;
             Ok::<_, TlsError>((connection, is_done))
@@ -55,7 +55,7 @@ impl TlsConnection {
             }
             pieces += 1;
             wait_readable(fd, deadline)?;
-            is_done = threads::run_aside(|| connection.advance_handshake(fd, deadline))?;
+            is_done = threads::run_on_deep_stack(|| connection.advance_handshake(fd, deadline))?;
         }
         Ok(connection)
     }
