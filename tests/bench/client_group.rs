@@ -1,7 +1,7 @@
 //! The load generator's clients: many sockets, one thread, one buffer.
 //!
-//! Reading must cost less than the server's work. So a client has little state, frames are counted by their headers, and
-//! only a sample of clients parses payloads.
+//! Reading must cost less than the server's work. So a client has little state, frames are counted by their headers,
+//! and only a sample of clients parses payloads.
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
@@ -67,8 +67,8 @@ impl ClientGroup {
         ClientGroup::connect_with(&options, count)
     }
 
-    /// Connects WebSocket clients to rooms in turn. The clients of each room, and the first clients of all rooms, are on
-    /// the servers in turn. `count` must be a multiple of `rooms`.
+    /// Connects WebSocket clients to rooms in turn. The clients of each room, and the first clients of all rooms, are
+    /// on the servers in turn. `count` must be a multiple of `rooms`.
     pub(crate) fn connect_spread(
         addresses: &[SocketAddrV4],
         count: usize,
@@ -94,7 +94,8 @@ impl ClientGroup {
         ClientGroup::connect_with(&options, count)
     }
 
-    /// Connects WebSocket clients with the smallest possible receive buffer, so that they stall soon after polling stops.
+    /// Connects WebSocket clients with the smallest possible receive buffer, so that they stall soon after polling
+    /// stops.
     pub(crate) fn connect_with_small_buffer(
         address: SocketAddrV4,
         count: usize,
@@ -165,8 +166,8 @@ impl ClientGroup {
             .collect()
     }
 
-    /// Waits until bytes arrive or `timeout` has passed, and reads all available bytes. Calls `on_own` with the number of
-    /// messages that the first client of a room received.
+    /// Waits until bytes arrive or `timeout` has passed, and reads all available bytes. Calls `on_own` with the number
+    /// of messages that the first client of a room received.
     pub(crate) fn poll(
         &mut self,
         timeout: Duration,

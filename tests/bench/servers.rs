@@ -183,8 +183,8 @@ pub(crate) fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Waits for the line with `ws://127.0.0.1:PORT/ws` or `wss://…`. A thread reads the output to its end, so that the pipe
-/// is never full or broken for the server.
+/// Waits for the line with `ws://127.0.0.1:PORT/ws` or `wss://…`. A thread reads the output to its end, so that the
+/// pipe is never full or broken for the server.
 fn printed_port(output: ChildStdout) -> Option<u16> {
     let (found, port) = mpsc::channel();
     thread::spawn(move || {
