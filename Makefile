@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build check test test-rust test-redis test-clients test-browser test-docs fuzz autobahn bench clean rust
+.PHONY: help run build check test test-rust test-redis test-clients test-browser test-docs fuzz autobahn bench \
+	clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -36,7 +37,7 @@ check: rust ## Check format, lints, documentation and that no async runtime is u
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run all tests, after setting up the tools that they need
-	@sh tests/setup/test.sh rust redis fuzz python curl node browser docs
+	@sh tests/setup/test.sh rust redis fuzz python curl proxies node browser docs
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
@@ -44,8 +45,8 @@ test-rust: rust ## Run the Rust tests
 test-redis: rust ## Run the tests of several nodes on a real Redis
 	@sh tests/setup/test.sh redis
 
-test-clients: rust ## Test the JavaScript client, and clients in Python, curl and Node
-	@sh tests/setup/test.sh python curl node
+test-clients: rust ## Test clients in JavaScript, Python and curl, also through nginx
+	@sh tests/setup/test.sh python curl proxies node
 
 test-browser: rust ## Test the page in a headless browser
 	@sh tests/setup/test.sh browser

@@ -15,5 +15,9 @@ class SkipRecordingResult(unittest.TextTestResult):
                 file.write(f"{test.id()}: {reason}\n")
 
 
+class Runner(unittest.TextTestRunner):
+    resultclass = SkipRecordingResult
+
+
 def main():
-    unittest.main(testRunner=unittest.TextTestRunner(resultclass=SkipRecordingResult))
+    unittest.main(testRunner=Runner)

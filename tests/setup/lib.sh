@@ -132,6 +132,18 @@ ensure_redis() {
     have redis-server || have redis-check-rdb || have valkey-server || install_debian redis-tools
 }
 
+# ensure_nginx: the tests start their own nginx, with Debian's stream module.
+ensure_nginx() {
+    if have nginx || [ -x /usr/sbin/nginx ]; then
+        return
+    fi
+    install_debian nginx-light libnginx-mod-stream || return
+    # The package also starts nginx as a system service, which the tests do not use.
+    if have systemctl && [ -d /run/systemd/system ]; then
+        logged systemctl disable --now nginx
+    fi
+}
+
 # ensure_browser: sets $browser to a Chromium or Chrome that starts.
 ensure_browser() {
     find_browser && return

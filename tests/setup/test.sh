@@ -1,6 +1,6 @@
 # Sets up and runs the named parts of the tests, then prints a summary:
 #
-#     sh tests/setup/test.sh rust redis fuzz python curl node browser docs
+#     sh tests/setup/test.sh rust redis fuzz python curl proxies node browser docs
 #
 # A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
 # that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
@@ -45,6 +45,14 @@ setup_curl() {
 }
 run_curl() {
     limited python3 tests/clients/test_curl.py -v 2>&1
+}
+
+setup_proxies() {
+    ensure_nginx || return
+    ensure_python3_packages "$target/venv" tests/clients/requirements.txt
+}
+run_proxies() {
+    limited "$target/venv/bin/python" tests/clients/test_proxies.py -v 2>&1
 }
 
 setup_node() { ensure_node_packages "$target/clients" tests/clients; }
