@@ -44,7 +44,7 @@
  * @typedef {{ room: string, epoch: string, first: number, last: number, contiguous: boolean,
  *   messages: Omit<Message, 'own'>[] }} History
  *
- * @typedef {{ members: number, clients?: { client: string }[] }} Members
+ * @typedef {{ members: number, clients?: { client: string, user?: string }[] }} Members
  *
  * @typedef {object} Events
  * @property {State} state the state of the connection has changed

@@ -23,6 +23,7 @@ use crate::protocol::{CloseCode, ErrorCode, Refusal};
 
 pub use keys::KeyError;
 pub use origin::AllowedOrigins;
+pub(crate) use rights::parse_user;
 pub use rights::{Identity, RoomPatterns, Validity};
 pub use token::{Grant, RequiredClaims, TokenError};
 

@@ -80,7 +80,7 @@ fn forbidden(message: String) -> Refusal {
 }
 
 /// Parses a user name: 1 to 128 bytes without control characters.
-pub(super) fn parse_user(text: &str) -> Option<Arc<str>> {
+pub(crate) fn parse_user(text: &str) -> Option<Arc<str>> {
     let fits = (1..=USER_BYTES_MAX).contains(&text.len());
     (fits && !text.contains(char::is_control)).then(|| text.into())
 }

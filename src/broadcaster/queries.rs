@@ -44,7 +44,7 @@ impl BroadcasterState {
 
     pub(super) fn room_detail(&self, name: &RoomName) -> Option<RoomDetail> {
         if let Some(room) = self.rooms.get(name) {
-            return Some(room.detail());
+            return Some(room.detail(&self.clients));
         }
         let remote = self.remote_members.get(name)?;
         Some(RoomDetail {
@@ -60,7 +60,7 @@ impl BroadcasterState {
             return;
         };
         let frames = match self.rooms.get(name) {
-            Some(room) => room.presence_frames(id),
+            Some(room) => room.presence_frames(&self.clients, id),
             None => {
                 let refusal = Refusal::new(ErrorCode::NotInRoom, "you are not in that room");
                 ServerMessage::Error(&refusal).to_frames(id)
@@ -73,7 +73,7 @@ impl BroadcasterState {
     pub(super) fn send_due_presence(&mut self, now: Instant) {
         for name in self.presence.take_due(now) {
             if let Some(room) = self.rooms.get(&name) {
-                room.send_presence_to_watchers();
+                room.send_presence_to_watchers(&self.clients);
             }
         }
     }

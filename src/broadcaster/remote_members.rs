@@ -38,18 +38,19 @@ impl BroadcasterState {
             .changed_rooms
             .replace(HashSet::new())
             .unwrap_or_default();
+        let local_members = |room: &LocalRoom| room.local_members(&self.clients);
         if all {
-            return self.rooms.values().map(LocalRoom::local_members).collect();
+            return self.rooms.values().map(local_members).collect();
         }
         let nobody = |room: &RoomName| LocalMembers {
             room: room.clone(),
             members: 0,
             clients: Some(Vec::new()),
         };
-        let local_members = |name| match self.rooms.get(name) {
-            Some(room) => room.local_members(),
+        let members_of = |name| match self.rooms.get(name) {
+            Some(room) => local_members(room),
             None => nobody(name),
         };
-        changed.iter().map(local_members).collect()
+        changed.iter().map(members_of).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::protocol::{ClientId, Position, RoomName};
+use crate::protocol::{ClientId, Position, PresentClient, RoomName};
 
 /// The outcome of [`Event::Release`](super::Event::Release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct RoomDetail {
     /// The number of its members on all nodes.
     pub members: usize,
     /// The members in the order of their ids. `None` if there are too many to list.
-    pub clients: Option<Vec<ClientId>>,
+    pub clients: Option<Vec<PresentClient>>,
     /// The position of the last delivered publication. `None` if the room has no members on this node.
     pub position: Option<Position>,
 }

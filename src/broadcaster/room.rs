@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    ClientId, CloseCode, FrameBuffer, Frames, Position, Publication, RequestId, RoomName,
-    ServerMessage, write_event,
+    ClientId, CloseCode, FrameBuffer, Frames, Position, PresentClient, Publication, RequestId,
+    RoomName, ServerMessage, write_event,
 };
 use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering};
 
 use super::held::HeldBatches;
 use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};
+use super::state::ConnectedClients;
 
 /// Bytes of a batch at which it is sent before more is added, so that a batch stays far smaller than an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -202,25 +203,29 @@ impl LocalRoom {
         }
     }
 
-    pub(super) fn local_members(&self) -> LocalMembers {
+    pub(super) fn local_members(&self, clients: &ConnectedClients) -> LocalMembers {
         let can_list = self.local_count() <= PRESENCE_LIST_MAX;
         LocalMembers {
             room: self.name().clone(),
             members: self.local_count(),
-            clients: can_list.then(|| self.members.keys().copied().collect()),
+            clients: can_list.then(|| self.local_clients(clients).collect()),
         }
     }
 
-    pub(super) fn detail(&self) -> RoomDetail {
+    pub(super) fn detail(&self, clients: &ConnectedClients) -> RoomDetail {
         RoomDetail {
             members: self.member_count(),
-            clients: self.listed_clients(),
+            clients: self.listed_clients(clients),
             position: Some(self.position()),
         }
     }
 
-    pub(super) fn presence_frames(&self, id: Option<&RequestId>) -> Frames {
-        let clients = self.listed_clients();
+    pub(super) fn presence_frames(
+        &self,
+        clients: &ConnectedClients,
+        id: Option<&RequestId>,
+    ) -> Frames {
+        let clients = self.listed_clients(clients);
         let presence = ServerMessage::Presence {
             room: self.name(),
             members: self.member_count(),
@@ -229,21 +234,29 @@ impl LocalRoom {
         presence.to_frames(id)
     }
 
-    pub(super) fn send_presence_to_watchers(&self) {
-        let frames = self.presence_frames(None);
+    pub(super) fn send_presence_to_watchers(&self, clients: &ConnectedClients) {
+        let frames = self.presence_frames(clients, None);
         for member in self.members.values().filter(|member| member.watches) {
             member.outbox.push(&frames);
         }
     }
 
     /// Returns the members on all nodes in the order of their ids, or `None` if there are too many to list.
-    fn listed_clients(&self) -> Option<Vec<ClientId>> {
+    fn listed_clients(&self, clients: &ConnectedClients) -> Option<Vec<PresentClient>> {
         let remote = self.remote.clients.as_ref()?;
         (self.member_count() <= PRESENCE_LIST_MAX).then(|| {
-            let local = self.members.keys();
-            let mut clients: Vec<_> = local.chain(remote).copied().collect();
-            clients.sort_unstable();
-            clients
+            let local = self.local_clients(clients);
+            let mut listed: Vec<_> = local.chain(remote.iter().cloned()).collect();
+            listed.sort_unstable_by_key(|member| member.client);
+            listed
+        })
+    }
+
+    /// Returns the members on this node. Their users are looked up, because a member takes memory in every room.
+    fn local_clients(&self, clients: &ConnectedClients) -> impl Iterator<Item = PresentClient> {
+        self.members.keys().map(|id| PresentClient {
+            client: *id,
+            user: clients.get(id).and_then(|client| client.user.clone()),
         })
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct BroadcasterState {
     /// The text of every client's welcome.
     pub(super) welcome: String,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) clients: HashMap<ClientId, ConnectedClient>,
+    pub(super) clients: ConnectedClients,
     /// Rooms with members on this node.
     pub(super) rooms: HashMap<RoomName, LocalRoom>,
     /// Members on other nodes, of each room that has any. The room may have no members on this node.
@@ -32,6 +32,9 @@ pub(super) struct BroadcasterState {
     /// `Some` from the start of the shutdown on.
     pub(super) drain: Option<Drain>,
 }
+
+/// The connected clients, by id.
+pub(super) type ConnectedClients = HashMap<ClientId, ConnectedClient>;
 
 /// A connected client.
 pub(super) struct ConnectedClient {

@@ -22,4 +22,4 @@ pub use publication::{
     Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page, Position, Publication,
     Since,
 };
-pub use server_message::{RoomState, ServerMessage};
+pub use server_message::{PresentClient, RoomState, ServerMessage};

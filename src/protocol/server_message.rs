@@ -1,6 +1,8 @@
 //! Messages of the server other than relayed publications.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use super::{ClientId, Epoch, Frames, Page, Position, Refusal, RequestId, RoomName};
 
@@ -16,6 +18,23 @@ pub struct RoomState {
     pub recovered: bool,
     /// Number of members, this one included.
     pub members: usize,
+}
+
+/// A member of a room in a list of members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PresentClient {
+    /// The client's id.
+    pub client: ClientId,
+    /// The `sub` of the client's token, if it has one: the same for every client of one user.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serialize_text"
+    )]
+    pub user: Option<Arc<str>>,
+}
+
+fn serialize_text<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(to)
 }
 
 /// A message of the server other than a relayed publication.
@@ -41,7 +60,7 @@ pub enum ServerMessage<'a> {
         /// Number of members.
         members: usize,
         /// The members, if they are few enough to be listed.
-        clients: Option<&'a [ClientId]>,
+        clients: Option<&'a [PresentClient]>,
     },
     /// The reply to `history`.
     History(&'a Page),
@@ -92,8 +111,6 @@ impl ServerMessage<'_> {
                 members,
                 clients,
             } => {
-                let listed = |client: &ClientId| PresentClient { client: *client };
-                let clients = clients.map(|clients| clients.iter().map(listed).collect());
                 let payload = PresencePayload { members, clients };
                 reply("presence", &payload, Some(room), id)
             }
@@ -172,15 +189,10 @@ struct LeftPayload<'a> {
 }
 
 #[derive(Serialize)]
-struct PresencePayload {
+struct PresencePayload<'a> {
     members: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    clients: Option<Vec<PresentClient>>,
-}
-
-#[derive(Serialize)]
-struct PresentClient {
-    client: ClientId,
+    clients: Option<&'a [PresentClient]>,
 }
 
 #[derive(Serialize)]

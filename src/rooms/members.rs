@@ -1,8 +1,10 @@
 //! Member counts of a room: on this node and on the others.
 
-use crate::protocol::{ClientId, RoomName};
+use crate::protocol::{PresentClient, RoomName};
 
-/// Maximum number of members listed by client id. A larger room reports only its count.
+/// Maximum number of members that are listed. A larger room reports only its count.
+///
+/// A user has at most 128 bytes, so a list has less than 32 KiB of JSON.
 pub(crate) const PRESENCE_LIST_MAX: usize = 100;
 
 /// The members of a room on other nodes, by the last heartbeat of each.
@@ -10,8 +12,8 @@ pub(crate) const PRESENCE_LIST_MAX: usize = 100;
 pub struct RemoteMembers {
     /// The number of members.
     pub(crate) members: usize,
-    /// Their client ids; `None` if a node has too many to list.
-    pub(crate) clients: Option<Vec<ClientId>>,
+    /// The members; `None` if a node has too many to list.
+    pub(crate) clients: Option<Vec<PresentClient>>,
 }
 
 /// The members of a room on this node.
@@ -20,8 +22,8 @@ pub struct LocalMembers {
     pub(crate) room: RoomName,
     /// The number of members; 0 if the last one has left.
     pub(crate) members: usize,
-    /// Their client ids; `None` if there are too many to list.
-    pub(crate) clients: Option<Vec<ClientId>>,
+    /// The members; `None` if there are too many to list.
+    pub(crate) clients: Option<Vec<PresentClient>>,
 }
 
 impl RemoteMembers {

@@ -23,6 +23,7 @@ mod nodes;
 mod order;
 mod origins;
 mod presence;
+mod presence_users;
 mod protocol;
 mod proxy;
 mod rate;

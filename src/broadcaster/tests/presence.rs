@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::support::{TestBroadcaster, TestClient, TestRoom, listed, remote_clients};
+use serde_json::json;
+
+use super::support::{TestBroadcaster, TestClient, TestRoom, listed, remote_clients, with_user};
 use crate::broadcaster::presence::PRESENCE_INTERVAL;
+use crate::protocol::ClientId;
 use crate::rooms::PRESENCE_LIST_MAX;
 
 /// A member that watches the room and has read everything, in a room whose interval is over.
@@ -139,6 +142,55 @@ fn presence_lists_members_up_to_the_maximum_and_then_only_counts() {
     assert_eq!(listed(&replies[0]).len(), PRESENCE_LIST_MAX);
     assert_eq!(replies[1]["payload"]["members"], most + 1);
     assert!(replies[1]["payload"].get("clients").is_none());
+}
+
+#[test]
+fn presence_names_the_user_of_each_client() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let [tab, other_tab, bob] = [(); 3].map(|()| broadcaster.client());
+    let remote = with_user(ClientId::new(9, 1), "王\"");
+    broadcaster.handle([
+        tab.connect_as("ann", &[&lobby]),
+        other_tab.connect_as("ann", &[&lobby]),
+        bob.connect_as("bob", &[&lobby]),
+        lobby.remote(std::slice::from_ref(&remote)),
+        watcher.ask_presence(&lobby),
+    ]);
+
+    let expected = json!([
+        {"client": watcher.id()},
+        {"client": tab.id(), "user": "ann"},
+        {"client": other_tab.id(), "user": "ann"},
+        {"client": bob.id(), "user": "bob"},
+        {"client": remote.client, "user": "王\""},
+    ]);
+    let [reply, update] = &watcher.messages()[..] else {
+        panic!("a reply and an update");
+    };
+    assert_eq!(reply["id"], "presence");
+    assert_eq!(reply["payload"]["clients"], expected);
+    assert_eq!(update["payload"]["clients"], expected);
+}
+
+#[test]
+fn longest_list_with_the_longest_users_is_bounded() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut alice = broadcaster.member_of(&[&lobby]);
+    // Every character needs an escape.
+    let user = "\"".repeat(128);
+    let id = |n| ClientId::new(u32::MAX, u64::MAX - n);
+    let remote: Vec<_> = (1..PRESENCE_LIST_MAX as u64)
+        .map(|n| with_user(id(n), &user))
+        .collect();
+    broadcaster.handle([lobby.remote(&remote), alice.ask_presence(&lobby)]);
+
+    let bytes = alice.bytes();
+    assert!(bytes.len() < 32 * 1024, "{} bytes", bytes.len());
+    let ends = bytes.ends_with(b"}]},\"room\":\"lobby\",\"id\":\"presence\"}");
+    assert!(ends, "the list is there");
 }
 
 #[test]

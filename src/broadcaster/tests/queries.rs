@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{TestBroadcaster, TestRoom, by_key, remote_clients};
+use super::support::{TestBroadcaster, TestRoom, by_key, remote_clients, with_user, without_user};
 use crate::broadcaster::event::Event;
 use crate::broadcaster::reply::RoomDetail;
 use crate::protocol::{ClientId, RoomName};
@@ -66,15 +66,16 @@ fn room_detail_has_members_and_the_last_delivered_position() {
     let mut broadcaster = TestBroadcaster::new();
     let lobby = TestRoom::new("lobby");
     assert!(room_detail(&mut broadcaster, lobby.name()).is_none());
-    let (alice, bob) = (
-        broadcaster.member_of(&[&lobby]),
-        broadcaster.member_of(&[&lobby]),
-    );
+    let (alice, bob) = (broadcaster.member_of(&[&lobby]), broadcaster.client());
+    broadcaster.handle([bob.connect_as("ann", &[&lobby])]);
     broadcaster.handle(lobby.publish_many(3));
 
     let detail = room_detail(&mut broadcaster, lobby.name()).expect("members");
     assert_eq!(detail.members, 2);
-    assert_eq!(detail.clients, Some(vec![alice.id(), bob.id()]));
+    assert_eq!(
+        detail.clients,
+        Some(vec![without_user(alice.id()), with_user(bob.id(), "ann")])
+    );
     let position = detail.position.expect("members on this node");
     assert_eq!(
         (position.epoch, position.offset),

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::support::{TestBroadcaster, TestRoom, by_key, listed, remote_clients};
+use super::support::{
+    TestBroadcaster, TestRoom, by_key, listed, remote_clients, with_user, without_user,
+};
 use crate::broadcaster::event::Event;
 use crate::protocol::RoomName;
 use crate::rooms::{LocalMembers, RemoteMembers, Seat};
@@ -34,7 +36,7 @@ fn remote_members_are_counted_and_listed_with_local_ones() {
     };
     assert_eq!(presence["id"], "presence");
     assert_eq!(presence["payload"]["members"], 3);
-    let mut everyone = [alice.id(), remote[0], remote[1]];
+    let mut everyone = [alice.id(), remote[0].client, remote[1].client];
     everyone.sort_unstable();
     let everyone: Vec<_> = everyone.iter().map(ToString::to_string).collect();
     assert_eq!(listed(presence), everyone);
@@ -76,7 +78,10 @@ fn changed_rooms_are_reported_once() {
 
     let changed = changed_rooms(&mut broadcaster, false);
     assert_eq!(changed.len(), 1);
-    assert_eq!(changed[&dev.name()].clients, Some(vec![alice.id()]));
+    assert_eq!(
+        changed[&dev.name()].clients,
+        Some(vec![without_user(alice.id())])
+    );
     assert!(changed_rooms(&mut broadcaster, false).is_empty());
     broadcaster.handle([alice.join(&dev), dev.publish()]);
     assert!(changed_rooms(&mut broadcaster, false).is_empty());
@@ -102,6 +107,25 @@ fn changed_rooms_include_rooms_that_became_empty() {
         assert_eq!(changed[&room.name()].members, 0);
         assert_eq!(changed[&room.name()].clients, Some(vec![]));
     }
+}
+
+#[test]
+fn changed_rooms_name_the_users_of_their_members() {
+    let mut broadcaster = TestBroadcaster::new();
+    let (ops, dev) = (TestRoom::new("ops"), TestRoom::new("dev"));
+    changed_rooms(&mut broadcaster, false);
+    let (alice, bob) = (broadcaster.client(), broadcaster.client());
+    broadcaster.handle([alice.connect_as("ann", &[&ops]), bob.connect(&[&dev])]);
+
+    let changed = changed_rooms(&mut broadcaster, false);
+    assert_eq!(
+        changed[&ops.name()].clients,
+        Some(vec![with_user(alice.id(), "ann")])
+    );
+    assert_eq!(
+        changed[&dev.name()].clients,
+        Some(vec![without_user(bob.id())])
+    );
 }
 
 #[test]

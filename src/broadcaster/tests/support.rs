@@ -15,7 +15,9 @@ use crate::broadcaster::reply::ReleaseOutcome;
 use crate::broadcaster::state::BroadcasterState;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxLimits, Wire};
-use crate::protocol::{ClientId, Epoch, Kind, Publication, RequestId, RoomName, RoomState};
+use crate::protocol::{
+    ClientId, Epoch, Kind, PresentClient, Publication, RequestId, RoomName, RoomState,
+};
 use crate::rooms::{RemoteMembers, RoomNumbering};
 use crate::socket::Socket;
 
@@ -159,8 +161,8 @@ impl TestRoom {
         Event::Restart { room: self.name() }
     }
 
-    /// Members with these ids on other nodes.
-    pub(super) fn remote(&self, clients: &[ClientId]) -> Event {
+    /// These members on other nodes.
+    pub(super) fn remote(&self, clients: &[PresentClient]) -> Event {
         let remote = RemoteMembers {
             members: clients.len(),
             clients: Some(clients.to_vec()),
@@ -172,9 +174,21 @@ impl TestRoom {
     }
 }
 
-/// Returns the ids of `count` clients on another node.
-pub(super) fn remote_clients(count: u64) -> Vec<ClientId> {
-    (1..=count).map(|n| ClientId::new(9, n)).collect()
+/// Returns `count` clients without a user on another node.
+pub(super) fn remote_clients(count: u64) -> Vec<PresentClient> {
+    let id = |n| ClientId::new(9, n);
+    (1..=count).map(|n| without_user(id(n))).collect()
+}
+
+/// Returns a client as lists of members show it.
+pub(super) fn with_user(client: ClientId, user: &str) -> PresentClient {
+    let user = Some(user.into());
+    PresentClient { client, user }
+}
+
+/// Returns a client without a user as lists of members show it.
+pub(super) fn without_user(client: ClientId) -> PresentClient {
+    PresentClient { client, user: None }
 }
 
 pub(super) fn request_id(text: &str) -> RequestId {

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::broadcaster::{RoomDetail, RoomSummary};
 use crate::http::Admitted;
 use crate::http::response::{bad_request, busy, error, json};
-use crate::protocol::{Position, RoomName};
+use crate::protocol::{Position, PresentClient, RoomName};
 
 const ROOMS_PAGE_DEFAULT: usize = 100;
 const ROOMS_PAGE_MAX: usize = 1000;
@@ -59,14 +59,9 @@ struct RoomDescription {
     room: String,
     members: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    clients: Option<Vec<MemberEntry>>,
+    clients: Option<Vec<PresentClient>>,
     epoch: String,
     offset: u64,
-}
-
-#[derive(Serialize)]
-struct MemberEntry {
-    client: String,
 }
 
 /// `GET /rooms/{room}`: one room's members and position.
@@ -79,18 +74,10 @@ pub(in crate::http) fn describe(
         let message = "nobody is in that room and it has no history";
         error(404, "room_not_found", message)
     })?;
-    let clients = detail.clients.map(|clients| {
-        clients
-            .iter()
-            .map(|id| MemberEntry {
-                client: id.to_string(),
-            })
-            .collect()
-    });
     Ok(json(&RoomDescription {
         room: room.to_string(),
         members: detail.members,
-        clients,
+        clients: detail.clients,
         epoch: position.epoch.to_string(),
         offset: position.offset,
     }))

@@ -17,6 +17,7 @@ mod control;
 mod history;
 mod link;
 mod listener;
+mod member_list;
 mod names;
 mod pool;
 mod presence;

@@ -14,6 +14,7 @@ use crate::rooms::LocalMembers;
 use super::super::delivery::Delivery;
 use super::answer::{LinkError, accepted};
 use super::link::Link;
+use super::member_list;
 use super::names::NodeName;
 use super::scripts;
 use super::shared::Shared;
@@ -25,6 +26,9 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 const NODE_LIFETIME: Duration = Duration::from_secs(10);
 /// Rooms told of in one message.
 const ROOMS_TOLD_AT_ONCE: usize = 200;
+/// Bytes of member lists in one message, the last room's list not counted. Redis disconnects a subscriber whose
+/// messages it must buffer for long.
+const LIST_BYTES_TOLD_AT_ONCE: usize = 256 * 1024;
 
 /// What the thread that listens passes on.
 #[derive(Debug)]
@@ -165,15 +169,34 @@ impl Presence {
 
 /// The calls that tell of these rooms; one even if there are none.
 fn beats(shared: &Shared, moved: &[LocalMembers], anew: bool) -> Vec<Cmd> {
-    let mut parts: Vec<&[LocalMembers]> = moved.chunks(ROOMS_TOLD_AT_ONCE).collect();
-    if parts.is_empty() {
-        parts.push(&[]);
-    }
+    let parts = split(moved);
     let firsts = std::iter::once(anew).chain(std::iter::repeat(false));
     let beats = parts.into_iter().zip(firsts);
     beats
         .map(|(rooms, anew)| beat(shared, rooms, anew))
         .collect()
+}
+
+/// Splits the rooms into parts for one message each; one part even if there are no rooms.
+fn split(moved: &[LocalMembers]) -> Vec<&[LocalMembers]> {
+    let mut parts = Vec::new();
+    let mut rest = moved;
+    let mut list_bytes = 0;
+    let mut rooms = 0;
+    for local in moved {
+        rooms += 1;
+        list_bytes += local.clients.as_deref().map_or(0, member_list::byte_len);
+        if rooms == ROOMS_TOLD_AT_ONCE || list_bytes >= LIST_BYTES_TOLD_AT_ONCE {
+            let (part, later) = rest.split_at(rooms);
+            parts.push(part);
+            rest = later;
+            (rooms, list_bytes) = (0, 0);
+        }
+    }
+    if !rest.is_empty() || parts.is_empty() {
+        parts.push(rest);
+    }
+    parts
 }
 
 fn beat(shared: &Shared, moved: &[LocalMembers], anew: bool) -> Cmd {
@@ -223,4 +246,44 @@ pub(super) fn farewell(shared: &Shared) -> [Cmd; 3] {
     tell.arg(names.presence())
         .arg(serde_json::to_string(&told).unwrap_or_default());
     [void, leave, tell]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ClientId, PresentClient, RoomName};
+
+    fn rooms(count: usize, user: Option<&str>) -> Vec<LocalMembers> {
+        let client = |n: u64| PresentClient {
+            client: ClientId::new(1, n),
+            user: user.map(Into::into),
+        };
+        let room = |n: usize| LocalMembers {
+            room: RoomName::parse(&format!("ops:{n}")).unwrap(),
+            members: 100,
+            clients: Some((0..100).map(client).collect()),
+        };
+        (0..count).map(room).collect()
+    }
+
+    #[test]
+    fn heartbeats_are_split_by_rooms_and_by_bytes() {
+        let part_sizes = |rooms: &[LocalMembers]| -> Vec<usize> {
+            split(rooms).iter().map(|part| part.len()).collect()
+        };
+        assert_eq!(part_sizes(&[]), [0]);
+        let mut empty = rooms(401, None);
+        empty.iter_mut().for_each(|room| room.clients = None);
+        assert_eq!(part_sizes(&empty), [200, 200, 1]);
+        assert_eq!(part_sizes(&empty[..200]), [200]);
+
+        let named = rooms(100, Some(&"u".repeat(128)));
+        let parts = split(&named);
+        assert!(parts.concat() == named, "every room once, in order");
+        for part in parts {
+            let lists: Vec<_> = part.iter().map(view::members).collect();
+            let bytes = serde_json::to_string(&lists).unwrap().len();
+            assert!(bytes < 512 * 1024, "{bytes} bytes");
+        }
+    }
 }

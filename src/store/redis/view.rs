@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{ClientId, RoomName};
+use crate::protocol::RoomName;
 use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers};
 
+use super::member_list;
 use super::names::NodeName;
 
-/// Members of a room on one node: how many, and who unless they are too many.
+/// Members of a room on one node: how many, and their [`member_list`] unless they are too many.
 pub(super) type Members = (usize, Option<Vec<String>>);
 
 /// What a node tells the others.
@@ -29,9 +30,8 @@ pub(super) struct Told {
 
 /// The members of a room as they are told.
 pub(super) fn members(local: &LocalMembers) -> Members {
-    let clients = local.clients.as_ref();
-    let names = clients.map(|clients| clients.iter().map(ToString::to_string).collect());
-    (local.members, names)
+    let list = local.clients.as_deref().map(member_list::encode);
+    (local.members, list)
 }
 
 /// The other nodes.
@@ -96,13 +96,13 @@ impl View {
 
     fn elsewhere(&self, room: &RoomName) -> RemoteMembers {
         let mut elsewhere = RemoteMembers::nobody();
-        for (members, names) in self.nodes.values().filter_map(|rooms| rooms.get(room)) {
+        for (members, list) in self.nodes.values().filter_map(|rooms| rooms.get(room)) {
             elsewhere.members += members;
-            let names = names.iter().flatten();
-            let clients = names.filter_map(|name| name.parse::<ClientId>().ok());
-            match &mut elsewhere.clients {
-                Some(known) if elsewhere.members <= PRESENCE_LIST_MAX => known.extend(clients),
-                known => *known = None,
+            match (&mut elsewhere.clients, list) {
+                (Some(known), Some(list)) if elsewhere.members <= PRESENCE_LIST_MAX => {
+                    known.extend(member_list::decode(list));
+                }
+                (known, _) => *known = None,
             }
         }
         elsewhere
@@ -112,6 +112,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ClientId;
 
     fn told(node: &str, rooms: &[(&str, usize)]) -> Told {
         let member = |n: usize| ClientId::new(1, n as u64).to_string();

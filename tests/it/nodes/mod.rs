@@ -6,6 +6,7 @@ mod losses;
 mod moving;
 mod numbering;
 mod presence;
+mod presence_users;
 mod sharing;
 mod storm;
 mod ways;
