@@ -49,12 +49,6 @@ fn serve(config: Config) -> Result<(), String> {
     print(&format!(
         "page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{sockets}"
     ));
-    let ceiling = server.ceiling();
-    log::info!(
-        "up to {} connections, set by {}",
-        ceiling.connections,
-        ceiling.set_by
-    );
     server.run().map_err(|error| error.to_string())
 }
 

@@ -13,41 +13,41 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// A count of events.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds `n`.
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Returns the count since start.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// A count of things that exist now.
 #[derive(Clone, Debug, Default)]
-pub struct Gauge(Arc<AtomicI64>);
+pub(crate) struct Gauge(Arc<AtomicI64>);
 
 impl Gauge {
     /// Adds one until the guard is dropped.
     #[must_use]
-    pub fn hold(&self) -> GaugeGuard {
+    pub(crate) fn hold(&self) -> GaugeGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
         GaugeGuard(Arc::clone(&self.0))
     }
 
     /// Returns the number of guards.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed).max(0) as u64
     }
 }
 
 /// Counts as one in its [`Gauge`] until dropped.
 #[derive(Debug)]
-pub struct GaugeGuard(Arc<AtomicI64>);
+pub(crate) struct GaugeGuard(Arc<AtomicI64>);
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
@@ -60,22 +60,22 @@ macro_rules! metrics {
     ($($field:ident $name:literal $help:literal)+) => {
         /// All metrics of the server.
         #[derive(Debug, Default)]
-        pub struct Metrics {
+        pub(crate) struct Metrics {
             /// Connected WebSocket clients.
-            pub clients: Gauge,
+            pub(crate) clients: Gauge,
             /// Open connections, HTTP and WebSocket.
-            pub connections: Gauge,
+            pub(crate) connections: Gauge,
             /// Clients with a full socket, whose outbox is draining.
-            pub lagging: Gauge,
+            pub(crate) lagging: Gauge,
             /// Time spent in store commits, in microseconds.
-            pub commit_micros: Counter,
-            $(#[doc = $help] pub $field: Counter,)+
+            pub(crate) commit_micros: Counter,
+            $(#[doc = $help] pub(crate) $field: Counter,)+
             rates: Mutex<VecDeque<Sample>>,
         }
 
         impl Metrics {
             /// Returns name, help text and value of each counter.
-            pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+            pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
                 [$(($name, $help, self.$field.get())),+].into_iter()
             }
         }
@@ -122,16 +122,16 @@ struct Sample {
 
 /// Average rates over the last seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Messages published per second.
-    pub published: f64,
+    pub(crate) published: f64,
     /// Deliveries per second.
-    pub deliveries: f64,
+    pub(crate) deliveries: f64,
 }
 
 impl Metrics {
     /// Takes a sample for the rates. The caller does so about once a second.
-    pub fn sample(&self, now: Instant) {
+    pub(crate) fn sample(&self, now: Instant) {
         let mut samples = self.rates.lock();
         samples.push_back(self.totals(now));
         while samples.len() > 1 && now.duration_since(samples[0].at) > RATE_WINDOW {
@@ -140,7 +140,7 @@ impl Metrics {
     }
 
     /// Returns the rates from the oldest sample in the window until now.
-    pub fn rates(&self, now: Instant) -> Rates {
+    pub(crate) fn rates(&self, now: Instant) -> Rates {
         let samples = self.rates.lock();
         let Some(then) = samples.front() else {
             return Rates::default();
@@ -165,7 +165,7 @@ impl Metrics {
     }
 
     /// Returns all metrics in the Prometheus text format, version 0.0.4.
-    pub fn prometheus(&self) -> String {
+    pub(crate) fn prometheus(&self) -> String {
         let gauges = [
             ("clients", "WebSocket clients connected", self.clients.get()),
             (
@@ -199,7 +199,13 @@ impl Metrics {
 }
 
 /// Appends one metric with its help and type lines.
-pub fn write_metric(out: &mut String, name: &str, help: &str, kind: &str, value: impl Display) {
+pub(crate) fn write_metric(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    kind: &str,
+    value: impl Display,
+) {
     let _infallible = write!(
         out,
         "# HELP wscast_{name} {help}\n# TYPE wscast_{name} {kind}\nwscast_{name} {value}\n"

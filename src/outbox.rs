@@ -27,16 +27,16 @@ const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The limits of an outbox.
 #[derive(Clone, Copy, Debug)]
-pub struct OutboxLimits {
+pub(crate) struct OutboxLimits {
     /// Most bytes in the queue.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Time without progress after which the client is evicted as a slow consumer.
-    pub slow_timeout: Duration,
+    pub(crate) slow_timeout: Duration,
 }
 
 /// One client's outbound queue. The socket is closed when the last owner drops it.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     client: ClientId,
     /// Not behind a pointer, so that a delivery reads less memory.
     socket: Socket,
@@ -52,7 +52,7 @@ pub struct Outbox {
 
 /// The format of the frames on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
+pub(crate) enum Wire {
     /// WebSocket frames; the connection ends with a Close frame.
     WebSocket,
     /// Server-Sent Events; the connection ends without a Close frame.
@@ -87,7 +87,7 @@ enum Phase {
 
 impl Outbox {
     /// Returns an outbox that sends to `socket`, which stays in blocking mode for its reader.
-    pub fn new(
+    pub(crate) fn new(
         client: ClientId,
         socket: Socket,
         limits: OutboxLimits,
@@ -107,29 +107,29 @@ impl Outbox {
     }
 
     /// Returns the client's id.
-    pub fn client(&self) -> ClientId {
+    pub(crate) fn client(&self) -> ClientId {
         self.client
     }
 
     /// Returns the socket, for its reader.
-    pub fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// Returns how many bytes may be pushed at once without evicting a client that reads: a quarter of the limit.
-    pub fn burst_bytes(&self) -> usize {
+    pub(crate) fn burst_bytes(&self) -> usize {
         self.bytes_max / 4
     }
 
     /// Returns the format of the frames to push.
-    pub fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> Wire {
         self.wire
     }
 
     /// Waits until less than half of the limit is queued, then pushes frames. Only a client's own thread may wait
     /// for its client. The wait ends at the latest when the client is evicted as a slow consumer. Returns whether
     /// the connection is still open.
-    pub fn push_or_wait(self: &Arc<Self>, frames: &Frames) -> bool {
+    pub(crate) fn push_or_wait(self: &Arc<Self>, frames: &Frames) -> bool {
         let mut state = self.state.lock();
         while state.phase == Phase::Lagging && state.queued_bytes > self.bytes_max / 2 {
             self.drained.wait(&mut state);
@@ -142,7 +142,7 @@ impl Outbox {
 
     /// Sends frames, or queues them behind the queued ones. Never blocks. A Close frame is the last frame: later
     /// pushes do nothing.
-    pub fn push(self: &Arc<Self>, frames: &Frames) {
+    pub(crate) fn push(self: &Arc<Self>, frames: &Frames) {
         let mut state = self.state.lock();
         if frames.is_close() {
             self.finish(&mut state, frames.bytes(), None);
@@ -163,14 +163,14 @@ impl Outbox {
     }
 
     /// Ends the connection with a Close frame after all earlier frames. The first code wins.
-    pub fn close(self: &Arc<Self>, code: CloseCode) {
+    pub(crate) fn close(self: &Arc<Self>, code: CloseCode) {
         let mut state = self.state.lock();
         state.closing.get_or_insert(code);
         self.finish(&mut state, &self.encode_close(code), None);
     }
 
     /// Ends the connection now. Queued frames are dropped and a blocked reader wakes up.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.close_now(&mut self.state.lock());
     }
 
@@ -186,12 +186,12 @@ impl Outbox {
     }
 
     /// Returns the close code, if the server has decided to close.
-    pub fn closing(&self) -> Option<CloseCode> {
+    pub(crate) fn closing(&self) -> Option<CloseCode> {
         self.state.lock().closing
     }
 
     /// Returns whether the connection is ending, so that frames pushed now are not sent.
-    pub fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         matches!(
             self.state.lock().phase,
             Phase::Finishing { .. } | Phase::Finished
@@ -199,7 +199,7 @@ impl Outbox {
     }
 
     /// Returns whether everything was sent and only the peer's close is missing.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.state.lock().phase == Phase::Finished
     }
 

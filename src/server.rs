@@ -146,14 +146,14 @@ impl Server {
         self.address
     }
 
-    /// Returns the limit of connections and its reason.
-    pub fn ceiling(&self) -> Ceiling {
-        self.ceiling
-    }
-
     /// Serves until shutdown is requested, closes all clients and returns. `Err` means that a thread could not be
     /// started.
     pub fn run(self) -> Result<(), StartError> {
+        let Ceiling {
+            connections,
+            set_by,
+        } = self.ceiling;
+        log::info!("up to {connections} connections, set by {set_by}");
         for endpoint in &self.endpoints {
             let (endpoint, app) = (Arc::clone(endpoint), Arc::clone(&self.app));
             threads::spawn_service("listener", move || listener::run(&endpoint, &app))

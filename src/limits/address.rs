@@ -8,11 +8,11 @@ const IPV6_NETWORK_BITS: u32 = 64;
 
 /// An IPv4 address or an IPv6 network. It counts as one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Address(IpAddr);
+pub(crate) struct Address(IpAddr);
 
 impl Address {
     /// Returns the address that `ip` is counted by; `None` for loopback, which has no limits.
-    pub fn of(ip: IpAddr) -> Option<Self> {
+    pub(crate) fn of(ip: IpAddr) -> Option<Self> {
         match ip.to_canonical() {
             ip if ip.is_loopback() => None,
             IpAddr::V4(v4) => Some(Self(v4.into())),

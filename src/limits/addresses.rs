@@ -25,7 +25,7 @@ const FORGOTTEN_AT_ONCE: usize = 2;
 
 /// The reason why an address may not have another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressLimitError {
+pub(crate) enum AddressLimitError {
     /// The address has as many connections as it may have.
     Connections,
     /// The address connects too fast; it may connect again after this time.
@@ -34,7 +34,7 @@ pub enum AddressLimitError {
 
 /// All client addresses with their limits. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Addresses(Arc<AddressTable>);
+pub(crate) struct Addresses(Arc<AddressTable>);
 
 #[derive(Debug)]
 struct AddressTable {
@@ -63,14 +63,14 @@ struct AddressUsage {
 
 /// Permission for one connection of an address; returned when dropped.
 #[derive(Debug)]
-pub struct AddressPermit {
+pub(crate) struct AddressPermit {
     address: Address,
     table: Arc<AddressTable>,
 }
 
 impl Addresses {
     /// Returns an empty table.
-    pub fn new(limits: AddressLimits) -> Self {
+    pub(crate) fn new(limits: AddressLimits) -> Self {
         let usages = Mutex::new(AddressUsages {
             connected: HashMap::new(),
             idle: LruCache::unbounded(),
@@ -79,7 +79,7 @@ impl Addresses {
     }
 
     /// Returns a permit for one more connection of this address.
-    pub fn connect(
+    pub(crate) fn connect(
         &self,
         address: Address,
         now: Instant,
@@ -102,14 +102,18 @@ impl Addresses {
     }
 
     /// Counts one HTTP request. `Err` is the time after which a request is accepted again.
-    pub fn count_request(&self, address: Address, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn count_request(&self, address: Address, now: Instant) -> Result<(), Duration> {
         self.0
             .with_usage(address, now, |usage| take(&mut usage.requests, 1, now))
     }
 
     /// Returns `Err` with the time to wait if too many tokens from this address were refused, so that
     /// its tokens are not checked now.
-    pub fn check_refused_tokens(&self, address: Address, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn check_refused_tokens(
+        &self,
+        address: Address,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let usages = self.0.usages.lock();
         let usage = usages
             .connected
@@ -123,7 +127,7 @@ impl Addresses {
     }
 
     /// Counts a token that was refused.
-    pub fn count_refused_token(&self, address: Address, now: Instant) {
+    pub(crate) fn count_refused_token(&self, address: Address, now: Instant) {
         self.0.with_usage(address, now, |usage| {
             // Several tokens may be checked at the same moment; the bucket is empty then, and stays so.
             take(&mut usage.refused_tokens, 1, now).ok();
@@ -131,7 +135,7 @@ impl Addresses {
     }
 
     /// Returns how many addresses are remembered.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let usages = self.0.usages.lock();
         usages.connected.len() + usages.idle.len()
     }

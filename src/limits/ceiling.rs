@@ -12,15 +12,15 @@ const MAPS_PER_THREAD: usize = 4;
 
 /// The most connections this machine can serve, and the limit behind that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ceiling {
+pub(crate) struct Ceiling {
     /// Most connections at once.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Name of the limit that is reached first.
-    pub set_by: &'static str,
+    pub(crate) set_by: &'static str,
 }
 
 /// Raises the soft limit on descriptors to the hard limit and returns the ceiling.
-pub fn raise_and_measure() -> Ceiling {
+pub(crate) fn raise_and_measure() -> Ceiling {
     let hard = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: hard,

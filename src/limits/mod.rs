@@ -7,8 +7,8 @@ mod ceiling;
 mod permit;
 mod rate;
 
-pub use address::Address;
-pub use addresses::{AddressLimitError, AddressPermit, Addresses};
-pub use ceiling::{Ceiling, raise_and_measure};
-pub use permit::{Permit, Permits};
-pub use rate::{Exceeded, RateMeter};
+pub(crate) use address::Address;
+pub(crate) use addresses::{AddressLimitError, AddressPermit, Addresses};
+pub(crate) use ceiling::{Ceiling, raise_and_measure};
+pub(crate) use permit::{Permit, Permits};
+pub(crate) use rate::{Exceeded, RateMeter};

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// A pool of permits. Cheap to clone; all clones share the permits.
 #[derive(Clone, Debug)]
-pub struct Permits(Arc<PermitPool>);
+pub(crate) struct Permits(Arc<PermitPool>);
 
 #[derive(Debug)]
 struct PermitPool {
@@ -18,11 +18,11 @@ struct PermitPool {
 
 /// One permit; returned to its pool when dropped.
 #[derive(Debug)]
-pub struct Permit(Arc<PermitPool>);
+pub(crate) struct Permit(Arc<PermitPool>);
 
 impl Permits {
     /// Returns a pool of `max` permits.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(PermitPool {
             max,
             taken: Mutex::new(0),
@@ -31,7 +31,7 @@ impl Permits {
     }
 
     /// Takes a permit if one is left.
-    pub fn take(&self) -> Option<Permit> {
+    pub(crate) fn take(&self) -> Option<Permit> {
         let mut taken = self.0.taken.lock();
         (*taken < self.0.max).then(|| {
             *taken += 1;
@@ -40,7 +40,7 @@ impl Permits {
     }
 
     /// Blocks until every permit was returned, or until the deadline. Returns how many are still taken.
-    pub fn wait_until_empty(&self, deadline: Instant) -> usize {
+    pub(crate) fn wait_until_empty(&self, deadline: Instant) -> usize {
         let mut taken = self.0.taken.lock();
         let is_taken = |taken: &mut usize| *taken > 0;
         self.0

@@ -11,7 +11,7 @@ const BURST_SECONDS: u32 = 10;
 
 /// Counts one connection's requests.
 #[derive(Debug)]
-pub struct RateMeter {
+pub(crate) struct RateMeter {
     requests: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
     /// Refused requests are counted too: a client that does not slow down is disconnected.
@@ -20,16 +20,16 @@ pub struct RateMeter {
 
 /// A request above the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
+pub(crate) struct Exceeded {
     /// When the same request would be accepted.
-    pub retry_after: Duration,
+    pub(crate) retry_after: Duration,
     /// Whether so many requests were refused that the connection ends.
-    pub is_abuse: bool,
+    pub(crate) is_abuse: bool,
 }
 
 impl RateMeter {
     /// Returns a meter that has counted nothing. A frame of `frame_bytes_max` always fits an idle meter.
-    pub fn new(rate: RequestRate, frame_bytes_max: usize, now: Instant) -> Self {
+    pub(crate) fn new(rate: RequestRate, frame_bytes_max: usize, now: Instant) -> Self {
         let frame_bytes_max = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX);
         let bucket = |rate| per_second(rate, 1, now);
         Self {
@@ -42,7 +42,7 @@ impl RateMeter {
     }
 
     /// Counts one request of `bytes` bytes, or refuses it.
-    pub fn count(&mut self, bytes: usize, now: Instant) -> Result<(), Exceeded> {
+    pub(crate) fn count(&mut self, bytes: usize, now: Instant) -> Result<(), Exceeded> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let counted =
             take(&mut self.requests, 1, now).and_then(|()| take(&mut self.bytes, bytes, now));

@@ -17,15 +17,15 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
 };
 
-pub mod tls;
+pub(crate) mod tls;
 
 use self::tls::{TlsAcceptor, TlsConnection, TlsError};
 
 /// How long a closing connection is still read from; unread input would reset the connection, and the peer
 /// would lose the Close frame.
-pub const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// How many bytes are read from a closing connection at most, so that a flood of input ends too.
-pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Bytes of a queue that are encrypted at once. Encrypting takes longer than sending, and a thread that pushes to
@@ -34,14 +34,14 @@ const ENCRYPTED_AT_ONCE: usize = 64 * 1024;
 
 /// A connected socket. It is closed when dropped.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     tls: Option<Box<TlsConnection>>,
 }
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// A host that connected directly.
     Tcp(SocketAddr),
     /// A process on this machine, usually a proxy.
@@ -52,7 +52,7 @@ pub enum Peer {
 
 impl Peer {
     /// Returns the host's address; `None` for a Unix socket.
-    pub fn ip(&self) -> Option<IpAddr> {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),
             Self::Forwarded(ip) => Some(*ip),
@@ -73,7 +73,7 @@ impl fmt::Display for Peer {
 
 /// How many of the offered bytes a socket took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offered {
+pub(crate) enum Offered {
     /// The socket took all bytes.
     All,
     /// The socket took this many bytes and is full. The caller offers the rest once the socket is writable. If no
@@ -83,7 +83,7 @@ pub enum Offered {
 
 impl Socket {
     /// Wraps a descriptor in blocking mode.
-    pub fn new(fd: impl Into<OwnedFd>) -> Self {
+    pub(crate) fn new(fd: impl Into<OwnedFd>) -> Self {
         Self {
             fd: fd.into(),
             tls: None,
@@ -91,19 +91,23 @@ impl Socket {
     }
 
     /// Performs a TLS handshake until the deadline; from then on the socket uses TLS.
-    pub fn start_tls(&mut self, acceptor: &TlsAcceptor, deadline: Instant) -> Result<(), TlsError> {
+    pub(crate) fn start_tls(
+        &mut self,
+        acceptor: &TlsAcceptor,
+        deadline: Instant,
+    ) -> Result<(), TlsError> {
         self.tls = Some(TlsConnection::accept(self.fd.as_fd(), acceptor, deadline)?);
         Ok(())
     }
 
     /// Sets the time after which a [`read`](Self::read) fails with `WouldBlock`.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         Ok(set_socket_timeout(&self.fd, Timeout::Recv, Some(timeout))?)
     }
 
     /// Waits for bytes and reads them. 0 means the end of the stream. `Interrupted` means that no payload came
     /// yet; the caller decides whether to wait on.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(tls) = &self.tls {
             return tls.read(self.fd.as_fd(), buffer);
         }
@@ -112,7 +116,7 @@ impl Socket {
     }
 
     /// Waits for bytes until the deadline and reads them.
-    pub fn read_before(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    pub(crate) fn read_before(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -130,13 +134,13 @@ impl Socket {
     }
 
     /// Discards some received bytes, because unread input would turn the close into a reset. Never blocks.
-    pub fn discard(&self) {
+    pub(crate) fn discard(&self) {
         // Fails if there is nothing to discard.
         recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT).ok();
     }
 
     /// Sends bytes until the socket is full. Never blocks.
-    pub fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
+    pub(crate) fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
             return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)], usize::MAX);
         }
@@ -153,7 +157,7 @@ impl Socket {
     }
 
     /// Sends several slices with one system call. Never blocks. After a `Part` the socket may still be writable.
-    pub fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
+    pub(crate) fn offer_slices(&self, slices: &[IoSlice<'_>]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {
             return tls.offer(self.fd.as_fd(), slices, ENCRYPTED_AT_ONCE);
         }
@@ -172,7 +176,7 @@ impl Socket {
     }
 
     /// Sends all bytes, until the deadline at most.
-    pub fn send_before(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    pub(crate) fn send_before(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         loop {
             match self.offer(bytes)? {
                 Offered::All => return Ok(()),
@@ -186,17 +190,17 @@ impl Socket {
 
     /// Waits until the socket is writable. Returns false at the deadline. A failed socket counts as writable: the
     /// next send returns its error.
-    pub fn wait_writable(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_writable(&self, deadline: Instant) -> bool {
         wait(&self.fd, PollFlags::OUT, deadline)
     }
 
     /// Waits until the peer has closed or reset the connection, for `timeout` at most.
-    pub fn wait_hung_up(&self, timeout: Duration) {
+    pub(crate) fn wait_hung_up(&self, timeout: Duration) {
         wait(&self.fd, PollFlags::empty(), Instant::now() + timeout);
     }
 
     /// Closes the sending direction; the peer's bytes can still be read.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(tls) = &self.tls {
             tls.close_notify(self.fd.as_fd());
         }
@@ -205,7 +209,7 @@ impl Socket {
     }
 
     /// Closes both directions; a blocked reader wakes up.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         // Fails if the peer has already closed.
         shutdown(&self.fd, Shutdown::Both).ok();
     }
@@ -218,7 +222,7 @@ impl AsFd for Socket {
 }
 
 /// Waits until a descriptor is ready for `flags`, or has failed or ended. Returns false at the deadline.
-pub fn wait(fd: impl AsFd, flags: PollFlags, deadline: Instant) -> bool {
+pub(crate) fn wait(fd: impl AsFd, flags: PollFlags, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {
         tv_sec: left.as_secs() as _,

@@ -19,7 +19,7 @@ const TICKETS: usize = 1;
 
 /// The certificate and key for handshakes.
 #[derive(Debug)]
-pub struct TlsAcceptor {
+pub(crate) struct TlsAcceptor {
     files: TlsFiles,
     /// Locked only to copy or replace the pointer. Connected clients keep the configuration they started with.
     current: RwLock<Arc<ServerConfig>>,
@@ -27,7 +27,7 @@ pub struct TlsAcceptor {
 
 impl TlsAcceptor {
     /// Reads certificate and key. An `Err` is one line that names the setting.
-    pub fn load(files: &TlsFiles) -> Result<Self, String> {
+    pub(crate) fn load(files: &TlsFiles) -> Result<Self, String> {
         Ok(Self {
             current: RwLock::new(Arc::new(configure(files)?)),
             files: files.clone(),
@@ -36,7 +36,7 @@ impl TlsAcceptor {
 
     /// Reads certificate and key again, for later handshakes. `Ok` says what was read. On an error the previous
     /// ones stay in use.
-    pub fn reload(&self) -> Result<String, String> {
+    pub(crate) fn reload(&self) -> Result<String, String> {
         let fresh = Arc::new(configure(&self.files)?);
         *self.current.write() = fresh;
         Ok(format!("certificate {:?}", self.files.cert))

@@ -25,7 +25,7 @@ const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// A client's TLS connection after its handshake.
 #[derive(Debug)]
-pub struct TlsConnection {
+pub(crate) struct TlsConnection {
     /// Locked by the client's own thread to decrypt and by any sender to encrypt, never while either waits for
     /// the socket.
     connection: Mutex<ServerConnection>,
@@ -33,7 +33,7 @@ pub struct TlsConnection {
 
 impl TlsConnection {
     /// Performs the handshake over a socket, until the deadline at most.
-    pub fn accept(
+    pub(crate) fn accept(
         fd: BorrowedFd<'_>,
         acceptor: &TlsAcceptor,
         deadline: Instant,
@@ -85,7 +85,7 @@ impl TlsConnection {
 
     /// Reads decrypted bytes and waits for them until the socket's time-out. `Interrupted` means that bytes came
     /// without payload: a part of a record, or a message of TLS itself.
-    pub fn read(&self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         match self.lock().reader().read(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // The client closed without a close_notify. HTTP and WebSocket detect a truncated message by
@@ -125,7 +125,7 @@ impl TlsConnection {
 
     /// Encrypts and sends bytes, at most `bytes_max`, until the socket is full. Never blocks. `Part` may contain
     /// all bytes: some of them then wait here, encrypted, and must be sent before more are accepted.
-    pub fn offer(
+    pub(crate) fn offer(
         &self,
         fd: BorrowedFd<'_>,
         slices: &[IoSlice<'_>],
@@ -155,7 +155,7 @@ impl TlsConnection {
     }
 
     /// Sends a close_notify (RFC 8446 §6.1), if the socket takes it.
-    pub fn close_notify(&self, fd: BorrowedFd<'_>) {
+    pub(crate) fn close_notify(&self, fd: BorrowedFd<'_>) {
         let mut connection = self.lock();
         connection.send_close_notify();
         flush(&mut connection, fd).ok();

@@ -12,34 +12,43 @@ use crate::socket::Offered;
 
 /// Has no values, so none of its methods can be called except [`load`](Self::load), which fails.
 #[derive(Debug)]
-pub enum NoTls {}
+pub(crate) enum NoTls {}
 
 #[expect(missing_docs, reason = "see TlsAcceptor and TlsConnection")]
 impl NoTls {
-    pub fn load(files: &TlsFiles) -> Result<Self, String> {
+    pub(crate) fn load(files: &TlsFiles) -> Result<Self, String> {
         Err(format!(
             "--tls-cert {:?}: this wscast was built without TLS; build it with --features tls",
             files.cert
         ))
     }
 
-    pub fn reload(&self) -> Result<String, String> {
+    pub(crate) fn reload(&self) -> Result<String, String> {
         match *self {}
     }
 
-    pub fn accept(_: BorrowedFd<'_>, acceptor: &Self, _: Instant) -> Result<Box<Self>, TlsError> {
+    pub(crate) fn accept(
+        _: BorrowedFd<'_>,
+        acceptor: &Self,
+        _: Instant,
+    ) -> Result<Box<Self>, TlsError> {
         match *acceptor {}
     }
 
-    pub fn read(&self, _: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, _: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
         match *self {}
     }
 
-    pub fn offer(&self, _: BorrowedFd<'_>, _: &[IoSlice<'_>], _: usize) -> Result<Offered, Errno> {
+    pub(crate) fn offer(
+        &self,
+        _: BorrowedFd<'_>,
+        _: &[IoSlice<'_>],
+        _: usize,
+    ) -> Result<Offered, Errno> {
         match *self {}
     }
 
-    pub fn close_notify(&self, _: BorrowedFd<'_>) {
+    pub(crate) fn close_notify(&self, _: BorrowedFd<'_>) {
         match *self {}
     }
 }

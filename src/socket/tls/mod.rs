@@ -15,22 +15,22 @@ mod disabled;
 use std::fmt;
 
 #[cfg(feature = "tls")]
-pub use acceptor::TlsAcceptor;
+pub(crate) use acceptor::TlsAcceptor;
 #[cfg(feature = "tls")]
-pub use connection::TlsConnection;
+pub(crate) use connection::TlsConnection;
 #[cfg(not(feature = "tls"))]
-pub use disabled::{NoTls as TlsAcceptor, NoTls as TlsConnection};
+pub(crate) use disabled::{NoTls as TlsAcceptor, NoTls as TlsConnection};
 
 /// A fatal alert `internal_error` in a record of its own (RFC 8446 §6), for a client that is refused before
 /// its handshake.
-pub const INTERNAL_ERROR_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+pub(crate) const INTERNAL_ERROR_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// First byte of every handshake (RFC 8446 §5.1).
-pub const HANDSHAKE_BYTE: u8 = 22;
+pub(crate) const HANDSHAKE_BYTE: u8 = 22;
 
 /// The reason why a TLS handshake failed.
 #[derive(Debug)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// The client does not speak TLS; most likely it sent an HTTP request. Nothing was read or sent.
     NotTls,
     /// The client closed the connection.
