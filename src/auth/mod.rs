@@ -114,7 +114,7 @@ pub enum AuthError {
 
 impl AuthError {
     /// Returns the close code of a connection that needs an identity.
-    pub fn close_code(&self) -> CloseCode {
+    pub(crate) fn close_code(&self) -> CloseCode {
         match self {
             Self::TokenNeeded | Self::Token(_) => CloseCode::Unauthorized,
             Self::TooManyFailures(_) => CloseCode::RateLimited,

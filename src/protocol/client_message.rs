@@ -217,7 +217,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// Returns the refusal of a text that is not a room name.
-pub fn invalid_room(error: NameError) -> Refusal {
+pub(crate) fn invalid_room(error: NameError) -> Refusal {
     let message = format!(
         "a room's name is 1 to 64 letters, digits, '.', '_', '-' or ':' of any script; {error}"
     );

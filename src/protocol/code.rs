@@ -116,9 +116,7 @@ impl Serialize for Refusal {
 /// The range says what a client does next. 4000–4099: do not reconnect. 4100–4199: reconnect with backoff.
 /// 4200–4299: reconnect at once. All others: reconnect with backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseCode {
-    /// 1000: the client closed the connection.
-    Normal,
+pub(crate) enum CloseCode {
     /// 1001: the server is shutting down.
     GoingAway,
     /// 1002: the client violated RFC 6455.
@@ -149,9 +147,8 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Returns the number in the Close frame.
-    pub fn number(self) -> u16 {
+    pub(crate) fn number(self) -> u16 {
         match self {
-            Self::Normal => 1000,
             Self::GoingAway => 1001,
             Self::Protocol => 1002,
             Self::InvalidData => 1007,
@@ -169,9 +166,8 @@ impl CloseCode {
     }
 
     /// Returns the reason in the Close frame, at most 123 bytes (RFC 6455 §5.5).
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Normal => "",
             Self::GoingAway => "server is shutting down",
             Self::Protocol => "protocol error",
             Self::InvalidData => "text is not UTF-8",

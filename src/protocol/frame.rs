@@ -14,43 +14,43 @@ const HEADER_BYTES_MAX: usize = 10;
 
 /// The encoded bytes of one or more whole frames. Clones share the bytes.
 #[derive(Clone, Debug)]
-pub struct Frames(Bytes);
+pub(crate) struct Frames(Bytes);
 
 impl Frames {
     /// Returns one text frame.
-    pub fn text(payload: &[u8]) -> Self {
+    pub(crate) fn text(payload: &[u8]) -> Self {
         Self::single(OPCODE_TEXT, payload)
     }
 
     /// Returns one binary frame.
-    pub fn binary(payload: &[u8]) -> Self {
+    pub(crate) fn binary(payload: &[u8]) -> Self {
         Self::single(OPCODE_BINARY, payload)
     }
 
     /// Returns an empty Ping frame.
-    pub fn ping() -> Self {
+    pub(crate) fn ping() -> Self {
         Self(Bytes::from_static(&[FIN | OPCODE_PING, 0]))
     }
 
     /// Returns a Close frame with the code and its reason.
-    pub fn close(code: CloseCode) -> Self {
+    pub(crate) fn close(code: CloseCode) -> Self {
         let mut payload = code.number().to_be_bytes().to_vec();
         payload.extend_from_slice(code.reason().as_bytes());
         Self::single(OPCODE_CLOSE, &payload)
     }
 
     /// Returns frames that a WebSocket library has encoded.
-    pub fn encoded(frames: &[u8]) -> Self {
+    pub(crate) fn encoded(frames: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(frames))
     }
 
     /// Returns whether the first frame is a Close frame, after which nothing may be sent (RFC 6455 §5.5.1).
-    pub fn is_close(&self) -> bool {
+    pub(crate) fn is_close(&self) -> bool {
         self.0.first() == Some(&(FIN | OPCODE_CLOSE))
     }
 
     /// Returns the bytes for the socket.
-    pub fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.0
     }
 
@@ -71,31 +71,31 @@ impl From<Vec<u8>> for Frames {
 
 /// A buffer of text frames that are sent with one system call.
 #[derive(Debug, Default)]
-pub struct FrameBuffer {
+pub(crate) struct FrameBuffer {
     frames: Vec<u8>,
     count: u64,
 }
 
 impl FrameBuffer {
     /// Appends one text frame.
-    pub fn push_text(&mut self, payload: &[u8]) {
+    pub(crate) fn push_text(&mut self, payload: &[u8]) {
         write_header(&mut self.frames, OPCODE_TEXT, payload.len());
         self.frames.extend_from_slice(payload);
         self.count += 1;
     }
 
     /// Returns the number of bytes in the buffer.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
     /// Returns whether nothing was appended since the last [`take`](Self::take).
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
     /// Returns the buffered frames and their number, and empties the buffer.
-    pub fn take(&mut self) -> (Frames, u64) {
+    pub(crate) fn take(&mut self) -> (Frames, u64) {
         let frames = Frames(Bytes::from(std::mem::take(&mut self.frames)));
         (frames, std::mem::take(&mut self.count))
     }
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn close_frames_fit_a_control_frame() {
         for code in [
-            CloseCode::Normal,
             CloseCode::GoingAway,
             CloseCode::SlowConsumer,
+            CloseCode::Unauthorized,
         ] {
             let frames = Frames::close(code);
             assert!(frames.is_close());

@@ -11,15 +11,13 @@ mod name;
 mod publication;
 mod server_message;
 
-pub use client_message::{
-    ClientMessage, ClientRequest, DEPTH_MAX, ParseError, PublishRequest, invalid_room,
-};
-pub use code::{CloseCode, ErrorCode, Refusal};
+pub(crate) use client_message::invalid_room;
+pub use client_message::{ClientMessage, ClientRequest, DEPTH_MAX, ParseError, PublishRequest};
+pub(crate) use code::CloseCode;
+pub use code::{ErrorCode, Refusal};
 pub use event::{last_event_id, write_event};
-pub use frame::{FrameBuffer, Frames};
+pub(crate) use frame::{FrameBuffer, Frames};
 pub use name::{ClientId, Epoch, NameError, RequestId, RoomName, Scope};
-pub use publication::{
-    Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page, Position, Publication,
-    Since,
-};
-pub use server_message::{PresentClient, RoomState, ServerMessage};
+pub use publication::{Kind, Position, Publication, Since};
+pub(crate) use publication::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page};
+pub(crate) use server_message::{PresentClient, RoomState, ServerMessage};

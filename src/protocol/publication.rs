@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use super::{Epoch, RequestId, RoomName};
 
 /// Most messages in one page of history.
-pub const PAGE_MESSAGES_MAX: usize = 1000;
+pub(crate) const PAGE_MESSAGES_MAX: usize = 1000;
 /// Messages in a page when the client gives no limit.
-pub const PAGE_MESSAGES_DEFAULT: usize = 100;
+pub(crate) const PAGE_MESSAGES_DEFAULT: usize = 100;
 /// Most bytes of payload in one page of history.
-pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const PAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// The two types of publications, the only ones of the original protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,24 +97,24 @@ impl Publication {
 
 /// A part of a room's history, as one reply holds it.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// The room's name.
-    pub room: RoomName,
+    pub(crate) room: RoomName,
     /// The epoch of all offsets in the page.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// The oldest offset that is still stored; one past `last` if none is.
-    pub first: u64,
+    pub(crate) first: u64,
     /// The newest offset.
-    pub last: u64,
+    pub(crate) last: u64,
     /// Whether the page starts right after the requested offset.
-    pub contiguous: bool,
+    pub(crate) contiguous: bool,
     /// The messages, in the order of their offsets.
-    pub messages: Vec<Arc<Publication>>,
+    pub(crate) messages: Vec<Arc<Publication>>,
 }
 
 impl Page {
     /// Returns a page without messages; `last` is the room's position.
-    pub fn empty(room: &RoomName, last: Position, since: Option<u64>) -> Self {
+    pub(crate) fn empty(room: &RoomName, last: Position, since: Option<u64>) -> Self {
         Self {
             room: room.clone(),
             epoch: last.epoch,

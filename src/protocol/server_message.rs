@@ -8,29 +8,29 @@ use super::{ClientId, Epoch, Frames, Page, Position, Refusal, RequestId, RoomNam
 
 /// A room's state, as the welcome and `joined` report it to a member.
 #[derive(Clone, Debug, Serialize)]
-pub struct RoomState {
+pub(crate) struct RoomState {
     /// The room's name.
-    pub room: RoomName,
+    pub(crate) room: RoomName,
     /// The position at which the member joined; it receives every later offset.
     #[serde(flatten)]
-    pub position: Position,
+    pub(crate) position: Position,
     /// Whether every message since the position that the client named is delivered.
-    pub recovered: bool,
+    pub(crate) recovered: bool,
     /// Number of members, this one included.
-    pub members: usize,
+    pub(crate) members: usize,
 }
 
 /// A member of a room in a list of members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PresentClient {
+pub(crate) struct PresentClient {
     /// The client's id.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// The `sub` of the client's token, if it has one: the same for every client of one user.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "serialize_text"
     )]
-    pub user: Option<Arc<str>>,
+    pub(crate) user: Option<Arc<str>>,
 }
 
 fn serialize_text<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
@@ -39,7 +39,7 @@ fn serialize_text<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok
 
 /// A message of the server other than a relayed publication.
 #[derive(Clone, Debug)]
-pub enum ServerMessage<'a> {
+pub(crate) enum ServerMessage<'a> {
     /// The first frame of every connection: a `message` without a room.
     Welcome {
         /// The operator's text.
@@ -91,7 +91,7 @@ pub enum ServerMessage<'a> {
 
 impl ServerMessage<'_> {
     /// Returns one text frame; `id` is the id of the request that it replies to.
-    pub fn to_frames(&self, id: Option<&RequestId>) -> Frames {
+    pub(crate) fn to_frames(&self, id: Option<&RequestId>) -> Frames {
         match *self {
             Self::Welcome {
                 text,

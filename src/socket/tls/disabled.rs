@@ -14,7 +14,6 @@ use crate::socket::Offered;
 #[derive(Debug)]
 pub(crate) enum NoTls {}
 
-#[expect(missing_docs, reason = "see TlsAcceptor and TlsConnection")]
 impl NoTls {
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, String> {
         Err(format!(
