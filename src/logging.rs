@@ -24,7 +24,7 @@ struct ThrottleState {
 }
 
 impl ThrottledLog {
-    /// Logs the warning, or counts it for the next line.
+    /// Logs the warning. If the last line is too recent, only counts it for the next line.
     pub fn warn(&self, message: impl fmt::Display) {
         let now = Instant::now();
         let mut state = self.0.lock();

@@ -206,10 +206,12 @@ pub(crate) fn write_metric(
     kind: &str,
     value: impl Display,
 ) {
-    let _infallible = write!(
+    // Writing to a string cannot fail.
+    write!(
         out,
         "# HELP wscast_{name} {help}\n# TYPE wscast_{name} {kind}\nwscast_{name} {value}\n"
-    );
+    )
+    .ok();
 }
 
 #[cfg(test)]

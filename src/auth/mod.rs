@@ -149,7 +149,7 @@ impl fmt::Display for AuthError {
 }
 
 impl Authority {
-    /// Reads the keys.
+    /// Reads the keys that the settings name.
     pub fn load(settings: AuthSettings) -> Result<Self, KeyError> {
         crypto::install();
         let keys = RwLock::new(Arc::new(read_keys(&settings)?));

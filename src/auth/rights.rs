@@ -106,7 +106,7 @@ impl RoomPatterns {
         Self::default()
     }
 
-    /// Parses patterns; `Err` is the first that is not valid, or says that there are too many.
+    /// Parses patterns. `Err` is the first pattern that is not valid, or says that there are too many.
     pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let parse = |pattern: &str| match pattern.strip_suffix('*') {
             Some(prefix) if prefix.is_empty() || RoomName::parse(prefix).is_ok() => {

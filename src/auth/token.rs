@@ -119,7 +119,7 @@ pub(super) fn check(
         ErrorKind::InvalidAlgorithmName | ErrorKind::Json(_) => TokenError::Signature,
         _ => TokenError::Malformed,
     })?;
-    // RFC 7515 §4.1.11: a token with extensions that are not supported must be refused. None are.
+    // RFC 7515 §4.1.11: a token with unsupported extensions must be refused. No extension is supported here.
     if header.crit.is_some() {
         return Err(TokenError::Malformed);
     }

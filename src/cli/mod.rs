@@ -9,7 +9,6 @@ mod token;
 mod values;
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -247,7 +246,7 @@ fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFi
     }
 }
 
-/// Returns a line for each setting. A value can be copied into a command, because flags accept it.
+/// Returns a line for each setting. Flags accept the values as they are printed.
 fn effective_settings(matches: &clap::ArgMatches) -> String {
     let mut out = String::new();
     for arg in Cli::command().get_arguments() {
@@ -256,7 +255,7 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
             continue;
         };
         if !arg.get_action().takes_values() {
-            let _infallible = writeln!(out, "--{flag} = {}", matches.get_flag(id));
+            out += &format!("--{flag} = {}\n", matches.get_flag(id));
             continue;
         }
         let raw = matches.get_raw(id).into_iter().flatten();
@@ -269,7 +268,7 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
         } else {
             values.join(",")
         };
-        let _infallible = writeln!(out, "--{flag} = {value}");
+        out += &format!("--{flag} = {value}\n");
     }
     out
 }
@@ -313,7 +312,8 @@ fn one_line(error: &clap::Error) -> String {
     }
 }
 
-/// Returns what to write instead of a wrong value. Most parsers say it; three of std's do not.
+/// Returns what to write instead of a wrong value. The error of the setting's parser says it, except for three
+/// settings with parsers of other crates.
 fn instead(setting: &str, why: Option<String>) -> String {
     match setting {
         "--port" => "write a number from 0 to 65535".to_owned(),

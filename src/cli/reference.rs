@@ -1,6 +1,5 @@
 //! The settings reference: the page `assets/docs/settings.md` is generated from the flags.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory as _};
@@ -9,7 +8,7 @@ use super::Cli;
 
 /// Heading of the flags that `--help` lists first, under "Options".
 const FIRST_HEADING: &str = "Server";
-/// What stands around the generated part of the page.
+/// The lines around the generated part of the page.
 const BEGIN: &str = "<!-- generated from the flags: begin -->\n";
 const END: &str = "<!-- generated from the flags: end -->\n";
 
@@ -50,14 +49,12 @@ fn is_listed(arg: &Arg) -> bool {
 
 fn write_table<'a>(out: &mut String, heading: &str, args: impl Iterator<Item = &'a Arg>) {
     let separator = if out.is_empty() { "" } else { "\n" };
-    let _infallible = write!(
-        out,
+    *out += &format!(
         "{separator}## {heading}\n\n| Flag | Environment variable | Default | Meaning |\n|---|---|---|---|\n"
     );
     for arg in args.filter(|arg| is_listed(arg)) {
-        let _infallible = writeln!(
-            out,
-            "| {} | {} | {} | {} |",
+        *out += &format!(
+            "| {} | {} | {} | {} |\n",
             flag(arg),
             code(
                 arg.get_env()

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A count, or `None` for `auto`. clap takes a plain `Option` for "may be missing", hence the type.
+/// A count, or `None` for `auto`. The type is not an `Option`, because clap would make the flag optional.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CountOrAuto(pub(super) Option<usize>);
 
@@ -100,7 +100,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 
 /// Longest duration of a setting: ten years, which a clock can add without overflow.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// `ms` stands before `s` and `m`, which it contains.
+/// `ms` comes before `s`, because the first unit that matches the end of the text is used.
 const DURATION_UNITS: [(&str, f64); 5] = [
     ("ms", 0.001),
     ("s", 1.0),

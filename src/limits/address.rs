@@ -1,9 +1,9 @@
-//! The part of a client's address that limits are counted by.
+//! The address that a client's limits are counted by.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bits of an IPv6 address that identify a client; it chooses the others itself (RFC 4291 §2.5.4).
+/// Bits of an IPv6 address that identify a client's network. The client chooses the others (RFC 4291 §2.5.4).
 const IPV6_NETWORK_BITS: u32 = 64;
 
 /// An IPv4 address or an IPv6 network. It counts as one client.

@@ -16,7 +16,7 @@ use super::bucket::TokenBucket;
 use super::rate::{per_second, take};
 use crate::config::AddressLimits;
 
-/// Most idle addresses that are remembered. Addresses with connections are limited by those.
+/// Most idle addresses that are remembered. There are at most as many others as there are connections.
 const IDLE_ADDRESSES_MAX: usize = 16 * 1024;
 /// Time after which an idle address may be forgotten, because its buckets are full again.
 const IDLE_ADDRESS_KEPT: Duration = Duration::from_secs(120);
@@ -50,7 +50,7 @@ struct AddressUsages {
     idle: LruCache<Address, AddressUsage>,
 }
 
-/// What one address uses of its limits.
+/// The connections of one address, and its token buckets.
 #[derive(Debug)]
 struct AddressUsage {
     connections: usize,
@@ -129,7 +129,7 @@ impl Addresses {
     /// Counts a token that was refused.
     pub(crate) fn count_refused_token(&self, address: Address, now: Instant) {
         self.0.with_usage(address, now, |usage| {
-            // Several tokens may be checked at the same moment; the bucket is empty then, and stays so.
+            // Fails if several tokens were checked at the same moment and the bucket is empty; it stays empty.
             take(&mut usage.refused_tokens, 1, now).ok();
         });
     }

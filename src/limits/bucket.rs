@@ -1,4 +1,4 @@
-//! A token bucket: so much at once, then as much as time passes (the generic cell rate algorithm).
+//! A token bucket: it allows a burst, then a steady rate (the generic cell rate algorithm).
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes `count` tokens, or none and returns how long until there are as many.
+    /// Takes `count` tokens. If there are fewer, takes none and returns how long until there are enough.
     ///
     /// A count above the capacity never succeeds.
     pub(super) fn take(&mut self, count: u32, now: Instant) -> Result<(), Duration> {

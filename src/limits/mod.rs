@@ -1,4 +1,4 @@
-//! Limits on what clients may use: connections of the machine, rates of a connection, and both of an address.
+//! Limits of clients: the machine's connections, the rate of each connection, and the use by each address.
 
 mod address;
 mod addresses;

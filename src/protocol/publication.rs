@@ -84,12 +84,13 @@ impl Publication {
         out.extend_from_slice(self.payload.as_bytes());
         out.extend_from_slice(b",\"room\":\"");
         out.extend_from_slice(room.as_bytes());
-        let _infallible = write!(out, "\",\"offset\":{},\"from\":", self.offset);
-        let _infallible = serde_json::to_writer(&mut *out, &*self.from);
-        let _infallible = write!(out, ",\"ts\":{}", self.ts);
+        // Writing to memory cannot fail.
+        write!(out, "\",\"offset\":{},\"from\":", self.offset).ok();
+        serde_json::to_writer(&mut *out, &*self.from).ok();
+        write!(out, ",\"ts\":{}", self.ts).ok();
         if let Some(id) = &self.id {
             out.extend_from_slice(b",\"id\":");
-            let _infallible = serde_json::to_writer(&mut *out, id.as_str());
+            serde_json::to_writer(&mut *out, id.as_str()).ok();
         }
         out.push(b'}');
     }
