@@ -1,5 +1,6 @@
-//! Continuing after a gap: the member is held, the gap is read on the client's own thread, then what
-//! was held follows. No gap, no duplicate, and nobody else waits.
+//! Continuing after a gap: the member is held, the missed messages are read, then the held messages follow.
+//!
+//! There is no gap and no duplicate. The messages are read on the client's own thread, so no other client waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,22 +15,22 @@ use crate::protocol::{
 use crate::store::{HistoryQuery, StoreError};
 use crate::threads::REPLY_TIMEOUT;
 
-/// How often a node that is behind its client is looked at again.
+/// Time between two attempts to release a member on a node that is behind.
 const BEHIND_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A room whose member is held.
+/// A room in which the client is a held member.
 #[derive(Debug)]
-pub struct HeldRoom {
-    /// As the client is to be told: its stream starts at `state.position`.
-    pub state: RoomState,
-    /// Up to where the store must be read before the member can be released.
+pub(crate) struct HeldRoom {
+    /// The state to send to the client; its messages start after `state.position`.
+    pub(crate) state: RoomState,
+    /// The offset up to which the store must be read before the member can be released.
     target: u64,
 }
 
 impl HeldRoom {
-    /// Decides whether all that was missed can be delivered. `state` is as the broadcaster gave it. `None` if
-    /// the store cannot be asked now, and the client is to come back when it can.
-    pub fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Option<Self> {
+    /// Decides whether all missed messages can be delivered; `state` is the broadcaster's. `None` if the store cannot
+    /// be reached, so that the client must try again later.
+    pub(crate) fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Option<Self> {
         let target = state.position.offset;
         if let Some(since) = since {
             state.recovered = is_recoverable(app, &state, since)?;
@@ -43,16 +44,16 @@ impl HeldRoom {
         Some(Self { state, target })
     }
 
-    /// Delivers what was missed and makes the member live. The client must have been told where its
-    /// stream starts. Says whether the connection goes on.
-    pub fn go_live(self, app: &App, outbox: &Arc<Outbox>) -> bool {
+    /// Sends the missed messages and releases the member. The client must have been sent `state` before. Returns
+    /// whether the session goes on.
+    pub(crate) fn go_live(self, app: &App, outbox: &Arc<Outbox>) -> bool {
         let room = &self.state.room;
         let Position { epoch, offset } = self.state.position;
         let (mut reached, mut target) = (offset, self.target);
         let behind_until = Instant::now() + REPLY_TIMEOUT;
         loop {
             while reached < target {
-                match deliver_page(app, outbox, room, epoch, reached, target) {
+                match send_page(app, outbox, room, epoch, reached, target) {
                     Some(last) => reached = last,
                     None => return false,
                 }
@@ -72,8 +73,10 @@ impl HeldRoom {
     }
 }
 
-/// A client that has more than this node was at another one, which was faster: the store says whether it has
-/// too much.
+/// Whether the store has every message after `since`. `None` if it cannot be reached.
+///
+/// A client may have a later offset than this node, because it came from a node that was faster. The store decides
+/// whether such an offset exists.
 fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
     let Position { epoch, offset } = state.position;
     if since.epoch.is_some_and(|theirs| theirs != epoch) {
@@ -82,35 +85,37 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
     if since.offset == offset {
         return Some(true);
     }
-    let slice = HistoryQuery {
+    let query = HistoryQuery {
         since: Some(since.offset),
         messages_max: 1,
         bytes_max: 1,
     };
-    match read(app, &state.room, epoch, slice) {
+    match read(app, &state.room, epoch, query) {
         Ok(messages) => Some(messages.is_some()),
         Err(StoreError::Unreachable) => None,
         Err(_) => Some(false),
     }
 }
 
-/// What follows an offset, if the store has it without a gap.
+/// Returns the messages of a query, or `None` if the store has them only with a gap.
 fn read(
     app: &App,
     room: &RoomName,
     epoch: Epoch,
-    slice: HistoryQuery,
+    query: HistoryQuery,
 ) -> Result<Option<Vec<Arc<Publication>>>, StoreError> {
-    let Some(stream) = app.broker.find(room)? else {
+    let Some(numbering) = app.broker.find(room)? else {
         return Ok(None);
     };
-    let page = app.broker.history(&stream, slice)?;
+    let page = app.broker.history(&numbering, query)?;
     Ok((page.contiguous && page.epoch == epoch).then_some(page.messages))
 }
 
-/// Gives the last offset delivered. `None` ends the connection: the client reads more slowly than
-/// history is dropped, so it is told to come back and then hears that there is a gap.
-fn deliver_page(
+/// Sends the messages after `reached` and returns the last offset sent.
+///
+/// `None` if the session ends: the client reads more slowly than history is dropped. It is closed as a slow consumer,
+/// and learns of the gap when it resumes.
+fn send_page(
     app: &App,
     outbox: &Arc<Outbox>,
     room: &RoomName,
@@ -118,12 +123,12 @@ fn deliver_page(
     reached: u64,
     target: u64,
 ) -> Option<u64> {
-    let slice = HistoryQuery {
+    let query = HistoryQuery {
         since: Some(reached),
         messages_max: PAGE_MESSAGES_MAX,
         bytes_max: PAGE_BYTES_MAX,
     };
-    let read = read(app, room, epoch, slice);
+    let read = read(app, room, epoch, query);
     let mut messages = read.ok().flatten().unwrap_or_default();
     messages.retain(|message| message.offset <= target);
     let Some(last) = messages.last().map(|message| message.offset) else {
@@ -132,13 +137,14 @@ fn deliver_page(
     };
     app.metrics.deliveries.add(messages.len() as u64);
     let mut burst = Burst::new(epoch);
-    let sent = messages
-        .iter()
-        .try_for_each(|message| burst.add(message, outbox));
-    (sent.is_some() && burst.send(outbox).is_some()).then_some(last)
+    for message in &messages {
+        burst.add(message, outbox)?;
+    }
+    burst.send(outbox)?;
+    Some(last)
 }
 
-/// Messages encoded for one client, sent in bursts that its outbox takes even while it lags.
+/// Messages encoded for one client, in bursts of a size that its outbox takes even while the client lags.
 struct Burst {
     epoch: Epoch,
     json: Vec<u8>,
@@ -156,6 +162,7 @@ impl Burst {
         }
     }
 
+    /// Adds a message, after sending the burst if the message does not fit. `None` if the connection has ended.
     fn add(&mut self, message: &Publication, outbox: &Arc<Outbox>) -> Option<()> {
         self.json.clear();
         message.write_json(&mut self.json);
@@ -173,7 +180,7 @@ impl Burst {
         Some(())
     }
 
-    /// `None` when the connection has ended.
+    /// Sends the burst. `None` if the connection has ended.
     fn send(&mut self, outbox: &Arc<Outbox>) -> Option<()> {
         let burst = match outbox.wire() {
             Wire::WebSocket => self.frames.take().0,

@@ -1,7 +1,7 @@
-//! `GET /rooms/{room}/events`: a room as Server-Sent Events, for those who only read.
+//! A session over Server-Sent Events: `GET /rooms/{room}/events` streams one room to a client that only reads.
 //!
-//! The reader is a member like any other and is served through the same outbox; what it missed since
-//! its `Last-Event-ID` comes first.
+//! The client is a member like any other, with the same outbox. A `Last-Event-ID` resumes: the messages after it come
+//! first.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -17,17 +17,18 @@ use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{ClientId, CloseCode, Frames, Since};
 use crate::rooms::Seat;
-use crate::session::new_outbox;
-use crate::session::resume::HeldRoom;
 use crate::socket::{Peer, Socket};
 use crate::threads;
 
-/// Bytes a reader may say after its request, which are ignored: it has nothing to say.
-const IGNORED_BYTES_MAX: usize = 16 * 1024;
-/// A time-out of zero would mean none.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+use super::new_outbox;
+use super::resume::HeldRoom;
 
-/// A request that may be answered with a stream.
+/// Bytes that a client may send after its request. They are ignored; more end the stream.
+const IGNORED_BYTES_MAX: usize = 16 * 1024;
+/// The shortest read time-out, because zero would mean none.
+const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// A request that becomes a stream once its response is sent.
 pub(crate) struct AcceptedStream {
     identity: Arc<Identity>,
     seat: Seat,
@@ -35,7 +36,7 @@ pub(crate) struct AcceptedStream {
     _address_permit: Option<AddressPermit>,
 }
 
-/// Reserves a seat for a reader; `Err` is the response if that fails.
+/// Reserves a seat for the client; `Err` is the response if that fails.
 pub(crate) fn accept(
     admitted: &Admitted<'_>,
     app: &App,
@@ -61,7 +62,7 @@ pub(crate) fn accept(
     }))
 }
 
-/// Streams until the reader leaves or the server closes. `client` is the reader's name.
+/// Streams until the client leaves or the server closes.
 pub(crate) fn serve(
     accepted: Box<AcceptedStream>,
     client: ClientId,
@@ -70,27 +71,22 @@ pub(crate) fn serve(
     app: &App,
 ) {
     let outbox = new_outbox(client, socket, Wire::Events, app);
-    let _slot = app.sessions.take();
-    let _counted = app.metrics.clients.hold();
-    log::debug!(
-        "{client} {peer} reads {} as events",
-        accepted.seat.numbering().name()
-    );
-    let reader = Reader { app, client };
-    stream(&accepted, &outbox, app);
-    drop(reader);
-    log::debug!("{client} {peer} reads no more");
+    // Held until the socket is closed, because shutdown waits for it.
+    let _permit = app.sessions.take();
+    let _gauge = app.metrics.clients.hold();
+    let room = accepted.seat.numbering().name();
+    log::debug!("{client} {peer} opened an event stream of {room}");
+    let disconnect = DisconnectOnDrop { app, client };
+    if threads::run_on_deep_stack(|| start(&accepted, &outbox, app)) {
+        await_end(&outbox, accepted.identity.time_left(), app);
+    }
+    drop(disconnect);
+    log::debug!("{client} {peer} closed its event stream");
     outbox.abort();
 }
 
-fn stream(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) {
-    if threads::run_on_deep_stack(|| begin(accepted, outbox, app)) {
-        await_end(outbox, accepted.identity.time_left(), app);
-    }
-}
-
-/// Says whether the reader is live.
-fn begin(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
+/// Makes the client a member and sends the messages it missed. Returns whether it is live now.
+fn start(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
         user: accepted.identity.user.clone(),
@@ -105,12 +101,13 @@ fn begin(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
         outbox.close(CloseCode::TryAgainLater);
         return false;
     };
-    outbox.push(&greeting(&room));
+    outbox.push(&joined_event(&room));
     room.go_live(app, outbox)
 }
 
-/// Says where the stream starts, so that a reader who was never sent a message can resume as well.
-fn greeting(room: &HeldRoom) -> Frames {
+/// The first event. It carries the position at which the stream starts, so that a client that receives no message
+/// can resume too.
+fn joined_event(room: &HeldRoom) -> Frames {
     let (state, recovered) = (&room.state, room.state.recovered);
     let (epoch, offset) = (state.position.epoch, state.position.offset);
     let text = format!(
@@ -121,29 +118,31 @@ fn greeting(room: &HeldRoom) -> Frames {
     Frames::from(text.into_bytes())
 }
 
-/// A reader says nothing; what comes is its leaving, and one that goes on talking is left. Silence is broken
-/// by a comment, which finds out whether it is still there. With its token the stream ends.
+/// Waits for the client to close the socket. Closes the stream when its token expires or the client sends too much,
+/// and sends a comment after each ping interval, which detects a client that is gone.
 fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
-    let end = time_left.and_then(|left| Instant::now().checked_add(left));
+    let expires_at = time_left.and_then(|left| Instant::now().checked_add(left));
     let socket = outbox.socket();
     let (mut ignored, mut ignored_bytes) = ([0; 256], 0);
     while ignored_bytes <= IGNORED_BYTES_MAX {
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = expires_at.map(|at| at.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return outbox.close(CloseCode::Unauthorized);
         }
-        let silence = app.config.limits.ping_interval;
-        let silence = silence.min(left.unwrap_or(silence)).max(SHORTEST_WAIT);
-        if socket.set_read_timeout(silence).is_err() {
+        let ping_interval = app.config.limits.ping_interval;
+        let timeout = ping_interval
+            .min(left.unwrap_or(ping_interval))
+            .max(READ_TIMEOUT_MIN);
+        if socket.set_read_timeout(timeout).is_err() {
             return;
         }
         match socket.read(&mut ignored) {
             Ok(0) => return,
             Ok(read) => ignored_bytes += read,
-            // Of TLS there may come what says nothing, again and again.
+            // TLS records without data cost work too, so each counts as a byte.
             Err(error) if error.kind() == ErrorKind::Interrupted => ignored_bytes += 1,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                // Closed, and the reader has had all this time to go.
+                // The server has closed the stream, and the client had this long to close the socket.
                 if outbox.is_ending() {
                     return;
                 }
@@ -154,13 +153,13 @@ fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
     }
 }
 
-/// The end of a reader, however it came.
-struct Reader<'a> {
+/// Removes the client from its room at any end of the stream, also at a panic.
+struct DisconnectOnDrop<'a> {
     app: &'a App,
     client: ClientId,
 }
 
-impl Drop for Reader<'_> {
+impl Drop for DisconnectOnDrop<'_> {
     fn drop(&mut self) {
         let client = self.client;
         self.app.broadcaster.send(Event::Disconnect { client });

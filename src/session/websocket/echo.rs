@@ -10,7 +10,7 @@ use crate::session::new_outbox;
 use super::Upgraded;
 use super::transport::{End, Incoming, Transport};
 
-/// Not inlined, so that the stack of a session need not hold it.
+/// Not inlined, so that its frame does not deepen the stack of a session.
 #[inline(never)]
 pub(super) fn serve(upgraded: Upgraded, app: &App) {
     let Upgraded {

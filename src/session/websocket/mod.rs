@@ -1,10 +1,13 @@
-//! The WebSocket side: the opening handshake and one client's session.
+//! A session over a WebSocket: the handshake, the transport, and the client's requests.
 
-mod access;
+mod authentication;
 mod echo;
 mod handshake;
+mod read_half;
 mod requests;
+mod rooms;
 mod session;
+mod token_timer;
 mod transport;
 
 use tiny_http::ResponseBox;
@@ -14,21 +17,21 @@ use crate::http::{Request, WebSocketKind};
 use crate::protocol::ClientId;
 use crate::socket::{Peer, Socket};
 
+use handshake::Conversation;
+
 pub(crate) use handshake::AcceptedHandshake;
 
-/// What of a connection a session starts from.
+/// The connection that a session takes over.
 pub(crate) struct Upgraded {
-    /// The client's name.
     pub(crate) client: ClientId,
-    /// Who it is by its address.
     pub(crate) peer: Peer,
-    /// The socket, in blocking mode, its handshake answered.
+    /// In blocking mode; the response to the handshake was sent.
     pub(crate) socket: Socket,
     /// Bytes that followed the request's head.
     pub(crate) rest: Vec<u8>,
 }
 
-/// Judges a request that asks for a WebSocket; `Err` is the answer to one that is refused.
+/// Checks a handshake; `Err` is the response to one that is refused.
 pub(crate) fn accept(
     request: &Request,
     kind: WebSocketKind,
@@ -37,19 +40,19 @@ pub(crate) fn accept(
     handshake::accept(request, kind, app).map(Box::new)
 }
 
-/// Runs one client's conversation, on this thread, until the connection has ended.
+/// Runs the conversation on this thread until the connection has ended.
 #[expect(
     clippy::boxed_local,
     reason = "unboxed it would deepen the caller's stack"
 )]
 pub(crate) fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &App) {
-    match *accepted {
-        AcceptedHandshake::Session {
-            entry,
-            scope,
-            place: _held,
-            ..
-        } => session::serve(upgraded, entry, scope, app),
-        AcceptedHandshake::Echo { place: _held, .. } => echo::serve(upgraded, app),
+    let AcceptedHandshake {
+        conversation,
+        address_permit: _held,
+        ..
+    } = *accepted;
+    match conversation {
+        Conversation::Session { start, scope } => session::serve(upgraded, start, scope, app),
+        Conversation::Echo => echo::serve(upgraded, app),
     }
 }

@@ -1,4 +1,4 @@
-//! What a client may ask once it is there: each request is understood, answered or handed on.
+//! The requests of a session's client: each is parsed, counted, and carried out or refused.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,39 +21,41 @@ use crate::threads;
 use super::session::Session;
 
 impl Session<'_> {
-    /// Not inlined, so that a client that only listens never touches the stack it takes.
+    /// Handles one text frame, which counts as `bytes` bytes.
+    ///
+    /// Not inlined, so that a client that sends nothing never touches the stack that this takes.
     #[inline(never)]
     pub(super) fn request(&mut self, text: &str, bytes: usize) {
         self.app.metrics.requests.add(1);
-        let understood = ClientMessage::parse(text);
+        let parsed = ClientMessage::parse(text);
         if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
-            let id = match &understood {
+            let id = match &parsed {
                 Ok(request) => request.id.as_ref(),
-                Err(refused) => refused.id.as_ref(),
+                Err(error) => error.id.as_ref(),
             };
-            return self.slow_down(id, exceeded);
+            return self.refuse_rate_limited(id, exceeded);
         }
-        match understood {
+        match parsed {
             Ok(ClientRequest { id, message }) => {
                 if let Err(refusal) = self.act(message, id.clone()) {
                     self.refuse(id.as_ref(), &refusal);
                 }
             }
-            Err(refused) => self.refuse(refused.id.as_ref(), &refused.refusal),
+            Err(error) => self.refuse(error.id.as_ref(), &error.refusal),
         }
     }
 
-    /// What is refused has been read, and so counts.
+    /// Refuses a binary frame, which counts against the rate because it was read.
     pub(super) fn refuse_binary(&mut self, bytes: usize) {
         if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
-            return self.slow_down(None, exceeded);
+            return self.refuse_rate_limited(None, exceeded);
         }
         let message = "send text; binary frames are not relayed";
         self.refuse(None, &Refusal::new(ErrorCode::BinaryUnsupported, message));
     }
 
-    /// Pings count as requests do. One too many is answered all the same, as RFC 6455 §5.5.2 wants it;
-    /// who goes on is closed.
+    /// Counts a Ping or Pong like a request. A Ping over the rate still gets its Pong (RFC 6455 §5.5.2), but a client
+    /// that does not stop is closed.
     pub(super) fn count_control(&mut self, bytes: usize) {
         if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
             self.app.metrics.rate_limited.add(1);
@@ -63,9 +65,9 @@ impl Session<'_> {
         }
     }
 
-    fn slow_down(&self, id: Option<&RequestId>, exceeded: Exceeded) {
+    fn refuse_rate_limited(&self, id: Option<&RequestId>, exceeded: Exceeded) {
         self.app.metrics.rate_limited.add(1);
-        let message = "too much in too short a time; nothing was done";
+        let message = "too many requests; this one was not carried out";
         let mut refusal = Refusal::new(ErrorCode::RateLimited, message);
         refusal.retry_after = Some(exceeded.retry_after);
         self.refuse(id, &refusal);
@@ -74,17 +76,18 @@ impl Session<'_> {
         }
     }
 
+    /// Sends an `error` for a request.
     pub(super) fn refuse(&self, id: Option<&RequestId>, refusal: &Refusal) {
         self.app.metrics.requests_refused.add(1);
         self.outbox
             .push(&ServerMessage::Error(refusal).to_frames(id));
     }
 
-    /// `Err` is answered by the caller; every `Ok` has been or will be answered once by whoever took
-    /// the request on.
+    /// Carries out a request. On `Err` the caller replies; on `Ok` this method, the broadcaster or the broker replies,
+    /// exactly once.
     fn act(&mut self, message: ClientMessage<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
         if !matches!(message, ClientMessage::Auth { .. } | ClientMessage::Ping) {
-            self.access.identity()?;
+            self.identity()?;
         }
         match message {
             ClientMessage::Publish(publish) => self.publish(publish, id),
@@ -97,14 +100,7 @@ impl Session<'_> {
                 self.history(&room, since, limit, id.as_ref())
             }
             ClientMessage::Leave { room } => self.leave(room, id),
-            ClientMessage::Presence { room } => {
-                self.joined(&room)?;
-                let client = self.client;
-                self.app
-                    .broadcaster
-                    .send(Event::Presence { client, room, id });
-                Ok(())
-            }
+            ClientMessage::Presence { room } => self.presence(room, id),
             ClientMessage::Auth { token } => self.authenticate(&token, id.as_ref()),
             ClientMessage::Ping => {
                 self.outbox
@@ -115,13 +111,14 @@ impl Session<'_> {
     }
 
     fn publish(&self, publish: PublishRequest<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
-        let stream = match &publish.room {
+        let numbering = match &publish.room {
             Some(room) => self.joined(room)?,
             None => self.rooms.first().ok_or_else(not_in_any_room)?.numbering(),
         };
-        self.access.identity()?.may_publish(stream.name())?;
+        let room = numbering.name();
+        self.identity()?.may_publish(room)?;
         let publish = Publish {
-            room: stream.name().clone(),
+            room: room.clone(),
             from: Arc::clone(&self.from),
             kind: publish.kind,
             payload: publish.payload.into(),
@@ -142,22 +139,15 @@ impl Session<'_> {
         since: Option<Since>,
         id: Option<RequestId>,
     ) -> Result<(), Refusal> {
-        let stream = match self.joined(&room) {
-            Ok(stream) => Arc::clone(stream),
-            Err(_) => {
-                self.app.admission.check_room_count(self.rooms.len() + 1)?;
-                self.access.identity()?.may_subscribe(&room)?;
-                let seat = self.app.admission.take_seat(&room)?;
-                let stream = Arc::clone(seat.numbering());
-                self.rooms.push(seat);
-                stream
-            }
+        let numbering = match self.joined(&room) {
+            Ok(numbering) => Arc::clone(numbering),
+            Err(_) => self.take_seat(&room)?,
         };
         let client = self.client;
-        let answer_id = id.clone();
+        let reply_id = id.clone();
         let join = |hold| Event::Join {
             client,
-            numbering: stream,
+            numbering,
             presence,
             hold,
             id,
@@ -165,10 +155,21 @@ impl Session<'_> {
         match since {
             None => self.app.broadcaster.send(join(None)),
             Some(since) => {
-                threads::run_on_deep_stack(|| self.resume(join, since, answer_id.as_ref()))
+                threads::run_on_deep_stack(|| self.resume(join, since, reply_id.as_ref()))
             }
         }
         Ok(())
+    }
+
+    /// Takes a seat in one more room.
+    fn take_seat(&mut self, room: &RoomName) -> Result<Arc<RoomNumbering>, Refusal> {
+        let admission = &self.app.admission;
+        admission.check_room_count(self.rooms.len() + 1)?;
+        self.identity()?.may_subscribe(room)?;
+        let seat = admission.take_seat(room)?;
+        let numbering = Arc::clone(seat.numbering());
+        self.rooms.push(seat);
+        Ok(numbering)
     }
 
     fn resume(
@@ -198,19 +199,28 @@ impl Session<'_> {
         limit: Option<usize>,
         id: Option<&RequestId>,
     ) -> Result<(), Refusal> {
-        let stream = self.joined(room)?;
+        let numbering = self.joined(room)?;
         let limit = limit.unwrap_or(PAGE_MESSAGES_DEFAULT);
-        let slice = HistoryQuery {
+        let query = HistoryQuery {
             since,
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
         };
         threads::run_on_deep_stack(|| {
-            let page = self.app.broker.history(stream, slice)?;
+            let page = self.app.broker.history(numbering, query)?;
             self.outbox
                 .push_or_wait(&ServerMessage::History(&page).to_frames(id));
             Ok(())
         })
+    }
+
+    fn presence(&self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
+        self.joined(&room)?;
+        let client = self.client;
+        self.app
+            .broadcaster
+            .send(Event::Presence { client, room, id });
+        Ok(())
     }
 
     pub(super) fn leave(&mut self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
@@ -220,20 +230,21 @@ impl Session<'_> {
             room: room.clone(),
             id,
         });
-        // Whoever takes the seat next joins after this one has left.
+        // Only now: the next owner of the seat must join after this client has left.
         self.rooms.retain(|seat| *seat.numbering().name() != room);
         Ok(())
     }
 
+    /// Returns the numbering of a room that the client is in.
     fn joined(&self, room: &RoomName) -> Result<&Arc<RoomNumbering>, Refusal> {
-        let mut streams = self.rooms.iter().map(Seat::numbering);
-        let stream = streams.find(|stream| stream.name() == room);
-        stream.ok_or_else(|| {
-            Refusal::new(
-                ErrorCode::NotInRoom,
-                format!("you are not in {room}; join it first"),
-            )
-        })
+        self.rooms
+            .iter()
+            .map(Seat::numbering)
+            .find(|numbering| numbering.name() == room)
+            .ok_or_else(|| {
+                let message = format!("you are not in {room}; join it first");
+                Refusal::new(ErrorCode::NotInRoom, message)
+            })
     }
 }
 

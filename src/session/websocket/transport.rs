@@ -1,9 +1,6 @@
-//! One client's WebSocket: messages in, liveness, and the end of it, whichever way it comes.
-//!
-//! tungstenite reads; what it wants to write (pongs, close replies) goes to the outbox as whole
-//! frames, so that it keeps its place among everything else that is sent.
+//! The reading side of one client's WebSocket: messages, pings, and every way in which it can end.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,105 +14,93 @@ use crate::outbox::Outbox;
 use crate::protocol::{CloseCode, Frames};
 use crate::socket::{LINGER, LINGER_BYTES_MAX};
 
-/// Read buffer of a client that is idle; a longer message grows it while it is read.
-const READ_BUFFER_BYTES: usize = 2048;
-/// Bytes of frames for each byte of a message: one that comes in fragments of one byte has seven.
-const FRAMING_FACTOR_MAX: usize = 8;
+use super::read_half::ReadHalf;
 
-/// What came next from a client.
+/// Read buffer of an idle client, in bytes; a longer message grows it while it is read.
+const READ_BUFFER_BYTES: usize = 2048;
+/// The shortest read time-out, because zero would mean none.
+const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// The next thing that happened on a WebSocket.
 pub(super) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A Ping, which has been answered, or a Pong.
+    /// A Ping, whose Pong is in the outbox already, or a Pong.
     Control,
-    /// The moment came that [`Transport::wake_at`] named.
+    /// The time set by [`Transport::wake_at`] was reached.
     Alarm,
     End(End),
 }
 
-/// Why nothing more will come.
+/// The way in which a WebSocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The client sent a Close frame.
     ClosedByClient,
-    /// The socket broke or ended without one, or the server ended it.
+    /// The socket ended without a Close frame.
     Gone,
-    /// The server ended it, and the client goes on as if it had not.
+    /// The server sent a Close frame, and the client goes on sending.
     ClosedByServer,
-    /// The client was silent after a ping.
+    /// The client sent nothing after a Ping.
     Silent,
-    /// The client broke a rule and is told this code.
+    /// The client broke a rule and is closed with this code.
     Failed(CloseCode),
 }
 
-/// The reading half of a client's WebSocket.
+/// Reads a client's WebSocket.
 pub(super) struct Transport {
     websocket: WebSocket<ReadHalf>,
     ping_interval: Duration,
     pong_timeout: Duration,
-    /// Whether a ping is out and nothing was heard since.
-    pinged: bool,
-    /// What the message that came last weighs.
+    /// Whether a Ping was sent and nothing was read since.
+    is_pinged: bool,
+    /// The weight of the last message.
     weight: usize,
 }
 
 impl Transport {
-    /// Reads the outbox's socket, whose handshake is answered; `rest` followed the request's head.
+    /// Reads from the outbox's socket after the handshake; `rest` followed the request's head.
     ///
-    /// On the heap, which takes what it needs: on the stack it was what made an idle client touch a third page.
+    /// On the heap: on the stack it would make an idle client touch a third page.
     #[inline(never)]
     pub(super) fn new(rest: Vec<u8>, outbox: Arc<Outbox>, app: &App) -> io::Result<Box<Self>> {
         let limits = &app.config.limits;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
-            // Every frame is handed on at once: the outbox does the buffering.
+            // Every frame goes to the outbox at once, which does the buffering.
             .write_buffer_size(0)
             .max_message_size(Some(limits.max_message_bytes))
             .max_frame_size(Some(limits.max_message_bytes));
         outbox.socket().set_read_timeout(limits.ping_interval)?;
-        let half = ReadHalf {
-            outbox,
-            heard: false,
-            alarm: None,
-            bytes: 0,
-            bytes_max: limits.max_message_bytes.saturating_mul(FRAMING_FACTOR_MAX),
-        };
+        let half = ReadHalf::new(outbox, limits.max_message_bytes);
         Ok(Box::new(Self {
             websocket: WebSocket::from_partially_read(half, rest, Role::Server, Some(config)),
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
-            pinged: false,
+            is_pinged: false,
             weight: 0,
         }))
     }
 
-    /// Makes [`next`](Self::next) return at this moment, if nothing else does before.
+    /// Makes [`next`](Self::next) return at this time, if not earlier.
     pub(super) fn wake_at(&mut self, alarm: Option<Instant>) {
-        let known = &mut self.websocket.get_mut().alarm;
-        if *known != alarm {
-            *known = alarm;
-            let _socket_gone = self.set_read_timeout(self.patience());
+        if self.half().alarm != alarm {
+            self.websocket.get_mut().alarm = alarm;
+            // An error means that the socket is gone, which the next read reports.
+            self.set_read_timeout(self.silence_max()).ok();
         }
     }
 
-    /// How long the client may be silent now.
-    fn patience(&self) -> Duration {
-        match self.pinged {
-            true => self.pong_timeout,
-            false => self.ping_interval,
-        }
-    }
-
-    /// What the message that came last counts for at least, in bytes, however little it said: there is no
-    /// bound on the frames that it may come in.
+    /// Returns the least number of bytes that the last message counts for. A message may arrive in any number of
+    /// frames, so its own length does not limit the work of reading it.
     pub(super) fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Waits for the next message. Pings are answered and silence is noticed on the way.
+    /// Waits for the next message. Answers pings and detects silence meanwhile.
     pub(super) fn next(&mut self) -> Incoming {
         loop {
-            if self.alarm_is_due() {
+            if self.half().alarm_is_due() {
                 return Incoming::Alarm;
             }
             let read = self.websocket.read();
@@ -123,7 +108,7 @@ impl Transport {
                 return Incoming::End(End::ClosedByServer);
             }
             if read.is_ok() {
-                self.note_what_was_heard();
+                self.note_activity();
                 self.weight = self.websocket.get_mut().take_weight();
             }
             match read {
@@ -132,14 +117,14 @@ impl Transport {
                 Ok(Message::Ping(_) | Message::Pong(_)) => return Incoming::Control,
                 Ok(Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
-                    // Hands the reply to the outbox; what it returns is that all is over.
-                    let _closed = self.websocket.flush();
+                    // Hands the reply to the outbox; the error only says that the WebSocket is closed.
+                    self.websocket.flush().ok();
                     return Incoming::End(End::ClosedByClient);
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-                Err(Error::Io(error)) if is_timeout(&error) && self.alarm_is_due() => {}
+                Err(Error::Io(error)) if is_timeout(&error) && self.half().alarm_is_due() => {}
                 Err(Error::Io(error)) if is_timeout(&error) => {
-                    if let Some(end) = self.check_liveness() {
+                    if let Some(end) = self.check_silence() {
                         return Incoming::End(end);
                     }
                 }
@@ -148,10 +133,10 @@ impl Transport {
         }
     }
 
-    /// Reads and forgets what still comes, until the peer closes too or the time is up. Closing a
-    /// socket with unread input would reset it, and the Close frame with it.
+    /// Drains the input until the client closes too, or the time is up. Closing a socket with unread input would
+    /// reset the Close frame away.
     pub(super) fn linger(&mut self) {
-        let socket = self.websocket.get_ref().outbox.socket();
+        let socket = self.half().outbox.socket();
         let deadline = Instant::now() + LINGER;
         let (mut discarded, mut bytes) = ([0; 512], 0);
         while bytes < LINGER_BYTES_MAX {
@@ -167,51 +152,59 @@ impl Transport {
         }
     }
 
-    /// Called after a time-out: all of the interval, or of the time to answer a ping, was silent.
-    fn check_liveness(&mut self) -> Option<End> {
-        if self.websocket.get_ref().heard {
-            self.note_what_was_heard();
+    /// Pings a client that was silent until the time-out, or ends it if it was pinged already.
+    fn check_silence(&mut self) -> Option<End> {
+        if self.half().is_active {
+            self.note_activity();
             return None;
         }
-        let half = self.websocket.get_mut();
-        if half.outbox.is_ending() {
+        if self.is_ending() {
             return Some(End::ClosedByServer);
         }
-        if self.pinged {
+        if self.is_pinged {
             return Some(End::Silent);
         }
-        half.outbox.push(&Frames::ping());
-        self.pinged = true;
+        self.half().outbox.push(&Frames::ping());
+        self.is_pinged = true;
         self.set_read_timeout(self.pong_timeout)
+            .is_err()
+            .then_some(End::Gone)
     }
 
-    fn alarm_is_due(&self) -> bool {
-        self.websocket.get_ref().alarm_is_due()
+    /// The time for which the client may be silent now.
+    fn silence_max(&self) -> Duration {
+        if self.is_pinged {
+            self.pong_timeout
+        } else {
+            self.ping_interval
+        }
     }
 
     fn is_ending(&self) -> bool {
-        self.websocket.get_ref().outbox.is_ending()
+        self.half().outbox.is_ending()
     }
 
-    fn note_what_was_heard(&mut self) {
-        let heard = &mut self.websocket.get_mut().heard;
-        if std::mem::take(heard) && std::mem::take(&mut self.pinged) {
-            let _socket_gone = self.set_read_timeout(self.ping_interval);
+    /// Takes back the ping of a client that was active since.
+    fn note_activity(&mut self) {
+        let is_active = &mut self.websocket.get_mut().is_active;
+        if std::mem::take(is_active) && std::mem::take(&mut self.is_pinged) {
+            // An error means that the socket is gone, which the next read reports.
+            self.set_read_timeout(self.ping_interval).ok();
         }
     }
 
-    fn set_read_timeout(&self, timeout: Duration) -> Option<End> {
-        let socket = self.websocket.get_ref().outbox.socket();
-        let alarm = self.websocket.get_ref().alarm;
+    /// Sets the socket's time-out, shortened to the alarm.
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let ReadHalf { outbox, alarm, .. } = self.half();
         let until_alarm = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
-        // A time-out of zero would mean none.
         let timeout = timeout
             .min(until_alarm.unwrap_or(timeout))
-            .max(Duration::from_millis(1));
-        socket
-            .set_read_timeout(timeout)
-            .is_err()
-            .then_some(End::Gone)
+            .max(READ_TIMEOUT_MIN);
+        outbox.socket().set_read_timeout(timeout)
+    }
+
+    fn half(&self) -> &ReadHalf {
+        self.websocket.get_ref()
     }
 }
 
@@ -230,64 +223,5 @@ fn end_of(error: &Error) -> End {
         Error::Protocol(_) => End::Failed(CloseCode::Protocol),
         Error::ConnectionClosed | Error::AlreadyClosed => End::ClosedByClient,
         _ => End::Gone,
-    }
-}
-
-struct ReadHalf {
-    outbox: Arc<Outbox>,
-    /// Whether any byte came since this was last looked at.
-    heard: bool,
-    /// When the session wants to be woken, whatever comes.
-    alarm: Option<Instant>,
-    /// Bytes that came since the last message was complete.
-    bytes: usize,
-    /// How many of them one message may take.
-    bytes_max: usize,
-}
-
-impl ReadHalf {
-    fn alarm_is_due(&self) -> bool {
-        self.alarm.is_some_and(|alarm| alarm <= Instant::now())
-    }
-
-    fn take_weight(&mut self) -> usize {
-        std::mem::take(&mut self.bytes).min(self.bytes_max) / FRAMING_FACTOR_MAX
-    }
-
-    /// A frame may come byte by byte and a message in fragments without end, and tungstenite reads on until
-    /// it is complete. So whoever sends one is still stopped here when its time is up or the connection over.
-    fn is_interrupted(&self) -> bool {
-        self.alarm_is_due() || (self.bytes > 0 && self.outbox.is_ending())
-    }
-}
-
-impl Read for ReadHalf {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.is_interrupted() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        if self.bytes > self.bytes_max {
-            return Err(ErrorKind::FileTooLarge.into());
-        }
-        let read = self.outbox.socket().read(buffer);
-        match &read {
-            Ok(read) => self.bytes += read,
-            // Of TLS there may come what says nothing, again and again.
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.bytes += 1,
-            Err(_) => {}
-        }
-        self.heard |= matches!(read, Ok(1..));
-        read
-    }
-}
-
-impl Write for ReadHalf {
-    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
-        self.outbox.push(&Frames::encoded(frames));
-        Ok(frames.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
