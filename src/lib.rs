@@ -28,10 +28,10 @@
 //!   broker thread ── a script: number, store, tell ──► Redis ◄── broker threads of other nodes
 //!                                                        │ a channel of each room that has members here
 //!                                                        ▼
-//!                            redis-listen (in order; reads from the log what did not come by itself)
+//!                            redis-subscribe (in order; reads from history what it missed)
 //!                                │                       │ what other nodes say of their members
 //!                                ▼                       ▼
-//!                          broadcaster thread  ◄──  redis-presence (says once a second who is here)
+//!                          broadcaster thread  ◄──  redis-heartbeat (once a second)
 //! ```
 //!
 //! # What never happens
@@ -45,7 +45,7 @@
 //!   client's own lock, and bytes move without blocking.
 //! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk or Redis holds up nobody
 //!   but those who publish, read history or enter a room that has no members here.
-//! - Nothing waits for Redis without an end, and only redis-listen says which rooms are listened to.
+//! - Nothing waits for Redis without an end, and only redis-subscribe decides which rooms are subscribed.
 //!
 //! # The rooms of the house, top to bottom
 //!

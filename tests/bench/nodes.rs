@@ -19,7 +19,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The threads that each node has once. Each can reach the limit of a core before the node does. They publish to Redis,
 /// receive from Redis, and deliver to clients.
-const THREADS: [&str; 3] = ["broker", "redis-listen", "broadcaster"];
+const THREADS: [&str; 3] = ["broker", "redis-subscribe", "broadcaster"];
 
 /// The load before the clock starts. There may be many rooms.
 const WARM_UP_LOAD: Load = Load::Outstanding(8);

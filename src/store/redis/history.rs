@@ -1,53 +1,54 @@
-//! Reading a room's past.
+//! Reads a room's history and position.
 
 use std::sync::Arc;
 
 use redis::{FromRedisValue, Value};
 
 use crate::protocol::{Page, Position, Publication, RoomName};
+use crate::store::api::HistoryQuery;
 
-use super::super::api::HistoryQuery;
-use super::answer::LinkError;
-use super::link::Link;
-use super::shared::{Shared, position};
+use super::client::{CommandError, RedisClient};
+use super::names::Names;
+use super::node_state::parse_position;
 use super::{record, scripts};
 
-/// What follows an offset, as one moment has it; `None` if the room has no numbering.
-pub(super) fn read(
-    link: &mut Link,
-    shared: &Shared,
+/// Reads a page, as one snapshot. `None` if the room has no numbering.
+pub(super) fn read_page(
+    client: &mut RedisClient,
+    names: &Names,
     room: &RoomName,
-    slice: HistoryQuery,
-) -> Result<Option<Page>, LinkError> {
-    let mut command = scripts::HISTORY.call(&shared.names.room(room));
-    match slice.since {
+    query: HistoryQuery,
+) -> Result<Option<Page>, CommandError> {
+    let mut command = scripts::HISTORY.call(&names.room_keys(room));
+    match query.since {
         Some(since) => command.arg(since),
         None => command.arg(""),
     };
-    command.arg(slice.messages_max).arg(slice.bytes_max);
-    let answer = link.run_one(command)?;
-    let foreign = || LinkError::NotSent(format!("what is stored of {room} was not written by us"));
-    match &answer {
-        Value::Array(parts) if parts.is_empty() => Ok(None),
-        _ => page(answer, room, slice).map(Some).ok_or_else(foreign),
+    command.arg(query.messages_max).arg(query.bytes_max);
+    let reply = client.run_one(command)?;
+    let foreign = || CommandError::NotExecuted(format!("the data of {room} is not of wscast"));
+    match &reply {
+        Value::Array(fields) if fields.is_empty() => Ok(None),
+        _ => parse_page(reply, room, query).map(Some).ok_or_else(foreign),
     }
 }
 
-fn page(answer: Value, room: &RoomName, slice: HistoryQuery) -> Option<Page> {
-    let Value::Array(parts) = answer else {
+fn parse_page(reply: Value, room: &RoomName, query: HistoryQuery) -> Option<Page> {
+    let Value::Array(fields) = reply else {
         return None;
     };
-    let mut parts = parts.into_iter();
-    let epoch = String::from_redis_value(parts.next()?).ok()?;
-    let mut number = || u64::from_redis_value(parts.next()?).ok();
+    let mut fields = fields.into_iter();
+    let epoch = String::from_redis_value(fields.next()?).ok()?;
+    let mut number = || u64::from_redis_value(fields.next()?).ok();
     let (first, last) = (number()?, number()?);
-    let messages: Option<Vec<Arc<Publication>>> = parts.map(|one| message(one, room)).collect();
+    let messages: Option<Vec<Arc<Publication>>> =
+        fields.map(|field| parse_message(field, room)).collect();
     let messages = messages?;
-    // The newest follow what is right before them.
-    let begins = messages
+    // A page of the newest messages starts right after the offset before its first message.
+    let before_first = messages
         .first()
         .map_or(last, |message| message.offset.saturating_sub(1));
-    let since = slice.since.unwrap_or(begins);
+    let since = query.since.unwrap_or(before_first);
     Some(Page {
         room: room.clone(),
         epoch: epoch.parse().ok()?,
@@ -58,21 +59,21 @@ fn page(answer: Value, room: &RoomName, slice: HistoryQuery) -> Option<Page> {
     })
 }
 
-fn message(answer: Value, room: &RoomName) -> Option<Arc<Publication>> {
-    let (offset, ts, record) = <(u64, u64, Vec<u8>)>::from_redis_value(answer).ok()?;
+fn parse_message(field: Value, room: &RoomName) -> Option<Arc<Publication>> {
+    let (offset, ts, record) = <(u64, u64, Vec<u8>)>::from_redis_value(field).ok()?;
     record::decode(room, offset, ts, &record).map(Arc::new)
 }
 
-/// Where a room's stream is; `None` if it has no numbering.
-pub(super) fn find(
-    link: &mut Link,
-    shared: &Shared,
+/// Reads a room's last position. `None` if the room has no numbering.
+pub(super) fn read_position(
+    client: &mut RedisClient,
+    names: &Names,
     room: &RoomName,
-) -> Result<Option<Position>, LinkError> {
-    let [numbers, ..] = shared.names.room(room);
+) -> Result<Option<Position>, CommandError> {
+    let [numbering_key, ..] = names.room_keys(room);
     let mut command = redis::cmd("HMGET");
-    command.arg(numbers).arg(&["epoch", "offset"]);
-    let answer = link.run_one(command)?;
-    let known = <(Option<String>, Option<u64>)>::from_redis_value(answer).ok();
-    Ok(known.and_then(|(epoch, offset)| position(&epoch?, offset?)))
+    command.arg(numbering_key).arg(&["epoch", "offset"]);
+    let reply = client.run_one(command)?;
+    let known = <(Option<String>, Option<u64>)>::from_redis_value(reply).ok();
+    Ok(known.and_then(|(epoch, offset)| parse_position(&epoch?, offset?)))
 }

@@ -1,44 +1,34 @@
-//! The broker that keeps rooms in Redis, so that several nodes share them: one order, one history.
+//! The store that keeps rooms in Redis, so that several nodes share them: one order, one history.
 //!
-//! Publishing is a script ([`publisher`], `scripts/publish.lua`): it compares ids, numbers, stores and tells all
-//! nodes in one step. What comes back goes to the broadcaster ([`listener`], a thread): a node listens to the
-//! rooms that have members there, and reads from the log what did not come by itself. Another thread tells who is
-//! in which room ([`presence`]). Clients' threads read history through a few links ([`pool`]).
+//! Publishing is one script call: it deduplicates, numbers, stores and publishes a message to all nodes
+//! ([`publisher`], `scripts/publish.lua`). Every node subscribes to the rooms that have members there and delivers
+//! what comes back ([`subscriber`]). Heartbeats report the members of each node ([`nodes`]). Clients' threads read
+//! history through a few shared clients ([`history`]).
 //!
-//! A [`link`] knows what to ask where: of one server, or of each of a cluster what concerns the keys it has
-//! ([`slots`]). Each has a connection that fails and comes back by itself ([`way`]).
-//!
-//! Everything that waits for Redis has an end. While Redis is away, publishes are refused, nobody is closed, and
-//! rooms that have members here can be joined.
+//! Every wait for Redis is bounded. While Redis is unreachable, publishes are refused, nobody is closed, and rooms
+//! that have members here can still be joined.
 
-mod answer;
-mod backoff;
-mod control;
+mod client;
+mod clock;
+mod data_loss;
+mod error;
 mod history;
-mod link;
-mod listener;
-mod member_list;
+mod lag;
 mod names;
-mod pool;
-mod presence;
+mod node_state;
+mod nodes;
 mod publisher;
 mod record;
-mod rooms;
 mod scripts;
-mod shared;
-mod slots;
-mod view;
-mod wake;
-mod way;
+mod subscribed_rooms;
+mod subscriber;
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use redis::Cmd;
 
 use crate::config::{HistoryLimits, RedisSettings};
@@ -47,66 +37,37 @@ use crate::protocol::{Page, RoomName};
 use crate::rooms::{ClientSelector, RoomNumbering};
 use crate::threads;
 
-use self::answer::LinkError;
-use self::link::{Link, Target};
-use self::listener::{Listener, Open};
+use self::client::{ClientPool, Endpoints, RedisClient};
+use self::error::ConnectError;
 use self::names::Names;
-use self::pool::Pool;
-use self::presence::Presence;
+use self::node_state::NodeState;
+use self::nodes::Heartbeat;
 use self::publisher::Publisher;
-use self::shared::{Shared, aside};
-use self::wake::Wake;
+use self::subscriber::{OpenRequest, Subscriber, SubscriberWaker};
 use super::api::{HistoryQuery, NodeStatus, Store, Usage};
 use super::delivery::Delivery;
 use super::error::StoreError;
 use super::publish::{Publish, Stored};
 
-/// Rooms that wait to be listened to.
-const OPEN_QUEUE_MAX: usize = 1024;
-/// What nodes have said and has yet to be taken in.
-const TOLD_QUEUE_MAX: usize = 1024;
-/// Time that one who joins waits until the room is listened to.
+/// Requests that may wait for the subscriber thread.
+const OPEN_REQUESTS_MAX: usize = 1024;
+/// Reports of other nodes that may wait for the heartbeat thread.
+const ROSTER_EVENTS_MAX: usize = 1024;
+/// Maximum time that a join waits for the subscription to its room.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A node's way to the Redis that it shares with others.
+/// The store of one node among those that share a Redis.
 pub(super) struct Redis {
-    shared: Arc<Shared>,
+    state: Arc<NodeState>,
     publisher: Mutex<Publisher>,
-    pool: Pool,
-    opens: Sender<Open>,
-    wake: Arc<Wake>,
+    clients: ClientPool,
+    open_requests: Sender<OpenRequest>,
+    waker: Arc<SubscriberWaker>,
     metrics: Arc<Metrics>,
 }
 
-/// Why a node cannot begin; its `Display` is one line for the operator.
-#[derive(Debug)]
-pub(super) enum ConnectError {
-    /// The address is none.
-    Address(String),
-    /// Redis is not there, or refuses; where it was looked for, and why.
-    Redis(String, String),
-    /// A thread cannot be started.
-    Thread(io::Error),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(why) => write!(
-                f,
-                "--redis: {why}; write redis://host:6379, rediss://user:password@host:6379 or \
-                 unix:///run/redis.sock"
-            ),
-            Self::Redis(address, why) => write!(f, "--redis {address}: {why}"),
-            Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
-
 impl Redis {
-    /// Connects and begins to listen. What comes back is handed to the broadcaster.
+    /// Connects to Redis and starts the subscriber and heartbeat threads.
     pub(super) fn connect(
         settings: &RedisSettings,
         limits: HistoryLimits,
@@ -114,123 +75,123 @@ impl Redis {
         delivery: Arc<dyn Delivery>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let target = Target::parse(&settings.url);
-        let target = target.map_err(|why| ConnectError::Address(why.to_string()))?;
-        let address = target.to_string();
-        let shared = Shared::new(target, Names::new(&settings.prefix), limits, rooms_max);
-        let mut publisher = Publisher::new(&shared);
+        let endpoints = Endpoints::parse(&settings.url)
+            .map_err(|why| ConnectError::Address(why.to_string()))?;
+        let address = endpoints.to_string();
+        let state = NodeState::new(endpoints, Names::new(&settings.prefix), limits, rooms_max);
+        let mut publisher = Publisher::new(&state);
         publisher
-            .check(&shared)
+            .check(&state)
             .map_err(|why| ConnectError::Redis(address, why))?;
-        let (opens, requests) = bounded(OPEN_QUEUE_MAX);
-        let (told, hears) = bounded(TOLD_QUEUE_MAX);
-        let wake = Arc::new(Wake::default());
-        let listener = Listener {
-            shared: Arc::clone(&shared),
-            delivery: Arc::clone(&delivery),
+        let (open_requests, requests) = bounded(OPEN_REQUESTS_MAX);
+        let (roster_events, events) = bounded(ROSTER_EVENTS_MAX);
+        let waker = Arc::new(SubscriberWaker::default());
+        let subscriber = Subscriber::new(
+            Arc::clone(&state),
+            Arc::clone(&delivery),
             requests,
-            told,
-            wake: Arc::clone(&wake),
-            owes_told: false,
-            link: shared.link(),
-        };
-        let (link, theirs) = (shared.link(), Arc::clone(&shared));
-        let presence = Presence::new(theirs, delivery, hears, link);
-        threads::spawn_service("redis-listen", move || listener.run())
+            Arc::clone(&waker),
+            roster_events,
+        );
+        let heartbeat = Heartbeat::new(Arc::clone(&state), delivery, events);
+        threads::spawn_service("redis-subscribe", move || subscriber.run())
             .map_err(ConnectError::Thread)?;
-        threads::spawn_service("redis-presence", move || presence.run())
+        threads::spawn_service("redis-heartbeat", move || heartbeat.run())
             .map_err(ConnectError::Thread)?;
         Ok(Self {
             publisher: Mutex::new(publisher),
-            pool: Pool::new(&shared),
-            shared,
-            opens,
-            wake,
+            clients: ClientPool::new(&state.client_config),
+            state,
+            open_requests,
+            waker,
             metrics,
         })
     }
 
-    fn publisher(&self) -> MutexGuard<'_, Publisher> {
-        self.publisher.lock()
-    }
-
-    /// Has the room listened to, and waits for it.
-    fn listen_to(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        let (answer, answered) = bounded(1);
-        let open = Open {
+    /// Requests the subscription to a room and waits for it.
+    fn subscribe_to(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
+        let (reply, replied) = bounded(1);
+        let request = OpenRequest {
             room: room.clone(),
-            answer,
-            until: Instant::now() + OPEN_TIMEOUT,
+            reply,
+            deadline: Instant::now() + OPEN_TIMEOUT,
         };
-        let full = |_| StoreError::Unreachable;
-        self.opens.try_send(open).map_err(full)?;
-        let call = |command: Cmd| {
-            let ask = |link: &mut Link| link.run_one(command.clone()).map(drop);
-            self.pool.with(ask)
+        self.open_requests
+            .try_send(request)
+            .map_err(|_| StoreError::Unreachable)?;
+        let run = |command: Cmd| {
+            let run = |client: &mut RedisClient| client.run_one(command.clone()).map(drop);
+            self.clients.with(run)
         };
-        let called = self.wake.call(&self.shared.names, call);
-        called.map_err(|_| StoreError::Unreachable)?;
-        let answer = answered.recv_timeout(OPEN_TIMEOUT);
-        answer.unwrap_or(Err(StoreError::Unreachable))
+        self.waker
+            .wake(&self.state.names, run)
+            .map_err(|_| StoreError::Unreachable)?;
+        let reply = replied.recv_timeout(OPEN_TIMEOUT);
+        reply.unwrap_or(Err(StoreError::Unreachable))
     }
 }
 
 impl Store for Redis {
     fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        match self.shared.rooms.get(room) {
-            Some(stream) => Ok(stream),
-            None => self.listen_to(room),
+        match self.state.rooms.get(room) {
+            Some(numbering) => Ok(numbering),
+            None => self.subscribe_to(room),
         }
     }
 
     fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
-        if let Some(stream) = self.shared.rooms.get(room) {
-            return Ok(Some(stream));
+        if let Some(numbering) = self.state.rooms.get(room) {
+            return Ok(Some(numbering));
         }
-        let found = self
-            .pool
-            .with(|link| history::find(link, &self.shared, room));
-        let found = found.map_err(|_| StoreError::Unreachable)?;
-        Ok(found.map(|position| aside(room, position)))
+        let names = &self.state.names;
+        let position = self
+            .clients
+            .with(|client| history::read_position(client, names, room))
+            .map_err(|_| StoreError::Unreachable)?;
+        // Nobody is subscribed to the room here, so its numbering is not shared.
+        let numbering = |at: crate::protocol::Position| {
+            Arc::new(RoomNumbering::new(room.clone(), at.epoch, at.offset))
+        };
+        Ok(position.map(numbering))
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let started = Instant::now();
-        let appended = self.publisher().append(batch, &self.shared);
+        let appended = self.publisher.lock().append(batch, &self.state);
         match appended.failure {
             None => {
                 self.metrics.commits.add(1);
                 let micros = started.elapsed().as_micros();
                 self.metrics.commit_micros.add(micros as u64);
-                self.shared.storing.succeeded();
+                self.state.publishing.succeeded();
             }
             Some(why) => {
                 self.metrics.commits_failed.add(1);
-                self.shared.storing.failed(why);
+                self.state.publishing.failed(why);
             }
         }
-        appended.stored
+        appended.results
     }
 
-    fn history(&self, stream: &RoomNumbering, slice: HistoryQuery) -> Result<Page, StoreError> {
-        let room = stream.name();
+    fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
+        let (names, room) = (&self.state.names, numbering.name());
         let page = self
-            .pool
-            .with(|link| history::read(link, &self.shared, room, slice));
-        let page = page.map_err(|_: LinkError| StoreError::Unreachable)?;
-        Ok(page.unwrap_or_else(|| Page::empty(room, stream.position(), slice.since)))
+            .clients
+            .with(|client| history::read_page(client, names, room, query))
+            .map_err(|_| StoreError::Unreachable)?;
+        Ok(page.unwrap_or_else(|| Page::empty(room, numbering.position(), query.since)))
     }
 
     fn maintain(&self, _now: Instant) {
-        match self.publisher().check(&self.shared) {
-            Ok(()) => self.shared.storing.succeeded(),
-            Err(why) => self.shared.storing.failed(why),
+        match self.publisher.lock().check(&self.state) {
+            Ok(()) => self.state.publishing.succeeded(),
+            Err(why) => self.state.publishing.failed(why),
         }
     }
 
     fn usage(&self) -> Usage {
         Usage {
-            rooms: self.shared.rooms.len(),
+            rooms: self.state.rooms.len(),
             messages: None,
             bytes: None,
             disk_bytes: None,
@@ -238,38 +199,39 @@ impl Store for Redis {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.shared.storing.check()?;
-        self.shared.listening.check()
+        self.state.publishing.check()?;
+        self.state.subscription.check()
     }
 
-    fn close_on_other_nodes(&self, who: &ClientSelector) -> usize {
-        let names = &self.shared.names;
+    fn close_on_other_nodes(&self, clients: &ClientSelector) -> usize {
+        let names = &self.state.names;
         let mut command = redis::cmd("PUBLISH");
         command
-            .arg(names.control())
-            .arg(control::close(who, &names.node));
-        let tell = |link: &mut Link| link.run_one(command.clone()).map(drop);
-        if let Err(why) = self.pool.with(tell) {
-            log::warn!("other nodes were not told to close clients: {why}");
+            .arg(names.close_channel())
+            .arg(nodes::close_message(clients, &names.node));
+        let run = |client: &mut RedisClient| client.run_one(command.clone()).map(drop);
+        if let Err(why) = self.clients.with(run) {
+            log::warn!("cannot ask other nodes to close clients: {why}");
             return 0;
         }
-        self.shared.nodes.load(Ordering::Relaxed).saturating_sub(1)
+        self.state.nodes.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     fn node_status(&self) -> Option<NodeStatus> {
-        let shared = &self.shared;
+        let state = &self.state;
         Some(NodeStatus {
-            nodes: shared.nodes.load(Ordering::Relaxed),
-            lag: Duration::from_micros(shared.lag_micros.load(Ordering::Relaxed)),
-            reconnects: shared.reconnects.load(Ordering::Relaxed),
-            gap_fills: shared.gap_fills.load(Ordering::Relaxed),
+            nodes: state.nodes.load(Ordering::Relaxed),
+            lag: state.lag.get(),
+            reconnects: state.reconnects.load(Ordering::Relaxed),
+            gap_fills: state.gap_fills.load(Ordering::Relaxed),
         })
     }
 
     fn close(&self) {
-        self.shared.leave();
-        if let Err(why) = self.publisher().say(&presence::farewell(&self.shared)) {
-            log::debug!("other nodes were not told that this one leaves: {why}");
+        self.state.leave();
+        let commands = nodes::leave_commands(&self.state);
+        if let Err(why) = self.publisher.lock().run(&commands) {
+            log::debug!("cannot tell other nodes that this one leaves: {why}");
         }
     }
 }

@@ -1,22 +1,24 @@
-//! What things are called in Redis. Braces mark the part of a key that places it (the hash tag of Redis
-//! Cluster), so that all keys of a room are in one place and every script works on one place only.
+//! The names of keys and channels in Redis.
+//!
+//! Braces mark a key's hash tag: Redis Cluster keeps keys of one hash tag on one server. All keys of a script must
+//! therefore have the same hash tag. A room's name has no space, so names with a space never clash with a room's.
 
 use crate::protocol::RoomName;
 
-use super::slots::{self, Range};
+use super::client::{SlotRange, slot_of_key};
 
-/// Names tried to find one in a server's slots; a server that has one slot of 16 384 has one of them too, nearly
-/// certainly.
-const RUN_NAMES_MAX: u32 = 200_000;
+/// Number of names tried to find one in a server's slots. A server with a single slot of 16 384 still has one of
+/// them, almost certainly.
+const GENERATION_KEYS_MAX: u32 = 200_000;
 
-/// A node's name: random, so that one that is started anew is another.
+/// A node's name: random, so that a node that restarts has a new name.
 pub(super) type NodeName = String;
 
-/// The names of one deployment: several may share a Redis under prefixes of their own.
+/// The names of one deployment. Deployments that share a Redis have different prefixes.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
-    /// This node.
+    /// The name of this node.
     pub(super) node: NodeName,
 }
 
@@ -28,55 +30,56 @@ impl Names {
         }
     }
 
-    /// Numbers, log, and both halves of the ids: the keys of the scripts about a room.
-    pub(super) fn room(&self, room: &RoomName) -> [String; 4] {
-        ["numbers", "log", "ids:0", "ids:1"].map(|what| self.of_room(room, what))
+    /// The keys of every script about a room: its numbering, its log, and both halves of its recent ids.
+    pub(super) fn room_keys(&self, room: &RoomName) -> [String; 4] {
+        ["numbers", "log", "ids:0", "ids:1"].map(|suffix| self.of_room(room, suffix))
     }
 
-    /// What is published in a room is told here.
-    pub(super) fn channel(&self, room: &RoomName) -> String {
+    /// The channel of a room's messages.
+    pub(super) fn room_channel(&self, room: &RoomName) -> String {
         self.of_room(room, "live")
     }
 
-    fn of_room(&self, room: &RoomName, what: &str) -> String {
-        format!("{}:{{{room}}}:{what}", self.prefix)
+    fn of_room(&self, room: &RoomName, suffix: &str) -> String {
+        format!("{}:{{{room}}}:{suffix}", self.prefix)
     }
 
-    /// How often the server of these slots was started anew: a key that is there. No room's name has a space in
-    /// it.
-    pub(super) fn run(&self, slots: &[Range]) -> String {
-        let is_there = |name: &String| {
-            let slot = slots::slot(name.as_bytes());
+    /// The key of a server's generation, chosen so that it is in one of the server's own slots.
+    pub(super) fn generation_key(&self, slots: &[SlotRange]) -> String {
+        let is_in_slots = |key: &String| {
+            let slot = slot_of_key(key.as_bytes());
             slots.iter().any(|range| range.contains(&slot))
         };
         let first = format!("{}:{{ run}}", self.prefix);
-        let others = (0..RUN_NAMES_MAX).map(|n| format!("{}:{{ run {n}}}", self.prefix));
-        let mut names = std::iter::once(first.clone()).chain(others);
-        names.find(is_there).unwrap_or(first)
+        let others = (0..GENERATION_KEYS_MAX).map(|n| format!("{}:{{ run {n}}}", self.prefix));
+        std::iter::once(first.clone())
+            .chain(others)
+            .find(is_in_slots)
+            .unwrap_or(first)
     }
 
-    /// The nodes that live.
-    pub(super) fn nodes(&self) -> String {
+    /// The key of the live nodes.
+    pub(super) fn nodes_key(&self) -> String {
         format!("{}:{{ nodes}}", self.prefix)
     }
 
-    /// The rooms of a node, and who is in them there.
-    pub(super) fn rooms_of(&self, node: &str) -> String {
+    /// The key of a node's rooms and their members there.
+    pub(super) fn node_rooms_key(&self, node: &str) -> String {
         format!("{}:{{ nodes}}:{node}", self.prefix)
     }
 
-    /// Nodes tell here who is in their rooms.
-    pub(super) fn presence(&self) -> String {
+    /// The channel on which nodes report the members of their rooms.
+    pub(super) fn report_channel(&self) -> String {
         format!("{}: presence", self.prefix)
     }
 
-    /// Nodes tell each other here to close clients.
-    pub(super) fn control(&self) -> String {
+    /// The channel on which nodes ask each other to close clients.
+    pub(super) fn close_channel(&self) -> String {
         format!("{}: control", self.prefix)
     }
 
-    /// What this node tells itself, to wake the thread that listens and to see how long the way is.
-    pub(super) fn echo(&self) -> String {
+    /// The channel on which this node publishes to itself, to measure the lag and to wake its subscriber.
+    pub(super) fn echo_channel(&self) -> String {
         format!("{}: echo:{}", self.prefix, self.node)
     }
 }
@@ -86,12 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_keys_of_a_room_are_in_one_place() {
+    fn all_keys_of_a_room_are_in_one_slot() {
         let names = Names::new("chat");
         let room = RoomName::parse("ops:1").unwrap();
-        let keys = names.room(&room);
+        let keys = names.room_keys(&room);
         assert_eq!(keys[0], "chat:{ops:1}:numbers");
         assert!(keys.iter().all(|key| key.contains("{ops:1}")));
-        assert!(names.channel(&room).contains("{ops:1}"));
+        assert!(names.room_channel(&room).contains("{ops:1}"));
     }
 }

@@ -1,72 +1,69 @@
-//! Storing: a batch goes to Redis together, and each message is numbered there.
-
-use std::sync::Arc;
+//! Sends batches to Redis, where a script numbers and stores each message.
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::super::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
-use super::super::error::StoreError;
-use super::super::publish::{Publish, Stored};
-use super::answer::{Answer, LinkError, REDIS_TIMEOUT, told};
-use super::link::Link;
-use super::shared::{Shared, position};
+use crate::store::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
+use crate::store::error::StoreError;
+use crate::store::publish::{Publish, Stored};
+
+use super::client::{CommandError, REDIS_TIMEOUT, RedisClient, Reply, error_text};
+use super::node_state::{NodeState, parse_position};
 use super::{record, scripts};
 
-/// The link that publishes.
+/// The client that publishes.
 #[derive(Debug)]
-pub(super) struct Publisher {
-    link: Link,
-}
+pub(super) struct Publisher(RedisClient);
 
-/// What became of a batch, and why none or not all of it was stored.
+/// The results of a batch.
 pub(super) struct Appended {
-    pub(super) stored: Vec<Result<Stored, StoreError>>,
+    /// One result per publish.
+    pub(super) results: Vec<Result<Stored, StoreError>>,
+    /// The reason why some or all of the batch were not stored.
     pub(super) failure: Option<String>,
 }
 
 impl Publisher {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self {
-            link: shared.link(),
-        }
+    pub(super) fn new(state: &NodeState) -> Self {
+        Self(state.client())
     }
 
-    /// Finds out whether Redis can be published to.
-    pub(super) fn check(&mut self, shared: &Shared) -> Result<(), String> {
-        shared.check(&mut self.link).map_err(|why| why.to_string())
+    /// Checks that Redis replies to the publishing client.
+    pub(super) fn check(&mut self, state: &NodeState) -> Result<(), String> {
+        state.check(&mut self.0).map_err(|why| why.to_string())
     }
 
-    pub(super) fn say(&mut self, commands: &[Cmd]) -> Result<(), LinkError> {
-        self.link.run(commands).map(drop)
+    /// Runs commands on the publishing client.
+    pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<(), CommandError> {
+        self.0.run(commands).map(drop)
     }
 
-    pub(super) fn append(&mut self, batch: &[Publish], shared: &Shared) -> Appended {
-        // What is learnt with a connection is part of what is sent.
-        let answers = match self.link.ready() {
+    /// Stores a batch.
+    pub(super) fn append(&mut self, batch: &[Publish], state: &NodeState) -> Appended {
+        // The calls contain what the set-up of a connection learns, so they are built once connected.
+        let replies = match self.0.connect() {
             Ok(()) => {
-                let call = |publish| call(publish, shared);
-                self.link
-                    .run_ready(&batch.iter().map(call).collect::<Vec<Cmd>>())
+                let calls: Vec<Cmd> = batch.iter().map(|publish| call(publish, state)).collect();
+                self.0.run_connected(&calls)
             }
             Err(why) => vec![Err(why); batch.len()],
         };
-        if answers.iter().flatten().any(is_late) {
-            // Its clock was set: what comes next is not late by the new one.
-            let _noted_by_the_next = shared.check(&mut self.link);
+        if replies.iter().flatten().any(is_late) {
+            // The clock of Redis was set. The next batch uses the new time; if this fails, that batch reports it.
+            self.check(state).ok();
         }
-        understand(answers)
+        Appended::from_replies(replies)
     }
 }
 
-fn call(publish: &Publish, shared: &Shared) -> Cmd {
-    let (room, limits) = (&publish.room, &shared.limits);
-    let seen = shared.rooms.get(room).map(|numbering| numbering.position());
-    let mut command = shared.call_numbering(&scripts::PUBLISH, room, seen);
+fn call(publish: &Publish, state: &NodeState) -> Cmd {
+    let (room, limits) = (&publish.room, &state.limits);
+    let seen = state.rooms.get(room).map(|numbering| numbering.position());
+    let mut command = state.call_numbering_script(&scripts::PUBLISH, room, seen);
     command
-        .arg(shared.names.channel(room))
+        .arg(state.names.room_channel(room))
         .arg(record::encode(publish))
-        .arg(id(publish))
-        .arg(shared.deadline(REDIS_TIMEOUT))
+        .arg(dedupe_id(publish))
+        .arg(state.deadline(REDIS_TIMEOUT))
         .arg(limits.messages)
         .arg(limits.bytes)
         .arg(limits.age.as_millis() as u64)
@@ -75,9 +72,9 @@ fn call(publish: &Publish, shared: &Shared) -> Cmd {
     command
 }
 
-/// The publisher's id and within what it is compared; nothing if it has none. Both may hold any character, so
-/// the length of the first says where the second begins.
-fn id(publish: &Publish) -> String {
+/// Joins scope and id into one text; empty if the publish cannot be deduplicated. Both may contain any character, so
+/// the scope is preceded by its length.
+fn dedupe_id(publish: &Publish) -> String {
     match (&publish.scope, &publish.id) {
         (Some(scope), Some(id)) => {
             let scope = scope.to_text();
@@ -87,35 +84,35 @@ fn id(publish: &Publish) -> String {
     }
 }
 
-/// Whether the script found that this node no longer waits.
-fn is_late(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(why) if why.code() == "LATE")
+/// Whether the script rejected a publish because its deadline had passed.
+fn is_late(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "LATE")
 }
 
-fn understand(answers: Vec<Answer>) -> Appended {
-    let mut failure = None;
-    let mut refused = |error: StoreError, why: String| {
-        failure = Some(why);
-        Err(error)
-    };
-    let stored = answers.into_iter().map(|answer| {
-        let answer = match answer {
-            Ok(Value::ServerError(why)) => {
-                return refused(StoreError::Unavailable, told(&why));
-            }
-            Ok(answer) => answer,
-            Err(LinkError::NotSent(why)) => return refused(StoreError::Unavailable, why),
-            Err(LinkError::Unanswered(why)) => return refused(StoreError::Unknown, why),
-        };
-        let understood = <(String, u64, u8)>::from_redis_value(answer).ok();
-        let place = understood
-            .and_then(|(epoch, offset, known)| Some((position(&epoch, offset)?, known == 1)));
-        match place {
-            Some((place, true)) => Ok(Stored::Duplicate(place)),
-            Some((place, false)) => Ok(Stored::Relayed(place)),
-            None => Err(StoreError::Unknown),
-        }
-    });
-    let stored = stored.collect();
-    Appended { stored, failure }
+impl Appended {
+    fn from_replies(replies: Vec<Reply>) -> Self {
+        let mut failure = None;
+        let results = replies.into_iter().map(|reply| {
+            let (error, reason) = match reply {
+                Ok(Value::ServerError(error)) => (StoreError::Unavailable, error_text(&error)),
+                Ok(reply) => return parse_stored(reply).ok_or(StoreError::Unknown),
+                Err(CommandError::NotExecuted(reason)) => (StoreError::Unavailable, reason),
+                Err(CommandError::NoReply(reason)) => (StoreError::Unknown, reason),
+            };
+            failure = Some(reason);
+            Err(error)
+        });
+        let results = results.collect();
+        Self { results, failure }
+    }
+}
+
+fn parse_stored(reply: Value) -> Option<Stored> {
+    let (epoch, offset, duplicate) = <(String, u64, u8)>::from_redis_value(reply).ok()?;
+    let position = parse_position(&epoch, offset)?;
+    Some(if duplicate == 1 {
+        Stored::Duplicate(position)
+    } else {
+        Stored::Relayed(position)
+    })
 }

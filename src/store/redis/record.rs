@@ -1,23 +1,23 @@
-//! A message as Redis keeps and relays it: a JSON line with who published it, then the payload as it is.
+//! The format of a message in Redis: a line of JSON with kind, publisher and id, then the payload unchanged.
 
 use std::sync::Arc;
 
 use crate::protocol::{Epoch, Kind, Position, Publication, RequestId, RoomName};
 
-use super::super::publish::Publish;
+use crate::store::publish::Publish;
 
-/// Kind, publisher and id; and a line break before the payload.
+/// Encodes a message.
 pub(super) fn encode(publish: &Publish) -> Vec<u8> {
     let id = publish.id.as_ref().map(RequestId::as_str);
     let head = (publish.kind.as_str(), &*publish.from, id);
-    // Strings serialised into memory cannot fail.
+    // Serialization of strings into memory cannot fail.
     let mut record = serde_json::to_vec(&head).unwrap_or_default();
     record.push(b'\n');
     record.extend_from_slice(publish.payload.as_bytes());
     record
 }
 
-/// Understands what [`encode`] gave. `None` for what no version of ours has written.
+/// Decodes a message. `None` if the record was not written by wscast.
 pub(super) fn decode(room: &RoomName, offset: u64, ts: u64, record: &[u8]) -> Option<Publication> {
     let text = std::str::from_utf8(record).ok()?;
     let (head, payload) = text.split_once('\n')?;
@@ -41,15 +41,15 @@ pub(super) fn decode(room: &RoomName, offset: u64, ts: u64, record: &[u8]) -> Op
     })
 }
 
-/// What stands before the record where it is relayed: its place and when it was stored.
-pub(super) fn split_relayed(relayed: &[u8]) -> Option<(Position, u64, &[u8])> {
-    let end = relayed.iter().position(|byte| *byte == b'\n')?;
-    let head = std::str::from_utf8(&relayed[..end]).ok()?;
+/// Splits a message of a room's channel into its position, the time it was stored, and the record.
+pub(super) fn split_published(published: &[u8]) -> Option<(Position, u64, &[u8])> {
+    let end = published.iter().position(|byte| *byte == b'\n')?;
+    let head = std::str::from_utf8(&published[..end]).ok()?;
     let mut words = head.split(' ');
     let epoch: Epoch = words.next()?.parse().ok()?;
     let offset = words.next()?.parse().ok()?;
     let ts = words.next()?.parse().ok()?;
-    Some((Position { epoch, offset }, ts, &relayed[end + 1..]))
+    Some((Position { epoch, offset }, ts, &published[end + 1..]))
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_gives_back_every_byte_of_its_payload() {
+    fn record_keeps_every_byte_of_the_payload() {
         let room = RoomName::lobby();
         let payload = "{\"a\":\r\n1e400,\n\"b\":\"\\u0000\"}";
         let publish = Publish {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_none() {
+    fn malformed_records_are_rejected() {
         let room = RoomName::lobby();
         for bad in [
             "",
@@ -95,7 +95,7 @@ mod tests {
             "00000000000000ff 1\nx",
             "00000000000000ff x 1\nx",
         ] {
-            assert!(split_relayed(bad.as_bytes()).is_none(), "{bad:?}");
+            assert!(split_published(bad.as_bytes()).is_none(), "{bad:?}");
         }
     }
 }

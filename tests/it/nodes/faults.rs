@@ -37,7 +37,7 @@ fn await_recovery(node: &TestServer) {
         let log = node.log();
         let told = |what: &str| log.matches(what).count();
         let all = told("publishes are refused: ") == told("the store works again")
-            && told("and waits there: ") == told("comes back from Redis again");
+            && told("where they stay stored: ") == told("come back from Redis again");
         all.then_some(())
     });
 }

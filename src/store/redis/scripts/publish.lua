@@ -1,72 +1,74 @@
--- Numbers a message, stores it and publishes it to all nodes, in one step: so all nodes see one order.
--- ARGV: 1 an epoch, should numbering begin, 2 the run, 3 and 4 epoch and offset that the node has seen,
--- 5 channel, 6 message, 7 id or nothing, 8 when the node gives up, 9 messages, 10 bytes and 11 milliseconds that
--- the log keeps, 12 milliseconds and 13 number of ids that are kept
+-- Numbers a message, stores it and publishes it to all nodes, in one step, so that all nodes see the same order.
+-- Returns the epoch, the offset, and 1 if the message is a duplicate.
+-- ARGV: 1 the epoch if numbering restarts, 2 the generation of Redis, 3 and 4 the epoch and offset that the node has
+-- seen, 5 the channel, 6 the message, 7 its id, or empty, 8 the time at which the node gives up, 9 to 11 the maximum
+-- number of messages, their bytes and their age in milliseconds, 12 and 13 the milliseconds and the number of ids to
+-- remember
 local now = milliseconds()
 if now > tonumber(ARGV[8]) then
-  -- Nobody waits for it any more, and the publisher was told that it is not published.
+  -- The node has given up, and the publisher knows that the message was not published.
   return redis.error_reply('LATE the node no longer waits')
 end
-local epoch, offset = numbers(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
-local message, id, age, window = ARGV[6], ARGV[7], tonumber(ARGV[11]), tonumber(ARGV[12])
-local kept = redis.call('HMGET', KEYS[1], 'bytes', 'oldest', 'ids', 'ids_since')
-local bytes, oldest, ids = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
+local epoch, offset = numbering(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+local message, id, age_max, window = ARGV[6], ARGV[7], tonumber(ARGV[11]), tonumber(ARGV[12])
+local known = redis.call('HMGET', KEYS[1], 'bytes', 'oldest', 'ids', 'ids_since')
+local bytes, oldest, half = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
 
 if id ~= '' then
-  local first = redis.call('HGET', KEYS[3 + ids], id) or redis.call('HGET', KEYS[4 - ids], id)
+  local first = redis.call('HGET', KEYS[3 + half], id) or redis.call('HGET', KEYS[4 - half], id)
   if first then
     return {epoch, first, 1}
   end
 end
 offset = offset + 1
--- First of all, so that a message that cannot be stored leaves no id that says it was.
-redis.call('XADD', KEYS[2], whole(offset) .. '-0', 't', whole(now), 'm', message)
+-- The message is stored before its id, so that a message that Redis rejects leaves no id.
+redis.call('XADD', KEYS[2], integer(offset) .. '-0', 't', integer(now), 'm', message)
 if id ~= '' then
-  -- Either half of the ids is as large as the bound, so that the bound is remembered at least.
-  if now - tonumber(kept[4]) > window or redis.call('HLEN', KEYS[3 + ids]) >= tonumber(ARGV[13]) then
-    ids = 1 - ids
-    redis.call('DEL', KEYS[3 + ids])
-    redis.call('HSET', KEYS[1], 'ids', ids, 'ids_since', whole(now))
+  -- Each half holds up to the number of ids to remember, so that both together hold at least that number.
+  if now - tonumber(known[4]) > window or redis.call('HLEN', KEYS[3 + half]) >= tonumber(ARGV[13]) then
+    half = 1 - half
+    redis.call('DEL', KEYS[3 + half])
+    redis.call('HSET', KEYS[1], 'ids', half, 'ids_since', integer(now))
   end
-  redis.call('HSET', KEYS[3 + ids], id, whole(offset))
-  redis.call('PEXPIRE', KEYS[3 + ids], whole(2 * window))
+  redis.call('HSET', KEYS[3 + half], id, integer(offset))
+  redis.call('PEXPIRE', KEYS[3 + half], integer(2 * window))
 end
 
 local length = redis.call('XLEN', KEYS[2])
 bytes = bytes + #message
 if length == 1 then
-  -- What was there before has expired.
+  -- The log had expired, so the known amounts are out of date.
   bytes, oldest = #message, now
 end
 
--- Beyond a bound a part is dropped, so that not every publish has to look for what to drop.
-local function target(value, most)
-  return value > most and most - math.floor(most / 16) or most
+-- Beyond a limit the log is pruned to 15/16 of it, so that not every publish has to prune.
+local function target(value, maximum)
+  return value > maximum and maximum - math.floor(maximum / 16) or maximum
 end
 local messages_max, bytes_max = tonumber(ARGV[9]), tonumber(ARGV[10])
-if length > messages_max or bytes > bytes_max or now - oldest > age then
+if length > messages_max or bytes > bytes_max or now - oldest > age_max then
   messages_max, bytes_max = target(length, messages_max), target(bytes, bytes_max)
   local is_enough = false
   while not is_enough do
-    local next_offset
+    local first_kept
     for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 20)) do
-      local stored = tonumber(entry[2][2])
-      is_enough = length == 1 or (length <= messages_max and bytes <= bytes_max and now - stored <= age)
+      local stored_at = tonumber(entry[2][2])
+      is_enough = length == 1 or (length <= messages_max and bytes <= bytes_max and now - stored_at <= age_max)
       if is_enough then
-        oldest = stored
+        oldest = stored_at
         break
       end
       length, bytes = length - 1, bytes - #entry[2][4]
-      next_offset = tonumber(string.match(entry[1], '^%d+')) + 1
+      first_kept = tonumber(string.match(entry[1], '^%d+')) + 1
     end
-    if next_offset then
-      redis.call('XTRIM', KEYS[2], 'MINID', whole(next_offset))
+    if first_kept then
+      redis.call('XTRIM', KEYS[2], 'MINID', integer(first_kept))
     end
   end
 end
 
-redis.call('HSET', KEYS[1], 'offset', whole(offset), 'bytes', whole(bytes), 'oldest', whole(oldest))
+redis.call('HSET', KEYS[1], 'offset', integer(offset), 'bytes', integer(bytes), 'oldest', integer(oldest))
 redis.call('PEXPIRE', KEYS[2], ARGV[11])
-redis.call('PEXPIRE', KEYS[1], whole(2 * age))
-redis.call('PUBLISH', ARGV[5], epoch .. ' ' .. whole(offset) .. ' ' .. whole(now) .. '\n' .. message)
-return {epoch, whole(offset), 0}
+redis.call('PEXPIRE', KEYS[1], integer(2 * age_max))
+redis.call('PUBLISH', ARGV[5], epoch .. ' ' .. integer(offset) .. ' ' .. integer(now) .. '\n' .. message)
+return {epoch, integer(offset), 0}

@@ -1,0 +1,173 @@
+//! The state of this node that all threads of the Redis store share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::Cmd;
+
+use crate::config::HistoryLimits;
+use crate::protocol::{Epoch, Position, RoomName};
+use crate::store::health::Health;
+
+use super::client::{
+    ClientConfig, CommandError, Endpoints, OpenConnection, RedisClient, Script, SlotRange,
+    slot_of_key,
+};
+use super::clock::RedisClock;
+use super::data_loss::DataLoss;
+use super::lag::LagMeter;
+use super::names::Names;
+use super::scripts;
+use super::subscribed_rooms::SubscribedRooms;
+
+/// The state of this node.
+pub(super) struct NodeState {
+    pub(super) client_config: Arc<ClientConfig>,
+    pub(super) names: Names,
+    pub(super) limits: HistoryLimits,
+    pub(super) rooms_max: usize,
+    pub(super) rooms: SubscribedRooms,
+    /// Whether messages can be stored.
+    pub(super) publishing: Health,
+    /// Whether stored messages come back through the subscription.
+    pub(super) subscription: Health,
+    pub(super) lag: LagMeter,
+    /// Number of live nodes.
+    pub(super) nodes: AtomicUsize,
+    /// Reconnects of the subscription.
+    pub(super) reconnects: AtomicU64,
+    /// Messages read from history because the subscription missed them.
+    pub(super) gap_fills: AtomicU64,
+    data_loss: DataLoss,
+    clock: RedisClock,
+    is_leaving: AtomicBool,
+}
+
+impl NodeState {
+    pub(super) fn new(
+        endpoints: Endpoints,
+        names: Names,
+        limits: HistoryLimits,
+        rooms_max: usize,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|state: &Weak<Self>| {
+            let state = state.clone();
+            let on_connect =
+                move |connection: &mut OpenConnection, slots: &[SlotRange]| match state.upgrade() {
+                    Some(state) => state.learn_server(connection, slots),
+                    None => Ok(()),
+                };
+            let config = ClientConfig::new(endpoints, &scripts::ALL, Box::new(on_connect));
+            Self {
+                client_config: Arc::new(config),
+                names,
+                limits,
+                rooms_max,
+                rooms: SubscribedRooms::default(),
+                publishing: Health::of_publishing(),
+                subscription: Health::new(
+                    "published messages do not come back from Redis, where they stay stored",
+                    "published messages come back from Redis again",
+                ),
+                lag: LagMeter::new(),
+                nodes: AtomicUsize::new(1),
+                reconnects: AtomicU64::new(0),
+                gap_fills: AtomicU64::new(0),
+                data_loss: DataLoss::default(),
+                clock: RedisClock::new(),
+                is_leaving: AtomicBool::new(false),
+            }
+        })
+    }
+
+    /// Creates a client that is not connected yet.
+    pub(super) fn client(&self) -> RedisClient {
+        RedisClient::new(Arc::clone(&self.client_config))
+    }
+
+    /// Whether Redis is a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.client_config.endpoints.is_cluster()
+    }
+
+    /// Learns from a new connection what may have changed with its server: the generation and the clock.
+    fn learn_server(
+        &self,
+        connection: &mut OpenConnection,
+        slots: &[SlotRange],
+    ) -> Result<(), CommandError> {
+        self.data_loss.learn(connection, &self.names, slots)?;
+        if !self.is_cluster() {
+            self.clock
+                .synchronize(|commands| connection.run(commands))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that Redis replies, and synchronizes its clock.
+    pub(super) fn check(&self, client: &mut RedisClient) -> Result<(), CommandError> {
+        if self.is_cluster() {
+            return client.ping_all();
+        }
+        self.clock.synchronize(|commands| client.run(commands))
+    }
+
+    /// Returns a time from now by the clock of Redis, in Unix milliseconds. In a cluster each server has a clock of
+    /// its own, so there the deadline is never reached.
+    pub(super) fn deadline(&self, from_now: Duration) -> i64 {
+        if self.is_cluster() {
+            i64::MAX
+        } else {
+            self.clock.after(from_now)
+        }
+    }
+
+    /// Returns a call of a script that numbers a room, with the arguments of `numbering` in `scripts/prelude.lua`:
+    /// the epoch if numbering restarts, the server's generation, and the position that this node has seen.
+    pub(super) fn call_numbering_script(
+        &self,
+        script: &Script,
+        room: &RoomName,
+        seen: Option<Position>,
+    ) -> Cmd {
+        let keys = self.names.room_keys(room);
+        let slot = slot_of_key(keys[0].as_bytes());
+        let mut command = script.call(&keys);
+        command
+            .arg(Epoch::random().to_string())
+            .arg(self.data_loss.generation(slot));
+        match seen {
+            Some(seen) => command.arg(seen.epoch.to_string()).arg(seen.offset),
+            None => command.arg("").arg(0),
+        };
+        command
+    }
+
+    /// Returns the command that publishes this node's clock to itself.
+    pub(super) fn echo(&self) -> Cmd {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.names.echo_channel()).arg(self.lag.echo());
+        command
+    }
+
+    /// Ends the heartbeats, before the node says that it leaves.
+    pub(super) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds for which a room's numbering outlasts its last message.
+    pub(super) fn numbering_kept_ms(&self) -> u64 {
+        2 * self.limits.age.as_millis() as u64
+    }
+}
+
+/// Parses a position from a script's reply.
+pub(super) fn parse_position(epoch: &str, offset: u64) -> Option<Position> {
+    let epoch = epoch.parse().ok()?;
+    Some(Position { epoch, offset })
+}

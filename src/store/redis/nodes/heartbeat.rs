@@ -1,0 +1,212 @@
+//! The heartbeat thread: reports once a second that this node lives and which of its rooms have changed, and keeps
+//! the roster of the other nodes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use redis::{Cmd, FromRedisValue, Value};
+
+use crate::rooms::LocalMembers;
+use crate::store::delivery::Delivery;
+
+use super::super::client::{CommandError, RedisClient, accepted};
+use super::super::names::NodeName;
+use super::super::node_state::NodeState;
+use super::super::scripts;
+use super::report::{NodeReport, split_rooms};
+use super::roster::Roster;
+
+/// Time between two heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without a heartbeat after which a node counts as dead and its members as gone.
+const NODE_LIFETIME: Duration = Duration::from_secs(10);
+
+/// An event that the subscriber thread passes on.
+#[derive(Debug)]
+pub(crate) enum RosterEvent {
+    /// A report of a node.
+    Report(Vec<u8>),
+    /// Reports may have been missed.
+    Missed,
+}
+
+/// The state of the heartbeat thread.
+pub(crate) struct Heartbeat {
+    state: Arc<NodeState>,
+    delivery: Arc<dyn Delivery>,
+    events: Receiver<RosterEvent>,
+    client: RedisClient,
+    roster: Roster,
+    /// Whether the reports of all nodes are to be read from Redis, because some may have been missed.
+    must_read_all: bool,
+    /// Whether the next report must have all rooms, because earlier reports may be lost.
+    must_report_all: bool,
+    /// Until then no node counts as dead, because Redis may not have received heartbeats.
+    grace_until: Instant,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(
+        state: Arc<NodeState>,
+        delivery: Arc<dyn Delivery>,
+        events: Receiver<RosterEvent>,
+    ) -> Self {
+        Self {
+            client: state.client(),
+            state,
+            delivery,
+            events,
+            roster: Roster::default(),
+            must_read_all: false,
+            must_report_all: true,
+            grace_until: Instant::now(),
+        }
+    }
+
+    /// Runs until this node leaves or the process ends.
+    pub(crate) fn run(mut self) {
+        let mut heartbeat_at = Instant::now();
+        while !self.state.is_leaving() {
+            match self.events.recv_deadline(heartbeat_at) {
+                Ok(RosterEvent::Report(report)) => self.receive(&report),
+                Ok(RosterEvent::Missed) => self.must_read_all = true,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.send_heartbeat().is_err() {
+                        self.must_report_all = true;
+                        self.grace_until = Instant::now() + NODE_LIFETIME;
+                    }
+                    heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+                }
+            }
+            for (room, members) in self.roster.take_changed() {
+                self.delivery.set_remote_members(room, members);
+            }
+        }
+    }
+
+    fn receive(&mut self, report: &[u8]) {
+        let Ok(report) = serde_json::from_slice::<NodeReport>(report) else {
+            log::debug!("invalid report of {} bytes", report.len());
+            return;
+        };
+        if report.node == self.state.names.node {
+            return;
+        }
+        // The earlier reports of an unknown node are in Redis. If they cannot be read now, the next heartbeat does.
+        let needs_earlier_reports =
+            !self.roster.knows(&report.node) && !report.is_leaving && !report.is_complete;
+        if !needs_earlier_reports || self.read_reports_of(&report.node).is_ok() {
+            self.roster.apply(report);
+        }
+    }
+
+    /// Reports this node's changes and learns which nodes are alive.
+    fn send_heartbeat(&mut self) -> Result<(), CommandError> {
+        let Some(changed) = self.delivery.changed_rooms(self.must_report_all) else {
+            return Err(CommandError::NotExecuted(
+                "the broadcaster is busy".to_owned(),
+            ));
+        };
+        let names = &self.state.names;
+        let mut commands = vec![self.state.echo()];
+        if self.must_report_all {
+            let mut forget = redis::cmd("DEL");
+            forget.arg(names.node_rooms_key(&names.node));
+            commands.push(forget);
+        }
+        commands.extend(heartbeat_calls(&self.state, &changed, self.must_report_all));
+        let replies = self.client.run(&commands)?;
+        let replies: Result<Vec<Value>, CommandError> = replies.into_iter().map(accepted).collect();
+        let last = replies?.pop().unwrap_or_default();
+        let (was_unknown, live) = <(u8, Vec<NodeName>)>::from_redis_value(last)
+            .map_err(|why| CommandError::NotExecuted(why.to_string()))?;
+        // If Redis does not know this node any more, it may have lost the reports of all nodes.
+        self.must_report_all = was_unknown == 1 && !self.must_report_all;
+        if self.must_report_all {
+            self.grace_until = Instant::now() + NODE_LIFETIME;
+        }
+        self.state.nodes.store(live.len(), Ordering::Relaxed);
+        for node in &live {
+            let is_current = self.roster.knows(node) && !self.must_read_all;
+            if *node != self.state.names.node && !is_current {
+                self.read_reports_of(node)?;
+            }
+        }
+        self.must_read_all = false;
+        if Instant::now() >= self.grace_until {
+            self.roster.retain_nodes(&live);
+        }
+        Ok(())
+    }
+
+    /// Reads from Redis what a node has reported of all its rooms.
+    fn read_reports_of(&mut self, node: &str) -> Result<(), CommandError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.state.names.node_rooms_key(node));
+        let reply = self.client.run_one(command)?;
+        let rooms = HashMap::<String, String>::from_redis_value(reply).unwrap_or_default();
+        let parse = |(room, members): (String, String)| {
+            let members = serde_json::from_str(&members).ok()?;
+            Some((room, members))
+        };
+        self.roster.apply(NodeReport {
+            node: node.to_owned(),
+            is_leaving: false,
+            is_complete: true,
+            rooms: rooms.into_iter().filter_map(parse).collect(),
+        });
+        Ok(())
+    }
+}
+
+/// Returns the calls of the heartbeat script that report these rooms: one call even if there are no rooms.
+fn heartbeat_calls(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) -> Vec<Cmd> {
+    // Only the first report replaces earlier ones.
+    let mut replaces = is_complete;
+    split_rooms(rooms)
+        .into_iter()
+        .map(|rooms| heartbeat_call(state, rooms, std::mem::take(&mut replaces)))
+        .collect()
+}
+
+fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) -> Cmd {
+    let names = &state.names;
+    let report = NodeReport::new(&names.node, rooms, is_complete);
+    let message = if report.rooms.is_empty() && !is_complete {
+        String::new()
+    } else {
+        report.to_json()
+    };
+    let keys = [names.nodes_key(), names.node_rooms_key(&names.node)];
+    let mut call = scripts::HEARTBEAT.call(&keys);
+    call.arg(&names.node)
+        .arg(NODE_LIFETIME.as_millis() as u64)
+        .arg(names.report_channel())
+        .arg(message);
+    for (room, members) in &report.rooms {
+        let members = match members.0 {
+            0 => String::new(),
+            _ => serde_json::to_string(members).unwrap_or_default(),
+        };
+        call.arg(room).arg(members);
+    }
+    call
+}
+
+/// Returns the commands with which a node leaves, so that the others do not wait until it counts as dead.
+pub(crate) fn leave_commands(state: &NodeState) -> [Cmd; 3] {
+    let names = &state.names;
+    let mut forget_rooms = redis::cmd("DEL");
+    forget_rooms.arg(names.node_rooms_key(&names.node));
+    let mut forget_node = redis::cmd("ZREM");
+    forget_node.arg(names.nodes_key()).arg(&names.node);
+    let mut report = redis::cmd("PUBLISH");
+    report
+        .arg(names.report_channel())
+        .arg(NodeReport::leaving(&names.node).to_json());
+    [forget_rooms, forget_node, report]
+}
