@@ -1,27 +1,13 @@
-//! The end of a connection: who breaks the protocol is told which rule, who closes is answered, and
-//! nobody else notices. Frames arrive however the network cuts them.
+//! The end of a WebSocket connection: violations of the protocol and their close codes, and the close handshake.
+//! Frames are read correctly however the network splits them.
 
-use std::time::Duration;
+use crate::support::{
+    CLOSE, CONTINUATION, PING, PONG, TEXT, TestServer, frame, handshake, message_frame,
+};
 
-use rustix::net::sockopt::set_socket_linger;
-
-use crate::support::{RawConnection, TestServer, eventually, frame, handshake, said};
-
-const CONTINUATION: u8 = 0x0;
-const TEXT: u8 = 0x1;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
-
-fn entered(server: &TestServer) -> RawConnection {
-    let mut raw = server.raw();
-    raw.enter("/ws");
-    raw
-}
-
-/// The code a client is closed with after it sent this.
+/// Returns the code that a client is closed with after it sent these bytes.
 fn code_for(server: &TestServer, bytes: &[u8]) -> u16 {
-    let mut mallory = entered(server);
+    let mut mallory = server.passive_client("/ws");
     mallory.send(bytes);
     mallory.close_code()
 }
@@ -31,7 +17,7 @@ fn close_frame(code: u16) -> Vec<u8> {
     frame(true, CLOSE, &code.to_be_bytes())
 }
 
-/// Each of these breaks the protocol; a bystander notices nothing.
+/// Asserts that each of these is closed with 1002 and that a bystander notices nothing.
 fn assert_protocol_errors(cases: &[(&str, Vec<u8>)]) {
     let server = TestServer::start(&[]);
     let mut bystander = server.client();
@@ -43,25 +29,25 @@ fn assert_protocol_errors(cases: &[(&str, Vec<u8>)]) {
     bystander.expect("still here");
 }
 
-/// A frame whose first byte has these bits too.
+/// Sets these bits in the first byte of a frame.
 fn with_bits(bits: u8, mut frame: Vec<u8>) -> Vec<u8> {
     frame[0] |= bits;
     frame
 }
 
 #[test]
-fn a_message_over_the_bound() {
+fn message_over_the_limit_is_closed_with_1009() {
     let server = TestServer::start(&["--max-message-bytes", "1000", "--outbox-bytes", "4KiB"]);
-    let mut alice = entered(&server);
-    let overhead = said("").len() - frame(true, TEXT, b"").len();
-    alice.say(&"x".repeat(1000 - overhead));
+    let mut alice = server.passive_client("/ws");
+    let overhead = message_frame("").len() - frame(true, TEXT, b"").len();
+    alice.say("x".repeat(1000 - overhead));
     assert_eq!(
         alice.next_offset(),
         1,
-        "a message may be as long as the bound"
+        "a message may be as long as the limit"
     );
 
-    alice.say(&"x".repeat(1001 - overhead));
+    alice.say("x".repeat(1001 - overhead));
     let error = alice.next();
     assert_eq!(error["type"], "error", "{error}");
     assert_eq!(error["payload"]["code"], "message_too_large");
@@ -71,9 +57,9 @@ fn a_message_over_the_bound() {
 }
 
 #[test]
-fn fragments_over_the_bound_together() {
+fn fragments_over_the_limit_together_are_closed_with_1009() {
     let server = TestServer::start(&["--max-message-bytes", "1000", "--outbox-bytes", "4KiB"]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     alice.send_frame(false, TEXT, &[b'x'; 600]);
     alice.send_frame(true, PING, b"in between");
     alice.send_frame(false, CONTINUATION, &[b'x'; 300]);
@@ -84,10 +70,10 @@ fn fragments_over_the_bound_together() {
 }
 
 #[test]
-fn a_length_no_message_may_have_is_refused_before_it_is_sent() {
+fn declared_length_over_the_limit_is_refused_before_the_payload() {
     let server = TestServer::start(&[]);
     for length in [65_537, 1 << 40, u64::MAX >> 1, u64::MAX] {
-        let mut mallory = entered(&server);
+        let mut mallory = server.passive_client("/ws");
         mallory.send([0x81, 0xFF]);
         mallory.send(length.to_be_bytes());
         mallory.send([0; 4]);
@@ -96,7 +82,7 @@ fn a_length_no_message_may_have_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn text_that_is_not_utf8() {
+fn invalid_utf8_is_closed_with_1007() {
     let server = TestServer::start(&[]);
     let split = [
         frame(false, TEXT, b"\"\xE6\x88"),
@@ -114,9 +100,9 @@ fn text_that_is_not_utf8() {
 }
 
 #[test]
-fn characters_may_be_split_over_fragments() {
+fn character_split_over_fragments_is_accepted() {
     let server = TestServer::start(&[]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     let request = r#"{"type":"message","payload":"房间"}"#.as_bytes();
     for (index, byte) in request.iter().enumerate() {
         let opcode = if index == 0 { TEXT } else { CONTINUATION };
@@ -126,13 +112,13 @@ fn characters_may_be_split_over_fragments() {
 }
 
 #[test]
-fn frames_that_are_malformed() {
+fn malformed_frame_is_closed_with_1002() {
     let oversized = frame(true, PING, &[b'x'; 126]);
     assert_protocol_errors(&[
         ("an unmasked frame", vec![0x81, 0x02, b'{', b'}']),
-        ("reserved bit 1", with_bits(0x40, said("hi"))),
-        ("reserved bit 2", with_bits(0x20, said("hi"))),
-        ("reserved bit 3", with_bits(0x10, said("hi"))),
+        ("reserved bit 1", with_bits(0x40, message_frame("hi"))),
+        ("reserved bit 2", with_bits(0x20, message_frame("hi"))),
+        ("reserved bit 3", with_bits(0x10, message_frame("hi"))),
         (
             "a reserved bit on a ping",
             with_bits(0x40, frame(true, PING, b"")),
@@ -154,7 +140,7 @@ fn frames_that_are_malformed() {
 }
 
 #[test]
-fn fragments_out_of_turn() {
+fn fragment_out_of_order_is_closed_with_1002() {
     let unfinished = frame(false, TEXT, b"{");
     assert_protocol_errors(&[
         ("a continuation of nothing", frame(true, CONTINUATION, b"}")),
@@ -164,17 +150,17 @@ fn fragments_out_of_turn() {
         ),
         (
             "a message within a message",
-            [unfinished.clone(), said("hi")].concat(),
+            [unfinished.clone(), message_frame("hi")].concat(),
         ),
         (
-            "a second beginning",
+            "a second first fragment",
             [unfinished.clone(), unfinished].concat(),
         ),
     ]);
 }
 
 #[test]
-fn close_codes_that_nobody_may_send() {
+fn reserved_close_code_is_closed_with_1002() {
     let codes = [
         0,
         999,
@@ -198,33 +184,33 @@ fn close_codes_that_nobody_may_send() {
 }
 
 #[test]
-fn a_close_reason_that_is_not_utf8() {
+fn close_reason_that_is_not_utf8_is_closed_with_1007() {
     let server = TestServer::start(&[]);
     let reason = frame(true, CLOSE, b"\x03\xE8\xFF\xFE");
     assert_eq!(code_for(&server, &reason), 1007);
 }
 
 #[test]
-fn a_client_that_closes_is_answered_with_its_code() {
+fn close_is_answered_with_the_same_code() {
     let server = TestServer::start(&[]);
     for code in [1000, 1001, 1003, 1007, 1011, 3000, 4000, 4999] {
         assert_eq!(code_for(&server, &close_frame(code)), code);
     }
 
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     alice.send_frame(true, CLOSE, b"");
-    let answer = alice.frame().expect("an answer");
-    assert_eq!((answer.opcode, answer.payload), (CLOSE, Vec::new()));
+    let close = alice.frame().expect("a Close frame");
+    assert_eq!((close.opcode, close.payload), (CLOSE, Vec::new()));
     alice.assert_closed();
 }
 
 #[test]
-fn what_was_said_just_before_a_close_is_relayed() {
+fn messages_before_a_close_are_relayed() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
-    let mut alice = entered(&server);
-    let words: Vec<_> = (1..=20).map(|n| said(&n.to_string())).collect();
-    alice.send([words.concat(), close_frame(1000)].concat());
+    let mut alice = server.passive_client("/ws");
+    let messages: Vec<_> = (1..=20).map(|n| message_frame(&n.to_string())).collect();
+    alice.send([messages.concat(), close_frame(1000)].concat());
     for n in 1..=20 {
         bob.expect(n.to_string());
     }
@@ -232,38 +218,50 @@ fn what_was_said_just_before_a_close_is_relayed() {
 }
 
 #[test]
-fn what_was_said_just_before_the_socket_ends_is_relayed() {
+fn message_before_the_end_of_the_socket_is_relayed() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     alice.say("last words");
     drop(alice);
     bob.expect("last words");
 }
 
 #[test]
-fn what_follows_a_close_is_ignored() {
+fn frames_after_a_close_are_ignored() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
-    let mut alice = entered(&server);
-    alice.send([said("before"), close_frame(1000), said("after")].concat());
+    let mut alice = server.passive_client("/ws");
+    alice.send(
+        [
+            message_frame("before"),
+            close_frame(1000),
+            message_frame("after"),
+        ]
+        .concat(),
+    );
     assert_eq!(alice.close_code(), 1000);
-    alice.try_send(said("long after"));
+    alice.try_send(message_frame("long after"));
     drop(alice);
     bob.expect("before");
-    eventually("alice is gone", || {
-        (server.connected_clients() == 1).then_some(())
-    });
+    server.wait_for_clients(1);
     bob.expect_nothing();
     assert_eq!(server.total("messages_published"), 1);
 }
 
 #[test]
-fn what_follows_an_error_is_ignored() {
+fn frames_after_a_protocol_error_are_ignored() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
-    let mut mallory = entered(&server);
-    mallory.send([said("before"), vec![0x81, 0x00], said("after")].concat());
+    let mut mallory = server.passive_client("/ws");
+    mallory.send(
+        [
+            message_frame("before"),
+            vec![0x81, 0x00],
+            message_frame("after"),
+        ]
+        .concat(),
+    );
     assert_eq!(mallory.close_code(), 1002);
     drop(mallory);
     bob.expect("before");
@@ -272,16 +270,16 @@ fn what_follows_an_error_is_ignored() {
 }
 
 #[test]
-fn the_close_frame_is_the_last_thing_even_in_a_busy_room() {
+fn close_frame_is_the_last_frame_even_in_a_busy_room() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
     for _ in 0..30 {
-        let mut alice = entered(&server);
+        let mut alice = server.passive_client("/ws");
         for n in 0..50 {
             bob.say(n);
         }
         alice.send(close_frame(1000));
-        // Asserts that the stream ends with it.
+        // Asserts that nothing follows the Close frame.
         assert_eq!(alice.close_code(), 1000);
         for n in 0..50 {
             bob.expect(n);
@@ -290,31 +288,28 @@ fn the_close_frame_is_the_last_thing_even_in_a_busy_room() {
 }
 
 #[test]
-fn a_reset_in_the_middle_of_a_frame() {
+fn reset_in_the_middle_of_a_frame_harms_no_one() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
-    let words = said("never finished");
-    for cut in [1, 2, 5, words.len() - 1] {
-        let mut alice = entered(&server);
-        alice.send(&words[..cut]);
-        set_socket_linger(&alice.socket, Some(Duration::ZERO)).expect("linger");
-        drop(alice);
+    let message = message_frame("never finished");
+    for cut in [1, 2, 5, message.len() - 1] {
+        let mut alice = server.passive_client("/ws");
+        alice.send(&message[..cut]);
+        alice.reset();
     }
-    eventually("all that were reset are gone", || {
-        (server.connected_clients() == 1).then_some(())
-    });
+    server.wait_for_clients(1);
     bob.expect_nothing();
     bob.say("still here");
     assert_eq!(bob.expect("still here")["offset"], 1);
 }
 
 #[test]
-fn a_frame_that_comes_byte_by_byte() {
+fn frame_sent_byte_by_byte_is_read() {
     let server = TestServer::start(&[]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     let long = "x".repeat(300);
     for text in ["hi", &long] {
-        for byte in said(text) {
+        for byte in message_frame(text) {
             alice.send([byte]);
         }
         assert_eq!(alice.next()["payload"], text);
@@ -326,60 +321,72 @@ fn a_frame_that_comes_byte_by_byte() {
 }
 
 #[test]
-fn many_frames_in_one_segment() {
+fn many_frames_in_one_segment_are_all_answered() {
     let server = TestServer::start(&[]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     let ping = frame(true, PING, b"between");
-    let frames = [said("one"), ping, said("two"), said("three")];
+    let frames = [
+        message_frame("one"),
+        ping,
+        message_frame("two"),
+        message_frame("three"),
+    ];
     alice.send(frames.concat());
-    let mut answers = Vec::new();
+    let mut messages = Vec::new();
     let mut pong = None;
-    while answers.len() < 3 || pong.is_none() {
+    while messages.len() < 3 || pong.is_none() {
         let frame = alice.frame().expect("a frame");
         match frame.opcode {
             PONG => pong = Some(frame.payload),
-            _ => answers.push(String::from_utf8(frame.payload).expect("text")),
+            _ => messages.push(String::from_utf8(frame.payload).expect("text")),
         }
     }
     assert_eq!(pong.as_deref(), Some(&b"between"[..]));
-    for (answer, text) in answers.iter().zip(["one", "two", "three"]) {
-        assert!(answer.contains(text), "{answers:?}");
+    for (message, text) in messages.iter().zip(["one", "two", "three"]) {
+        assert!(message.contains(text), "{messages:?}");
     }
 }
 
 #[test]
-fn a_frame_in_the_same_segment_as_the_handshake() {
+fn frames_in_the_segment_of_the_handshake_are_read() {
     let server = TestServer::start(&[]);
     let mut bob = server.client();
     let mut alice = server.raw();
     let request = handshake("/ws").into_bytes();
-    alice.send([request.clone(), said("early"), said("bird")].concat());
+    alice.send(
+        [
+            request.clone(),
+            message_frame("early"),
+            message_frame("bird"),
+        ]
+        .concat(),
+    );
     assert_eq!(alice.response().status, 101);
-    assert_eq!(alice.next()["from"], "server");
+    assert_eq!(alice.next_json()["from"], "server");
     for text in ["early", "bird"] {
-        assert_eq!(alice.next()["payload"], text);
+        assert_eq!(alice.next_json()["payload"], text);
         bob.expect(text);
     }
 
     let mut carol = server.raw();
-    let half = said("cut in two");
+    let half = message_frame("cut in two");
     carol.send([&request, &half[..5]].concat());
     assert_eq!(carol.response().status, 101);
-    assert_eq!(carol.next()["from"], "server");
+    assert_eq!(carol.next_json()["from"], "server");
     carol.send(&half[5..]);
-    assert_eq!(carol.next()["payload"], "cut in two");
+    assert_eq!(carol.next_json()["payload"], "cut in two");
 }
 
 #[test]
-fn pings_are_answered_with_what_they_carry() {
+fn pong_carries_the_payload_of_the_ping() {
     let server = TestServer::start(&[]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     for payload in [&b""[..], b"\x00\xFF", &[b'x'; 125]] {
         alice.send_frame(true, PING, payload);
         let pong = alice.frame().expect("a pong");
         assert_eq!((pong.opcode, &pong.payload[..]), (PONG, payload));
     }
-    alice.send_frame(true, PONG, b"nobody asked");
+    alice.send_frame(true, PONG, b"unsolicited");
     alice.say("still here");
     assert_eq!(alice.next()["payload"], "still here");
 }

@@ -1,57 +1,36 @@
-//! The server is killed at random moments: what it has acknowledged is there, once, and who was
-//! connected goes on without a gap.
+//! The server is killed at random moments: every acknowledged message is stored once, and a reader that resumes
+//! has no gap.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket};
 
-use crate::support::{PATIENCE, RawConnection, Scratch, TestServer, eventually};
+use crate::support::{Seed, TempDir, TestClient, read_whole_history, wait_for, wait_until};
 
 const KILLS: usize = 60;
 const PUBLISHERS: usize = 4;
-/// Publishes of one publisher that wait for their acknowledgement at once.
+/// Unacknowledged publishes of one publisher.
 const WINDOW: usize = 10;
+const FLAGS: [&str; 4] = [
+    "--history-messages=10000000",
+    "--history-bytes=1GiB",
+    "--history-total-bytes=1GiB",
+    "--log-level=warn",
+];
 
-/// A connection that may break at any time.
-pub struct Link(WebSocket<TcpStream>);
-
-impl Link {
-    /// `None` while nobody listens there.
-    pub fn connect(address: SocketAddr, target: &str) -> Option<Self> {
-        let socket = TcpStream::connect(address).ok()?;
-        socket.set_read_timeout(Some(PATIENCE)).expect("time-out");
-        socket.set_nodelay(true).expect("nodelay");
-        let (websocket, _) = tungstenite::client(format!("ws://{address}{target}"), socket).ok()?;
-        Some(Self(websocket))
-    }
-
-    fn reconnect(address: SocketAddr, target: &str) -> Self {
-        eventually("the server comes back", || Self::connect(address, target))
-    }
-
-    pub fn send(&mut self, frame: &Value) -> Option<()> {
-        self.0.send(Message::text(frame.to_string())).ok()
-    }
-
-    pub fn next(&mut self) -> Option<Value> {
-        loop {
-            match self.0.read().ok()? {
-                Message::Text(text) => return serde_json::from_str(&text).ok(),
-                Message::Close(_) => return None,
-                _ => {}
-            }
-        }
-    }
+fn reconnect(address: SocketAddr, target: &str) -> TestClient {
+    wait_for("the server accepts a client again", || {
+        TestClient::try_connect(address, target)
+    })
 }
 
-/// Publishes with ids until told to stop; gives what was acknowledged, by id.
+/// Publishes with ids until `stop` is set, and sends unacknowledged messages again after each reconnect. Returns the
+/// acknowledged offsets by id.
 fn publish(
     name: usize,
     address: SocketAddr,
@@ -62,31 +41,33 @@ fn publish(
     let mut acks = HashMap::new();
     let mut waiting: VecDeque<u64> = VecDeque::new();
     let mut next = 0;
-    let frame = |n: u64| {
+    let message = |n: u64| {
         let id = format!("{name}-{n}");
         json!({"type": "message", "room": "plant", "payload": n, "id": id})
     };
     loop {
-        let mut link = Link::reconnect(address, &target);
-        let resent = waiting.iter().try_for_each(|n| link.send(&frame(*n)));
+        let mut client = reconnect(address, &target);
+        let resent = waiting
+            .iter()
+            .try_for_each(|n| client.try_send_json(&message(*n)));
         let mut alive = resent.is_some();
         while alive {
             while alive && waiting.len() < WINDOW && !stop.load(Ordering::Relaxed) {
                 waiting.push_back(next);
-                alive = link.send(&frame(next)).is_some();
+                alive = client.try_send_json(&message(next)).is_some();
                 next += 1;
             }
             if waiting.is_empty() {
                 return acks;
             }
-            let Some(answer) = link.next() else {
+            let Some(frame) = client.try_next() else {
                 break;
             };
-            assert_ne!(answer["type"], "error", "{answer}");
-            if answer["type"] == "ack" {
-                let n = waiting.pop_front().expect("an ack for what was sent");
-                assert_eq!(answer["id"], format!("{name}-{n}"), "acks come in order");
-                let offset = answer["payload"]["offset"].as_u64().expect("offset");
+            assert_ne!(frame["type"], "error", "{frame}");
+            if frame["type"] == "ack" {
+                let n = waiting.pop_front().expect("an ack for a message sent");
+                assert_eq!(frame["id"], format!("{name}-{n}"), "acks come in order");
+                let offset = frame["payload"]["offset"].as_u64().expect("offset");
                 acks.insert(format!("{name}-{n}"), offset);
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
@@ -94,7 +75,7 @@ fn publish(
     }
 }
 
-/// Reads the room over all kills, until it has the offset that is last in the end.
+/// Reads the room over all kills, up to the offset in `last`, which is known at the end.
 fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
     let (mut offset, mut epoch) = (0, String::new());
     while offset < last.load(Ordering::Relaxed) {
@@ -102,15 +83,15 @@ fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
         if !epoch.is_empty() {
             target = format!("{target}&epoch={epoch}");
         }
-        let mut link = Link::reconnect(address, &target);
-        let Some(welcome) = link.next() else {
+        let mut client = reconnect(address, &target);
+        let Some(welcome) = client.try_next() else {
             continue;
         };
         let room = &welcome["rooms"][0];
         assert_eq!(room["recovered"], true, "{room} after {offset}");
         epoch = room["epoch"].as_str().expect("epoch").to_owned();
         while offset < last.load(Ordering::Relaxed) {
-            let Some(message) = link.next() else {
+            let Some(message) = client.try_next() else {
                 break;
             };
             assert_eq!(message["offset"], offset + 1, "{message}");
@@ -120,34 +101,29 @@ fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
     offset
 }
 
-/// All of a room's history, page by page, as soon as it can be read.
-pub fn history(address: SocketAddr, room: &str) -> Vec<Value> {
-    let (mut all, mut since) = (Vec::new(), 0);
-    loop {
-        let path = format!("/rooms/{room}/messages?since={since}&limit=1000");
-        let page = eventually("history can be read", || {
-            let response = RawConnection::connect(address).get(&path);
-            (response.status != 503).then(|| response.json())
-        });
-        assert_eq!(page["contiguous"], true, "{page}");
-        let messages = page["messages"].as_array().expect("messages");
-        if messages.is_empty() {
-            return all;
+/// Returns the offset of each id. Asserts that offsets are contiguous and no id is stored twice.
+fn offsets_by_id(stored: &[Value]) -> HashMap<String, u64> {
+    let mut offsets = HashMap::new();
+    for (message, offset) in stored.iter().zip(1u64..) {
+        assert_eq!(message["offset"], offset, "{message}");
+        if let Some(id) = message["id"].as_str() {
+            let before = offsets.insert(id.to_owned(), offset);
+            assert_eq!(before, None, "{id} is stored twice");
         }
-        all.extend(messages.iter().cloned());
-        since = all.last().expect("one")["offset"].as_u64().expect("offset");
     }
+    offsets
 }
 
+// Actors: four publishers, which send unacknowledged messages again, and one reader.
+// Faults: the server is killed 60 times, each time after a random number of acknowledgements.
+// Invariants: each acknowledged message is stored once, at the acknowledged offset; the reader gets every offset in
+// order and recovers at every reconnect.
 #[test]
-fn what_was_acknowledged_survives_every_kill_once() {
-    let seed: u64 = rand::random();
-    eprintln!("seed {seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let disk = Scratch::new();
-    let unbounded = ["--history-messages=10000000", "--history-bytes=1GiB"];
-    let more = ["--history-total-bytes=1GiB", "--log-level=warn"];
-    let start = |port: &str| disk.serve(&[&unbounded[..], &more, &["--port", port]].concat());
+fn acknowledged_messages_survive_every_kill_exactly_once() {
+    let seed = Seed::new();
+    let mut rng = seed.rng();
+    let disk = TempDir::new();
+    let start = |port: &str| disk.serve(&[&FLAGS[..], &["--port", port]].concat());
     let mut server = start("0");
     let address = server.address();
     let port = address.port().to_string();
@@ -164,8 +140,8 @@ fn what_was_acknowledged_survives_every_kill_once() {
         let reader = scope.spawn(|| read(address, &last));
         for _ in 0..KILLS {
             let enough = acknowledged.load(Ordering::Relaxed) + rng.random_range(1..800);
-            eventually("publishes are acknowledged", || {
-                (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
+            wait_until("publishes are acknowledged", || {
+                acknowledged.load(Ordering::Relaxed) >= enough
             });
             server.signal(Signal::KILL);
             server.wait_for_exit();
@@ -174,30 +150,22 @@ fn what_was_acknowledged_survives_every_kill_once() {
         stop.store(true, Ordering::Relaxed);
         let acks: Vec<_> = publishers
             .into_iter()
-            .map(|publisher| publisher.join().expect("publisher"))
+            .map(|publisher| publisher.join().expect("a publisher failed"))
             .collect();
-        let stored = history(address, "plant");
+        let stored = read_whole_history(address, "plant");
         last.store(stored.len() as u64, Ordering::Relaxed);
-        // One more wakes the reader if it has all of them already.
+        // One more message wakes the reader if it has all of them already.
         server.client_at("/ws?room=plant").say("the end");
-        (stored, acks, reader.join().expect("reader"))
+        (stored, acks, reader.join().expect("the reader failed"))
     });
 
-    let mut offsets = HashMap::new();
-    for (message, offset) in stored.iter().zip(1u64..) {
-        assert_eq!(message["offset"], offset, "{message}");
-        if let Some(id) = message["id"].as_str() {
-            let before = offsets.insert(id.to_owned(), offset);
-            assert_eq!(before, None, "{id} is stored twice");
-        }
-    }
+    let offsets = offsets_by_id(&stored);
     let mut checked = 0;
     for (id, offset) in acks.into_iter().flatten() {
         assert_eq!(offsets.get(&id), Some(&offset), "{id} was acknowledged");
         checked += 1;
     }
-    eprintln!("{checked} acknowledged messages over {KILLS} kills");
+    println!("{checked} acknowledged messages over {KILLS} kills");
     assert!(checked > KILLS, "only {checked} acknowledged");
     assert!(read_up_to >= stored.len() as u64, "read {read_up_to}");
-    let _running: &TestServer = &server;
 }

@@ -1,43 +1,40 @@
-//! The opening handshake (RFC 6455 §4.2): who gets in, and who is told why not.
+//! The opening handshake (RFC 6455 §4.2): accepted requests, and refused ones with their reason.
 
-use tungstenite::Message;
+use crate::support::{ACCEPT, BINARY, TEXT, TestServer, message_frame, request};
 
-use crate::support::{Response, TestClient, TestServer, request, said};
-
-/// The lines of a correct handshake.
-pub const UPGRADE: &str = "Upgrade: websocket";
-pub const CONNECTION: &str = "Connection: Upgrade";
-pub const VERSION: &str = "Sec-WebSocket-Version: 13";
-/// The sample of RFC 6455 §1.3.
-pub const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// The header lines of a correct handshake.
+const UPGRADE: &str = "Upgrade: websocket";
+const CONNECTION: &str = "Connection: Upgrade";
+const VERSION: &str = "Sec-WebSocket-Version: 13";
+/// The key of RFC 6455 §1.3.
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 
 #[test]
-fn the_samples_key_gets_the_samples_answer() {
+fn sample_key_gets_the_accept_value_of_the_rfc() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
-    let answer = client.request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY]);
-    assert_eq!(answer.status, 101);
-    assert_eq!(answer.header_lines("Sec-WebSocket-Accept"), [ACCEPT]);
+    let response = client.request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY]);
+    assert_eq!(response.status, 101);
+    assert_eq!(response.header_lines("Sec-WebSocket-Accept"), [ACCEPT]);
     assert_eq!(
-        answer.header("Upgrade").map(str::to_lowercase).as_deref(),
+        response.header("Upgrade").map(str::to_lowercase).as_deref(),
         Some("websocket")
     );
     assert_eq!(
-        answer
+        response
             .header("Connection")
             .map(str::to_lowercase)
             .as_deref(),
         Some("upgrade")
     );
     // Neither was offered by the client (RFC 6455 §4.2.2).
-    assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
-    assert_eq!(answer.header("Sec-WebSocket-Extensions"), None);
+    assert_eq!(response.header("Sec-WebSocket-Protocol"), None);
+    assert_eq!(response.header("Sec-WebSocket-Extensions"), None);
     assert!(client.frame().is_some_and(|welcome| welcome.opcode == 1));
 }
 
 #[test]
-fn what_browsers_and_proxies_send_is_accepted() {
+fn handshakes_of_browsers_and_proxies_are_accepted() {
     let server = TestServer::start(&[]);
     let with = |lines: &[&'static str]| [lines, &[VERSION, KEY]].concat();
     for (what, lines) in [
@@ -74,7 +71,7 @@ fn what_browsers_and_proxies_send_is_accepted() {
             with(&[UPGRADE, CONNECTION, "Origin: https://anywhere.example"]),
         ),
         (
-            "an extension and a subprotocol we do not speak",
+            "an unknown extension and subprotocol",
             with(&[
                 UPGRADE,
                 CONNECTION,
@@ -93,15 +90,15 @@ fn what_browsers_and_proxies_send_is_accepted() {
         ),
     ] {
         let mut client = server.raw();
-        let answer = client.request("GET", "/ws", &lines);
-        assert_eq!(answer.status, 101, "{what}: {}", answer.text());
+        let response = client.request("GET", "/ws", &lines);
+        assert_eq!(response.status, 101, "{what}: {}", response.text());
         assert_eq!(
-            answer.header("Sec-WebSocket-Accept"),
+            response.header("Sec-WebSocket-Accept"),
             Some(ACCEPT),
             "{what}"
         );
-        assert_eq!(answer.header("Sec-WebSocket-Extensions"), None, "{what}");
-        assert_eq!(answer.header("Sec-WebSocket-Protocol"), None, "{what}");
+        assert_eq!(response.header("Sec-WebSocket-Extensions"), None, "{what}");
+        assert_eq!(response.header("Sec-WebSocket-Protocol"), None, "{what}");
         assert!(
             client.frame().is_some_and(|welcome| welcome.opcode == 1),
             "{what}"
@@ -110,7 +107,7 @@ fn what_browsers_and_proxies_send_is_accepted() {
 }
 
 #[test]
-fn another_version_is_told_which_one_is_spoken() {
+fn other_version_is_refused_with_the_supported_one() {
     let server = TestServer::start(&[]);
     for (what, versions) in [
         ("none", &[][..]),
@@ -122,20 +119,20 @@ fn another_version_is_told_which_one_is_spoken() {
         ("nearly", &["Sec-WebSocket-Version: 013"]),
     ] {
         let lines = [&[UPGRADE, CONNECTION, KEY], versions].concat();
-        let answer = refused(&server, &request("GET", "/ws", &lines));
-        assert_eq!(answer.status, 426, "{what}");
+        let response = server.refused_handshake(request("GET", "/ws", &lines));
+        assert_eq!(response.status, 426, "{what}");
         assert_eq!(
-            answer.header_lines("Sec-WebSocket-Version"),
+            response.header_lines("Sec-WebSocket-Version"),
             ["13"],
             "{what}"
         );
-        assert_eq!(answer.header("Upgrade"), Some("websocket"), "{what}");
-        assert_eq!(answer.error_code(), "websocket_version", "{what}");
+        assert_eq!(response.header("Upgrade"), Some("websocket"), "{what}");
+        assert_eq!(response.error_code(), "websocket_version", "{what}");
     }
 }
 
 #[test]
-fn a_wrong_header_is_400_that_names_it() {
+fn wrong_header_is_refused_with_400_that_names_it() {
     let server = TestServer::start(&[]);
     let key = "Sec-WebSocket-Key";
     for (what, named, lines) in [
@@ -204,16 +201,16 @@ fn a_wrong_header_is_400_that_names_it() {
             vec![UPGRADE, "Connection: keep-alive Upgrade", VERSION, KEY],
         ),
     ] {
-        let answer = refused(&server, &request("GET", "/ws", &lines));
-        assert_eq!(answer.status, 400, "{what}");
-        assert_eq!(answer.error_code(), "bad_handshake", "{what}");
-        let why = answer.json()["error"]["message"].to_string();
+        let response = server.refused_handshake(request("GET", "/ws", &lines));
+        assert_eq!(response.status, 400, "{what}");
+        assert_eq!(response.error_code(), "bad_handshake", "{what}");
+        let why = response.json()["error"]["message"].to_string();
         assert!(why.contains(named), "{what}: {why}");
     }
 }
 
 #[test]
-fn a_handshake_is_a_get_of_http_1_1_without_a_body() {
+fn handshake_must_be_a_get_of_http_1_1_without_a_body() {
     let server = TestServer::start(&[]);
     let lines = [UPGRADE, CONNECTION, VERSION, KEY];
     for (what, named, handshake) in [
@@ -235,10 +232,10 @@ fn a_handshake_is_a_get_of_http_1_1_without_a_body() {
             with_body(&lines, "Transfer-Encoding: chunked", "0\r\n\r\n"),
         ),
     ] {
-        let answer = refused(&server, &handshake);
-        assert_eq!(answer.status, 400, "{what}");
-        assert_eq!(answer.error_code(), "bad_handshake", "{what}");
-        let why = answer.json()["error"]["message"].to_string();
+        let response = server.refused_handshake(handshake);
+        assert_eq!(response.status, 400, "{what}");
+        assert_eq!(response.error_code(), "bad_handshake", "{what}");
+        let why = response.json()["error"]["message"].to_string();
         assert!(why.contains(named), "{what}: {why}");
     }
     let head = request("HEAD", "/ws", &lines);
@@ -249,7 +246,7 @@ fn a_handshake_is_a_get_of_http_1_1_without_a_body() {
 }
 
 #[test]
-fn every_refused_handshake_is_counted() {
+fn refused_handshakes_are_counted() {
     let server = TestServer::start(&["--allow-origin=https://a.example"]);
     let lines = [UPGRADE, CONNECTION, VERSION, KEY];
     for (what, handshake) in [
@@ -273,28 +270,32 @@ fn every_refused_handshake_is_counted() {
         ("body", with_body(&lines, "Content-Length: 4", "body")),
     ] {
         let before = server.total("handshakes_refused");
-        refused(&server, &handshake);
+        server.refused_handshake(handshake);
         assert_eq!(server.total("handshakes_refused"), before + 1, "{what}");
     }
     assert_eq!(server.total("handshakes"), 0);
 }
 
 #[test]
-fn a_visit_without_an_upgrade_is_426() {
+fn request_without_an_upgrade_gets_426() {
     let server = TestServer::start(&["--echo"]);
     let mut browser = server.raw();
     for path in ["/ws", "/ws?room=a", "/echo"] {
-        let answer = browser.get(path);
-        assert_eq!(answer.status, 426, "{path}");
-        assert_eq!(answer.error_code(), "upgrade_required", "{path}");
-        assert_eq!(answer.header("Upgrade"), Some("websocket"), "{path}");
-        assert_eq!(answer.header("Connection"), Some("Upgrade"), "{path}");
-        assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"), "{path}");
+        let response = browser.get(path);
+        assert_eq!(response.status, 426, "{path}");
+        assert_eq!(response.error_code(), "upgrade_required", "{path}");
+        assert_eq!(response.header("Upgrade"), Some("websocket"), "{path}");
+        assert_eq!(response.header("Connection"), Some("Upgrade"), "{path}");
+        assert_eq!(
+            response.header("Sec-WebSocket-Version"),
+            Some("13"),
+            "{path}"
+        );
     }
 }
 
 #[test]
-fn rooms_that_cannot_be_joined_refuse_the_handshake() {
+fn handshake_with_invalid_or_too_many_rooms_is_refused() {
     let server = TestServer::start(&["--max-rooms-per-connection=2"]);
     let long = format!("/ws?room={}", "x".repeat(65));
     for (target, code) in [
@@ -308,12 +309,10 @@ fn rooms_that_cannot_be_joined_refuse_the_handshake() {
         (&long, "invalid_room"),
         ("/ws?room=a&room=b&room=c", "too_many_rooms"),
     ] {
-        let answer = refused(
-            &server,
-            &request("GET", target, &[UPGRADE, CONNECTION, VERSION, KEY]),
-        );
-        assert_eq!(answer.status, 400, "{target}");
-        assert_eq!(answer.error_code(), code, "{target}");
+        let response =
+            server.refused_handshake(request("GET", target, &[UPGRADE, CONNECTION, VERSION, KEY]));
+        assert_eq!(response.status, 400, "{target}");
+        assert_eq!(response.error_code(), code, "{target}");
     }
     assert_eq!(
         server.stats()["rooms"],
@@ -327,61 +326,61 @@ fn rooms_that_cannot_be_joined_refuse_the_handshake() {
 }
 
 #[test]
-fn frames_may_follow_the_handshake_at_once() {
+fn frames_that_follow_the_handshake_at_once_are_read() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     let mut bytes = request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY]).into_bytes();
-    bytes.extend(said("early"));
+    bytes.extend(message_frame("early"));
     client.send(bytes);
     assert_eq!(client.response().status, 101);
-    assert_eq!(client.next()["from"], "server");
-    assert_eq!(client.next()["payload"], "early");
+    assert_eq!(client.next_json()["from"], "server");
+    assert_eq!(client.next_json()["payload"], "early");
 }
 
-/// As browsers do that fetch the page and then connect through a proxy that reuses connections.
+/// A browser behind a proxy that reuses connections fetches the page first.
 #[test]
-fn a_handshake_may_follow_other_requests_on_its_connection() {
+fn handshake_after_other_requests_on_its_connection_is_accepted() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     assert_eq!(client.get("/").status, 200);
     assert_eq!(client.get("/ws").status, 426);
     client.upgrade("/ws");
-    assert_eq!(client.next()["from"], "server");
+    assert_eq!(client.next_json()["from"], "server");
 }
 
 #[test]
-fn echo_is_there_only_when_it_is_asked_for() {
+fn echo_exists_only_with_its_setting() {
     let server = TestServer::start(&[]);
     let handshake = request("GET", "/echo", &[UPGRADE, CONNECTION, VERSION, KEY]);
     let mut client = server.raw();
     client.send(&handshake);
-    let answer = client.response();
+    let response = client.response();
     assert_eq!(
-        (answer.status, answer.error_code().as_str()),
+        (response.status, response.error_code().as_str()),
         (404, "not_found")
     );
 }
 
 #[test]
-fn echo_sends_text_and_binary_back() {
+fn echo_returns_text_and_binary() {
     let server = TestServer::start(&["--echo"]);
-    let mut client = TestClient::connect_unwelcomed(server.address(), "/echo");
-    let websocket = client.websocket();
-    for message in [
-        Message::text("hi"),
-        Message::text(""),
-        Message::text("房间 𝄞 \u{0}"),
-        Message::binary(vec![0, 255, 1, 254]),
-        Message::binary(Vec::new()),
-        Message::binary(vec![7; 65_536]),
+    let mut client = server.client_without_welcome("/echo");
+    for (opcode, payload) in [
+        (TEXT, &b"hi"[..]),
+        (TEXT, b""),
+        (TEXT, "房间 𝄞 \u{0}".as_bytes()),
+        (BINARY, &[0, 255, 1, 254]),
+        (BINARY, b""),
+        (BINARY, &[7; 65_536]),
     ] {
-        websocket.send(message.clone()).expect("send");
-        assert_eq!(websocket.read().expect("echo"), message);
+        client.send_frame(true, opcode, payload);
+        let echo = client.frame().expect("an echo");
+        assert_eq!((echo.opcode, &*echo.payload), (opcode, payload));
     }
     assert_eq!(
         server.connected_clients(),
         0,
-        "an echo is no client of the lobby"
+        "an echo connection does not count as a client"
     );
 }
 
@@ -391,16 +390,4 @@ fn with_key(key: &'static str) -> Vec<&'static str> {
 
 fn with_body(lines: &[&str], framing: &str, body: &str) -> String {
     request("GET", "/ws", &[lines, &[framing]].concat()) + body
-}
-
-/// The answer to a handshake that is refused; the connection must end with it.
-pub fn refused(server: &TestServer, handshake: &str) -> Response {
-    let mut client = server.raw();
-    client.send(handshake);
-    let answer = client.response();
-    assert!(answer.status >= 400, "accepted: {handshake}");
-    let connection = answer.header("Connection").unwrap_or_default();
-    assert!(connection.contains("close"), "{handshake}: {}", answer.head);
-    client.assert_closed();
-    answer
 }

@@ -1,31 +1,31 @@
-//! Clients that mean harm before any WebSocket: slow, endless and forged requests. After each of them the
-//! server serves, and holds nothing of theirs.
+//! Hostile HTTP clients: slow, endless and forged requests. After each attack the server serves and has freed all
+//! resources.
 
 use std::thread;
 
 use serde_json::json;
 
 use crate::support::{
-    Certificate, RawConnection, Siege, TestServer, allow_many_sockets, handshake, request,
+    AttackedServer, Certificate, RawConnection, TestServer, allow_many_sockets, handshake, request,
 };
 
-/// What would show that a line of a client's has become a line of the server's.
+/// A header line that must not appear in a response or in the log.
 const INJECTED: &str = "X-Injected: yes";
 
 #[test]
-fn five_hundred_slow_heads() {
+fn five_hundred_slow_heads_get_408() {
     allow_many_sockets();
-    let mut siege = Siege::begin(&[]);
-    siege.endures("slow heads", |siege| {
+    let mut attacked = AttackedServer::start(&[]);
+    attacked.withstands("slow heads", |attacked| {
         let mut slow: Vec<RawConnection> = (0..500)
             .map(|_| {
-                let mut client = siege.server.raw();
+                let mut client = attacked.server.raw();
                 client.send("GET /health HTTP/1.1\r\nHost");
                 client
             })
             .collect();
-        siege.serves("while they are there");
-        // A byte now and then buys no time.
+        attacked.assert_serves("meanwhile");
+        // Another byte does not extend the deadline.
         for client in &mut slow {
             client.try_send(":");
         }
@@ -35,51 +35,51 @@ fn five_hundred_slow_heads() {
     });
 }
 
-/// Those who are in are served all the while; whoever comes is told to come back, and can soon.
+/// Connected clients are served meanwhile; new ones get 503 until the idle ones time out.
 #[test]
-fn idle_sockets_to_the_cap() {
-    const PLACES: usize = 100;
+fn idle_sockets_up_to_the_limit_time_out() {
+    const CONNECTIONS: usize = 100;
     allow_many_sockets();
-    let mut siege = Siege::begin(&[&format!("--max-connections={PLACES}")]);
-    siege.endures("idle sockets", |siege| {
-        // The witness and the monitor are in already.
-        let idle: Vec<_> = (2..PLACES).map(|_| siege.server.raw()).collect();
-        let refused: Vec<_> = (0..200).map(|_| siege.server.raw()).collect();
-        for mut one in refused {
-            let answer = one.read_to_end();
-            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let mut attacked = AttackedServer::start(&[&format!("--max-connections={CONNECTIONS}")]);
+    attacked.withstands("idle sockets", |attacked| {
+        // Bystander and monitor are connected already.
+        let idle: Vec<_> = (2..CONNECTIONS).map(|_| attacked.server.raw()).collect();
+        let refused: Vec<_> = (0..200).map(|_| attacked.server.raw()).collect();
+        for mut client in refused {
+            let response = client.read_to_end();
+            assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
         }
-        siege.broadcast("while they are there");
-        for mut one in idle {
-            one.assert_closed();
-        }
-    });
-}
-
-#[test]
-fn a_tls_hello_on_a_plain_port() {
-    let mut siege = Siege::begin(&[]);
-    let hello = Certificate::client_hello();
-    siege.endures("TLS hellos", |siege| {
-        for round in 0..200 {
-            let mut client = siege.server.raw();
-            // Whole, or no more than its first byte.
-            client.send(&hello[..if round % 2 == 0 { hello.len() } else { 1 }]);
-            let answer = client.response();
-            assert_eq!(answer.status, 400);
-            assert!(answer.text().contains("TLS"), "{}", answer.text());
+        attacked.broadcast("meanwhile");
+        for mut client in idle {
             client.assert_closed();
         }
     });
 }
 
 #[test]
-fn heads_of_any_size() {
-    let mut siege = Siege::begin(&[]);
+fn tls_hello_on_a_plain_port_gets_400() {
+    let mut attacked = AttackedServer::start(&[]);
+    let hello = Certificate::client_hello();
+    attacked.withstands("TLS hellos", |attacked| {
+        for round in 0..200 {
+            let mut client = attacked.server.raw();
+            // The whole hello, or its first byte only.
+            client.send(&hello[..if round % 2 == 0 { hello.len() } else { 1 }]);
+            let response = client.response();
+            assert_eq!(response.status, 400);
+            assert!(response.text().contains("TLS"), "{}", response.text());
+            client.assert_closed();
+        }
+    });
+}
+
+#[test]
+fn huge_heads_are_survived() {
+    let mut attacked = AttackedServer::start(&[]);
     let line = format!("A: {}\r\n", "b".repeat(1000));
     let many = "a: b\r\n".repeat(2000);
-    let address = siege.server.address();
-    siege.endures("huge heads", |siege| {
+    let address = attacked.server.address();
+    attacked.withstands("huge heads", |attacked| {
         thread::scope(|scope| {
             for round in 0..100 {
                 let (line, many) = (&line, &many);
@@ -90,21 +90,21 @@ fn heads_of_any_size() {
                         0 => drop(client.try_send(many)),
                         1 => drop(client.try_send("x".repeat(1 << 20))),
                         2 => drop(client.try_send("\u{fffd}".repeat(1 << 18))),
-                        // Until the server has had enough.
+                        // Until the server closes.
                         _ => while client.try_send(line.repeat(100)) {},
                     }
                 });
             }
-            siege.serves("while they are there");
+            attacked.assert_serves("meanwhile");
         });
     });
 }
 
-/// As much as a body may be, in each of them, but for its last byte.
+/// Each body is as long as allowed and lacks its last byte.
 #[test]
-fn bodies_that_never_end() {
-    const BODY_BYTES: usize = 64 * 1024;
-    let mut siege = Siege::begin(&[]);
+fn bodies_that_never_end_get_408() {
+    const BODY_BYTES: usize = 1024 * 1024;
+    let mut attacked = AttackedServer::start(&[]);
     let target = "/rooms/lobby/messages";
     let head = request(
         "POST",
@@ -115,21 +115,21 @@ fn bodies_that_never_end() {
         ],
     );
     let body = vec![b' '; BODY_BYTES - 1];
-    siege.endures("endless bodies", |siege| {
+    attacked.withstands("endless bodies", |attacked| {
         let mut endless: Vec<RawConnection> = (0..40)
             .map(|_| {
-                let mut client = siege.server.raw();
+                let mut client = attacked.server.raw();
                 client.send(&head);
                 client.send(&body);
                 client
             })
             .collect();
-        siege.serves("while they are there");
+        attacked.assert_serves("meanwhile");
         for client in &mut endless {
             assert_eq!(client.response().status, 408);
         }
         for _ in 0..100 {
-            let mut chunked = siege.server.raw();
+            let mut chunked = attacked.server.raw();
             chunked.send(request("POST", target, &["Transfer-Encoding: chunked"]));
             chunked.try_send("ffffffff\r\n");
             assert_eq!(chunked.response().status, 411);
@@ -137,12 +137,12 @@ fn bodies_that_never_end() {
     });
 }
 
-/// Wherever a client may name something, in each way that a line break can be written.
+/// Line breaks in every encoding, in every place where a client can name something.
 #[test]
-fn line_breaks_in_names() {
-    let mut siege = Siege::begin(&[]);
-    siege.endures("line breaks in names", |siege| {
-        let server = &siege.server;
+fn line_breaks_in_names_forge_no_header_and_no_log_line() {
+    let mut attacked = AttackedServer::start(&[]);
+    attacked.withstands("line breaks in names", |attacked| {
+        let server = &attacked.server;
         for encoded in ["%0d%0a", "%0D%0A", "%0a", "%0d", "%E2%80%A8", "%00"] {
             let name = format!("a{encoded}X-Injected:%20yes{encoded}{encoded}b");
             for target in [
@@ -157,14 +157,14 @@ fn line_breaks_in_names() {
                 format!("/ws?epoch={name}&since=1"),
                 format!("/assets/{name}"),
             ] {
-                answered_in_one_piece(server, &request("GET", &target, &["Connection: close"]));
+                assert_one_response(server, &request("GET", &target, &["Connection: close"]));
                 if target.starts_with("/ws") {
-                    answered_in_one_piece(server, &handshake(&target));
+                    assert_one_response(server, &handshake(&target));
                 }
             }
-            // A session is never repeated, and may be any text.
+            // A session may be any text, because it is never sent back.
             let target = format!("/ws?session={name}");
-            siege.server.client_at(&target).close();
+            attacked.server.client_at(&target).close();
         }
         for name in [
             "a\r\nX-Injected: yes\r\n\r\nb",
@@ -172,16 +172,16 @@ fn line_breaks_in_names() {
             "a\rb",
             "a\u{2028}b",
         ] {
-            let mut client = siege.server.client();
+            let mut client = attacked.server.client();
             for kind in ["join", "leave", "history", "presence", "message"] {
-                client.send(json!({"type": kind, "room": name, "payload": 1, "id": "1"}));
+                client.send_json(json!({"type": kind, "room": name, "payload": 1, "id": "1"}));
                 assert_eq!(client.expect_error(), "invalid_room", "{kind}");
             }
-            client.send(json!({"type": name}));
+            client.send_json(json!({"type": name}));
             assert_eq!(client.expect_error(), "unknown_type");
             client.close();
         }
-        let log = siege.server.log();
+        let log = attacked.server.log();
         assert!(
             !log.lines().any(|line| line.starts_with("X-Injected")),
             "{log}"
@@ -189,21 +189,21 @@ fn line_breaks_in_names() {
     });
 }
 
-/// An id may be any text, and so may a payload: whoever reads them as lines finds one event all the same.
+/// An id and a payload may be any text. Readers that split the stream into lines must still find one event.
 #[test]
-fn line_breaks_in_what_is_relayed() {
-    let mut siege = Siege::begin(&[]);
-    siege.endures("line breaks in ids", |siege| {
-        let mut events = siege.server.raw();
+fn line_breaks_in_ids_and_payloads_forge_no_event() {
+    let mut attacked = AttackedServer::start(&[]);
+    attacked.withstands("line breaks in ids", |attacked| {
+        let mut events = attacked.server.raw();
         events.send(request("GET", "/rooms/lobby/events", &[]));
         events.read_until("}\n\n");
-        let mut client = siege.server.client();
+        let mut client = attacked.server.client();
         let id = "1\r\n\r\ndata: forged\r\nid: 9";
-        client.send(json!({"type": "message", "payload": id, "id": id}));
+        client.send_json(json!({"type": "message", "payload": id, "id": id}));
         for _ in ["the ack", "the message"] {
             assert_eq!(client.next()["id"], id);
         }
-        // Between tokens line breaks stay, as all of a payload does.
+        // Line breaks between the tokens of a payload are kept.
         client.send_text("{\"type\":\"message\",\"payload\":[1,\r\n\r\n2,\n\n\"data: forged\"]}");
         client.next_of("message");
         client.say("the end");
@@ -224,13 +224,13 @@ fn line_breaks_in_what_is_relayed() {
     });
 }
 
-/// Nothing of the attack stands on a line of its own, and no second answer follows.
-fn answered_in_one_piece(server: &TestServer, request: &str) {
+/// Asserts that the response is an error or an empty list, has no injected header, and that no second response follows.
+fn assert_one_response(server: &TestServer, request: &str) {
     let mut client = server.raw();
     client.send(request);
-    let answer = client.read_to_end();
-    let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
-    // A name to go on after may be any text, and is in no room's list.
+    let response = client.read_to_end();
+    let (head, _) = response.split_once("\r\n\r\n").expect("a head");
+    // `after` may be any text, so its response is 200.
     let known = ["HTTP/1.1 4", "HTTP/1.1 200 "];
     assert!(
         known.iter().any(|known| head.starts_with(known)),
@@ -238,8 +238,8 @@ fn answered_in_one_piece(server: &TestServer, request: &str) {
     );
     assert!(!head.contains(INJECTED), "{request}: {head}");
     assert_eq!(
-        answer.matches("HTTP/1.1 ").count(),
+        response.matches("HTTP/1.1 ").count(),
         1,
-        "{request}: {answer}"
+        "{request}: {response}"
     );
 }

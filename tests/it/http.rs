@@ -1,13 +1,12 @@
-//! The HTTP side: every route, and what its answer says.
+//! HTTP routes: responses, headers, methods, caching and encodings.
 
 use serde_json::{Value, json};
 
-use crate::support::{RawConnection, Response, TestServer, eventually, request};
+use crate::support::{READ_METHODS, RawConnection, Response, TestServer, request, wait_for};
 
 const JSON: &str = "application/json";
-pub const READING: &str = "GET, HEAD, OPTIONS";
 
-/// Routes that answer `GET`, with the type of their answer.
+/// Routes that response `GET`, with the content type of the response.
 const ROUTES: &[(&str, &str)] = &[
     ("/", "text/html; charset=utf-8"),
     ("/assets/page/page.css", "text/css; charset=utf-8"),
@@ -20,31 +19,31 @@ const ROUTES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_route_answers_with_its_type() {
+fn every_route_answers_with_its_content_type() {
     let server = TestServer::start(&[]);
     let _someone = server.client();
     let mut browser = server.raw();
     for (path, content_type) in ROUTES {
-        let answer = browser.get(path);
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let response = browser.get(path);
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
         assert_eq!(
-            answer.header_lines("Content-Type"),
+            response.header_lines("Content-Type"),
             [*content_type],
             "{path}"
         );
-        assert_is_orderly(&answer, path);
+        assert_common_headers(&response, path);
         let caching = if path.starts_with("/assets") || *path == "/" {
             "no-cache"
         } else {
             "no-store"
         };
-        assert_eq!(answer.header_lines("Cache-Control"), [caching], "{path}");
-        assert!(!answer.body.is_empty(), "{path}");
+        assert_eq!(response.header_lines("Cache-Control"), [caching], "{path}");
+        assert!(!response.body.is_empty(), "{path}");
     }
 }
 
 #[test]
-fn what_is_not_there_is_a_json_error() {
+fn invalid_targets_get_a_json_error() {
     let server = TestServer::start(&[]);
     let mut browser = server.raw();
     for (target, status, code) in [
@@ -64,10 +63,10 @@ fn what_is_not_there_is_a_json_error() {
         ("/rooms?limit=many", 400, "invalid_field"),
         ("/ws", 426, "upgrade_required"),
     ] {
-        let answer = browser.get(target);
-        assert_eq!(answer.status, status, "{target}: {}", answer.text());
-        assert_is_json_error(&answer, code);
-        assert_is_orderly(&answer, target);
+        let response = browser.get(target);
+        assert_eq!(response.status, status, "{target}: {}", response.text());
+        assert_is_json_error(&response, code);
+        assert_common_headers(&response, target);
     }
 }
 
@@ -82,7 +81,7 @@ fn head_has_the_headers_of_get_and_no_body() {
         .chain(["/nothing", "/ws"])
     {
         let get = browser.get(path);
-        // Had it a body, the body would be taken for the next answer.
+        // A body would be read as the next response.
         let head = browser.request("HEAD", path, &[]);
         assert_eq!(head.status, get.status, "{path}");
         assert_eq!(head.header_names(), get.header_names(), "{path}");
@@ -103,23 +102,23 @@ fn head_has_the_headers_of_get_and_no_body() {
     }
 }
 
-/// RFC 9110 §9.3.2: not even to say what is wrong with its body.
+/// RFC 9110 §9.3.2: a response to HEAD has no body, not even to explain a refusal.
 #[test]
-fn head_is_refused_without_a_body_too() {
+fn refusal_of_head_has_no_body() {
     let server = TestServer::start(&[]);
     for (framing, status) in [
         ("Content-Length: 2000000", 413),
         ("Transfer-Encoding: chunked", 411),
     ] {
         let mut client = server.raw();
-        let answer = client.request("HEAD", "/health", &[framing]);
-        assert_eq!(answer.status, status, "{framing}");
+        let response = client.request("HEAD", "/health", &[framing]);
+        assert_eq!(response.status, status, "{framing}");
         client.assert_closed();
     }
 }
 
 #[test]
-fn a_room_tells_who_is_in_it_and_how_far_it_is() {
+fn room_lists_its_members_and_its_position() {
     let server = TestServer::start(&[]);
     let mut alice = server.client_at("/ws?room=ops");
     alice.say("hi");
@@ -131,20 +130,20 @@ fn a_room_tells_who_is_in_it_and_how_far_it_is() {
     );
     assert_eq!(room["clients"], json!([{"client": alice.id()}]));
     assert_eq!(room["offset"], 1);
-    assert_eq!(room["epoch"], alice.welcome()["rooms"][0]["epoch"]);
+    assert_eq!(room["epoch"], alice.welcome().first_room().epoch);
 
     alice.close();
-    let left = eventually("alice has left", || {
+    let left = wait_for("alice has left", || {
         let room = server.get_json("/rooms/ops");
         (room["members"] == 0).then_some(room)
     });
-    // Its history is still there, and with it its place in the stream.
+    // The history is kept, and the numbering with it.
     assert_eq!((&left["offset"], &left["clients"]), (&json!(1), &json!([])));
     assert_eq!(left["epoch"], room["epoch"]);
 }
 
 #[test]
-fn a_method_a_path_does_not_know_is_405_with_those_it_does() {
+fn wrong_method_gets_405_with_the_allowed_ones() {
     let server = TestServer::start(&[]);
     let mut browser = server.raw();
     for (method, target) in [
@@ -157,17 +156,21 @@ fn a_method_a_path_does_not_know_is_405_with_those_it_does() {
         ("get", "/health"),
         ("POST", "/ws"),
     ] {
-        let answer = browser.request(method, target, &[]);
-        assert_eq!(answer.status, 405, "{method} {target}");
-        assert_eq!(answer.header_lines("Allow"), [READING], "{method} {target}");
-        assert_is_json_error(&answer, "method_not_allowed");
-        assert_is_orderly(&answer, target);
+        let response = browser.request(method, target, &[]);
+        assert_eq!(response.status, 405, "{method} {target}");
+        assert_eq!(
+            response.header_lines("Allow"),
+            [READ_METHODS],
+            "{method} {target}"
+        );
+        assert_is_json_error(&response, "method_not_allowed");
+        assert_common_headers(&response, target);
     }
     assert_eq!(browser.request("POST", "/nothing", &[]).status, 404);
 }
 
 #[test]
-fn a_page_that_has_not_changed_is_not_sent_again() {
+fn unchanged_page_gets_304() {
     let server = TestServer::start(&[]);
     let mut browser = server.raw();
     for path in ["/", "/assets/page/page.css", "/assets/page/page.js"] {
@@ -189,22 +192,22 @@ fn a_page_that_has_not_changed_is_not_sent_again() {
     }
 }
 
-/// RFC 9110 §8.6: a Content-Length there would have to be that of the body not sent.
+/// RFC 9110 §8.6: a Content-Length in a 304 would have to be that of the body not sent.
 #[test]
-fn not_modified_does_not_claim_an_empty_body() {
+fn not_modified_has_no_content_length_of_zero() {
     let server = TestServer::start(&[]);
-    let answer = server.raw().request("GET", "/", &["If-None-Match: *"]);
-    assert_eq!(answer.status, 304);
+    let response = server.raw().request("GET", "/", &["If-None-Match: *"]);
+    assert_eq!(response.status, 304);
     assert_ne!(
-        answer.header("Content-Length"),
+        response.header("Content-Length"),
         Some("0"),
         "{}",
-        answer.head
+        response.head
     );
 }
 
 #[test]
-fn the_page_may_load_nothing_but_its_own_files() {
+fn page_may_load_only_its_own_files() {
     let server = TestServer::start(&[]);
     let page = server.raw().get("/");
     let policy = page.header("Content-Security-Policy").expect("a policy");
@@ -219,7 +222,7 @@ fn the_page_may_load_nothing_but_its_own_files() {
     }
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
-    // Inline code would be refused by that policy, and the page with it.
+    // The policy would refuse inline code, so the page must not have any.
     let html = page.text();
     for file in ["page/page.css", "page/page.js"] {
         assert!(html.contains(&format!("assets/{file}")), "{file}");
@@ -241,18 +244,19 @@ fn room_names_are_percent_decoded() {
         ("été.1_x-y", "%C3%A9t%C3%A9.1_x-y"),
     ] {
         let member = server.client_at(&format!("/ws?room={encoded}"));
-        assert_eq!(member.welcome()["rooms"][0]["room"], room);
-        let told = server.get_json(&format!("/rooms/{encoded}"));
-        assert_eq!((&told["room"], &told["members"]), (&json!(room), &json!(1)));
+        assert_eq!(member.welcome().first_room().room, room);
+        let state = server.get_json(&format!("/rooms/{encoded}"));
+        assert_eq!(
+            (&state["room"], &state["members"]),
+            (&json!(room), &json!(1))
+        );
         member.close();
-        eventually("it has left", || {
-            (server.connected_clients() == 0).then_some(())
-        });
+        server.wait_for_clients(0);
     }
 }
 
 #[test]
-fn bad_percent_encoding_is_400() {
+fn bad_percent_encoding_gets_400() {
     let server = TestServer::start(&[]);
     for target in [
         "/rooms/%ff",
@@ -265,31 +269,31 @@ fn bad_percent_encoding_is_400() {
         "/rooms?after=%ff",
         "/health?%ff=1",
     ] {
-        let answer = server.raw().get(target);
-        assert_eq!(answer.status, 400, "{target}: {}", answer.text());
-        assert!(answer.json()["error"]["message"].is_string(), "{target}");
+        let response = server.raw().get(target);
+        assert_eq!(response.status, 400, "{target}: {}", response.text());
+        assert!(response.json()["error"]["message"].is_string(), "{target}");
     }
 }
 
 #[test]
-fn an_absolute_target_is_its_path() {
+fn absolute_target_is_routed_by_its_path() {
     let server = TestServer::start(&[]);
     let mut proxy = server.raw();
-    assert_eq!(proxy.get("http://elsewhere.example/health").status, 200);
-    assert_eq!(proxy.get("http://elsewhere.example").status, 200);
-    assert_eq!(proxy.get("https://elsewhere.example/nothing").status, 404);
-    // Whoever guards paths before us takes this for a query.
-    let root = proxy.get("http://elsewhere.example?/health");
+    assert_eq!(proxy.get("http://other.example/health").status, 200);
+    assert_eq!(proxy.get("http://other.example").status, 200);
+    assert_eq!(proxy.get("https://other.example/nothing").status, 404);
+    // A proxy that guards paths reads this as a query, so the server must, too.
+    let root = proxy.get("http://other.example?/health");
     assert_eq!(
         root.header("Content-Type"),
         proxy.get("/").header("Content-Type")
     );
-    let nothing = server.raw().get("http://elsewhere.example#/health");
+    let nothing = server.raw().get("http://other.example#/health");
     assert_eq!(nothing.status, 400);
 }
 
 #[test]
-fn rooms_come_in_pages_by_name() {
+fn rooms_are_listed_in_pages_by_name() {
     let server = TestServer::start(&[]);
     let rooms: Vec<String> = (0..25).map(|n| format!("r{n:02}")).collect();
     let query: Vec<String> = rooms
@@ -324,7 +328,7 @@ fn rooms_come_in_pages_by_name() {
 }
 
 #[test]
-fn many_readers_at_once_are_all_answered() {
+fn concurrent_readers_are_all_answered() {
     let server = TestServer::start(&[]);
     let mut readers: Vec<RawConnection> = (0..100).map(|_| server.raw()).collect();
     for reader in &mut readers {
@@ -338,37 +342,37 @@ fn many_readers_at_once_are_all_answered() {
     }
 }
 
-/// What every answer says, whatever it answers.
-fn assert_is_orderly(answer: &Response, what: &str) {
+/// Asserts the headers that every response has.
+fn assert_common_headers(response: &Response, what: &str) {
     assert_eq!(
-        answer.header_lines("X-Content-Type-Options"),
+        response.header_lines("X-Content-Type-Options"),
         ["nosniff"],
         "{what}"
     );
     assert_eq!(
-        answer.header_lines("Access-Control-Allow-Origin"),
+        response.header_lines("Access-Control-Allow-Origin"),
         ["*"],
         "{what}"
     );
-    assert_eq!(answer.header_lines("Content-Length").len(), 1, "{what}");
-    assert_eq!(answer.header_lines("Date").len(), 1, "{what}");
-    let servers = answer.header_lines("Server");
+    assert_eq!(response.header_lines("Content-Length").len(), 1, "{what}");
+    assert_eq!(response.header_lines("Date").len(), 1, "{what}");
+    let servers = response.header_lines("Server");
     assert!(
         servers.len() == 1 && servers[0].starts_with("wscast/"),
         "{what}: {servers:?}"
     );
 }
 
-fn assert_is_json_error(answer: &Response, code: &str) {
+fn assert_is_json_error(response: &Response, code: &str) {
     assert_eq!(
-        answer.header_lines("Content-Type"),
+        response.header_lines("Content-Type"),
         [JSON],
         "{}",
-        answer.head
+        response.head
     );
-    assert_eq!(answer.error_code(), code, "{}", answer.text());
-    let message = answer.json()["error"]["message"].as_str().map(str::len);
-    assert!(message > Some(8), "{}", answer.text());
+    assert_eq!(response.error_code(), code, "{}", response.text());
+    let message = response.json()["error"]["message"].as_str().map(str::len);
+    assert!(message > Some(8), "{}", response.text());
 }
 
 fn names(page: &Value) -> Vec<String> {

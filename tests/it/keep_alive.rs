@@ -1,4 +1,4 @@
-//! Connections that carry several requests: in their order, each with its time, and until one of both sides ends it.
+//! Connections that carry several requests: order, deadlines, bodies, and who closes.
 
 use std::time::Duration;
 
@@ -9,8 +9,11 @@ fn one_connection_carries_many_requests() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     for _ in 0..50 {
-        let answer = client.get("/health");
-        assert_eq!((answer.status, answer.header("Connection")), (200, None));
+        let response = client.get("/health");
+        assert_eq!(
+            (response.status, response.header("Connection")),
+            (200, None)
+        );
     }
     assert_eq!(server.total("connections"), 2);
 }
@@ -35,8 +38,8 @@ fn pipelined_requests_are_answered_in_order() {
     client.send(requests.repeat(10));
     for _ in 0..10 {
         for (method, target, status) in batch {
-            let answer = client.response_to(method);
-            assert_eq!(answer.status, status, "{method} {target}");
+            let response = client.response_to(method);
+            assert_eq!(response.status, status, "{method} {target}");
         }
     }
     client.shutdown_write();
@@ -44,13 +47,13 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn http_1_0_closes_unless_it_asks_to_stay() {
+fn http_1_0_connection_closes_unless_keep_alive_is_requested() {
     let server = TestServer::start(&[]);
     let mut old = server.raw();
     old.send("GET /health HTTP/1.0\r\n\r\n");
-    let answer = old.response();
+    let response = old.response();
     assert_eq!(
-        (answer.status, answer.header("Connection")),
+        (response.status, response.header("Connection")),
         (200, Some("close"))
     );
     old.assert_closed();
@@ -58,15 +61,15 @@ fn http_1_0_closes_unless_it_asks_to_stay() {
     let mut staying = server.raw();
     for _ in 0..3 {
         staying.send("GET /health HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
-        let answer = staying.response();
-        assert_eq!(answer.status, 200);
-        let connection = answer.header("Connection").map(str::to_ascii_lowercase);
+        let response = staying.response();
+        assert_eq!(response.status, 200);
+        let connection = response.header("Connection").map(str::to_ascii_lowercase);
         assert_eq!(connection.as_deref(), Some("keep-alive"));
     }
 }
 
 #[test]
-fn connection_close_is_answered_and_honoured() {
+fn connection_close_is_honoured() {
     let server = TestServer::start(&[]);
     for line in [
         "Connection: close",
@@ -74,11 +77,11 @@ fn connection_close_is_answered_and_honoured() {
         "Connection: x\r\nConnection: close",
     ] {
         let mut client = server.raw();
-        // The second request must not be looked at.
+        // The second request must not be read.
         client.send(request("GET", "/health", &[line]) + &request("GET", "/health", &[]));
-        let answer = client.response();
+        let response = client.response();
         assert_eq!(
-            (answer.status, answer.header("Connection")),
+            (response.status, response.header("Connection")),
             (200, Some("close")),
             "{line}"
         );
@@ -87,40 +90,40 @@ fn connection_close_is_answered_and_honoured() {
 }
 
 #[test]
-fn a_connection_that_idles_is_closed_without_a_word() {
+fn idle_connection_is_closed_without_a_response() {
     let server = TestServer::start(&["--keep-alive=0.2"]);
     let mut client = server.raw();
     assert_eq!(client.get("/health").status, 200);
     client.assert_closed();
 }
 
-/// The time to idle ends with the first byte; from there on it is the head's time that counts.
+/// The keep-alive time ends with the first byte of a request; from then on the head time-out counts.
 #[test]
-fn a_request_begun_in_time_is_not_cut_off_by_the_keep_alive() {
+fn request_started_in_time_outlasts_the_keep_alive() {
     let server = TestServer::start(&["--keep-alive=0.3", "--head-timeout=20"]);
     let mut client = server.raw();
     assert_eq!(client.get("/health").status, 200);
     client.send("GET /health HTTP/1.1\r\n");
-    // Longer than the keep-alive, and nothing is said.
-    assert!(!client.hears_within(Duration::from_millis(600)));
+    // Silence for longer than the keep-alive.
+    assert!(!client.has_input_within(Duration::from_millis(600)));
     client.send("Host: test\r\n\r\n");
     assert_eq!(client.response().status, 200);
 }
 
-/// Time spent idling is not taken off the head's, when both settings are the same neither.
+/// Idle time does not count towards the head time-out, even if both settings are equal.
 #[test]
-fn a_request_begun_late_has_the_whole_time_of_a_head() {
+fn request_started_late_has_the_whole_head_timeout() {
     let server = TestServer::start(&["--keep-alive=3", "--head-timeout=3"]);
     let mut client = server.raw();
     assert_eq!(client.get("/health").status, 200);
-    assert!(!client.hears_within(Duration::from_secs(2)));
+    assert!(!client.has_input_within(Duration::from_secs(2)));
     client.send("GET /health HTTP/1.1\r\n");
-    assert!(!client.hears_within(Duration::from_secs(2)));
+    assert!(!client.has_input_within(Duration::from_secs(2)));
     client.send("Host: test\r\n\r\n");
     assert_eq!(client.response().status, 200);
 }
 
-/// A proxy that says both wants no other request read on this connection.
+/// A proxy that sends both wants no further request read on the connection.
 #[test]
 fn close_outweighs_keep_alive() {
     let server = TestServer::start(&[]);
@@ -136,7 +139,7 @@ fn close_outweighs_keep_alive() {
 }
 
 #[test]
-fn a_client_that_expects_100_continue_is_told_to_go_on() {
+fn expected_100_continue_is_sent_before_the_body() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     client.send(request(
@@ -148,7 +151,7 @@ fn a_client_that_expects_100_continue_is_told_to_go_on() {
     client.send("body");
     assert_eq!(client.response().status, 200);
 
-    // Whoever has sent the body already is not told to send it.
+    // No 100 is sent to a client that has sent the body already.
     let at_once = request(
         "GET",
         "/health",
@@ -157,7 +160,7 @@ fn a_client_that_expects_100_continue_is_told_to_go_on() {
     client.send(at_once);
     assert_eq!(client.response().status, 200);
 
-    // A body that will not be taken is refused before it is sent.
+    // A body over the limit is refused before it is sent.
     client.send(request(
         "GET",
         "/health",
@@ -167,19 +170,19 @@ fn a_client_that_expects_100_continue_is_told_to_go_on() {
     client.assert_closed();
 }
 
-/// RFC 9110 §10.1.1: HTTP/1.0 knows no interim answers.
+/// RFC 9110 §10.1.1: HTTP/1.0 has no interim responses.
 #[test]
-fn http_1_0_is_never_told_to_continue() {
+fn http_1_0_never_gets_100_continue() {
     let server = TestServer::start(&[]);
     let mut old = server.raw();
-    old.send("GET /health HTTP/1.0\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
-    assert!(!old.hears_within(Duration::from_millis(300)));
+    old.send("POST /health HTTP/1.0\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    assert!(!old.has_input_within(Duration::from_millis(300)));
     old.send("body");
     assert_eq!(old.response().status, 200);
 }
 
 #[test]
-fn a_body_is_never_taken_for_a_request() {
+fn body_is_never_read_as_a_request() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     let smuggled = request("GET", "/stats", &[]);
@@ -192,7 +195,7 @@ fn a_body_is_never_taken_for_a_request() {
         ("POST", "/rooms/lobby/messages", 415),
     ] {
         client.send(request(method, target, &[&length]));
-        // Apart from its head, as a slow client sends it, and then with what follows.
+        // The body comes apart from its head, and its end together with the next request.
         let (first, rest) = smuggled.split_at(10);
         client.send(first);
         client.send(format!("{rest}{}", request("GET", "/nothing", &[])));
@@ -203,8 +206,8 @@ fn a_body_is_never_taken_for_a_request() {
         );
         assert_eq!(client.response().status, 404, "{method} {target}");
     }
-    // The largest body there may be.
-    let largest = 64 * 1024;
+    // The largest body allowed.
+    let largest = 1024 * 1024;
     let length = format!("Content-Length: {largest}");
     client.send(request("POST", "/rooms/lobby/messages", &[&length]));
     client.send(&smuggled.repeat(largest / smuggled.len() + 1).as_bytes()[..largest]);

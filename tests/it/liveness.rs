@@ -1,61 +1,53 @@
-//! Clients that are silent are asked, and those that do not answer are gone for everyone.
+//! Heartbeats: silent clients are pinged, and those that do not answer are disconnected.
 
 use serde_json::json;
 
-use crate::support::{RawConnection, TestServer, eventually, frame, said};
+use crate::support::{
+    PING, PONG, RawConnection, TEXT, TestServer, frame, message_frame, wait_until,
+};
 
-const TEXT: u8 = 0x1;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
-
-/// A server that asks soon and does not wait long.
-const IMPATIENT: [&str; 4] = ["--ping-interval", "0.2", "--pong-timeout", "0.2"];
-/// A server that asks soon and waits for long, also on a busy machine.
-const CURIOUS: [&str; 4] = ["--ping-interval", "0.1", "--pong-timeout", "15"];
-
-fn entered(server: &TestServer) -> RawConnection {
-    let mut raw = server.raw();
-    raw.enter("/ws");
-    raw
-}
+/// Pings soon and waits a short time for the pong.
+const SHORT_TIMEOUT: [&str; 4] = ["--ping-interval", "0.2", "--pong-timeout", "0.2"];
+/// Pings soon and waits longer than a busy machine needs.
+const LONG_TIMEOUT: [&str; 4] = ["--ping-interval", "0.1", "--pong-timeout", "15"];
 
 /// The next frame must be a Ping from the server.
 fn expect_ping(client: &mut RawConnection) {
-    let ping = client.frame().expect("a ping, not the end");
+    let ping = client.frame().expect("a ping");
     assert_eq!(ping.opcode, PING, "{ping:?}");
 }
 
-/// All that can be asked says that this many clients are there.
-fn wait_until_only(server: &TestServer, clients: u64) {
-    eventually("the silent are gone", || {
+/// Blocks until health and the room both count this many clients.
+fn wait_until_left(server: &TestServer, clients: u64) {
+    wait_until("the silent are gone", || {
         let health = server.get_json("/health");
-        (health["connected_clients"] == clients).then_some(())
+        health["connected_clients"] == clients
     });
-    eventually("the silent are gone from the rooms", || {
+    wait_until("the silent are gone from the rooms", || {
         let rooms = server.get_json("/rooms");
         let members = rooms["rooms"][0]["members"].as_u64().unwrap_or_default();
-        (members == clients).then_some(())
+        members == clients
     });
 }
 
 #[test]
-fn who_never_answers_is_gone() {
-    let server = TestServer::start(&IMPATIENT);
-    let mut silent = entered(&server);
+fn client_that_never_answers_a_ping_is_closed() {
+    let server = TestServer::start(&SHORT_TIMEOUT);
+    let mut silent = server.passive_client("/ws");
     expect_ping(&mut silent);
     assert_eq!(silent.close_code(), 1001);
-    wait_until_only(&server, 0);
+    wait_until_left(&server, 0);
     assert_eq!(server.total("silent_clients_closed"), 1);
 }
 
 #[test]
-fn who_vanished_without_a_word_is_gone_for_those_who_watch() {
+fn vanished_client_disappears_from_presence() {
     let server = TestServer::start(&["--ping-interval", "0.5", "--pong-timeout", "3"]);
     let mut watcher = server.client();
-    watcher.send(json!({"type": "join", "room": "lobby", "presence": true}));
-    let _vanished = entered(&server);
+    watcher.send_json(json!({"type": "join", "room": "lobby", "presence": true}));
+    let _vanished = server.passive_client("/ws");
     let mut most = 0;
-    // Reading answers the pings, so the watcher itself is heard.
+    // The watcher answers pings as it reads.
     loop {
         let frame = watcher.next();
         let members = frame["payload"]["members"].as_u64().expect("a number");
@@ -68,7 +60,7 @@ fn who_vanished_without_a_word_is_gone_for_those_who_watch() {
 }
 
 #[test]
-fn who_vanished_with_much_under_way_is_gone_too() {
+fn vanished_client_with_a_full_socket_is_disconnected() {
     let server = TestServer::start(&[
         "--ping-interval",
         "3",
@@ -79,31 +71,31 @@ fn who_vanished_with_much_under_way_is_gone_too() {
         "--outbox-bytes",
         "64MiB",
     ]);
-    let mut alice = entered(&server);
-    let _vanished = entered(&server);
-    let words = said(&"x".repeat(32 * 1024));
-    eventually("the way to it is full", || {
+    let mut alice = server.passive_client("/ws");
+    let _vanished = server.passive_client("/ws");
+    let words = message_frame(&"x".repeat(32 * 1024));
+    wait_until("the client's socket is full", || {
         alice.send(&words);
         alice.next_offset();
-        (server.lagging_clients() == 1).then_some(())
+        server.lagging_clients() == 1
     });
-    eventually("it is gone", || {
+    wait_until("the client is disconnected", || {
         alice.say("still here");
         alice.next_offset();
-        (server.connected_clients() == 1).then_some(())
+        server.connected_clients() == 1
     });
     assert_eq!(server.total("silent_clients_closed"), 1);
-    eventually("nothing is sent to it any more", || {
+    wait_until("nothing is queued for the client any more", || {
         alice.say("still here");
         alice.next_offset();
-        (server.lagging_clients() == 0).then_some(())
+        server.lagging_clients() == 0
     });
 }
 
 #[test]
-fn who_answers_stays() {
-    let server = TestServer::start(&CURIOUS);
-    let mut alice = entered(&server);
+fn client_that_answers_pings_stays() {
+    let server = TestServer::start(&LONG_TIMEOUT);
+    let mut alice = server.passive_client("/ws");
     for _ in 0..8 {
         expect_ping(&mut alice);
         alice.send_frame(true, PONG, b"");
@@ -115,9 +107,9 @@ fn who_answers_stays() {
 }
 
 #[test]
-fn whoever_speaks_needs_no_pong() {
-    let server = TestServer::start(&CURIOUS);
-    let mut alice = entered(&server);
+fn client_that_publishes_needs_no_pong() {
+    let server = TestServer::start(&LONG_TIMEOUT);
+    let mut alice = server.passive_client("/ws");
     for n in 0..4_u64 {
         expect_ping(&mut alice);
         alice.say("I am here");
@@ -127,36 +119,36 @@ fn whoever_speaks_needs_no_pong() {
 }
 
 #[test]
-fn who_is_in_the_middle_of_a_long_message_was_heard() {
+fn client_in_the_middle_of_a_message_counts_as_alive() {
     let server = TestServer::start(&["--ping-interval", "0.3", "--pong-timeout", "0.6"]);
-    let mut alice = entered(&server);
-    let words = said("slowly");
-    let (first, rest) = words.split_at(words.len() / 2);
+    let mut alice = server.passive_client("/ws");
+    let message = message_frame("slowly");
+    let (first, rest) = message.split_at(message.len() / 2);
     expect_ping(&mut alice);
     alice.send(first);
-    // Silent again: that must be asked anew, as the last ping was answered by what came.
+    // The half message answered the first ping, so the server must send another one.
     expect_ping(&mut alice);
     alice.send(rest);
     assert_eq!(alice.next()["payload"], "slowly");
 }
 
 #[test]
-fn a_request_to_ping_is_answered_with_its_id() {
+fn ping_request_is_answered_with_its_id() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
-    alice.send(json!({"type": "ping", "id": "42"}));
+    alice.send_json(json!({"type": "ping", "id": "42"}));
     assert_eq!(
         alice.next(),
         json!({"type": "pong", "payload": {}, "id": "42"})
     );
-    alice.send(json!({"type": "ping"}));
+    alice.send_json(json!({"type": "ping"}));
     assert_eq!(alice.next(), json!({"type": "pong", "payload": {}}));
 }
 
 #[test]
-fn a_pong_carries_what_the_ping_did() {
+fn pong_frame_carries_the_payload_of_the_ping() {
     let server = TestServer::start(&[]);
-    let mut alice = entered(&server);
+    let mut alice = server.passive_client("/ws");
     alice.send(frame(true, PING, b"are you there?"));
     let pong = alice.frame().expect("a pong");
     assert_eq!(

@@ -1,44 +1,92 @@
 //! Scenarios against the real program: one file a behaviour, in the product's words.
+//!
+//! Scenario files import only `support`. A random scenario prints its seed when it fails; `WSCAST_TEST_SEED` repeats it.
+//! A test that cannot run here appends a line to the file that `WSCAST_SKIPPED` names.
+//!
+//! | file | shows |
+//! |---|---|
+//! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
+//! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
+//! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
+//! | `connection_limits` | all connections or descriptors are in use |
+//! | `cors` | preflights, and the origins whose pages may read responses |
+//! | `crash` | the server is killed at random moments; acknowledged messages survive once |
+//! | `floods` | floods of pings, messages and connections; a thousand clients that stop reading |
+//! | `handshake` | the opening handshake: accepted and refused requests |
+//! | `hostile_clients` | garbage, resets, deep JSON, huge lengths, random frames |
+//! | `hostile_http` | slow, endless and forged requests |
+//! | `hostile_tls` | attacks on TLS itself |
+//! | `http` | routes: responses, headers, methods, caching, encodings |
+//! | `http_messages` | a room over HTTP: pages of history, publishing, event streams |
+//! | `keep_alive` | several requests on one connection: order, deadlines, bodies |
+//! | `liveness` | heartbeats: silent clients are pinged and disconnected |
+//! | `load` | a crowd in which some clients never read |
+//! | `logs` | where the log goes, its levels, and what never appears in it |
+//! | `message_order` | many publishers, one order for all members |
+//! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
+//! | `origins` | the origins whose pages may open a WebSocket |
+//! | `presence` | updates about members that join and leave |
+//! | `protocol` | invalid requests and their error codes |
+//! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
+//! | `rate_limits` | limits per connection: requests and bytes per second |
+//! | `request_limits` | heads and bodies that come slowly, are too large or never end |
+//! | `resume` | a client that reconnects gets every missed message once |
+//! | `room_limits` | members per room, rooms per server |
+//! | `rooms` | joining, leaving, offsets, and rooms that empty |
+//! | `settings` | flags, variables, defaults, and the line that each mistake gets |
+//! | `shutdown` | pending messages, closes, the drain, signals |
+//! | `slow_consumers` | eviction of clients that do not read; bounded memory |
+//! | `smuggling` | requests that two servers could read differently |
+//! | `stats` | /health, /stats and /metrics |
+//! | `storage` | history on disk: restarts, limits, copies, foreign files |
+//! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
+//! | `tls` | https and wss, and a certificate that changes |
+//! | `token_keys` | secrets, public keys, and the `token` command |
+//! | `token_lifetime` | expiry, renewal, administrators who close clients |
+//! | `token_rights` | every route and message against every kind of token |
+//! | `unfinished_messages` | fragments without end, and how they are ended |
+//! | `unix_sockets` | `--listen unix:PATH` |
 
-mod addresses;
-mod bodies;
+mod address_limits;
 mod broadcast;
 mod closing;
+mod connection_limits;
 mod cors;
 mod crash;
-mod figures;
 mod floods;
 mod handshake;
-mod head;
-mod hostile;
+mod hostile_clients;
 mod hostile_http;
+mod hostile_tls;
 mod http;
+mod http_messages;
 mod keep_alive;
-mod limits;
 mod liveness;
 mod load;
 mod logs;
-mod messages;
+mod message_order;
 mod nodes;
-mod order;
 mod origins;
 mod presence;
 mod presence_users;
 mod protocol;
 mod proxy;
-mod rate;
+mod rate_limits;
+mod request_limits;
 mod resume;
+mod room_limits;
 mod rooms;
-mod sessions;
 mod settings;
 mod shutdown;
-mod slow;
+mod slow_consumers;
 mod smuggling;
+mod stats;
 mod storage;
 mod storage_faults;
 mod support;
 mod tls;
-mod tls_hostile;
-mod tokens;
-mod unfinished;
-mod unix;
+mod token_keys;
+mod token_lifetime;
+mod token_rights;
+mod unfinished_messages;
+mod unix_sockets;

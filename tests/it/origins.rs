@@ -1,41 +1,33 @@
-//! Pages of which origins may open a WebSocket, and what the log says of those that may not.
+//! The origins whose pages may open a WebSocket, and the log lines about the others.
 
 use std::time::Instant;
 
-use crate::handshake::{CONNECTION, KEY, UPGRADE, VERSION, refused};
-use crate::support::{TestServer, eventually, request};
+use crate::support::{TestServer, handshake, handshake_with, wait_for, wait_until};
 
 #[test]
-fn a_page_from_elsewhere_is_refused_and_the_log_says_what_would_allow_it() {
+fn page_of_another_origin_is_refused_and_the_log_names_the_setting() {
     let server = TestServer::start(&["--allow-origin=https://a.example", "--log-level=info"]);
-    let lines = [UPGRADE, CONNECTION, VERSION, KEY];
-    let from = |origin: &str| {
-        let origin = format!("Origin: {origin}");
-        request("GET", "/ws", &[&lines[..], &[&origin]].concat())
-    };
+    let from = |origin: &str| handshake_with("/ws", &[&format!("Origin: {origin}")]);
     for origin in [
         "https://evil.example",
         "null",
         "http://a.example",
         "https://a.example:8443",
     ] {
-        let answer = refused(&server, &from(origin));
-        assert_eq!(answer.status, 403, "{origin}");
-        assert_eq!(answer.error_code(), "origin_not_allowed", "{origin}");
-        let told = answer.header("Access-Control-Allow-Origin");
+        let response = server.refused_handshake(from(origin));
+        assert_eq!(response.status, 403, "{origin}");
+        assert_eq!(response.error_code(), "origin_not_allowed", "{origin}");
+        let told = response.header("Access-Control-Allow-Origin");
         assert_eq!(told, None, "{origin}");
     }
-    eventually(
-        "the log has the setting that would allow it, to be copied",
-        || {
-            let told = "--allow-origin \"https://a.example,https://evil.example\" would allow it";
-            server.log().contains(told).then_some(())
-        },
-    );
+    wait_until("the log has the setting that would allow it", || {
+        let told = "--allow-origin \"https://a.example,https://evil.example\" would allow it";
+        server.log().contains(told)
+    });
     for allowed in [
         from("https://a.example"),
         from("HTTPS://A.Example"),
-        request("GET", "/ws", &lines),
+        handshake("/ws"),
     ] {
         let mut client = server.raw();
         client.send(&allowed);
@@ -43,39 +35,37 @@ fn a_page_from_elsewhere_is_refused_and_the_log_says_what_would_allow_it() {
     }
 }
 
-/// Two of them are one too many to tell which counts.
+/// With two Origin headers, neither is trusted.
 #[test]
-fn a_second_origin_does_not_hide_behind_an_allowed_one() {
+fn second_origin_header_is_refused() {
     let server = TestServer::start(&["--allow-origin=https://a.example"]);
     let (allowed, other) = ("Origin: https://a.example", "Origin: https://evil.example");
     for origins in [[allowed, other], [other, allowed]] {
-        let lines = [&[UPGRADE, CONNECTION, VERSION, KEY], &origins[..]].concat();
-        let answer = refused(&server, &request("GET", "/ws", &lines));
-        assert!([400, 403].contains(&answer.status), "{}", answer.head);
+        let response = server.refused_handshake(handshake_with("/ws", &origins));
+        assert!([400, 403].contains(&response.status), "{}", response.head);
     }
 }
 
-/// How a handshake of a page with this origin is answered.
+/// Returns the status of a handshake with this origin.
 fn status_for(server: &TestServer, origin: &str) -> u16 {
     let origin = format!("Origin: {origin}");
     let mut client = server.raw();
-    let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
-    client.send(request("GET", "/ws", &lines));
+    client.send(handshake_with("/ws", &[&origin]));
     client.response().status
 }
 
-/// A page in a sandbox, or from a file, has this origin; any page can put itself into one.
+/// A page in a sandbox or from a file has this origin, and any page can load itself in a sandbox.
 #[test]
-fn the_origin_null_is_allowed_only_where_it_is_listed() {
+fn origin_null_is_allowed_only_if_listed() {
     let server = TestServer::start(&["--allow-origin=null"]);
     for (origin, status) in [("null", 101), ("https://a.example", 403)] {
         assert_eq!(status_for(&server, origin), status, "{origin}");
     }
 }
 
-/// Browsers leave the port of their scheme out; operators need not.
+/// Browsers leave out the default port of a scheme; an operator may write it.
 #[test]
-fn an_origin_may_be_listed_with_the_port_that_browsers_leave_out() {
+fn allowed_origin_may_name_the_default_port() {
     let server = TestServer::start(&["--allow-origin=https://a.example:443"]);
     for (origin, status) in [("https://a.example", 101), ("http://a.example", 403)] {
         assert_eq!(status_for(&server, origin), status, "{origin}");
@@ -84,31 +74,27 @@ fn an_origin_may_be_listed_with_the_port_that_browsers_leave_out() {
 
 #[test]
 fn refused_origins_are_logged_about_once_a_second() {
-    let begun = Instant::now();
+    let start = Instant::now();
     let server = TestServer::start(&["--allow-origin=https://a.example", "--log-level=info"]);
     for n in 0..300 {
         let origin = format!("Origin: https://{n}.example");
-        let lines = [UPGRADE, CONNECTION, VERSION, KEY, &origin];
-        let answer = refused(&server, &request("GET", "/ws", &lines));
-        assert_eq!(answer.status, 403);
+        let response = server.refused_handshake(handshake_with("/ws", &[&origin]));
+        assert_eq!(response.status, 403);
     }
-    let told = |log: &str| log.matches("refused origin").count() as u64;
-    eventually("it is logged", || (told(&server.log()) > 0).then_some(()));
-    let lines = told(&server.log());
-    assert!(lines <= begun.elapsed().as_secs() + 2, "{}", server.log());
+    let count = |log: &str| log.matches("refused origin").count() as u64;
+    wait_until("the refusal is logged", || count(&server.log()) > 0);
+    let lines = count(&server.log());
+    assert!(lines <= start.elapsed().as_secs() + 2, "{}", server.log());
 }
 
-/// Whoever writes a header must not be able to write lines of the log.
+/// A client must not be able to write long lines into the log.
 #[test]
-fn a_refused_origin_cannot_fill_the_log() {
+fn log_line_of_a_refused_origin_is_bounded() {
     let server = TestServer::start(&["--allow-origin=https://a.example", "--log-level=info"]);
     let origin = format!("Origin: https://{}.example", "x".repeat(10_000));
     let before = server.log().len();
-    refused(
-        &server,
-        &request("GET", "/ws", &[UPGRADE, CONNECTION, VERSION, KEY, &origin]),
-    );
-    let line = eventually("the refusal is logged", || {
+    server.refused_handshake(handshake_with("/ws", &[&origin]));
+    let line = wait_for("the refusal is logged", || {
         let log = server.log();
         log[before..]
             .ends_with('\n')

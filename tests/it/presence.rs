@@ -1,33 +1,33 @@
-//! Presence: whoever asked for it is told who comes and goes, however many do at once.
+//! Presence: members that asked for it get updates when others join and leave.
 
 use serde_json::{Value, json};
 
 use crate::support::{TestClient, TestServer};
 
-/// Above this many members only their number is told.
+/// Above this many members an update has only their number.
 const LISTED_MAX: usize = 100;
 
-/// Asks for updates or no longer asks. An update may be under way until it is answered.
+/// Turns presence updates on or off. An earlier update may arrive before `joined`.
 fn watch(client: &mut TestClient, room: &str, wanted: bool) {
-    client.send(json!({"type": "join", "room": room, "presence": wanted}));
-    while client.next()["type"] != "joined" {}
+    client.send_json(json!({"type": "join", "room": room, "presence": wanted}));
+    client.skip_to("joined");
 }
 
-/// Reads updates of presence until one tells this number of members; gives it and how many came.
+/// Reads presence updates up to the first with this number of members; returns it and the number of updates.
 fn updates_until(client: &mut TestClient, members: usize) -> (Value, usize) {
     for count in 1.. {
         let update = client.next_of("presence");
-        assert_eq!(update.get("id"), None, "no request is answered: {update}");
+        assert_eq!(update.get("id"), None, "an update has no id: {update}");
         if update["payload"]["members"] == members {
             return (update, count);
         }
     }
-    unreachable!("a read runs out of patience first")
+    unreachable!("a read times out first")
 }
 
 fn ids(clients: &[&TestClient]) -> Value {
     let mut numbers: Vec<_> = clients.iter().map(|client| client.id()).collect();
-    // Names of one process are told in the order in which they were given.
+    // Presence lists the clients of one process in the order in which they connected.
     numbers.sort_by_key(|id| {
         let count = id.rsplit('-').next().and_then(|count| count.parse().ok());
         count.unwrap_or(0_u64)
@@ -36,7 +36,7 @@ fn ids(clients: &[&TestClient]) -> Value {
 }
 
 #[test]
-fn who_comes_and_goes_is_told_to_those_who_asked() {
+fn watcher_is_told_of_joins_and_leaves() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
     watch(&mut alice, "ops", true);
@@ -55,7 +55,7 @@ fn who_comes_and_goes_is_told_to_those_who_asked() {
 }
 
 #[test]
-fn a_disconnect_shows() {
+fn watcher_is_told_of_disconnects() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     watch(&mut alice, "lobby", true);
@@ -69,7 +69,7 @@ fn a_disconnect_shows() {
 }
 
 #[test]
-fn whoever_did_not_ask_is_told_nothing() {
+fn member_that_does_not_watch_is_told_nothing() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob, mut carol) = (server.client(), server.client(), server.client());
     bob.join("ops");
@@ -82,12 +82,12 @@ fn whoever_did_not_ask_is_told_nothing() {
 }
 
 #[test]
-fn many_changes_make_few_updates() {
+fn many_changes_are_merged_into_few_updates() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
     watch(&mut alice, "ops", true);
     const TIMES: usize = 200;
-    // One by one, so that it is not the batches of a busy server that make them few.
+    // One by one, so that the updates are not merged by the batches of a busy server.
     for _ in 0..TIMES {
         bob.join("ops");
         bob.leave("ops");
@@ -102,44 +102,44 @@ fn many_changes_make_few_updates() {
 }
 
 #[test]
-fn presence_is_answered_to_members() {
+fn member_can_ask_for_presence_once() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
     alice.join("ops");
     bob.join("ops");
-    alice.send(json!({"type": "presence", "room": "ops", "id": "who"}));
-    let answer = alice.next_of("presence");
+    alice.send_json(json!({"type": "presence", "room": "ops", "id": "who"}));
+    let reply = alice.next_of("presence");
     assert_eq!(
-        (&answer["id"], &answer["room"], &answer["payload"]),
+        (&reply["id"], &reply["room"], &reply["payload"]),
         (
             &json!("who"),
             &json!("ops"),
             &json!({"members": 2, "clients": ids(&[&alice, &bob])})
         ),
-        "{answer}"
+        "{reply}"
     );
-    // Asking once is not asking for updates.
+    // Asking once does not turn updates on.
     server.client().join("ops");
     alice.expect_nothing();
 }
 
 #[test]
-fn a_crowd_is_counted_but_not_listed() {
+fn crowd_is_counted_but_not_listed() {
     let server = TestServer::start(&[]);
     let mut crowd: Vec<_> = (0..LISTED_MAX)
         .map(|_| server.client_at("/ws?room=crowd"))
         .collect();
     let ask = json!({"type": "presence", "room": "crowd"});
-    crowd[0].send(ask.clone());
-    let answer = crowd[0].next_of("presence");
-    let listed = answer["payload"]["clients"].as_array().expect("a list");
+    crowd[0].send_json(ask.clone());
+    let reply = crowd[0].next_of("presence");
+    let listed = reply["payload"]["clients"].as_array().expect("a list");
     assert_eq!(listed.len(), LISTED_MAX);
 
     let mut last = server.client();
     watch(&mut last, "crowd", true);
     let (update, _) = updates_until(&mut last, LISTED_MAX + 1);
     assert_eq!(update["payload"], json!({"members": LISTED_MAX + 1}));
-    crowd[0].send(ask);
+    crowd[0].send_json(ask);
     assert_eq!(crowd[0].next_of("presence")["payload"], update["payload"]);
 
     crowd.pop();

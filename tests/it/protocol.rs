@@ -1,13 +1,11 @@
-//! What a client may not say: each refusal has its code, a sentence and the request's id, and the
-//! connection goes on. What a client never asked for it is never sent.
+//! Invalid requests: each is refused with a code, a sentence and the request's id, and the connection stays open.
 
 use serde_json::{Value, json};
-use tungstenite::Message;
 
-use crate::support::{TestClient, TestServer};
+use crate::support::{BINARY, TestClient, TestServer};
 
-/// The answer to a request that is refused. Finds the connection open afterwards.
-fn refused(client: &mut TestClient, text: &str) -> Value {
+/// Sends a request that must be refused and returns the error. Asserts that the connection is still open.
+fn send_refused(client: &mut TestClient, text: &str) -> Value {
     client.send_text(text);
     let error = client.next_of("error");
     let sentence = error["payload"]["message"].as_str().expect("a sentence");
@@ -16,12 +14,12 @@ fn refused(client: &mut TestClient, text: &str) -> Value {
     error
 }
 
-/// Each of these texts is refused with this code.
+/// Asserts that each of these texts is refused with this code.
 fn assert_refused(code: &str, texts: &[&str]) {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     for text in texts {
-        let error = refused(&mut alice, text);
+        let error = send_refused(&mut alice, text);
         assert_eq!(error["payload"]["code"], code, "{text:?}: {error}");
     }
     assert_still_works(&mut alice);
@@ -32,14 +30,14 @@ fn assert_still_works(client: &mut TestClient) {
     client.expect("still here");
 }
 
-/// A message whose payload holds arrays so that the whole frame is `depth` deep.
+/// Returns a message whose payload has nested arrays, so that the whole frame is `depth` deep.
 fn nested(depth: usize) -> String {
     let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
     format!(r#"{{"type":"message","payload":{open}{close}}}"#)
 }
 
 #[test]
-fn what_is_no_json() {
+fn text_that_is_not_json_is_refused() {
     let texts = [
         "",
         "hello",
@@ -58,13 +56,13 @@ fn what_is_no_json() {
 }
 
 #[test]
-fn what_is_no_object() {
+fn json_that_is_not_an_object_is_refused() {
     let texts = ["[]", r#"["message","hi"]"#, "1", "null", "true", r#""hi""#];
     assert_refused("not_an_object", &texts);
 }
 
 #[test]
-fn what_nests_too_deep() {
+fn json_nested_too_deep_is_refused() {
     let server = TestServer::start(&["--max-message-bytes", "1MiB", "--outbox-bytes", "2MiB"]);
     let mut alice = server.client();
     let deep = 100_000;
@@ -74,7 +72,7 @@ fn what_nests_too_deep() {
         "[".repeat(deep),
         r#"{"a":"#.repeat(deep),
     ] {
-        let error = refused(&mut alice, &text);
+        let error = send_refused(&mut alice, &text);
         assert_eq!(error["payload"]["code"], "too_deep", "{error}");
     }
 
@@ -86,7 +84,7 @@ fn what_nests_too_deep() {
 }
 
 #[test]
-fn a_key_that_stands_twice() {
+fn duplicate_key_is_refused() {
     let texts = [
         r#"{"type":"message","payload":1,"payload":2}"#,
         r#"{"type":"message","type":"message","payload":1}"#,
@@ -104,7 +102,7 @@ fn a_key_that_stands_twice() {
 }
 
 #[test]
-fn escapes_in_keys_mean_what_they_spell() {
+fn escaped_keys_are_decoded() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     alice.send_text(r#"{"t\u0079pe":"mess\u0061ge","p\u0061yload":{"a":1,"a":2}}"#);
@@ -115,14 +113,16 @@ fn escapes_in_keys_mean_what_they_spell() {
 fn unknown_fields_are_ignored() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
-    alice.send(json!({"type": "message", "payload": "hi", "from": "bob", "offset": 77, "x": [1]}));
+    alice.send_json(
+        json!({"type": "message", "payload": "hi", "from": "bob", "offset": 77, "x": [1]}),
+    );
     let message = alice.expect("hi");
     assert_eq!(message["from"], alice.id());
     assert_eq!((&message["offset"], message.get("x")), (&json!(1), None));
 }
 
 #[test]
-fn a_field_that_is_missing() {
+fn missing_field_is_refused() {
     let texts = [
         "{}",
         r#"{"payload":"hi"}"#,
@@ -138,7 +138,7 @@ fn a_field_that_is_missing() {
 }
 
 #[test]
-fn a_field_of_the_wrong_kind() {
+fn field_of_the_wrong_type_is_refused() {
     let texts = [
         r#"{"type":1,"payload":"hi"}"#,
         r#"{"type":["message"],"payload":"hi"}"#,
@@ -152,7 +152,7 @@ fn a_field_of_the_wrong_kind() {
 }
 
 #[test]
-fn a_type_that_is_none_of_a_clients() {
+fn unknown_request_type_is_refused() {
     let texts = [
         r#"{"type":"shout","payload":"hi"}"#,
         r#"{"type":"","payload":"hi"}"#,
@@ -165,7 +165,7 @@ fn a_type_that_is_none_of_a_clients() {
 }
 
 #[test]
-fn a_room_that_cannot_be_named() {
+fn invalid_room_name_is_refused() {
     let long = format!(r#"{{"type":"join","room":"{}"}}"#, "é".repeat(65));
     let texts = [
         &*long,
@@ -181,7 +181,7 @@ fn a_room_that_cannot_be_named() {
 }
 
 #[test]
-fn an_id_that_is_empty_or_too_long() {
+fn empty_or_long_id_is_refused() {
     let long = "i".repeat(65);
     let wide = format!("{}i", "é".repeat(32));
     let texts = ["", &long, &wide].map(|id| json!({"type": "ping", "id": id}).to_string());
@@ -189,17 +189,17 @@ fn an_id_that_is_empty_or_too_long() {
 }
 
 #[test]
-fn an_id_of_64_bytes_is_repeated() {
+fn id_of_64_bytes_is_returned() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     for id in ["i".repeat(64), "é".repeat(32), "\"\n\u{0}".to_owned()] {
-        alice.send(json!({"type": "ping", "id": id}));
+        alice.send_json(json!({"type": "ping", "id": id}));
         assert_eq!(alice.next_of("pong")["id"], id);
     }
 }
 
 #[test]
-fn a_room_the_client_is_not_in() {
+fn request_for_a_room_not_joined_is_refused() {
     let texts = [
         r#"{"type":"message","payload":"hi","room":"ops"}"#,
         r#"{"type":"custom_event","payload":"hi","room":"Lobby"}"#,
@@ -210,12 +210,12 @@ fn a_room_the_client_is_not_in() {
 }
 
 #[test]
-fn one_room_too_many_for_a_connection() {
+fn join_over_the_limit_of_a_connection_is_refused() {
     let server = TestServer::start(&["--max-rooms-per-connection", "3"]);
     let mut alice = server.client();
     alice.join("one");
     alice.join("two");
-    let error = refused(&mut alice, r#"{"type":"join","room":"three","id":"j"}"#);
+    let error = send_refused(&mut alice, r#"{"type":"join","room":"three","id":"j"}"#);
     assert_eq!(
         (&error["payload"]["code"], &error["id"]),
         (&json!("too_many_rooms"), &json!("j"))
@@ -227,11 +227,11 @@ fn one_room_too_many_for_a_connection() {
 }
 
 #[test]
-fn one_room_too_many_for_the_server() {
+fn join_over_the_limit_of_the_server_is_refused() {
     let server = TestServer::start(&["--max-rooms", "2"]);
     let (mut alice, mut bob) = (server.client(), server.client());
     alice.join("one");
-    let error = refused(&mut bob, r#"{"type":"join","room":"two","id":"j"}"#);
+    let error = send_refused(&mut bob, r#"{"type":"join","room":"two","id":"j"}"#);
     assert_eq!(
         (&error["payload"]["code"], &error["id"]),
         (&json!("too_many_rooms"), &json!("j"))
@@ -245,7 +245,7 @@ fn one_room_too_many_for_the_server() {
 }
 
 #[test]
-fn a_binary_frame() {
+fn binary_frame_is_refused() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
     for bytes in [
@@ -253,10 +253,7 @@ fn a_binary_frame() {
         b"",
         b"\xFF\x00",
     ] {
-        alice
-            .websocket()
-            .send(Message::binary(bytes))
-            .expect("send");
+        alice.send_frame(true, BINARY, bytes);
         assert_eq!(alice.expect_error(), "binary_unsupported");
     }
     assert_still_works(&mut alice);
@@ -264,7 +261,7 @@ fn a_binary_frame() {
 }
 
 #[test]
-fn a_refusal_repeats_the_requests_id() {
+fn refusal_returns_the_requests_id() {
     let server = TestServer::start(&["--max-rooms-per-connection", "1"]);
     let mut alice = server.client();
     for (request, code) in [
@@ -287,7 +284,7 @@ fn a_refusal_repeats_the_requests_id() {
     ] {
         let mut request = request;
         request["id"] = json!("the \"same\" id");
-        let error = refused(&mut alice, &request.to_string());
+        let error = send_refused(&mut alice, &request.to_string());
         assert_eq!(
             (&error["payload"]["code"], &error["id"]),
             (&json!(code), &request["id"]),
@@ -297,11 +294,11 @@ fn a_refusal_repeats_the_requests_id() {
 }
 
 #[test]
-fn a_refused_message_reaches_nobody_and_takes_no_offset() {
+fn refused_message_reaches_no_one_and_takes_no_offset() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
-    refused(&mut alice, r#"{"type":"message","payload":1,"payload":2}"#);
-    refused(&mut alice, r#"{"type":"message","payload":1,"id":""}"#);
+    send_refused(&mut alice, r#"{"type":"message","payload":1,"payload":2}"#);
+    send_refused(&mut alice, r#"{"type":"message","payload":1,"id":""}"#);
     alice.say("first");
     for client in [&mut alice, &mut bob] {
         assert_eq!(client.expect("first")["offset"], 1);
@@ -311,23 +308,23 @@ fn a_refused_message_reaches_nobody_and_takes_no_offset() {
 }
 
 #[test]
-fn the_original_client_is_sent_nothing_it_does_not_know() {
+fn original_client_gets_only_frame_types_it_knows() {
     let server = TestServer::start(&[]);
     let mut original = server.client();
     let mut modern = server.client_at("/ws?room=lobby&room=ops");
-    modern.send(json!({"type": "join", "room": "lobby", "presence": true, "id": "1"}));
+    modern.send_json(json!({"type": "join", "room": "lobby", "presence": true, "id": "1"}));
     modern.next_of("joined");
     modern.next_of("presence");
     modern.join("more");
-    modern.send(json!({"type": "presence", "room": "lobby"}));
+    modern.send_json(json!({"type": "presence", "room": "lobby"}));
     modern.next_of("presence");
-    modern.send(json!({"type": "ping"}));
+    modern.send_json(json!({"type": "ping"}));
     modern.next_of("pong");
     modern.say_in("ops", "not for the lobby");
     modern.expect("not for the lobby");
     modern.leave("ops");
     server.client().close();
-    modern.send(json!({"type": "custom_event", "payload": {"n": 1}, "id": "2"}));
+    modern.send_json(json!({"type": "custom_event", "payload": {"n": 1}, "id": "2"}));
 
     assert_eq!(original.next_of("custom_event")["room"], "lobby");
     for text in ["hello", "bye"] {

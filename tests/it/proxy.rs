@@ -1,37 +1,35 @@
-//! Whom a proxy names is believed of those who are trusted, and of nobody else.
+//! Client addresses from forwarding headers and the PROXY protocol, which only trusted proxies may send.
 
 use std::io::Write;
 
 use serde_json::Value;
 
 use crate::support::{
-    Certificate, RawConnection, Scratch, Socket, TestServer, eventually, frame, handshake, proxied,
-    proxy_header, request,
+    Certificate, ClientOptions, RawConnection, Socket, TempDir, TestServer, handshake,
+    handshake_with, message_frame, proxy_header, proxy_header_for, request, wait_for, wait_until,
 };
 
 const CLIENT: &str = "203.0.113.7";
 
-/// Enters with these header lines; gives how the log calls the client that did.
-fn called(server: &TestServer, lines: &[&str]) -> String {
+/// Connects with these header lines and returns the address that the log gives the client.
+fn logged_address(server: &TestServer, lines: &[&str]) -> String {
     let mut raw = server.raw();
-    let head = handshake("/ws");
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    raw.send(head.replace("\r\n\r\n", &format!("\r\n{lines}\r\n")));
+    raw.send(handshake_with("/ws", lines));
     assert_eq!(raw.response().status, 101, "{lines:?}");
-    let welcome = raw.next();
+    let welcome = raw.next_json();
     let local = raw.socket.local_addr().expect("an address").to_string();
-    let logged = logged(server, &welcome);
-    // The port of the connection itself is another each time.
-    if logged == local {
+    let address = address_in_log(server, &welcome);
+    // The port of the connection itself differs each time.
+    if address == local {
         "the peer".to_owned()
     } else {
-        logged
+        address
     }
 }
 
-fn logged(server: &TestServer, welcome: &Value) -> String {
+fn address_in_log(server: &TestServer, welcome: &Value) -> String {
     let id = welcome["client"].as_str().expect("an id");
-    eventually("it is logged", || {
+    wait_for("the connect is logged", || {
         let log = server.log();
         log.lines().find_map(|line| {
             let (_, rest) = line.split_once(&format!("{id} "))?;
@@ -41,7 +39,7 @@ fn logged(server: &TestServer, welcome: &Value) -> String {
 }
 
 #[test]
-fn the_log_calls_a_client_by_the_address_that_its_proxy_names() {
+fn log_has_the_client_address_that_a_trusted_proxy_names() {
     let server = TestServer::start(&["--trusted-proxies=127.0.0.1,10.0.0.0/8,2001:db8::/32"]);
     for (lines, name) in [
         (&["X-Forwarded-For: 203.0.113.7"][..], CLIENT),
@@ -58,7 +56,7 @@ fn the_log_calls_a_client_by_the_address_that_its_proxy_names() {
             &["Forwarded: for=203.0.113.7, for=\"[2001:db8::1]:80\""],
             CLIENT,
         ),
-        // What a proxy quotes is the client's to choose, such as its Host.
+        // The client chooses the text that a proxy quotes, such as its Host.
         (
             &["Forwarded: for=203.0.113.7;host=\"a,for=1.1.1.1;b\""],
             CLIENT,
@@ -67,7 +65,7 @@ fn the_log_calls_a_client_by_the_address_that_its_proxy_names() {
             &["Forwarded: host=\"a;for=1.1.1.1\";for=203.0.113.7"],
             CLIENT,
         ),
-        // Clients write what their proxy does not: most write only this one.
+        // Most proxies write only X-Forwarded-For; a Forwarded header then comes from the client.
         (
             &["Forwarded: for=1.1.1.1", "X-Forwarded-For: 203.0.113.7"],
             CLIENT,
@@ -75,12 +73,12 @@ fn the_log_calls_a_client_by_the_address_that_its_proxy_names() {
         (&["X-Forwarded-For: 10.2.2.2, 10.1.1.1"], "10.2.2.2"),
         (&[], "the peer"),
     ] {
-        assert_eq!(called(&server, lines), name, "{lines:?}");
+        assert_eq!(logged_address(&server, lines), name, "{lines:?}");
     }
 }
 
 #[test]
-fn what_is_no_address_is_not_taken_for_one() {
+fn invalid_forwarded_addresses_are_ignored() {
     let server = TestServer::start(&["--trusted-proxies=127.0.0.1,10.0.0.0/8"]);
     for (line, name) in [
         ("X-Forwarded-For:", "the peer"),
@@ -95,11 +93,11 @@ fn what_is_no_address_is_not_taken_for_one() {
         ("Forwarded: 203.0.113.7", "the peer"),
         ("Forwarded: for=1.1.1.1, proto=http", "the peer"),
     ] {
-        assert_eq!(called(&server, &[line]), name, "{line:?}");
+        assert_eq!(logged_address(&server, &[line]), name, "{line:?}");
     }
     let long = format!("X-Forwarded-For: {}203.0.113.7", "1.1.1.1, ".repeat(1500));
-    assert_eq!(called(&server, &[&long]), CLIENT);
-    // Nor can a line break make a header of its own, or a line of the log.
+    assert_eq!(logged_address(&server, &[&long]), CLIENT);
+    // A line break can forge neither a header nor a line of the log.
     for bad in [
         "X-Forwarded-For: 203.0.113.7\rX: y",
         "X-Forwarded-For: 203.0.113.7\nX: y",
@@ -112,19 +110,21 @@ fn what_is_no_address_is_not_taken_for_one() {
     assert!(!server.log().contains("X: y"), "{}", server.log());
 }
 
-/// Anyone can write a header.
 #[test]
-fn those_who_are_not_trusted_name_nobody() {
-    let bounds = ["--max-connections-per-address=1", "--max-http-rate=1"];
-    let open = TestServer::start(&bounds);
-    let others = TestServer::start(&[&["--trusted-proxies=10.0.0.0/8,unix"], &bounds[..]].concat());
+fn forwarding_headers_of_untrusted_peers_are_ignored() {
+    let limits = ["--max-connections-per-address=1", "--max-http-rate=1"];
+    let open = TestServer::start(&limits);
+    let others = TestServer::start(&[&["--trusted-proxies=10.0.0.0/8,unix"], &limits[..]].concat());
     for server in [open, others] {
         let forwarded = "X-Forwarded-For: 203.0.113.7";
-        assert_eq!(called(&server, &[forwarded]), "the peer");
-        assert_eq!(called(&server, &["Forwarded: for=203.0.113.7"]), "the peer");
+        assert_eq!(logged_address(&server, &[forwarded]), "the peer");
+        assert_eq!(
+            logged_address(&server, &["Forwarded: for=203.0.113.7"]),
+            "the peer"
+        );
         let mut clients = Vec::new();
         for _ in 0..20 {
-            clients.push(server.enter_as(CLIENT, "/ws"));
+            clients.push(server.client_as(CLIENT, "/ws"));
             let answer = server.raw().request("GET", "/health", &[forwarded]);
             assert_eq!(answer.status, 200);
         }
@@ -133,32 +133,32 @@ fn those_who_are_not_trusted_name_nobody() {
 }
 
 #[test]
-fn a_proxy_may_come_by_a_unix_socket() {
-    let scratch = Scratch::new();
+fn proxy_on_a_unix_socket_is_trusted_if_listed() {
+    let scratch = TempDir::new();
     let path = scratch.path("wscast.sock");
     let listen = format!("--listen=unix:{}", path.display());
-    let bound = "--max-connections-per-address=1";
+    let limit = "--max-connections-per-address=1";
     let enter = |server: &TestServer| {
-        let mut raw = RawConnection::over(Socket::unix(&path));
+        let mut raw = RawConnection::from(Socket::unix(&path));
         let line = "X-Forwarded-For: 203.0.113.7";
-        raw.send(handshake("/ws").replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n")));
+        raw.send(handshake_with("/ws", &[line]));
         let status = raw.response().status;
-        let name = (status == 101).then(|| logged(server, &raw.next()));
+        let name = (status == 101).then(|| address_in_log(server, &raw.next_json()));
         (raw, status, name)
     };
-    let server = TestServer::start(&[&listen, bound, "--trusted-proxies=unix"]);
+    let server = TestServer::start(&[&listen, limit, "--trusted-proxies=unix"]);
     let (_first, _, name) = enter(&server);
     assert_eq!(name.as_deref(), Some(CLIENT));
     assert_eq!(enter(&server).1, 503);
     drop(server);
-    let server = TestServer::start(&[&listen, bound, "--trusted-proxies=127.0.0.1"]);
+    let server = TestServer::start(&[&listen, limit, "--trusted-proxies=127.0.0.1"]);
     let (_first, _, name) = enter(&server);
     assert_eq!(name.as_deref(), Some("unix"));
     assert_eq!(enter(&server).1, 101);
 }
 
 #[test]
-fn a_proxy_that_nobody_trusts_is_noticed_once() {
+fn untrusted_proxy_is_logged_once() {
     let hints = |server: &TestServer| {
         let log = server.log();
         let hint = |line: &&str| line.contains("--trusted-proxies");
@@ -175,7 +175,7 @@ fn a_proxy_that_nobody_trusts_is_noticed_once() {
             assert_eq!(server.raw().request("GET", "/health", &[line]).status, 200);
         }
     }
-    let found = eventually("it is said", || {
+    let found = wait_for("the hint is logged", || {
         let found = hints(&server);
         (!found.is_empty()).then_some(found)
     });
@@ -194,13 +194,13 @@ fn a_proxy_that_nobody_trusts_is_noticed_once() {
 
 const PROXY: &[&str] = &["--trusted-proxies=127.0.0.1", "--proxy-protocol"];
 
-fn behind(args: &[&str]) -> TestServer {
-    // Its own questions to the server need the header as well, so none are asked.
+fn behind_proxy_protocol(args: &[&str]) -> TestServer {
+    // Requests of the helpers on `TestServer` lack the header, so none of them is used here.
     TestServer::start(&[PROXY, args].concat())
 }
 
-/// One `GET` behind a header, and its status.
-fn asks(server: &TestServer, header: &[u8], target: &str) -> (u16, Value) {
+/// Sends a PROXY header and one `GET`; returns the status and body.
+fn get_behind(server: &TestServer, header: &[u8], target: &str) -> (u16, Value) {
     let mut raw = RawConnection::connect(server.address());
     raw.send(header);
     let response = raw.get(target);
@@ -208,76 +208,84 @@ fn asks(server: &TestServer, header: &[u8], target: &str) -> (u16, Value) {
 }
 
 fn refused_headers(server: &TestServer) -> u64 {
-    let (_, stats) = asks(server, &proxy_header(0x20, 0, &[]), "/stats");
+    let (_, stats) = get_behind(server, &proxy_header(0x20, 0, &[]), "/stats");
     let refused = stats["totals"]["proxy_headers_refused"].as_u64();
     refused.expect("the counter")
 }
 
-fn enters(server: &TestServer, header: &[u8], lines: &str) -> (RawConnection, String) {
+fn connect_behind(server: &TestServer, header: &[u8], lines: &[&str]) -> (RawConnection, String) {
     let mut raw = RawConnection::connect(server.address());
     raw.send(header);
-    raw.send(handshake("/ws").replace("\r\n\r\n", &format!("\r\n{lines}\r\n")));
+    raw.send(handshake_with("/ws", lines));
     assert_eq!(raw.response().status, 101);
-    let welcome = raw.next();
-    let name = logged(server, &welcome);
+    let welcome = raw.next_json();
+    let name = address_in_log(server, &welcome);
     (raw, name)
 }
 
 #[test]
-fn the_proxy_protocol_names_the_client_of_a_connection() {
-    let server = behind(&[]);
-    assert_eq!(enters(&server, &proxied(CLIENT), "").1, "203.0.113.7:4711");
+fn proxy_protocol_names_the_client_of_a_connection() {
+    let server = behind_proxy_protocol(&[]);
     assert_eq!(
-        enters(&server, &proxied("2001:db8::7"), "").1,
+        connect_behind(&server, &proxy_header_for(CLIENT), &[]).1,
+        "203.0.113.7:4711"
+    );
+    assert_eq!(
+        connect_behind(&server, &proxy_header_for("2001:db8::7"), &[]).1,
         "[2001:db8::7]:4711"
     );
-    // Details are passed over; a client's own header is not believed.
-    let details = [4, 0, 3, 1, 2, 3];
-    let mut header = proxied(CLIENT);
-    header.extend(details);
-    header[15] += details.len() as u8;
-    let spoofed = "X-Forwarded-For: 198.51.100.9\r\n";
-    assert_eq!(enters(&server, &header, spoofed).1, "203.0.113.7:4711");
-    // One that a proxy behind the proxy writes is.
-    let chain = enters(&server, &proxied("127.0.0.1"), spoofed).1;
+    // Extensions (TLVs) are skipped, and a forwarding header of the client itself is ignored.
+    let extensions = [4, 0, 3, 1, 2, 3];
+    let mut header = proxy_header_for(CLIENT);
+    header.extend(extensions);
+    header[15] += extensions.len() as u8;
+    let spoofed = ["X-Forwarded-For: 198.51.100.9"];
+    assert_eq!(
+        connect_behind(&server, &header, &spoofed).1,
+        "203.0.113.7:4711"
+    );
+    // A forwarding header of a second trusted proxy is used.
+    let chain = connect_behind(&server, &proxy_header_for("127.0.0.1"), &spoofed).1;
     assert_eq!(chain, "198.51.100.9");
-    // A proxy may speak for itself, or for somebody it cannot name.
+    // A proxy may connect for itself (LOCAL), or for a client whose address is of another family.
     for header in [
         proxy_header(0x20, 0, &[]),
         proxy_header(0x20, 0x11, &[1; 12]),
         proxy_header(0x21, 0, &[1; 5]),
         proxy_header(0x21, 0x31, &[b'/'; 216]),
     ] {
-        let (_, name) = enters(&server, &header, "");
+        let (_, name) = connect_behind(&server, &header, &[]);
         assert!(name.starts_with("127.0.0.1:"), "{name}");
     }
     assert_eq!(refused_headers(&server), 0);
 }
 
 #[test]
-fn a_header_may_come_in_pieces_and_with_what_follows() {
-    let server = behind(&[]);
+fn proxy_header_may_come_in_pieces_or_with_the_request() {
+    let server = behind_proxy_protocol(&[]);
     let mut raw = RawConnection::connect(server.address());
-    for byte in proxied(CLIENT) {
+    for byte in proxy_header_for(CLIENT) {
         raw.send([byte]);
     }
     assert_eq!(raw.get("/health").status, 200);
     let mut raw = RawConnection::connect(server.address());
-    let frames = [said("at once"), proxied("1.1.1.1")];
-    raw.send([proxied(CLIENT), handshake("/ws").into(), frames[0].clone()].concat());
+    let frames = [message_frame("at once"), proxy_header_for("1.1.1.1")];
+    raw.send(
+        [
+            proxy_header_for(CLIENT),
+            handshake("/ws").into(),
+            frames[0].clone(),
+        ]
+        .concat(),
+    );
     assert_eq!(raw.response().status, 101);
-    raw.next();
-    assert_eq!(raw.next()["payload"], "at once");
-}
-
-fn said(text: &str) -> Vec<u8> {
-    let message = serde_json::json!({"type": "message", "payload": text});
-    frame(true, 1, message.to_string().as_bytes())
+    raw.next_json();
+    assert_eq!(raw.next_json()["payload"], "at once");
 }
 
 #[test]
-fn who_should_speak_the_proxy_protocol_and_does_not_is_closed() {
-    let server = behind(&[]);
+fn connection_without_a_valid_proxy_header_is_closed() {
+    let server = behind_proxy_protocol(&[]);
     let bad = [
         request("GET", "/health", &[]).into_bytes(),
         b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 80\r\n".to_vec(),
@@ -288,13 +296,13 @@ fn who_should_speak_the_proxy_protocol_and_does_not_is_closed() {
         proxy_header(0x21, 0x12, &[1; 12]),
         proxy_header(0x21, 0x11, &[1; 11]),
         proxy_header(0x21, 0x21, &[1; 35]),
-        // Longer than is taken.
+        // Longer than allowed.
         proxy_header(0x20, 0, &vec![1; 65_535])[..16].to_vec(),
         vec![0; 10_000],
     ];
     for (n, bytes) in bad.iter().enumerate() {
         let mut raw = RawConnection::connect(server.address());
-        let _closed_meanwhile = raw.socket.write_all(bytes);
+        let _may_be_closed_already = raw.socket.write_all(bytes);
         raw.assert_closed();
         let refused = refused_headers(&server);
         assert_eq!(refused, n as u64 + 1, "{:?}", &bytes[..bytes.len().min(20)]);
@@ -302,17 +310,20 @@ fn who_should_speak_the_proxy_protocol_and_does_not_is_closed() {
 }
 
 #[test]
-fn a_header_that_does_not_come_is_not_waited_for() {
-    let server = behind(&["--head-timeout=0.5"]);
-    for bytes in [&b""[..], b"\r\n\r\n", &proxied(CLIENT)[..20]] {
+fn incomplete_proxy_header_is_closed_at_the_deadline() {
+    let server = behind_proxy_protocol(&["--head-timeout=0.5"]);
+    for bytes in [&b""[..], b"\r\n\r\n", &proxy_header_for(CLIENT)[..20]] {
         let mut raw = RawConnection::connect(server.address());
         raw.send(bytes);
         raw.assert_closed();
     }
-    // And one that goes on for ever comes to an end.
+    // A header that never ends is closed, too.
     let mut raw = RawConnection::connect(server.address());
-    for byte in proxied(CLIENT).into_iter().chain(std::iter::repeat(0)) {
-        if !raw.try_send([byte]) || raw.hears_within(std::time::Duration::from_millis(30)) {
+    for byte in proxy_header_for(CLIENT)
+        .into_iter()
+        .chain(std::iter::repeat(0))
+    {
+        if !raw.try_send([byte]) || raw.has_input_within(std::time::Duration::from_millis(30)) {
             break;
         }
     }
@@ -321,44 +332,49 @@ fn a_header_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn a_header_from_one_who_is_not_trusted_is_no_header() {
+fn proxy_header_of_an_untrusted_peer_gets_400() {
     let server = TestServer::start(&["--trusted-proxies=10.0.0.1", "--proxy-protocol"]);
     let mut raw = server.raw();
-    raw.send(proxied(CLIENT));
+    raw.send(proxy_header_for(CLIENT));
     assert_eq!(raw.response().status, 400);
     assert_eq!(server.raw().get("/health").status, 200);
 }
 
 #[test]
-fn a_connection_behind_the_protocol_has_its_clients_place() {
-    let server = behind(&["--max-connections-per-address=1"]);
-    let first = enters(&server, &proxied(CLIENT), "");
+fn connection_limit_counts_the_address_in_the_proxy_header() {
+    let server = behind_proxy_protocol(&["--max-connections-per-address=1"]);
+    let first = connect_behind(&server, &proxy_header_for(CLIENT), &[]);
     let mut second = RawConnection::connect(server.address());
-    second.send(proxied(CLIENT));
+    second.send(proxy_header_for(CLIENT));
     let refused = second.response();
     assert_eq!(refused.status, 503);
     assert_eq!(refused.error_code(), "too_many_connections");
     assert_eq!(refused.header("Retry-After"), Some("1"));
-    assert_eq!(asks(&server, &proxied("203.0.113.8"), "/health").0, 200);
+    assert_eq!(
+        get_behind(&server, &proxy_header_for("203.0.113.8"), "/health").0,
+        200
+    );
     drop(first);
-    eventually("there is a place again", || {
-        (asks(&server, &proxied(CLIENT), "/health").0 == 200).then_some(())
+    wait_until("a permit is free again", || {
+        get_behind(&server, &proxy_header_for(CLIENT), "/health").0 == 200
     });
 }
 
 #[test]
-fn the_header_comes_before_tls() {
+fn proxy_header_comes_before_tls() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[PROXY, &["--max-connections-per-address=1"]].concat());
     let trust = certificate.trust(rustls::ALL_VERSIONS);
     let mut socket = Socket::tcp(server.address());
-    (&*socket).write_all(&proxied(CLIENT)).expect("header");
+    (&*socket)
+        .write_all(&proxy_header_for(CLIENT))
+        .expect("header");
     socket = socket.with_tls(&trust);
-    let mut raw = RawConnection::over(socket);
-    let welcome = raw.enter("/ws");
-    assert_eq!(logged(&server, &welcome), "203.0.113.7:4711");
+    let client = ClientOptions::new().open(socket, "/ws");
+    let address = address_in_log(&server, client.welcome());
+    assert_eq!(address, "203.0.113.7:4711");
     let mut second = RawConnection::connect(server.address());
-    second.send(proxied(CLIENT));
+    second.send(proxy_header_for(CLIENT));
     let mut alert = Vec::new();
     std::io::Read::read_to_end(&mut second.socket, &mut alert).expect("an alert");
     assert_eq!(alert, [21, 3, 3, 0, 2, 2, 80]);

@@ -1,13 +1,13 @@
-//! Rooms: who is in hears what is said there, from the place where it joined, and nobody else does.
+//! Rooms: members receive messages from their join position on, and other clients receive none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestClient, TestServer, eventually};
+use crate::support::{StopOnDrop, TestClient, TestServer, wait_until};
 
-/// Messages a publisher at full speed has under way.
+/// Messages that a publisher at full speed has in flight.
 const WINDOW: usize = 20;
 
 /// `offset` of a welcome's first room, of `joined` or of a message.
@@ -15,7 +15,7 @@ fn offset(fields: &Value) -> u64 {
     fields["offset"].as_u64().expect("an offset")
 }
 
-/// Publishes to `ops` for as long as nobody says stop.
+/// Publishes to `ops` until `stop` is set.
 fn publish_at_full_speed(server: &TestServer, stop: &AtomicBool) {
     let mut publisher = server.client_at("/ws?room=ops");
     while !stop.load(Ordering::Relaxed) {
@@ -28,16 +28,7 @@ fn publish_at_full_speed(server: &TestServer, stop: &AtomicBool) {
     }
 }
 
-/// Sets the flag also when the scenario fails, so that whoever waits for it ends.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The next messages must be these, each the successor of the one before.
+/// Asserts that the next `count` messages have the offsets after `after`.
 fn expect_offsets(client: &mut TestClient, after: u64, count: u64) {
     for expected in after + 1..=after + count {
         let message = client.next_of("message");
@@ -46,7 +37,7 @@ fn expect_offsets(client: &mut TestClient, after: u64, count: u64) {
 }
 
 #[test]
-fn a_room_is_heard_by_those_who_joined_until_they_leave() {
+fn messages_reach_members_until_they_leave() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob, mut carol) = (server.client(), server.client(), server.client());
     assert_eq!(alice.join("ops")["members"], 1);
@@ -69,7 +60,7 @@ fn a_room_is_heard_by_those_who_joined_until_they_leave() {
 }
 
 #[test]
-fn rooms_are_numbered_each_for_itself() {
+fn each_room_has_its_own_offsets() {
     let server = TestServer::start(&[]);
     let mut alice = server.client_at("/ws?room=red&room=blue");
     for (room, expected) in [("red", 1), ("red", 2), ("blue", 1), ("red", 3), ("blue", 2)] {
@@ -83,7 +74,7 @@ fn rooms_are_numbered_each_for_itself() {
 }
 
 #[test]
-fn the_address_names_the_rooms_and_the_first_is_the_default() {
+fn query_names_the_rooms_and_the_first_is_the_default() {
     let server = TestServer::start(&[]);
     let mut alice = server.client_at("/ws?room=red&room=blue&room=red");
     let rooms = alice.welcome()["rooms"].as_array().expect("rooms").clone();
@@ -94,7 +85,7 @@ fn the_address_names_the_rooms_and_the_first_is_the_default() {
     assert_eq!(alice.expect("to the first")["room"], "red");
     alice.say_in("blue", "to the second");
     assert_eq!(alice.expect("to the second")["room"], "blue");
-    alice.send(json!({"type": "message", "room": "lobby", "payload": 1}));
+    alice.send_json(json!({"type": "message", "room": "lobby", "payload": 1}));
     assert_eq!(alice.expect_error(), "not_in_room");
 
     alice.join("green");
@@ -104,21 +95,21 @@ fn the_address_names_the_rooms_and_the_first_is_the_default() {
 }
 
 #[test]
-fn whoever_names_no_room_is_in_the_lobby() {
+fn client_that_names_no_room_joins_the_lobby() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
-    assert_eq!(alice.welcome()["rooms"][0]["room"], "lobby");
+    assert_eq!(alice.welcome().first_room().room, "lobby");
     alice.join("ops");
     alice.say("hi");
     assert_eq!(alice.expect("hi")["room"], "lobby");
 }
 
 #[test]
-fn whoever_left_the_last_room_has_nowhere_to_speak() {
+fn client_that_left_its_last_room_cannot_publish() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     alice.leave("lobby");
-    alice.send(json!({"type": "message", "payload": "hi", "id": "1"}));
+    alice.send_json(json!({"type": "message", "payload": "hi", "id": "1"}));
     let error = alice.next_of("error");
     assert_eq!(
         (&error["payload"]["code"], &error["id"]),
@@ -131,7 +122,7 @@ fn whoever_left_the_last_room_has_nowhere_to_speak() {
 }
 
 #[test]
-fn a_member_joins_after_what_was_said() {
+fn member_joins_after_earlier_messages() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client_at("/ws?room=ops"), server.client());
     for text in ["one", "two", "three"] {
@@ -148,7 +139,7 @@ fn a_member_joins_after_what_was_said() {
 }
 
 #[test]
-fn who_joins_while_others_speak_misses_nothing_from_there_on() {
+fn member_that_joins_a_busy_room_misses_nothing_afterwards() {
     let server = TestServer::start(&[]);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -159,8 +150,8 @@ fn who_joins_while_others_speak_misses_nothing_from_there_on() {
         for _ in 0..30 {
             let joined = bob.join("ops");
             expect_offsets(&mut bob, offset(&joined), 25);
-            // What was said before the leave may come before its answer, nothing after it.
-            bob.send(json!({"type": "leave", "room": "ops"}));
+            // Messages may come before `left`, but none after it.
+            bob.send_json(json!({"type": "leave", "room": "ops"}));
             let mut last = offset(&joined) + 25;
             loop {
                 let frame = bob.next();
@@ -181,7 +172,7 @@ fn who_joins_while_others_speak_misses_nothing_from_there_on() {
 }
 
 #[test]
-fn joining_twice_is_being_in_once() {
+fn joining_twice_counts_once() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     for _ in 0..3 {
@@ -196,16 +187,16 @@ fn joining_twice_is_being_in_once() {
 }
 
 #[test]
-fn answers_repeat_the_requests_id() {
+fn replies_return_the_requests_id() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
-    for (request, answer) in [
+    for (request, reply) in [
         ("join", "joined"),
         ("presence", "presence"),
         ("leave", "left"),
     ] {
-        alice.send(json!({"type": request, "room": "ops", "id": request}));
-        let frame = alice.next_of(answer);
+        alice.send_json(json!({"type": request, "room": "ops", "id": request}));
+        let frame = alice.next_of(reply);
         assert_eq!(
             (&frame["room"], &frame["id"]),
             (&json!("ops"), &json!(request)),
@@ -215,13 +206,13 @@ fn answers_repeat_the_requests_id() {
 }
 
 #[test]
-fn names_of_every_script() {
+fn room_names_of_every_script_work() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (
         server.client(),
         server.client_at("/ws?room=%E6%88%BF%E9%97%B4"),
     );
-    assert_eq!(bob.welcome()["rooms"][0]["room"], "房间");
+    assert_eq!(bob.welcome().first_room().room, "房间");
     let widest = "𠀀".repeat(64);
     for room in ["房间", "Ελλάδα", "a.b_c-d:e", "٣", &*widest] {
         alice.join(room);
@@ -235,21 +226,21 @@ fn names_of_every_script() {
 }
 
 #[test]
-fn a_member_that_disconnects_leaves_its_rooms() {
+fn member_that_disconnects_leaves_its_rooms() {
     let server = TestServer::start(&[]);
     let mut alice = server.client_at("/ws?room=ops&room=red");
     let bob = server.client_at("/ws?room=ops&room=red");
     assert_eq!(server.members("ops"), 2);
     drop(bob);
-    eventually("bob is out of both rooms", || {
-        (server.members("ops") == 1 && server.members("red") == 1).then_some(())
+    wait_until("bob is out of both rooms", || {
+        server.members("ops") == 1 && server.members("red") == 1
     });
     alice.say("alone");
     alice.expect("alone");
 }
 
 #[test]
-fn an_emptied_room_goes_on_where_it_was() {
+fn emptied_room_keeps_its_numbering() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     let first = alice.join("ops");
@@ -262,7 +253,7 @@ fn an_emptied_room_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_emptied_room_is_forgotten_with_its_history() {
+fn emptied_room_is_forgotten_with_its_history() {
     let server = TestServer::start(&["--history-age", "0.2"]);
     let mut alice = server.client();
     let first = alice.join("ops");
@@ -270,8 +261,8 @@ fn an_emptied_room_is_forgotten_with_its_history() {
     alice.expect("soon forgotten");
     alice.leave("ops");
     let mut http = server.raw();
-    eventually("the room is forgotten", || {
-        (http.get("/rooms/ops").status == 404).then_some(())
+    wait_until("the room is forgotten", || {
+        http.get("/rooms/ops").status == 404
     });
     assert_eq!(
         server.stats()["history"],
@@ -286,19 +277,19 @@ fn an_emptied_room_is_forgotten_with_its_history() {
 }
 
 #[test]
-fn a_room_with_members_keeps_its_numbers_when_its_history_expires() {
+fn room_with_members_keeps_its_numbering_when_its_history_expires() {
     let server = TestServer::start(&["--history-age", "0.2"]);
     let mut alice = server.client();
     alice.say("one");
     alice.expect("one");
-    eventually("the history expires", || {
-        (server.stats()["history"]["messages"] == 0).then_some(())
+    wait_until("the history expires", || {
+        server.stats()["history"]["messages"] == 0
     });
     alice.say("two");
     assert_eq!(offset(&alice.expect("two")), 2);
     let bob = server.client();
     assert_eq!(
-        bob.welcome()["rooms"][0]["epoch"],
-        alice.welcome()["rooms"][0]["epoch"]
+        bob.welcome().first_room().epoch,
+        alice.welcome().first_room().epoch
     );
 }

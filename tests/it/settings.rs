@@ -1,16 +1,11 @@
-//! Settings: flags, environment and defaults; one line for each way to get them wrong.
+//! Settings: flags, environment variables and defaults, and the one line that each mistake gets.
 
-use std::io::Read;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 
-use crate::support::{TestServer, eventually};
-
-const USAGE: Option<i32> = Some(2);
-pub const FAILURE: Option<i32> = Some(1);
+use crate::support::{FAILURE, TestServer, USAGE, program, run};
 
 #[test]
-fn a_wrong_value_is_one_line_with_setting_value_and_remedy() {
+fn invalid_value_fails_with_one_line_of_setting_value_and_remedy() {
     for (arg, value, remedy) in [
         ("--port", "70000", "0 to 65535"),
         ("--port", "http", "0 to 65535"),
@@ -56,7 +51,7 @@ fn a_wrong_value_is_one_line_with_setting_value_and_remedy() {
 }
 
 #[test]
-fn an_unknown_flag_is_one_line_with_a_suggestion() {
+fn unknown_flag_fails_with_one_line_and_a_suggestion() {
     for (arg, part) in [
         ("--prot=1", "--port"),
         ("--max-conections=1", "--max-connections"),
@@ -83,7 +78,7 @@ fn an_unknown_flag_is_one_line_with_a_suggestion() {
 }
 
 #[test]
-fn a_wrong_variable_is_one_line_too() {
+fn invalid_variable_fails_with_one_line() {
     for (name, value, flag, remedy) in [
         ("WSCAST_PORT", "http", "--port", "0 to 65535"),
         ("PORT", "http", "--port", "0 to 65535"),
@@ -101,7 +96,7 @@ fn a_wrong_variable_is_one_line_too() {
 }
 
 #[test]
-fn checking_the_settings_prints_each_and_starts_nothing() {
+fn check_config_prints_each_setting_and_starts_nothing() {
     let ended = run(program().arg("--check-config"));
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let expected = [
@@ -143,10 +138,10 @@ fn checking_the_settings_prints_each_and_starts_nothing() {
     assert_eq!(changed.setting("--port"), Some("81"));
     assert_eq!(changed.setting("--echo"), Some("true"));
     assert_eq!(changed.setting("--welcome"), Some("a b"));
-    // An address may hold a password.
-    let shared = run(program().args(["--check-config", "--redis=redis://:sesame@127.0.0.1"]));
-    assert_eq!(shared.setting("--redis"), Some("(set)"));
-    // What would stop the server stops the check.
+    // The URL may contain a password, so it is not printed.
+    let with_redis = run(program().args(["--check-config", "--redis=redis://:sesame@127.0.0.1"]));
+    assert_eq!(with_redis.setting("--redis"), Some("(set)"));
+    // Settings that stop the server stop the check, too.
     assert_eq!(
         run(program().args(["--check-config", "--port=x"])).code,
         USAGE
@@ -166,7 +161,7 @@ fn help_shows_each_flag_with_its_variable_and_default() {
     for line in settings.stdout.lines() {
         let (flag, default) = line.split_once(" = ").expect("flag = value");
         let variable = format!("WSCAST_{}", flag[2..].replace('-', "_").to_uppercase());
-        // `--max-rooms` is also how `--max-rooms-per-connection` begins.
+        // Whole words only: `--max-rooms-per-connection` starts with `--max-rooms`.
         let about = paragraphs.iter().find(|paragraph| {
             let mut words = paragraph.split_whitespace();
             words.any(|word| word == flag)
@@ -176,7 +171,7 @@ fn help_shows_each_flag_with_its_variable_and_default() {
             about.contains(&format!("[env: {variable}")),
             "{variable} in {about}"
         );
-        // What has spaces is quoted, as a shell would need it.
+        // Defaults with spaces are quoted, as in a shell.
         let defaults = [
             format!("[default: {default}]"),
             format!("[default: \"{default}\"]"),
@@ -192,7 +187,7 @@ fn help_shows_each_flag_with_its_variable_and_default() {
 }
 
 #[test]
-fn flags_win_over_variables_and_those_over_the_hosting_platforms() {
+fn flags_override_variables_and_those_override_the_platforms() {
     let port = |variables: &[(&str, &str)], args: &[&str]| {
         let mut command = program();
         command.arg("--check-config").args(args);
@@ -242,7 +237,7 @@ fn every_setting_has_its_variable() {
             "--listen-mode" => "600",
             "--trusted-proxies" => "10.0.0.0/8,unix",
             "--proxy-protocol" => "false",
-            // One without the other is refused.
+            // Each of the two is refused without the other.
             "--tls-cert" | "--tls-key" => {
                 seen += 1;
                 continue;
@@ -258,9 +253,9 @@ fn every_setting_has_its_variable() {
     assert!(seen > 20, "{}", settings.stdout);
 }
 
-/// What people write in compose files and unit files.
+/// Compose files and unit files use all of these words.
 #[test]
-fn a_switch_is_turned_on_and_off_by_the_usual_words() {
+fn switch_variable_accepts_true_false_1_and_0() {
     for (value, on) in [
         ("true", "true"),
         ("1", "true"),
@@ -274,7 +269,7 @@ fn a_switch_is_turned_on_and_off_by_the_usual_words() {
 }
 
 #[test]
-fn the_variables_reach_the_running_server() {
+fn variables_reach_the_running_server() {
     let mut command = TestServer::command(&[]);
     command
         .env("WSCAST_WELCOME", "hello there")
@@ -285,7 +280,7 @@ fn the_variables_reach_the_running_server() {
 }
 
 #[test]
-fn a_port_in_use_is_one_line() {
+fn port_in_use_fails_with_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let port = address.rsplit(':').next().expect("a port");
@@ -298,81 +293,10 @@ fn a_port_in_use_is_one_line() {
 }
 
 #[test]
-fn an_address_that_is_not_ours_is_one_line() {
+fn address_of_another_machine_fails_with_one_line() {
     // TEST-NET-1 (RFC 5737): never an address of this machine.
     let ended = run(program().args(["--host=192.0.2.1", "--port=0"]));
     let line = ended.only_line();
     assert_eq!(ended.code, FAILURE, "{line}");
     assert!(line.contains("192.0.2.1"), "{line}");
-}
-
-/// The program with no settings but its defaults.
-pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wscast"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WSCAST_") || name == "PORT" || name == "HOST" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// What a program left that was expected to end by itself.
-pub struct Ended {
-    pub code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// The one line it wrote, which must be on stderr.
-    pub fn only_line(&self) -> &str {
-        assert_eq!(self.stdout, "", "stderr: {}", self.stderr);
-        let lines: Vec<&str> = self.stderr.lines().collect();
-        let [line] = lines[..] else {
-            panic!("not one line: {:?}", self.stderr);
-        };
-        assert!(line.starts_with("wscast: "), "{line}");
-        line
-    }
-
-    /// A setting's value as `--check-config` prints it.
-    fn setting(&self, flag: &str) -> Option<&str> {
-        self.stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(flag)?.strip_prefix(" = "))
-    }
-}
-
-/// Runs a program to its end; one that does not end is killed.
-pub fn run(command: &mut Command) -> Ended {
-    struct Running(Child);
-    impl Drop for Running {
-        fn drop(&mut self) {
-            let _ended = self.0.kill();
-            let _reaped = self.0.wait();
-        }
-    }
-    command.stdin(Stdio::null());
-    let spawned = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut running = Running(spawned.expect("cannot start"));
-    let status = eventually("the program ends", || running.0.try_wait().expect("wait"));
-    // What it says fits into a pipe, so nothing had to be read before.
-    let read = |from: Option<&mut dyn Read>| {
-        let mut text = String::new();
-        from.expect("piped")
-            .read_to_string(&mut text)
-            .expect("text");
-        text
-    };
-    let stdout = read(running.0.stdout.as_mut().map(|out| out as &mut dyn Read));
-    let stderr = read(running.0.stderr.as_mut().map(|err| err as &mut dyn Read));
-    Ended {
-        code: status.code(),
-        stdout,
-        stderr,
-    }
 }

@@ -1,4 +1,4 @@
-//! The end of the server: everyone is told, nobody holds it up, and the port is free.
+//! Shutdown: all clients get a close, none delays it, and the port is free afterwards.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,47 +8,43 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, RawConnection, Socket, TestServer, allow_many_sockets, said};
+use crate::support::{
+    RawConnection, Socket, TIMEOUT, TestClient, TestServer, allow_many_sockets, message_frame,
+};
 
-/// Somebody's turn comes at once, everybody else's after an hour or so.
+/// A drain in which the first client is closed at once and the next one after about an hour.
 const LONG_DRAIN: [&str; 4] = ["--drain", "10000", "--shutdown-timeout", "10000"];
-
-fn entered(server: &TestServer) -> RawConnection {
-    let mut raw = server.raw();
-    raw.enter("/ws");
-    raw
-}
 
 fn assert_port_is_free(address: SocketAddr) {
     TcpListener::bind(address).expect("the port can be bound again");
 }
 
-/// Which of these sockets is the first that has something to read.
-fn first_told(sockets: &[&Socket]) -> usize {
+/// Returns the index of the first socket that has input.
+fn first_with_input(sockets: &[&Socket]) -> usize {
     let mut waiting: Vec<_> = sockets
         .iter()
         .map(|socket| PollFd::new(socket, PollFlags::IN))
         .collect();
-    let patience = PATIENCE.try_into().expect("a time-out");
-    poll(&mut waiting, Some(&patience)).expect("poll");
-    let told = waiting.iter().position(|fd| !fd.revents().is_empty());
-    told.expect("nobody was told anything")
+    let timeout = TIMEOUT.try_into().expect("a time-out");
+    poll(&mut waiting, Some(&timeout)).expect("poll");
+    let first = waiting.iter().position(|fd| !fd.revents().is_empty());
+    first.expect("no socket has input")
 }
 
-/// Two clients, of whom one was closed; the other's turn is far away.
-fn in_the_middle_of_a_drain() -> (TestServer, RawConnection, [RawConnection; 2]) {
+/// Starts a drain of two clients; one of them has been closed, the other will not be for a long time.
+fn server_in_a_drain() -> (TestServer, RawConnection, [TestClient; 2]) {
     let server = TestServer::start(&LONG_DRAIN);
-    let mut clients = [entered(&server), entered(&server)];
+    let mut clients = [server.passive_client("/ws"), server.passive_client("/ws")];
     let mut http = server.raw();
     assert_eq!(http.get("/health").status, 200);
     server.signal(Signal::TERM);
-    let told = first_told(&clients.each_ref().map(|client| &client.socket));
-    assert_eq!(clients[told].close_code(), 1001);
+    let first = first_with_input(&clients.each_ref().map(|client| &client.socket));
+    assert_eq!(clients[first].close_code(), 1001);
     (server, http, clients)
 }
 
-/// Says something to a crowd, sends the signal, and finds everyone told and the process ended well.
-fn assert_ends_well(clients: usize, signal: Signal) {
+/// Publishes to a crowd and sends the signal. Asserts that all get the message and a close, and the exit code is 0.
+fn assert_shuts_down(clients: usize, signal: Signal) {
     let mut server = TestServer::start(&[]);
     let mut crowd: Vec<_> = (0..clients).map(|_| server.client()).collect();
     crowd[0].say("last words");
@@ -65,18 +61,18 @@ fn assert_ends_well(clients: usize, signal: Signal) {
 }
 
 #[test]
-fn on_sigterm_everyone_gets_the_last_words_and_a_close() {
+fn sigterm_delivers_pending_messages_and_closes_everyone() {
     allow_many_sockets();
-    assert_ends_well(500, Signal::TERM);
+    assert_shuts_down(500, Signal::TERM);
 }
 
 #[test]
-fn on_sigint_too() {
-    assert_ends_well(5, Signal::INT);
+fn sigint_delivers_pending_messages_and_closes_everyone() {
+    assert_shuts_down(5, Signal::INT);
 }
 
 #[test]
-fn without_clients_it_ends_as_well() {
+fn server_without_clients_shuts_down() {
     let mut server = TestServer::start(&[]);
     let mut idle = server.raw();
     assert_eq!(idle.get("/health").status, 200);
@@ -86,7 +82,7 @@ fn without_clients_it_ends_as_well() {
 }
 
 #[test]
-fn another_server_can_follow_on_the_same_port() {
+fn another_server_can_start_on_the_same_port() {
     let mut server = TestServer::start(&[]);
     let port = server.address().port().to_string();
     let mut alice = server.client();
@@ -101,26 +97,26 @@ fn another_server_can_follow_on_the_same_port() {
 }
 
 #[test]
-fn while_it_drains_health_says_so_and_nobody_new_is_let_in() {
-    let (server, mut http, _clients) = in_the_middle_of_a_drain();
+fn draining_server_reports_it_and_accepts_no_connections() {
+    let (server, mut http, _clients) = server_in_a_drain();
     let health = http.get("/health");
     assert_eq!(health.status, 503);
     assert_eq!(health.json()["status"], "draining");
     assert_eq!(health.header("Connection"), Some("close"));
     http.assert_closed();
 
-    let refused = TcpStream::connect(server.address()).expect_err("nobody new");
+    let refused = TcpStream::connect(server.address()).expect_err("no new connection");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn while_it_drains_those_who_are_left_are_served() {
+fn draining_server_serves_the_remaining_clients() {
     let server = TestServer::start(&LONG_DRAIN);
-    let mut clients: Vec<_> = (0..3).map(|_| entered(&server)).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| server.passive_client("/ws")).collect();
     server.signal(Signal::TERM);
     let sockets: Vec<_> = clients.iter().map(|client| &client.socket).collect();
-    let told = first_told(&sockets);
-    assert_eq!(clients.remove(told).close_code(), 1001);
+    let first = first_with_input(&sockets);
+    assert_eq!(clients.remove(first).close_code(), 1001);
     clients[0].say("still here");
     for client in &mut clients {
         assert_eq!(client.next()["payload"], "still here");
@@ -128,9 +124,9 @@ fn while_it_drains_those_who_are_left_are_served() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_the_server_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (mut server, _http, _clients) = in_the_middle_of_a_drain();
+        let (mut server, _http, _clients) = server_in_a_drain();
         server.signal(signal);
         let status = server.wait_for_exit();
         assert_eq!(status.code(), Some(128 + signal.as_raw()));
@@ -139,10 +135,10 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn who_never_answers_the_close_holds_nothing_up() {
+fn client_that_never_answers_the_close_delays_nothing() {
     let patient = ["--drain", "0", "--ping-interval", "3600"];
     let mut server = TestServer::start(&[&patient[..], &["--shutdown-timeout", "0.5"]].concat());
-    let mut mute = entered(&server);
+    let mut mute = server.passive_client("/ws");
     server.signal(Signal::TERM);
     let close = mute.frame().expect("a close");
     assert_eq!(close.close_code(), 1001);
@@ -151,7 +147,7 @@ fn who_never_answers_the_close_holds_nothing_up() {
 }
 
 #[test]
-fn who_does_not_even_read_the_close_holds_nothing_up() {
+fn client_that_never_reads_the_close_delays_nothing() {
     let mut server = TestServer::start(&[
         "--drain",
         "0",
@@ -164,11 +160,11 @@ fn who_does_not_even_read_the_close_holds_nothing_up() {
         "--outbox-bytes",
         "64MiB",
     ]);
-    let mut alice = entered(&server);
-    let _stalled = entered(&server);
-    let words = said(&"x".repeat(32 * 1024));
+    let mut alice = server.passive_client("/ws");
+    let _stalled = server.passive_client("/ws");
+    let message = message_frame(&"x".repeat(32 * 1024));
     while server.lagging_clients() == 0 {
-        alice.send(&words);
+        alice.send(&message);
         alice.next_offset();
     }
     server.signal(Signal::TERM);
@@ -177,11 +173,11 @@ fn who_does_not_even_read_the_close_holds_nothing_up() {
 }
 
 #[test]
-fn closes_are_spread_and_in_no_order() {
+fn closes_are_spread_over_the_drain_in_random_order() {
     const CLIENTS: usize = 60;
     const DRAIN: Duration = Duration::from_secs(2);
     let mut server = TestServer::start(&["--drain", "2"]);
-    let crowd: Vec<_> = (0..CLIENTS).map(|_| entered(&server)).collect();
+    let crowd: Vec<_> = (0..CLIENTS).map(|_| server.passive_client("/ws")).collect();
     let mut closed: Vec<(Instant, usize)> = thread::scope(|scope| {
         let threads: Vec<_> = crowd
             .into_iter()
@@ -207,7 +203,7 @@ fn closes_are_spread_and_in_no_order() {
         last - first
     );
 
-    // Pairs that were closed in the order in which they came: about half of them.
+    // About half of all pairs are closed in the order in which they connected.
     let pairs = CLIENTS * (CLIENTS - 1) / 2;
     let in_order = (0..CLIENTS)
         .flat_map(|later| (0..later).map(move |earlier| (earlier, later)))

@@ -1,58 +1,62 @@
-//! History on disk: what it keeps over a restart, what it drops, and which files it takes.
+//! History on disk: what survives a restart, what is pruned, and which files are accepted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Scratch, SmallDisk, TestServer, eventually};
+use crate::support::{
+    FAILURE, TempDir, TestServer, payloads, read_only_disk_command, run, wait_for, wait_until,
+};
 
 const SESSION: &str = "alice-and-nobody-else";
 
-fn payloads(server: &TestServer, room: &str) -> Vec<Value> {
-    let page = server.get_json(&format!("/rooms/{room}/messages?limit=1000"));
-    let messages = page["messages"].as_array().expect("messages");
-    messages.iter().map(|m| m["payload"].clone()).collect()
+fn payloads_of(server: &TestServer, room: &str) -> Vec<Value> {
+    payloads(&server.get_json(&format!("/rooms/{room}/messages?limit=1000")))
 }
 
 #[test]
-fn everything_but_the_connections_outlives_the_server() {
-    let disk = Scratch::new();
+fn history_ids_and_epochs_survive_a_restart() {
+    let disk = TempDir::new();
     for end in [Signal::TERM, Signal::KILL] {
         let room = format!("room-{end:?}").replace(|c: char| !c.is_alphanumeric(), "");
         let session = format!("the-session-of-{room}");
         let mut server = disk.serve(&[]);
         let payload = json!({"text": "caf\u{e9} \u{4f60}\u{597d}\n\u{0}", "n": 1e3});
-        let place = server.publish(&room, &session, "first", payload.clone());
+        let position = server.publish(&room, &session, "first", payload.clone());
         let mut alice = server.client_at(&format!("/ws?room={room}"));
-        alice.send(json!({"type": "custom_event", "payload": null}));
+        alice.send_json(json!({"type": "custom_event", "payload": null}));
         let event = alice.next_of("custom_event");
         server.signal(end);
         server.wait_for_exit();
 
         let server = disk.serve(&[]);
-        let epoch = place["epoch"].as_str().expect("epoch");
+        let epoch = position["epoch"].as_str().expect("epoch");
         let mut bob = server.client_at(&format!("/ws?room={room}&since=0&epoch={epoch}"));
-        assert_eq!(bob.welcome()["rooms"][0]["recovered"], true);
+        assert_eq!(bob.welcome().first_room().recovered, Some(true));
         let message = bob.expect(payload.clone());
-        assert_eq!(message["offset"], place["offset"]);
+        assert_eq!(message["offset"], position["offset"]);
         assert_eq!(message["id"], "first");
-        assert_eq!(bob.next_of("custom_event"), event, "sender, time and all");
-        // The same id in the same session is the same message, now as before.
-        assert_eq!(server.publish(&room, &session, "first", "again"), place);
+        assert_eq!(
+            bob.next_of("custom_event"),
+            event,
+            "with its author and time"
+        );
+        // The same id in the same session is still the same message.
+        assert_eq!(server.publish(&room, &session, "first", "again"), position);
         bob.say("new");
         assert_eq!(bob.expect("new")["offset"], 3);
         assert_eq!(server.total("duplicate_publishes"), 1);
     }
 }
 
-/// The layout of numbers survives too: payloads are relayed as they were written.
+/// Payloads are stored as text, so that the layout of numbers survives too.
 #[test]
-fn a_payload_is_the_same_text_after_a_restart() {
-    let disk = Scratch::new();
+fn payload_text_is_unchanged_after_a_restart() {
+    let disk = TempDir::new();
     let text = r#"{"type":"message","payload":{ "a" : 1.50, "b":[ 12345678901234567890123 ] }}"#;
     let server = disk.serve(&[]);
     let mut alice = server.client();
@@ -65,22 +69,22 @@ fn a_payload_is_the_same_text_after_a_restart() {
 }
 
 #[test]
-fn a_stopped_server_leaves_one_file_and_can_be_copied() {
-    let disk = Scratch::new();
+fn stopped_server_leaves_one_file_that_can_be_copied() {
+    let disk = TempDir::new();
     let mut server = disk.serve(&[]);
     server.publish("lobby", SESSION, "1", "copied");
     server.signal(Signal::TERM);
     assert!(server.wait_for_exit().success());
     assert!(!disk.path("history.db-wal").exists(), "{}", server.log());
-    let elsewhere = Scratch::new();
-    fs::copy(disk.path("history.db"), elsewhere.path("history.db")).expect("copy");
-    assert_eq!(payloads(&elsewhere.serve(&[]), "lobby"), ["copied"]);
+    let other = TempDir::new();
+    fs::copy(disk.path("history.db"), other.path("history.db")).expect("copy");
+    assert_eq!(payloads_of(&other.serve(&[]), "lobby"), ["copied"]);
 }
 
 #[test]
-fn only_its_owner_can_read_the_file() {
+fn database_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt;
-    let disk = Scratch::new();
+    let disk = TempDir::new();
     let _server = disk.serve(&[]);
     for name in ["history.db", "history.db-wal"] {
         let mode = fs::metadata(disk.path(name))
@@ -92,9 +96,9 @@ fn only_its_owner_can_read_the_file() {
 }
 
 #[test]
-fn bounds_hold_on_disk_and_over_a_restart_with_narrower_ones() {
-    let disk = Scratch::new();
-    let count = |server: &TestServer, room: &str| payloads(server, room).len();
+fn limits_of_history_hold_on_disk_and_after_a_restart_with_lower_ones() {
+    let disk = TempDir::new();
+    let count = |server: &TestServer, room: &str| payloads_of(server, room).len();
     {
         let server = disk.serve(&["--history-messages", "50"]);
         for n in 0..80 {
@@ -116,21 +120,21 @@ fn bounds_hold_on_disk_and_over_a_restart_with_narrower_ones() {
     {
         // "79" and its neighbours are two bytes each.
         let server = disk.serve(&["--history-bytes", "11"]);
-        assert_eq!(payloads(&server, "a"), [75, 76, 77, 78, 79]);
+        assert_eq!(payloads_of(&server, "a"), [75, 76, 77, 78, 79]);
         assert_eq!(server.stats()["history"]["bytes"], 10);
     }
     {
         let server = disk.serve(&["--history-age", "0.001"]);
-        eventually("age takes the rest", || {
-            (server.stats()["history"]["messages"] == 0).then_some(())
+        wait_until("the rest expires", || {
+            server.stats()["history"]["messages"] == 0
         });
         assert_eq!(server.stats()["history"]["bytes"], 0);
     }
 }
 
 #[test]
-fn the_largest_room_gives_way_when_all_together_are_too_large() {
-    let disk = Scratch::new();
+fn largest_room_is_pruned_when_all_together_are_too_large() {
+    let disk = TempDir::new();
     let server = disk.serve(&["--history-total-bytes", "64KiB"]);
     server.publish("small", SESSION, "small", "stays");
     for n in 0..200 {
@@ -145,23 +149,23 @@ fn the_largest_room_gives_way_when_all_together_are_too_large() {
         history["bytes"].as_u64().expect("bytes") > 48 * 1024,
         "{history}"
     );
-    assert_eq!(payloads(&server, "small"), ["stays"]);
+    assert_eq!(payloads_of(&server, "small"), ["stays"]);
     let page = server.get_json("/rooms/large/messages?limit=1");
     assert_eq!(page["last"], 200);
 }
 
-/// The file grows to what its bounds need and then no more, and shrinks when they are narrowed.
+/// The file grows to the size that its limits need and no further.
 #[test]
-fn the_file_stops_growing() {
-    let disk = Scratch::new();
-    let bounds = ["--history-messages", "500", "--log-level", "warn"];
+fn database_stops_growing() {
+    let disk = TempDir::new();
+    let limits = ["--history-messages", "500", "--log-level", "warn"];
     let disk_bytes = |server: &TestServer| {
         let bytes = server.stats()["store"]["disk_bytes"].as_u64();
         bytes.expect("a number")
     };
     let mut sizes = Vec::new();
     {
-        let server = disk.serve(&bounds);
+        let server = disk.serve(&limits);
         let mut alice = server.client();
         for round in 0..4 {
             // 10 MB a round, of which 1 MB is kept.
@@ -169,7 +173,7 @@ fn the_file_stops_growing() {
                 (0..100).for_each(|_| alice.say("x".repeat(2000)));
                 (0..100).for_each(|_| drop(alice.next_of("message")));
             }
-            let settled = eventually("the log is moved", || {
+            let settled = wait_for("the log is checkpointed", || {
                 let now = disk_bytes(&server);
                 (now < 24 << 20).then_some(now)
             });
@@ -177,46 +181,49 @@ fn the_file_stops_growing() {
             sizes.push(settled);
         }
     }
-    // Each with its log or without, as it was when the round ended.
+    // Each size is with the log or without, depending on when the round ended.
     let earlier = sizes[0].max(sizes[1]);
     assert!(sizes[3] < earlier + (12 << 20), "{sizes:?}");
-    let server = disk.serve(&bounds);
+    let server = disk.serve(&limits);
     assert_eq!(server.stats()["history"]["messages"], 500);
-    // Without its log.
+    // A restart removes the log.
     assert!(disk_bytes(&server) < 10 << 20, "{}", disk_bytes(&server));
 }
 
 #[test]
-fn a_room_keeps_its_numbers_for_long_after_its_history() {
+fn room_keeps_its_numbering_long_after_its_history_expired() {
     for args in [&[][..], &["--db"]] {
-        let disk = Scratch::new();
-        let bounds = ["--history-age", "1"];
+        let disk = TempDir::new();
+        let limits = ["--history-age", "1"];
         let server = match args {
-            [] => TestServer::start(&bounds),
-            _ => disk.serve(&bounds),
+            [] => TestServer::start(&limits),
+            _ => disk.serve(&limits),
         };
-        let place = server.publish("quiet", SESSION, "1", "the last for long");
-        eventually("history expires", || {
-            (server.stats()["history"]["messages"] == 0).then_some(())
+        let position = server.publish("quiet", SESSION, "1", "the only message");
+        wait_until("history expires", || {
+            server.stats()["history"]["messages"] == 0
         });
         let since = format!(
             "/ws?room=quiet&since=1&epoch={}",
-            place["epoch"].as_str().expect("epoch")
+            position["epoch"].as_str().expect("epoch")
         );
         let back = server.client_at(&since);
-        assert_eq!(back.welcome()["rooms"][0]["recovered"], true, "{args:?}");
+        assert_eq!(
+            back.welcome().first_room().recovered,
+            Some(true),
+            "{args:?}"
+        );
     }
 }
 
-/// With the power, transactions that were not synced may go: offsets that clients have seen would be
-/// given out again.
+/// A power failure may lose transactions that were not synced, and offsets that clients have seen would be reused.
 #[test]
-fn numbering_restarts_after_the_machine_went_down_unless_every_batch_was_synced() {
+fn numbering_restarts_after_a_reboot_unless_every_batch_was_synced() {
     for (durability, restarts) in [("normal", true), ("full", false)] {
-        let disk = Scratch::new();
+        let disk = TempDir::new();
         let run = ["--durability", durability];
         let mut server = disk.serve(&run);
-        let place = server.publish("lobby", SESSION, "1", "before");
+        let position = server.publish("lobby", SESSION, "1", "before");
         server.signal(Signal::KILL);
         server.wait_for_exit();
         {
@@ -225,22 +232,22 @@ fn numbering_restarts_after_the_machine_went_down_unless_every_batch_was_synced(
             assert_eq!(database.execute(other, [durability]).expect("update"), 1);
         }
         let server = disk.serve(&run);
-        let epoch = place["epoch"].as_str().expect("epoch");
+        let epoch = position["epoch"].as_str().expect("epoch");
         let back = server.client_at(&format!("/ws?since=1&epoch={epoch}"));
         let room = &back.welcome()["rooms"][0];
         assert_eq!(room["recovered"], !restarts, "{durability}");
         assert_eq!(room["epoch"] != epoch, restarts, "{durability}");
-        assert_eq!(room["offset"], 1, "offsets go on");
-        assert_eq!(payloads(&server, "lobby"), ["before"]);
+        assert_eq!(room["offset"], 1, "offsets continue");
+        assert_eq!(payloads_of(&server, "lobby"), ["before"]);
     }
 }
 
-/// The server that was copied from has given out further offsets since.
+/// The original server has given out further offsets after the copy.
 #[test]
-fn numbering_restarts_on_a_copy_that_was_made_while_a_server_ran() {
-    let disk = Scratch::new();
+fn numbering_restarts_on_a_copy_of_a_running_servers_database() {
+    let disk = TempDir::new();
     let server = disk.serve(&[]);
-    let place = server.publish("lobby", SESSION, "1", "copied");
+    let position = server.publish("lobby", SESSION, "1", "copied");
     let database = Connection::open(disk.path("history.db")).expect("open");
     let copy = disk.path("copy.db");
     let backup = "VACUUM INTO ?1";
@@ -255,15 +262,15 @@ fn numbering_restarts_on_a_copy_that_was_made_while_a_server_ran() {
     fs::rename(copy, disk.path("history.db")).expect("put back");
 
     let mut server = disk.serve(&[]);
-    server.publish("lobby", SESSION, "3", "in its stead");
-    let epoch = place["epoch"].as_str().expect("epoch");
+    server.publish("lobby", SESSION, "3", "on the copy");
+    let epoch = position["epoch"].as_str().expect("epoch");
     let back = |server: &TestServer, epoch: &str| {
         let client = server.client_at(&format!("/ws?since=2&epoch={epoch}"));
         client.welcome()["rooms"][0].clone()
     };
     assert_eq!(back(&server, epoch)["recovered"], false);
-    assert_eq!(payloads(&server, "lobby"), ["copied", "in its stead"]);
-    // It is no copy any more.
+    assert_eq!(payloads_of(&server, "lobby"), ["copied", "on the copy"]);
+    // From now on it counts as the original.
     let epoch = back(&server, epoch)["epoch"].clone();
     server.signal(Signal::KILL);
     server.wait_for_exit();
@@ -271,10 +278,10 @@ fn numbering_restarts_on_a_copy_that_was_made_while_a_server_ran() {
     assert_eq!(room["recovered"], true);
 }
 
-/// A machine without a clock of its own may start in the wrong year.
+/// A machine without a battery-backed clock may start in the wrong year.
 #[test]
-fn what_was_stored_under_a_clock_that_was_ahead_expires_all_the_same() {
-    let disk = Scratch::new();
+fn messages_stored_under_a_clock_ahead_still_expire() {
+    let disk = TempDir::new();
     disk.serve(&[])
         .publish("a", SESSION, "1", "from the future");
     let database = Connection::open(disk.path("history.db")).expect("open");
@@ -282,27 +289,27 @@ fn what_was_stored_under_a_clock_that_was_ahead_expires_all_the_same() {
     database.execute_batch(years).expect("update");
     drop(database);
     let server = disk.serve(&["--history-age", "1"]);
-    server.publish("b", SESSION, "2", "behind it");
-    eventually("age takes both", || {
-        (server.stats()["history"]["messages"] == 0).then_some(())
+    server.publish("b", SESSION, "2", "from the present");
+    wait_until("both messages expire", || {
+        server.stats()["history"]["messages"] == 0
     });
 }
 
 #[test]
-fn a_second_server_is_told_who_has_the_file() {
-    let disk = Scratch::new();
+fn second_server_on_the_same_file_fails_with_one_line() {
+    let disk = TempDir::new();
     let server = disk.serve(&[]);
-    let line = refused(&disk, &[]);
+    let line = refused(&disk);
     assert!(line.contains("another server uses it"), "{line}");
     let mut alice = server.client();
     alice.say("undisturbed");
     alice.expect("undisturbed");
 }
 
-/// One line, exit code 1, and not a byte of the file is changed.
+/// The start fails with one line, and the file is unchanged.
 #[test]
-fn a_file_that_is_not_ours_is_left_as_it_is() {
-    let disk = Scratch::new();
+fn foreign_database_is_refused_and_unchanged() {
+    let disk = TempDir::new();
     let path = disk.path("history.db");
     let foreign = || {
         let database = Connection::open(&path).expect("create");
@@ -333,7 +340,7 @@ fn a_file_that_is_not_ours_is_left_as_it_is() {
         let _none = fs::remove_file(&path);
         prepare();
         let before = fs::read(&path).expect("read");
-        let line = refused(&disk, &[]);
+        let line = refused(&disk);
         assert!(line.contains(why), "{line}");
         assert!(line.contains("left as it is"), "{line}");
         assert_eq!(fs::read(&path).expect("read"), before, "{why}");
@@ -341,62 +348,64 @@ fn a_file_that_is_not_ours_is_left_as_it_is() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_one_line() {
-    let disk = Scratch::new();
+fn unwritable_path_fails_with_one_line() {
+    let disk = TempDir::new();
     fs::create_dir(disk.path("history.db")).expect("directory");
-    assert!(refused(&disk, &[]).contains("history.db"));
+    assert!(refused(&disk).contains("history.db"));
     let missing = TestServer::command(&["--db", "/nowhere/at/all.db"]);
-    assert!(one_line(missing).contains("/nowhere/at/all.db"));
-    let line = one_line(SmallDisk::read_only_command());
+    assert!(only_line_of_a_failed_start(missing).contains("/nowhere/at/all.db"));
+}
+
+#[test]
+fn read_only_file_system_fails_with_one_line() {
+    let Some(command) = read_only_disk_command() else {
+        return;
+    };
+    let line = only_line_of_a_failed_start(command);
     assert!(line.contains("Read-only file system"), "{line}");
 }
 
-/// A pipe never ends, so a server that read it would never start.
+/// Reading a pipe would block for ever.
 #[test]
-fn what_is_no_file_is_one_line() {
-    let disk = Scratch::new();
+fn pipe_or_device_as_database_fails_with_one_line() {
+    let disk = TempDir::new();
     let made = Command::new("mkfifo").arg(disk.path("history.db")).status();
     assert!(made.expect("mkfifo").success());
     for path in [disk.path("history.db"), "/dev/null".into()] {
         let path = path.to_str().expect("UTF-8").to_owned();
-        let program = TestServer::command(&["--db", &path]);
-        let mut patiently = Command::new("timeout");
-        patiently.arg("20").arg(program.get_program());
-        patiently.args(program.get_args());
-        let line = one_line(patiently);
-        assert!(line.contains("not a regular file"), "{line}");
+        let line = only_line_of_a_failed_start(TestServer::command(&["--db", &path]));
+        assert!(line.contains("no regular file"), "{line}");
     }
 }
 
-/// SQLite keeps its log beside the file that the link leads to; it is moved into the database there too.
+/// SQLite keeps its log beside the file that the link points to, and checkpoints it there.
 #[test]
-fn a_link_to_the_file_is_the_file() {
-    let disk = Scratch::new();
-    fs::create_dir(disk.path("elsewhere")).expect("directory");
-    let log = disk.path("elsewhere/real.db-wal");
-    symlink(disk.path("elsewhere/real.db"), disk.path("history.db")).expect("link");
+fn symbolic_link_to_the_database_is_followed() {
+    let disk = TempDir::new();
+    fs::create_dir(disk.path("target")).expect("directory");
+    let log = disk.path("target/real.db-wal");
+    symlink(disk.path("target/real.db"), disk.path("history.db")).expect("link");
     {
         let server = disk.serve(&[]);
         let on_disk = |path| fs::metadata(path).map_or(0, |file: fs::Metadata| file.len());
         let mut number = 0;
-        eventually("the log is moved", || {
+        wait_until("the log is checkpointed", || {
             for _ in 0..20 {
                 server.publish("a", SESSION, &number.to_string(), "x".repeat(60_000));
                 number += 1;
             }
-            let moved = on_disk(disk.path("elsewhere/real.db")) > 4 << 20;
-            moved.then_some(())
+            on_disk(disk.path("target/real.db")) > 4 << 20
         });
         let store = server.stats()["store"]["disk_bytes"].clone();
         assert!(store.as_u64() >= Some(on_disk(log.clone())), "{store}");
     }
-    assert!(!payloads(&disk.serve(&[]), "a").is_empty());
+    assert!(!payloads_of(&disk.serve(&[]), "a").is_empty());
 }
 
-/// These mean something to SQLite.
+/// SQLite gives some of these names a special meaning.
 #[test]
-fn a_file_may_have_any_name() {
-    let disk = Scratch::new();
+fn database_may_have_any_name() {
+    let disk = TempDir::new();
     for name in [":memory:", "file:a.db?mode=memory", "two words 房间.db"] {
         let serve = || {
             let mut command = TestServer::command(&["--db", name]);
@@ -404,24 +413,18 @@ fn a_file_may_have_any_name() {
             TestServer::start_command(command)
         };
         serve().publish("a", SESSION, "1", name);
-        assert_eq!(payloads(&serve(), "a"), [name]);
+        assert_eq!(payloads_of(&serve(), "a"), [name]);
         assert!(disk.path(name).exists(), "{name}");
     }
 }
 
-/// Starts a server that must not start on this file; gives the line that it says.
-fn refused(disk: &Scratch, args: &[&str]) -> String {
-    let database = disk.database();
-    let database = database.iter().map(String::as_str);
-    one_line(TestServer::command(
-        &database.chain(args.iter().copied()).collect::<Vec<_>>(),
-    ))
+/// Starts a server that must not start on the file, and returns the only line it prints.
+fn refused(disk: &TempDir) -> String {
+    only_line_of_a_failed_start(disk.command(&[]))
 }
 
-fn one_line(mut command: std::process::Command) -> String {
-    let output = command.stdout(Stdio::null()).output().expect("run");
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    said
+fn only_line_of_a_failed_start(mut command: Command) -> String {
+    let ended = run(&mut command);
+    assert_eq!(ended.code, FAILURE, "{}", ended.stderr);
+    ended.only_line().to_owned()
 }

@@ -1,14 +1,14 @@
-//! https and wss: the same server, sealed, and a certificate that changes under open connections.
+//! https and wss: sessions over TLS, and a certificate that changes while clients are connected.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 
 use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::{
-    Certificate, RawConnection, Socket, TestClient, TestServer, allow_many_sockets, eventually,
-    said,
+    Certificate, ClientOptions, RawConnection, Socket, TestClient, TestServer, allow_many_sockets,
+    message_frame, wait_until,
 };
 
 #[test]
@@ -17,26 +17,17 @@ fn https_wss_and_event_streams_share_the_port() {
     let server = certificate.serve(&[]);
     let mut events = server.raw();
     events.send("GET /rooms/lobby/events HTTP/1.1\r\nHost: test\r\n\r\n");
-    let mut streamed = String::new();
-    let mut streams = |what: &str| {
-        while !streamed.contains(what) {
-            let mut chunk = [0; 4096];
-            let read = events.socket.read(&mut chunk).expect("events");
-            assert_ne!(read, 0, "ended after {streamed}");
-            streamed.push_str(&String::from_utf8_lossy(&chunk[..read]));
-        }
-    };
-    streams("event: joined");
+    events.read_until("event: joined");
     let mut alice = server.client();
-    alice.say("sealed");
-    alice.expect("sealed");
+    alice.say("encrypted");
+    alice.expect("encrypted");
     assert_eq!(server.get_json("/health")["status"], "healthy");
-    streams("\"sealed\"");
+    events.read_until("\"encrypted\"");
     alice.close();
 }
 
 #[test]
-fn both_versions_talk_to_each_other_and_trust_the_certificate() {
+fn clients_of_tls_1_2_and_1_3_trust_the_certificate_and_talk() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
     let mut clients = [&TLS12, &TLS13].map(|version| {
@@ -44,7 +35,7 @@ fn both_versions_talk_to_each_other_and_trust_the_certificate() {
         let mut socket = Socket::tcp(server.address()).with_tls(&trust);
         socket.try_handshake().expect("handshake");
         assert_eq!(socket.tls().protocol_version(), Some(version.version));
-        TestClient::enter(socket, "/ws")
+        ClientOptions::new().open(socket, "/ws")
     });
     clients[0].say("from 1.2");
     clients[1].expect("from 1.2");
@@ -54,14 +45,14 @@ fn both_versions_talk_to_each_other_and_trust_the_certificate() {
 }
 
 #[test]
-fn who_comes_back_resumes_its_tls_session() {
+fn returning_client_resumes_its_tls_session() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
     let trust = certificate.trust(&[&TLS13]);
     let kinds = [(), ()].map(|()| {
         let socket = Socket::tcp(server.address()).with_tls(&trust);
-        let mut raw = RawConnection::over(socket);
-        // The ticket comes with the answer.
+        let mut raw = RawConnection::from(socket);
+        // The session ticket comes with the response.
         assert_eq!(raw.get("/health").status, 200);
         raw.socket.tls().handshake_kind().expect("done")
     });
@@ -69,53 +60,46 @@ fn who_comes_back_resumes_its_tls_session() {
     assert_eq!(kinds[1], rustls::HandshakeKind::Resumed);
 }
 
-/// Messages of several records, to a client whose socket is full for a while: order is kept over what was
-/// sealed, what was queued and what follows.
+/// Each message takes several TLS records, and the client's socket is full for a while. Order is kept among encrypted,
+/// queued and later messages.
 #[test]
-fn a_lagging_client_catches_up_in_order() {
+fn lagging_tls_client_catches_up_in_order() {
     const MESSAGES: u64 = 300;
     let certificate = Certificate::new();
     let server = certificate.serve(&["--outbox-bytes=64MiB", "--history-bytes=1KiB"]);
-    let mut reader = server.raw();
-    reader.enter("/ws");
-    let mut speaker = server.client_at("/ws?room=elsewhere&room=lobby");
+    let mut reader = server.passive_client("/ws");
+    let mut publisher = server.client_at("/ws?room=other&room=lobby");
     let text = "x".repeat(50_000);
     for _ in 0..MESSAGES {
-        speaker.say_in("lobby", text.as_str());
-        speaker.next_of("message");
+        publisher.say_in("lobby", text.as_str());
+        publisher.next_of("message");
     }
-    eventually("the reader lags", || {
-        (server.lagging_clients() == 1).then_some(())
-    });
+    wait_until("the reader lags", || server.lagging_clients() == 1);
     for offset in 1..=MESSAGES {
         assert_eq!(reader.next_offset(), offset);
     }
-    eventually("it has caught up", || {
-        (server.lagging_clients() == 0).then_some(())
-    });
-    speaker.say_in("lobby", "afterwards");
+    wait_until("the reader has caught up", || server.lagging_clients() == 0);
+    publisher.say_in("lobby", "afterwards");
     assert_eq!(reader.next()["payload"], "afterwards");
-    // And what it says itself still comes in whole.
-    reader.say(&text);
+    // The client's own large message arrives whole, too.
+    reader.say(text.as_str());
     assert_eq!(reader.next()["payload"], text.as_str());
 }
 
 #[test]
-fn an_end_is_told_twice_once_in_each_protocol() {
+fn shutdown_sends_a_close_frame_and_a_close_notify() {
     let certificate = Certificate::new();
     let mut server = certificate.serve(&["--drain=0"]);
-    let mut raw = server.raw();
-    raw.enter("/ws");
+    let mut raw = server.passive_client("/ws");
     server.signal(Signal::TERM);
-    // `close_code` asserts a clean end after it, which over TLS is a close_notify: without one
-    // reading fails.
+    // `close_code` asserts a clean end, which over TLS is a close_notify: without one, reading fails.
     assert_eq!(raw.close_code(), 1001);
     drop(raw);
     assert!(server.wait_for_exit().success());
 }
 
 #[test]
-fn an_answer_that_closes_ends_with_a_close_notify() {
+fn response_that_closes_ends_with_a_close_notify() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
     let mut raw = server.raw();
@@ -125,40 +109,36 @@ fn an_answer_that_closes_ends_with_a_close_notify() {
 }
 
 #[test]
-fn a_client_that_says_close_notify_is_gone() {
+fn client_that_sends_close_notify_is_disconnected() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
-    let mut raw = server.raw();
-    raw.enter("/ws");
+    let mut raw = server.passive_client("/ws");
     assert_eq!(server.connected_clients(), 1);
     raw.socket.tls().send_close_notify();
     let _sent = std::io::Write::flush(&mut raw.socket);
-    eventually("it is gone", || {
-        (server.connected_clients() == 0).then_some(())
-    });
+    server.wait_for_clients(0);
 }
 
 #[test]
-fn a_slow_consumer_is_evicted_and_nobody_else_waits() {
+fn slow_tls_consumer_is_evicted_and_no_one_else_waits() {
     let certificate = Certificate::new();
     let server = certificate.serve(&["--outbox-bytes=256KiB", "--slow-timeout=60"]);
-    let mut slow = server.raw();
-    slow.enter("/ws");
+    let _slow = server.passive_client("/ws");
     let mut alice = server.client();
     let text = "x".repeat(30_000);
-    eventually("the slow one is evicted", || {
+    wait_until("the slow consumer is evicted", || {
         alice.say(text.as_str());
         alice.expect(text.as_str());
-        (server.total("slow_consumers_evicted") == 1).then_some(())
+        server.total("slow_consumers_evicted") == 1
     });
     alice.say("goes on");
     alice.expect("goes on");
 }
 
-/// The certificate changes under 500 open connections; none notices, and who comes next is shown the
-/// new one, even with a ticket from before.
+/// The certificate changes under 500 open connections: all stay open, and new clients see the new certificate, even with
+/// a session ticket from before.
 #[test]
-fn a_new_certificate_drops_nobody() {
+fn new_certificate_disconnects_no_one() {
     const CLIENTS: usize = 500;
     allow_many_sockets();
     let mut certificate = Certificate::new();
@@ -166,56 +146,57 @@ fn a_new_certificate_drops_nobody() {
     let before = certificate.trust(&[&TLS13, &TLS12]);
     let connect = |trust: &_| Socket::tcp(server.address()).with_tls(trust);
     let old = certificate.der().to_vec();
-    let mut crowd: Vec<RawConnection> = (0..CLIENTS)
-        .map(|_| {
-            let mut raw = RawConnection::over(connect(&before));
-            raw.enter("/ws");
-            raw
-        })
+    let options = ClientOptions::new().passive();
+    let mut crowd: Vec<TestClient> = (0..CLIENTS)
+        .map(|_| options.open(connect(&before), "/ws"))
         .collect();
 
     certificate.renew();
     server.signal(Signal::HUP);
-    eventually("the new certificate is shown", || {
-        (server.connect().shown() == certificate.der()).then_some(())
+    wait_until("new clients see the new certificate", || {
+        server.connect().peer_certificate() == certificate.der()
     });
     assert_ne!(old, certificate.der());
     let untrusted = connect(&before).try_handshake();
     assert!(untrusted.is_err(), "a ticket has outlived its certificate");
-    let mut newcomer = TestClient::enter(connect(&certificate.trust(&[&TLS13])), "/ws");
+    let mut newcomer = ClientOptions::new().open(connect(&certificate.trust(&[&TLS13])), "/ws");
 
     newcomer.say("renewed");
     for raw in &mut crowd {
         assert_eq!(raw.next()["payload"], "renewed");
     }
-    crowd[CLIENTS / 2].send(said("all here"));
+    crowd[CLIENTS / 2].send(message_frame("all connected"));
     for raw in &mut crowd {
-        assert_eq!(raw.next()["payload"], "all here");
+        assert_eq!(raw.next()["payload"], "all connected");
     }
     assert_eq!(server.connected_clients(), CLIENTS as u64 + 1);
-    assert_eq!(server.total("tls_refused"), 1, "only the untrusting one");
+    assert_eq!(
+        server.total("tls_refused"),
+        1,
+        "only the client that trusts the old certificate"
+    );
 }
 
 #[test]
-fn a_bad_certificate_is_not_loaded_and_the_old_one_stays() {
+fn invalid_key_is_not_loaded_and_the_certificate_stays() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
-    let key = certificate.scratch.path("key.pem");
+    let key = certificate.dir.path("key.pem");
     for bad in ["", "no PEM at all", Certificate::other_key().as_str()] {
         fs::write(&key, bad).expect("key");
-        let told = || server.log().matches("not reloaded: --tls-key").count();
-        let before = told();
+        let count = || server.log().matches("not reloaded: --tls-key").count();
+        let before = count();
         server.signal(Signal::HUP);
-        eventually("it is said", || (told() == before + 1).then_some(()));
-        assert_eq!(server.connect().shown(), certificate.der());
+        wait_until("the refusal is logged", || count() == before + 1);
+        assert_eq!(server.connect().peer_certificate(), certificate.der());
     }
 }
 
 #[test]
-fn what_cannot_be_used_ends_the_start_with_one_line() {
+fn unusable_certificate_or_key_fails_with_one_line() {
     let certificate = Certificate::new();
     let file = |name: &str, text: &str| {
-        let path = certificate.scratch.path(name);
+        let path = certificate.dir.path(name);
         fs::write(&path, text).expect("file");
         path.to_str().expect("UTF-8").to_owned()
     };
@@ -235,15 +216,15 @@ fn what_cannot_be_used_ends_the_start_with_one_line() {
     ] {
         let mut command = TestServer::command(&["--tls-cert", cert, "--tls-key", key]);
         let output = command.output().expect("run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains(setting) && said.contains(why), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(setting) && stderr.contains(why), "{stderr}");
     }
 }
 
 #[test]
-fn without_anything_to_read_again_a_hang_up_ends_the_server_in_order() {
+fn sighup_without_files_to_reload_shuts_down() {
     let mut server = TestServer::start(&["--drain=0"]);
     let mut alice = server.client();
     server.signal(Signal::HUP);
@@ -253,7 +234,7 @@ fn without_anything_to_read_again_a_hang_up_ends_the_server_in_order() {
 }
 
 #[test]
-fn who_speaks_plainly_where_tls_is_spoken_is_told() {
+fn plain_http_on_a_tls_port_gets_400_tls_required() {
     let certificate = Certificate::new();
     let server = certificate.serve(&[]);
     for request in [
@@ -272,7 +253,7 @@ fn who_speaks_plainly_where_tls_is_spoken_is_told() {
 }
 
 #[test]
-fn who_speaks_tls_where_it_is_not_spoken_is_told_in_plain_http() {
+fn tls_on_a_plain_port_gets_400_in_plain_http() {
     let server = TestServer::start(&[]);
     let mut raw = server.raw();
     raw.send(Certificate::client_hello());
@@ -292,7 +273,7 @@ fn who_speaks_tls_where_it_is_not_spoken_is_told_in_plain_http() {
 }
 
 #[test]
-fn a_full_server_answers_a_hello_with_an_alert() {
+fn full_server_answers_a_hello_with_an_alert() {
     let certificate = Certificate::new();
     let server = certificate.serve(&["--max-connections=1"]);
     let _only = server.client();

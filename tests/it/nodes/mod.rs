@@ -1,12 +1,11 @@
-//! Several nodes that share a Redis are to their clients as one server is.
+//! Several nodes on one Redis behave like one server.
 
-mod cluster;
-mod faults;
-mod losses;
-mod moving;
+mod data_loss;
+mod kills;
 mod numbering;
 mod presence;
-mod presence_users;
-mod sharing;
-mod storm;
-mod ways;
+mod reconnects;
+mod redis_cluster;
+mod redis_faults;
+mod redis_transports;
+mod shared_rooms;

@@ -1,45 +1,53 @@
-//! What scenarios are written in: a server on a port of its own, clients, raw sockets, deadlines.
+//! The vocabulary of scenarios: servers on free ports, clients, raw connections, faults, waiting.
 
+mod attack;
+mod certificate;
 mod client;
+mod connection;
+mod disks;
+mod history;
+mod http;
 mod network;
-mod observe;
+mod program;
 mod proxy;
-mod raw;
+mod readers;
 mod redis;
-mod scratch;
+mod redis_cluster;
+mod redis_proxy;
+mod seed;
 mod server;
-mod siege;
+mod skip;
 mod socket;
-mod stream;
+mod stats;
+mod stop;
+mod temp_dir;
 pub mod token;
-mod wire;
+mod wait;
+mod welcome;
 
-pub use self::redis::{Detour, TestCluster, TestRedis, free_port};
-pub use client::TestClient;
-pub use network::RemoteMembers;
-pub use observe::allow_many_sockets;
-pub use proxy::{proxied, proxy_header};
-pub use raw::{RawConnection, Response, frame, handshake};
-pub use scratch::{LoopDisk, Scratch, SmallDisk};
+pub use self::redis::{TestRedis, free_port, with_durable_redis, with_redis, with_redis_args};
+pub use attack::AttackedServer;
+pub use certificate::Certificate;
+pub use client::{ClientOptions, TestClient, message_frame};
+pub use connection::{
+    ACCEPT, BINARY, CLOSE, CONTINUATION, PING, PONG, RawConnection, TEXT, frame, handshake,
+    handshake_with,
+};
+pub use disks::{read_only_disk_command, with_loop_disk, with_small_disk};
+pub use history::{offsets, payloads, read_whole_history};
+pub use http::{READ_METHODS, Response, request};
+pub use network::with_remote_network;
+pub use program::{FAILURE, USAGE, program, run};
+pub use proxy::{forwarded_for, proxy_header, proxy_header_for};
+pub use readers::read_while_reconnecting;
+pub use redis_cluster::{TestRedisCluster, with_durable_redis_cluster, with_redis_cluster};
+pub use redis_proxy::RedisProxy;
+pub use seed::{Seed, random_bytes};
 pub use server::TestServer;
-pub use siege::{Chance, Siege};
-pub use socket::{Certificate, Socket};
-pub use stream::said;
-pub use wire::request;
-
-use std::time::{Duration, Instant};
-
-/// How long anything that must happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until `condition` gives a value; panics with `what` when patience ends.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
+pub use skip::skip;
+pub use socket::Socket;
+pub use stats::allow_many_sockets;
+pub use stop::StopOnDrop;
+pub use temp_dir::TempDir;
+pub use wait::{TIMEOUT, wait_for, wait_until};
+pub use welcome::Welcome;

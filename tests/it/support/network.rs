@@ -1,4 +1,4 @@
-//! A network of its own, where a client may have an address that is not this machine's.
+//! A network namespace, where a client can have an address that is not this machine's.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -7,32 +7,35 @@ use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{TestServer, eventually};
+use super::{TestServer, skip, wait_until};
 
-/// Documentation's addresses (RFC 5737), on the loopback interface.
+/// Addresses for documentation (RFC 5737), added to the loopback interface.
 const ADDRESSES: [&str; 2] = ["203.0.113.7", "203.0.113.8"];
 
-/// A server that clients reach at addresses of the world, which nobody else can.
-pub struct RemoteMembers {
+/// A server in a network namespace. Clients reach it from public addresses; no other process can.
+pub struct RemoteNetwork {
     pub server: TestServer,
 }
 
-impl RemoteMembers {
-    /// Moves this thread there too. `None`, and a line that says so, where this may not be done.
-    pub fn serve(args: &[&str]) -> Option<Self> {
+/// Starts a server in a network namespace, moves this thread into it, and runs the scenario. Skips the test
+/// where that is not permitted.
+pub fn with_remote_network(args: &[&str], scenario: impl FnOnce(RemoteNetwork)) {
+    match RemoteNetwork::start(args) {
+        Ok(network) => scenario(network),
+        Err(reason) => skip(reason),
+    }
+}
+
+impl RemoteNetwork {
+    fn start(args: &[&str]) -> Result<Self, &'static str> {
         let program = TestServer::command(&[&["--host=0.0.0.0"], args].concat());
         let [one, two] = ADDRESSES;
         let script = format!(
             "ip link set lo up && ip addr add {one}/32 dev lo && ip addr add {two}/32 dev lo"
         );
-        let mut probe = unshare();
-        if !probe
-            .arg(&script)
-            .output()
-            .is_ok_and(|out| out.status.success())
-        {
-            eprintln!("NOT TESTED: this needs a network namespace, and `ip` in it");
-            return None;
+        let probe = unshare().arg(&script).output();
+        if !probe.is_ok_and(|output| output.status.success()) {
+            return Err("no right to make a network namespace, or no `ip`");
         }
         let mut command = unshare();
         command.args([&format!("{script} && exec \"$@\""), "sh"]);
@@ -41,17 +44,15 @@ impl RemoteMembers {
         let namespace = File::open(format!("/proc/{}/ns/net", server.pid())).expect("namespace");
         let network = Some(LinkNameSpaceType::Network);
         if move_into_link_name_space(namespace.as_fd(), network).is_err() {
-            eprintln!("NOT TESTED: only root may enter a network namespace");
-            return None;
+            return Err("only root may enter a network namespace");
         }
-        let elsewhere = Self { server };
-        eventually("it answers", || {
-            (elsewhere.server.raw().get("/health").status == 200).then_some(())
+        wait_until("the server in the namespace answers", || {
+            server.raw().get("/health").status == 200
         });
-        Some(elsewhere)
+        Ok(Self { server })
     }
 
-    /// Where the server is for those who come from the first or the second address: there.
+    /// The server's address as seen by the first or second remote client, which connects from the same address.
     pub fn address(&self, nth: usize) -> SocketAddr {
         let ip = ADDRESSES[nth].parse().expect("an address");
         SocketAddr::new(ip, self.server.address().port())

@@ -1,66 +1,65 @@
-//! Scenarios play the proxy: to a server that trusts them, they name whatever client they like.
+//! Scenarios that act as a trusted proxy and name clients by any address.
 
-use super::raw::KEY;
-use super::{RawConnection, Response, TestServer};
+use super::connection::handshake_with;
+use super::{ClientOptions, RawConnection, Response, TestClient, TestServer};
 
 impl TestServer {
-    /// A server that believes forwarding headers from this machine.
+    /// Starts a server that trusts forwarding headers from this machine.
     pub fn behind_proxy(args: &[&str]) -> Self {
         Self::start(&[&["--trusted-proxies=127.0.0.1"], args].concat())
     }
 
-    /// A connection on which this client has asked for a WebSocket, and the answer.
-    pub fn knock(&self, address: &str, target: &str, lines: &[&str]) -> (RawConnection, Response) {
+    /// Requests a WebSocket as the client at `address`; returns the connection and the response.
+    pub fn handshake_as(
+        &self,
+        address: &str,
+        target: &str,
+        lines: &[&str],
+    ) -> (RawConnection, Response) {
+        let forwarded = forwarded_for(address);
         let mut raw = self.raw();
-        raw.send(handshake_as(address, target, lines));
+        raw.send(handshake_with(target, &[&[&*forwarded], lines].concat()));
         let response = raw.response();
         (raw, response)
     }
 
-    /// A WebSocket of this client that has been welcomed.
-    pub fn enter_as(&self, address: &str, target: &str) -> RawConnection {
-        let (mut raw, response) = self.knock(address, target, &[]);
+    /// Connects a passive client at `address`.
+    pub fn client_as(&self, address: &str, target: &str) -> TestClient {
+        let (raw, response) = self.handshake_as(address, target, &[]);
         assert_eq!(response.status, 101, "{address}: {}", response.text());
-        assert_eq!(raw.next()["from"], "server");
-        raw
+        ClientOptions::new().passive().after_handshake(raw)
     }
 
-    /// The code that a page of this client is closed with as soon as it is let in.
-    pub fn page_closed_as(&self, address: &str, target: &str) -> u16 {
-        let (mut page, response) = self.knock(address, target, &["Origin: https://a.example"]);
+    /// Returns the code that a page at `address` is closed with right after its handshake.
+    pub fn page_close_code_as(&self, address: &str, target: &str) -> u16 {
+        let origin = "Origin: https://a.example";
+        let (mut page, response) = self.handshake_as(address, target, &[origin]);
         assert_eq!(response.status, 101, "{address}: {}", response.text());
         page.close_code()
     }
 }
 
 impl RawConnection {
-    /// One `GET` of this client and its answer.
+    /// Sends one `GET` as the client at `address` and returns the response.
     pub fn get_as(&mut self, address: &str, target: &str) -> Response {
-        self.request("GET", target, &[&format!("X-Forwarded-For: {address}")])
+        self.request("GET", target, &[&forwarded_for(address)])
     }
 }
 
-fn handshake_as(address: &str, target: &str, lines: &[&str]) -> String {
-    let forwarded = format!("X-Forwarded-For: {address}");
-    let key = format!("Sec-WebSocket-Key: {KEY}");
-    let upgrade = [
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Version: 13",
-    ];
-    let lines = [&upgrade[..], &[&key, &forwarded], lines].concat();
-    super::request("GET", target, &lines)
+/// The header line with which a proxy names its client.
+pub fn forwarded_for(address: &str) -> String {
+    format!("X-Forwarded-For: {address}")
 }
 
-/// A header of the PROXY protocol, version 2: command, family, and what follows.
+/// A header of the PROXY protocol, version 2: command, family and the bytes after the length.
 pub fn proxy_header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = (rest.len() as u16).to_be_bytes();
     let signature = b"\r\n\r\n\0\r\nQUIT\n";
     [&signature[..], &[command, family], &length, rest].concat()
 }
 
-/// The header of a connection from this client.
-pub fn proxied(client: &str) -> Vec<u8> {
+/// The PROXY header of a connection from this client.
+pub fn proxy_header_for(client: &str) -> Vec<u8> {
     let (address, port) = (client.parse().expect("an address"), 4711u16.to_be_bytes());
     match address {
         std::net::IpAddr::V4(v4) => {

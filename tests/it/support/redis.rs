@@ -1,64 +1,83 @@
-//! A Redis of a test's own, and nodes that share it.
+//! A real Redis, and nodes that use it.
 
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use redis::{Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Scratch, TestServer, eventually};
+use super::{TempDir, TestServer, skip, wait_for, wait_until};
 
-/// A real redis-server on a free port of the loopback interface; dropped, it is killed.
+/// Flags of a Redis that appends every command to a file, and so keeps all its data over a restart.
+pub(super) const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+/// A redis-server on a free port of the loopback interface. It is killed on drop.
 pub struct TestRedis {
     child: Child,
     port: u16,
     args: Vec<String>,
-    scratch: Scratch,
+    dir: TempDir,
+}
+
+/// Runs the scenario with a Redis that writes nothing to disk. Skips the test where there is no redis-server.
+pub fn with_redis(scenario: impl FnOnce(TestRedis)) {
+    with_redis_args(&[], scenario);
+}
+
+/// Runs the scenario with a Redis that keeps all its data over a restart.
+pub fn with_durable_redis(scenario: impl FnOnce(TestRedis)) {
+    with_redis_args(&DURABLE, scenario);
+}
+
+/// Runs the scenario with a Redis that has these arguments.
+pub fn with_redis_args(args: &[&str], scenario: impl FnOnce(TestRedis)) {
+    if is_redis_here() {
+        scenario(TestRedis::start(args));
+    }
+}
+
+/// Records that the test is skipped if there is no redis-server. In CI there must be one.
+pub(super) fn is_redis_here() -> bool {
+    let here = program().is_some();
+    if !here {
+        assert!(std::env::var_os("CI").is_none(), "no redis-server");
+        skip("no redis-server; `make test` installs one where it may");
+    }
+    here
 }
 
 impl TestRedis {
-    /// One that writes nothing to disk. `None` where there is no redis-server, but in CI there must be.
-    pub fn start() -> Option<Self> {
-        Self::start_with(&[])
+    /// Starts one more Redis in a scenario that has one already.
+    pub fn start_durable() -> Self {
+        Self::start(&DURABLE)
     }
 
-    /// One that appends every command to a file, and so has all it had when it is started again.
-    pub fn start_durable() -> Option<Self> {
-        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
-    }
-
-    pub fn start_with(args: &[&str]) -> Option<Self> {
+    pub(super) fn start(args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        if program().is_none() {
-            assert!(std::env::var_os("CI").is_none(), "no redis-server");
-            eprintln!("SKIPPED: no redis-server; `make test` installs it where it may");
-            return None;
-        }
-        // A port that was free may be taken before Redis takes it: then it ends, and another is tried.
-        eventually("a redis-server starts", || {
-            let (port, scratch) = (free_port(), Scratch::new());
+        // Another process may take the free port first: then Redis ends, and the next port is tried.
+        wait_for("a redis-server starts", || {
+            let (port, dir) = (free_port(), TempDir::new());
             let mut redis = Self {
-                child: spawn(port, &args, &scratch),
+                child: spawn(port, &args, &dir),
                 port,
                 args: args.clone(),
-                scratch,
+                dir,
             };
-            redis.comes_up().then_some(Some(redis))
+            redis.comes_up().then_some(redis)
         })
     }
 
-    /// Whether it answers; `false` once it has ended.
+    /// Blocks until Redis answers (`true`) or has ended (`false`).
     fn comes_up(&mut self) -> bool {
-        eventually("redis-server answers or ends", || {
+        wait_for("redis-server answers or ends", || {
             if self.child.try_wait().expect("wait").is_some() {
                 return Some(false);
             }
-            let answer: Result<String, _> = redis::cmd("PING").query(&mut self.try_connect()?);
-            // While it loads what it has written, it refuses; who wants a password is up.
+            let reply: Result<String, _> = redis::cmd("PING").query(&mut self.try_connect()?);
+            // While Redis loads its files, it refuses. A Redis that asks for a password is up.
             let is_up = |why: &redis::RedisError| why.code() == Some("NOAUTH");
-            answer.as_ref().err().is_none_or(is_up).then_some(true)
+            reply.as_ref().err().is_none_or(is_up).then_some(true)
         })
     }
 
@@ -74,24 +93,24 @@ impl TestRedis {
         redis::Client::open(self.url()).ok()?.get_connection().ok()
     }
 
-    /// What it answers to a command.
-    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+    /// Sends a command and returns the reply.
+    pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         let mut connection = self.try_connect().expect("connect to redis");
-        command.query(&mut connection).expect("an answer of redis")
+        command.query(&mut connection).expect("a reply from redis")
     }
 
-    /// A node that shares it.
+    /// Starts a node that uses this Redis.
     pub fn node(&self, args: &[&str]) -> TestServer {
         let url = self.url();
         TestServer::start(&[&["--redis", &url], args].concat())
     }
 
-    /// So many nodes, each of which knows of all.
+    /// Starts `count` nodes and waits until each knows of all.
     pub fn nodes(&self, count: usize, args: &[&str]) -> Vec<TestServer> {
         let nodes: Vec<TestServer> = (0..count).map(|_| self.node(args)).collect();
-        know_each_other(&nodes);
+        wait_for_roster(&nodes);
         nodes
     }
 
@@ -100,41 +119,41 @@ impl TestRedis {
         kill_process(pid, signal).expect("kill");
     }
 
-    /// Ends it at once, as if the power went, and waits until it has.
+    /// Kills the process and waits until it is gone.
     pub fn kill(&mut self) {
         let _ended = self.child.kill();
         self.child.wait().expect("wait");
     }
 
-    /// Starts it again, on the same port and with what it has written.
-    pub fn start_again(&mut self) {
-        eventually("redis-server starts again", || {
-            self.child = spawn(self.port, &self.args, &self.scratch);
-            self.comes_up().then_some(())
+    /// Starts Redis again, on the same port and with the files it has written.
+    pub fn restart(&mut self) {
+        wait_until("redis-server starts again", || {
+            self.child = spawn(self.port, &self.args, &self.dir);
+            self.comes_up()
         });
     }
 }
 
-/// What `--appendonly` writes.
+/// The file that `--appendonly` writes.
 impl TestRedis {
     fn appended_file(&self) -> std::path::PathBuf {
-        let folder = self.scratch.path("appendonlydir");
+        let folder = self.dir.path("appendonlydir");
         let files = std::fs::read_dir(folder).expect("appendonlydir");
         let mut paths = files.map(|file| file.expect("file").path());
         let is_appended = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".incr.aof");
-        paths.find(is_appended).expect("a file of commands")
+        paths.find(is_appended).expect("an append-only file")
     }
 
     pub fn appended_bytes(&self) -> u64 {
         self.appended_file().metadata().expect("metadata").len()
     }
 
-    /// Loses its end, as a disk does whose machine loses power.
-    pub fn cut_what_was_appended(&self, bytes: u64) {
+    /// Cuts the file to its first `bytes` bytes, as a disk may after a power failure.
+    pub fn truncate_appended_file(&self, bytes: u64) {
         let file = std::fs::OpenOptions::new()
             .write(true)
             .open(self.appended_file());
-        file.expect("open").set_len(bytes).expect("cut");
+        file.expect("open").set_len(bytes).expect("truncate");
     }
 }
 
@@ -145,140 +164,17 @@ impl Drop for TestRedis {
     }
 }
 
-/// Real redis-servers that are one Redis Cluster: masters without replicas, each with a part of the slots.
-pub struct TestCluster {
-    pub servers: Vec<TestRedis>,
-}
-
-const SLOTS: usize = 16_384;
-
-impl TestCluster {
-    /// One whose servers have all they had when they are started again.
-    pub fn start_durable() -> Option<Self> {
-        Self::start(&["--appendonly", "yes", "--appendfsync", "always"])
-    }
-
-    /// Three masters. What one of them had is refused while it is away, and the others go on.
-    pub fn start(args: &[&str]) -> Option<Self> {
-        let flags = [
-            "--cluster-enabled",
-            "yes",
-            "--cluster-require-full-coverage",
-            "no",
-            "--cluster-node-timeout",
-            "2000",
-        ];
-        let flags = [&flags[..], args].concat();
-        let servers: Option<Vec<_>> = (0..3).map(|_| TestRedis::start_with(&flags)).collect();
-        let cluster = Self { servers: servers? };
-        let first = cluster.servers[0].port().to_string();
-        for (n, server) in cluster.servers.iter().enumerate() {
-            let (from, to) = (cluster.first_slot(n), cluster.first_slot(n + 1) - 1);
-            let range = [from.to_string(), to.to_string()];
-            server.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
-            server.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &first]);
-        }
-        cluster.is_whole();
-        Some(cluster)
-    }
-
-    /// Waits until every server knows of all slots.
-    pub fn is_whole(&self) {
-        for server in &self.servers {
-            eventually("the cluster is whole", || {
-                let info: String = server.ask(&["CLUSTER", "INFO"]);
-                let has = |line: &str| info.contains(line);
-                let is_whole = has("cluster_state:ok") && has("cluster_slots_ok:16384");
-                is_whole.then_some(())
-            });
-        }
-    }
-
-    fn first_slot(&self, server: usize) -> usize {
-        SLOTS * server / self.servers.len()
-    }
-
-    /// Which server has this room.
-    pub fn server_of(&self, room: &str) -> usize {
-        let slot: usize = self.servers[0].ask(&["CLUSTER", "KEYSLOT", room]);
-        let servers = 0..self.servers.len();
-        let mut after = servers.filter(|n| slot >= self.first_slot(*n));
-        after.next_back().expect("a server")
-    }
-
-    pub fn url(&self) -> String {
-        let urls: Vec<String> = self.servers.iter().map(TestRedis::url).collect();
-        urls.join(",")
-    }
-
-    /// So many nodes that share it, each of which knows of all.
-    pub fn nodes(&self, count: usize, args: &[&str]) -> Vec<TestServer> {
-        let url = self.url();
-        let start = |_| TestServer::start(&[&["--redis", &url], args].concat());
-        let nodes: Vec<TestServer> = (0..count).map(start).collect();
-        know_each_other(&nodes);
-        nodes
-    }
-}
-
-fn know_each_other(nodes: &[TestServer]) {
+/// Blocks until each node knows of all.
+pub(super) fn wait_for_roster(nodes: &[TestServer]) {
     for node in nodes {
-        eventually("each node knows of all", || {
-            (node.get_json("/stats")["cluster"]["nodes"] == nodes.len()).then_some(())
+        wait_until("each node knows of all", || {
+            node.stats()["cluster"]["nodes"] == nodes.len()
         });
     }
 }
 
-/// An address that leads to one server or another, as a name does whose server has failed over.
-pub struct Detour {
-    port: u16,
-    to: Arc<Mutex<u16>>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Detour {
-    pub fn to(redis: &TestRedis) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
-        let port = listener.local_addr().expect("address").port();
-        let to = Arc::new(Mutex::new(redis.port()));
-        let open = Arc::new(Mutex::new(Vec::new()));
-        let (target, streams) = (Arc::clone(&to), Arc::clone(&open));
-        std::thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let mut open = streams.lock().unwrap();
-                let Ok(far) = TcpStream::connect(("127.0.0.1", *target.lock().unwrap())) else {
-                    continue;
-                };
-                for (from, into) in [(&near, &far), (&far, &near)] {
-                    let (mut from, mut into) =
-                        (from.try_clone().unwrap(), into.try_clone().unwrap());
-                    open.push(from.try_clone().unwrap());
-                    std::thread::spawn(move || {
-                        let _ended = std::io::copy(&mut from, &mut into);
-                        let _ended = into.shutdown(Shutdown::Both);
-                    });
-                }
-            }
-        });
-        Self { port, to, open }
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Leads to another server, and ends what led to the one before.
-    pub fn turn_to(&self, redis: &TestRedis) {
-        let mut open = self.open.lock().unwrap();
-        *self.to.lock().unwrap() = redis.port();
-        for stream in open.drain(..) {
-            let _ended = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-/// The program, by the name under which there is one. Debian's redis-tools has it under another one, without
-/// the service that redis-server would start.
+/// Returns the name of the Redis program here. Debian's redis-tools has it as redis-check-rdb, without the service
+/// that the package redis-server would start.
 fn program() -> Option<&'static str> {
     let answers = |name: &&str| {
         let mut command = Command::new(name);
@@ -290,12 +186,12 @@ fn program() -> Option<&'static str> {
         .find(|name| answers(name))
 }
 
-fn spawn(port: u16, args: &[String], scratch: &Scratch) -> Child {
+fn spawn(port: u16, args: &[String], dir: &TempDir) -> Child {
     Command::new(program().expect("a redis-server"))
         .arg0("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--dir"])
-        .arg(scratch.path("."))
+        .arg(dir.path("."))
         .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -303,6 +199,7 @@ fn spawn(port: u16, args: &[String], scratch: &Scratch) -> Child {
         .expect("cannot start redis-server")
 }
 
+/// Returns a port of the loopback interface that was free just now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
     listener.local_addr().expect("address").port()

@@ -1,4 +1,4 @@
-//! The real binary, on a free port of the loopback interface.
+//! The real program, on a free port of the loopback interface.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -10,33 +10,29 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::socket::{Socket, trust_anyone};
-use super::{RawConnection, TestClient, eventually};
+use super::certificate::trust_any_certificate;
+use super::token::SECRET;
+use super::{ClientOptions, RawConnection, Socket, TestClient, program, wait_for};
 
-/// A running server; dropped, it is killed.
+/// A running server. It is killed on drop.
 pub struct TestServer {
     child: Child,
     address: SocketAddr,
-    /// How its clients speak TLS, if it does.
+    /// How clients check its certificate, if it has one.
     trust: Option<Arc<ClientConfig>>,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
 }
 
 impl TestServer {
-    /// A server with the defaults but for these arguments.
+    /// Starts a server with these arguments; everything else has its default.
     pub fn start(args: &[&str]) -> Self {
         Self::start_command(Self::command(args))
     }
 
-    /// The program with a clean environment, to be adjusted before [`start_command`](Self::start_command).
+    /// Returns the command of a server, to be adjusted before [`start_command`](Self::start_command).
     pub fn command(args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wscast"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("WSCAST_") || name == "PORT" || name == "HOST" {
-                command.env_remove(name);
-            }
-        }
+        let mut command = program();
         let given = |flag: &str| args.iter().any(|arg| arg.split('=').next() == Some(flag));
         if !given("--host") {
             command.args(["--host", "127.0.0.1"]);
@@ -44,7 +40,7 @@ impl TestServer {
         if !given("--port") {
             command.args(["--port", "0"]);
         }
-        // Tests are in a hurry.
+        // Scenarios send faster than the default limits allow.
         for rate in ["--max-request-rate", "--max-byte-rate"] {
             if !given(rate) {
                 command.args([rate, "0"]);
@@ -57,63 +53,92 @@ impl TestServer {
         command
     }
 
-    /// Starts the program and waits until it says where it listens.
-    pub fn start_command(mut command: Command) -> Self {
+    /// Starts a server that checks tokens with [`SECRET`] and the audience `wscast`.
+    pub fn with_tokens(args: &[&str]) -> Self {
+        let mut command = Self::command(&[&["--audience", "wscast"], args].concat());
+        command.env("SECRET_KEY", SECRET);
+        Self::start_command(command)
+    }
+
+    /// Starts the program and waits until it prints its address.
+    pub fn start_command(command: Command) -> Self {
+        Self::try_start_command(command)
+            .unwrap_or_else(|(status, log)| panic!("did not start ({status}): {log}"))
+    }
+
+    /// Starts a program that may end instead of serving. `Err` has its exit status and log.
+    pub fn try_start_command(mut command: Command) -> Result<Self, (ExitStatus, String)> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("cannot start");
+            .expect("cannot start the server");
         let log = Arc::new(Mutex::new(String::new()));
-        let stderr = child.stderr.take().expect("piped");
-        let log_reader = Some(collect(stderr, Arc::clone(&log)));
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut page = String::new();
-        stdout.read_line(&mut page).expect("stdout");
-        let address = page
+        let stderr = child.stderr.take().expect("a pipe");
+        let log_reader = collect(stderr, Arc::clone(&log));
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("stdout");
+        let address = line
             .split_once("://")
             .and_then(|(_, rest)| rest.trim_end().trim_end_matches('/').parse().ok());
         let Some(address) = address else {
             let status = child.wait().expect("wait");
-            panic!("did not start ({status}): {page:?} {}", log.lock().unwrap());
+            log_reader.join().expect("the log reader");
+            let log = log.lock().unwrap().clone();
+            return Err((status, line + &log));
         };
-        // Whoever reads no further must not block the server.
+        // The server must not block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        Self {
+        Ok(Self {
             child,
             address,
-            trust: page.contains("https://").then(trust_anyone),
+            trust: line.contains("https://").then(trust_any_certificate),
             log,
-            log_reader,
-        }
+            log_reader: Some(log_reader),
+        })
     }
 
-    /// Where it listens.
+    /// Returns whether the process is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// A client in the lobby that has read its welcome.
+    /// Connects a client that joins the lobby.
     pub fn client(&self) -> TestClient {
         self.client_at("/ws")
     }
 
-    /// A client that connected to this path and query and has read its welcome.
+    /// Connects a client to this path and query.
     pub fn client_at(&self, target: &str) -> TestClient {
-        TestClient::enter(self.connect(), target)
+        ClientOptions::new().open(self.connect(), target)
     }
 
-    /// A connection as its clients make it, over TLS where it speaks that.
+    /// Connects a client that never answers a Ping or a Close by itself.
+    pub fn passive_client(&self, target: &str) -> TestClient {
+        ClientOptions::new().passive().open(self.connect(), target)
+    }
+
+    /// Connects a client that gets no welcome: one that has yet to send its token, or one of `/echo`.
+    pub fn client_without_welcome(&self, target: &str) -> TestClient {
+        let options = ClientOptions::new().without_welcome();
+        options.open(self.connect(), target)
+    }
+
+    /// Opens a socket, with TLS if the server has a certificate.
     pub fn connect(&self) -> Socket {
         let socket = Socket::tcp(self.address);
         match &self.trust {
@@ -122,12 +147,12 @@ impl TestServer {
         }
     }
 
-    /// A bare connection.
+    /// Opens a bare connection.
     pub fn raw(&self) -> RawConnection {
-        RawConnection::over(self.connect())
+        self.connect().into()
     }
 
-    /// The JSON body of a `GET` that must be answered with 200.
+    /// Returns the JSON body of a `GET` that must succeed.
     pub fn get_json(&self, path: &str) -> Value {
         let response = self.raw().get(path);
         assert_eq!(response.status, 200, "{path}: {}", response.text());
@@ -138,18 +163,17 @@ impl TestServer {
     pub fn connected_clients(&self) -> u64 {
         self.get_json("/stats")["connected_clients"]
             .as_u64()
-            .expect("a number")
+            .expect("connected_clients is a number")
     }
 
-    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
         kill_process(pid, signal).expect("kill");
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended by itself, and its log is complete.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
-        let status = eventually("the server exits", || self.child.try_wait().expect("wait"));
+        let status = wait_for("the server exits", || self.child.try_wait().expect("wait"));
         if let Some(reader) = self.log_reader.take() {
             reader.join().expect("log reader");
         }

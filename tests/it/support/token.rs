@@ -1,4 +1,4 @@
-//! Tokens made by hand, so that wrong ones can be made as well.
+//! Tokens made by hand, valid and invalid.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,9 +6,9 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use serde_json::{Value, json};
 
-/// What the servers of these tests check tokens with.
+/// The secret that test servers check tokens with.
 pub const SECRET: &str = "kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs";
-/// A strong secret that no server here has.
+/// Another secret, as strong.
 pub const OTHER_SECRET: &str = "Tz7Rk2Wd9Xp4Mv6Bn1Cq8Ls3Jh5Gf0-Ya";
 
 /// Seconds since the Unix epoch.
@@ -17,8 +17,8 @@ pub fn now() -> i64 {
     since.expect("a clock").as_secs() as i64
 }
 
-/// Alice, who may read and write `ops`, for ten minutes; `changes` replaces or adds claims, `null`
-/// takes one away.
+/// Claims of Alice, who may read and write `ops` for ten minutes. `changes` adds, replaces or, with `null`, removes
+/// claims.
 pub fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "sub": "alice",
@@ -37,12 +37,24 @@ pub fn claims(changes: Value) -> Value {
     claims
 }
 
-/// A token signed as the header says it is, by `sign`.
+/// A token with this header, signed by `sign`.
 pub fn token(header: Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let message = format!("{}.{}", part(&header), part(claims));
     let signature = BASE64URL_NOPAD.encode(&sign(message.as_bytes()));
     format!("{message}.{signature}")
+}
+
+/// The target of a client that enters `ops` with a token that has these changes.
+pub fn ops_with_claims(changes: Value) -> String {
+    let token = signed(SECRET, &claims(changes));
+    format!("/ws?room=ops&token={token}")
+}
+
+/// The header line of an administrator's token.
+pub fn admin_bearer() -> String {
+    let token = signed(SECRET, &claims(json!({"sub": "root", "admin": true})));
+    format!("Authorization: Bearer {token}")
 }
 
 /// A token signed with HS256.

@@ -1,0 +1,81 @@
+//! The program as a command that ends by itself.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use super::wait_for;
+
+/// Exit codes.
+pub const USAGE: Option<i32> = Some(2);
+pub const FAILURE: Option<i32> = Some(1);
+
+/// Returns the program with no settings but its defaults.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wscast"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WSCAST_") || name == "PORT" || name == "HOST" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The exit code and output of a program that has ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Returns the only line of output, which must be on stderr.
+    pub fn only_line(&self) -> &str {
+        assert_eq!(self.stdout, "", "stderr: {}", self.stderr);
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("not one line: {:?}", self.stderr);
+        };
+        assert!(line.starts_with("wscast: "), "{line}");
+        line
+    }
+
+    /// Returns a setting's value as `--check-config` prints it.
+    pub fn setting(&self, flag: &str) -> Option<&str> {
+        self.stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(flag)?.strip_prefix(" = "))
+    }
+}
+
+/// Runs a program to its end. Kills it and panics if it does not end.
+pub fn run(command: &mut Command) -> Ended {
+    struct Running(Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ended = self.0.kill();
+            let _reaped = self.0.wait();
+        }
+    }
+    command.stdin(Stdio::null());
+    let spawned = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut running = Running(spawned.expect("cannot start the program"));
+    let status = wait_for("the program ends", || running.0.try_wait().expect("wait"));
+    // The output fits into a pipe, so nothing had to be read before the end.
+    let read = |from: Option<&mut dyn Read>| {
+        let mut text = String::new();
+        from.expect("a pipe")
+            .read_to_string(&mut text)
+            .expect("output is text");
+        text
+    };
+    let stdout = read(running.0.stdout.as_mut().map(|out| out as &mut dyn Read));
+    let stderr = read(running.0.stderr.as_mut().map(|err| err as &mut dyn Read));
+    Ended {
+        code: status.code(),
+        stdout,
+        stderr,
+    }
+}
