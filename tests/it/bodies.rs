@@ -3,8 +3,7 @@
 use serde_json::json;
 
 use crate::support::token::{SECRET, claims, signed};
-use crate::support::{TestServer, eventually, request};
-use crate::tokens::server;
+use crate::support::{TestServer, request, wait_until};
 
 const LARGE: &str = "Content-Length: 60000";
 const CHUNKED: &str = "Transfer-Encoding: chunked";
@@ -12,8 +11,8 @@ const EXPECT: &str = "Expect: 100-continue";
 
 /// No byte of the body is sent, so a server that wanted to read it would respond with 408 or 100 instead.
 #[test]
-fn a_refused_request_is_answered_before_its_body_is_sent() {
-    let server = server(&[]);
+fn refused_request_is_answered_before_its_body_is_sent() {
+    let server = TestServer::with_tokens(&[]);
     let reader = signed(SECRET, &claims(json!({"publish": null})));
     let reader = format!("Authorization: Bearer {reader}");
     let reader = Some(reader.as_str());
@@ -51,7 +50,7 @@ fn a_refused_request_is_answered_before_its_body_is_sent() {
 }
 
 #[test]
-fn a_body_over_the_limit_of_its_route_is_refused_before_it_is_sent() {
+fn body_over_the_limit_of_its_route_is_refused_before_it_is_sent() {
     let server = TestServer::start(&["--max-message-bytes=1KiB"]);
     for (method, target, length) in [
         ("POST", "/rooms/ops/messages", 1025),
@@ -68,7 +67,7 @@ fn a_body_over_the_limit_of_its_route_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn an_accepted_body_is_asked_for_and_the_connection_goes_on() {
+fn accepted_body_gets_100_continue_and_the_connection_stays_open() {
     let server = TestServer::start(&[]);
     let body = r#"{"type":"message","payload":"hi"}"#;
     let lines = [
@@ -108,8 +107,8 @@ fn refused_event_streams_are_counted_by_the_http_rate() {
     assert_eq!(limited.status, 429);
     assert_eq!(limited.error_code(), "rate_limited");
     assert!(server.total("http_requests_rate_limited") >= 1);
-    eventually("the address may ask again", || {
+    wait_until("the address may ask again", || {
         let response = server.raw().get_as(ALICE, "/rooms/not%20a%20room/events");
-        (response.status == 400).then_some(())
+        response.status == 400
     });
 }

@@ -111,7 +111,7 @@ fn page_on_the_allow_list_can_read_that_its_body_was_refused() {
         ("Content-Length: 2000000", 413),
         ("Transfer-Encoding: chunked", 411),
     ] {
-        let response = server.raw().request("POST", "/health", &[origin, framing]);
+        let response = server.raw().request("GET", "/health", &[origin, framing]);
         assert_eq!(response.status, status, "{framing}");
         let allowed_origin = response.header("Access-Control-Allow-Origin");
         assert_eq!(allowed_origin, Some("https://a.example"), "{framing}");

@@ -175,7 +175,7 @@ fn expected_100_continue_is_sent_before_the_body() {
 fn http_1_0_never_gets_100_continue() {
     let server = TestServer::start(&[]);
     let mut old = server.raw();
-    old.send("POST /health HTTP/1.0\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    old.send("GET /health HTTP/1.0\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
     assert!(!old.has_input_within(Duration::from_millis(300)));
     old.send("body");
     assert_eq!(old.response().status, 200);
@@ -207,7 +207,7 @@ fn body_is_never_read_as_a_request() {
         assert_eq!(client.response().status, 404, "{method} {target}");
     }
     // The largest body allowed.
-    let largest = 1024 * 1024;
+    let largest = 64 * 1024;
     let length = format!("Content-Length: {largest}");
     client.send(request("POST", "/rooms/lobby/messages", &[&length]));
     client.send(&smuggled.repeat(largest / smuggled.len() + 1).as_bytes()[..largest]);

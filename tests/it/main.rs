@@ -6,6 +6,7 @@
 //! | file | shows |
 //! |---|---|
 //! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
+//! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
 //! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
 //! | `connection_limits` | all connections or descriptors are in use |
@@ -48,6 +49,7 @@
 //! | `unix_sockets` | `--listen unix:PATH` |
 
 mod address_limits;
+mod bodies;
 mod broadcast;
 mod closing;
 mod connection_limits;

@@ -125,7 +125,7 @@ fn silent_connection_is_closed_without_a_response() {
 }
 
 #[test]
-fn body_over_1_mib_gets_413() {
+fn body_over_the_limit_of_its_route_gets_413() {
     let server = TestServer::start(&[]);
     for (method, target, length) in [
         ("GET", "/health", "16385"),

@@ -221,8 +221,8 @@ fn room_keeps_its_numbering_long_after_its_history_expired() {
 fn numbering_restarts_after_a_reboot_unless_every_batch_was_synced() {
     for (durability, restarts) in [("normal", true), ("full", false)] {
         let disk = TempDir::new();
-        let run = ["--durability", durability];
-        let mut server = disk.serve(&run);
+        let flags = ["--durability", durability];
+        let mut server = disk.serve(&flags);
         let position = server.publish("lobby", SESSION, "1", "before");
         server.signal(Signal::KILL);
         server.wait_for_exit();
@@ -231,7 +231,7 @@ fn numbering_restarts_after_a_reboot_unless_every_batch_was_synced() {
             let other = "UPDATE state SET value = 'another-boot ' || ?1 WHERE key = 'run'";
             assert_eq!(database.execute(other, [durability]).expect("update"), 1);
         }
-        let server = disk.serve(&run);
+        let server = disk.serve(&flags);
         let epoch = position["epoch"].as_str().expect("epoch");
         let back = server.client_at(&format!("/ws?since=1&epoch={epoch}"));
         let room = &back.welcome()["rooms"][0];
@@ -374,7 +374,7 @@ fn pipe_or_device_as_database_fails_with_one_line() {
     for path in [disk.path("history.db"), "/dev/null".into()] {
         let path = path.to_str().expect("UTF-8").to_owned();
         let line = only_line_of_a_failed_start(TestServer::command(&["--db", &path]));
-        assert!(line.contains("no regular file"), "{line}");
+        assert!(line.contains("not a regular file"), "{line}");
     }
 }
 

@@ -116,7 +116,11 @@ fn full_disk_refuses_publishes_and_recovers() {
                 (&json!(id), &json!(offset))
             );
         }
-        assert!(server.log().contains("cannot be used"), "{}", server.log());
+        assert!(
+            server.log().contains("publishes are refused"),
+            "{}",
+            server.log()
+        );
         assert!(server.stats()["store"]["commits_failed"].as_u64() > Some(0));
     });
 }

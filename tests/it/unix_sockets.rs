@@ -100,7 +100,7 @@ fn file_that_is_not_a_dead_socket_is_not_replaced() {
     fs::remove_file(&path).expect("remove");
     fs::write(&path, "precious").expect("write");
     let stderr = refused(&[&listen(&path)]);
-    assert!(stderr.contains("something else"), "{stderr}");
+    assert!(stderr.contains("is not a socket"), "{stderr}");
     assert_eq!(fs::read_to_string(&path).expect("read"), "precious");
 
     let missing_dir = dir.path("missing_dir/wscast.sock");
