@@ -27,6 +27,7 @@
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `presence` | updates about members that join and leave |
+//! | `presence_users` | lists of members name the user of each client |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
 //! | `rate_limits` | limits per connection: requests and bytes per second |

@@ -2,27 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::support::token::{SECRET, claims, signed};
-use crate::support::{RawConnection, TestClient, TestServer, eventually};
-
-fn server(args: &[&str]) -> TestServer {
-    let mut command = TestServer::command(&[&["--audience", "wscast"], args].concat());
-    command.env("SECRET_KEY", SECRET);
-    TestServer::start_command(command)
-}
+use crate::support::token::{SECRET, claims, ops_with_claims, signed};
+use crate::support::{RawConnection, TestClient, TestServer, request, wait_for};
 
 fn token_of(user: Value) -> String {
     signed(SECRET, &claims(json!({"sub": user})))
 }
 
 fn target_of(user: Value) -> String {
-    format!("/ws?room=ops&token={}", token_of(user))
+    ops_with_claims(json!({"sub": user}))
 }
 
-/// Requests the members of `ops` as one of them, until there are `members`.
+/// Requests the members of `ops` until there are `members`, and returns the reply's payload.
 fn presence(client: &mut TestClient, members: usize) -> Value {
-    eventually("all members are there", || {
-        client.send(json!({"type": "presence", "room": "ops", "id": "who"}));
+    wait_for("all members are there", || {
+        client.send_json(json!({"type": "presence", "room": "ops", "id": "who"}));
         let reply = loop {
             let frame = client.next_of("presence");
             if frame["id"] == "who" {
@@ -39,24 +33,23 @@ fn presence_over_http(server: &TestServer) -> Value {
     json!({"members": detail["members"], "clients": detail["clients"]})
 }
 
-/// A reader of Server-Sent Events.
+/// Opens an event stream.
 fn reader_of_events(server: &TestServer, token: &str) -> RawConnection {
     let mut reader = server.raw();
-    reader.send(format!(
-        "GET /rooms/ops/events?token={token} HTTP/1.1\r\nHost: x\r\n\r\n"
-    ));
-    assert_eq!(reader.response().status, 200);
+    let target = format!("/rooms/ops/events?token={token}");
+    reader.send(request("GET", &target, &[]));
+    assert_eq!(reader.response_to("HEAD").status, 200);
     reader
 }
 
 #[test]
 fn every_list_names_users_and_tells_tabs_from_people() {
-    let server = server(&["--anonymous", "both"]);
+    let server = TestServer::with_tokens(&["--anonymous", "both"]);
     // The second user's name needs escapes in JSON.
     let names = ["alice", "王 \"小\" \\明", "4711"];
     let mut alice = server.client_at(&target_of(json!(names[0])));
-    alice.send(json!({"type": "join", "room": "ops", "presence": true}));
-    while alice.next()["type"] != "joined" {}
+    alice.send_json(json!({"type": "join", "room": "ops", "presence": true}));
+    alice.skip_to("joined");
     let tab = server.client_at(&target_of(json!(names[0])));
     let wang = server.client_at(&target_of(json!(names[1])));
     let service = server.client_at(&target_of(json!(names[2])));
@@ -92,14 +85,14 @@ fn every_list_names_users_and_tells_tabs_from_people() {
 
 #[test]
 fn user_of_a_late_token_and_of_an_event_stream_is_named() {
-    let server = server(&[]);
+    let server = TestServer::with_tokens(&[]);
     let mut alice = server.client_at(&target_of(json!("alice")));
     let mut late = RawConnection::connect(server.address());
     late.upgrade("/ws?room=ops");
     let auth = json!({"type": "auth", "token": token_of(json!("bob"))});
     late.send_frame(true, 1, auth.to_string().as_bytes());
-    assert_eq!(late.next()["type"], "authenticated");
-    assert_eq!(late.next()["from"], "server");
+    assert_eq!(late.next_json()["type"], "authenticated");
+    assert_eq!(late.next_json()["from"], "server");
     let _carol = reader_of_events(&server, &token_of(json!("carol")));
     let _nameless = reader_of_events(&server, &token_of(json!(null)));
 
@@ -125,14 +118,15 @@ fn user_of_a_late_token_and_of_an_event_stream_is_named() {
 
 #[test]
 fn users_are_shown_to_readers_of_the_room_only() {
-    let server = server(&[]);
+    let server = TestServer::with_tokens(&[]);
     let _alice = server.client_at(&target_of(json!("alice")));
     let publisher = signed(SECRET, &claims(json!({"sub": "eve", "subscribe": []})));
-    let reader_elsewhere = signed(SECRET, &claims(json!({"sub": "eve", "subscribe": ["dev"]})));
+    let reader_of_another_room =
+        signed(SECRET, &claims(json!({"sub": "eve", "subscribe": ["dev"]})));
     for (token, status) in [
         (None, 401),
         (Some(publisher), 403),
-        (Some(reader_elsewhere), 403),
+        (Some(reader_of_another_room), 403),
     ] {
         let query = token
             .map(|token| format!("?token={token}"))
@@ -146,7 +140,7 @@ fn users_are_shown_to_readers_of_the_room_only() {
 #[test]
 fn longest_users_do_not_shorten_the_list_and_one_member_more_ends_it() {
     const LISTED_MAX: usize = 100;
-    let server = server(&["--max-connection-rate", "0"]);
+    let server = TestServer::with_tokens(&["--max-connection-rate", "0"]);
     for longest in ["\"".repeat(128), "é".repeat(64)] {
         let target = target_of(json!(longest));
         let mut crowd: Vec<_> = (0..LISTED_MAX).map(|_| server.client_at(&target)).collect();

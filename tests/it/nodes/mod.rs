@@ -4,6 +4,7 @@ mod data_loss;
 mod kills;
 mod numbering;
 mod presence;
+mod presence_users;
 mod reconnects;
 mod redis_cluster;
 mod redis_faults;
