@@ -142,12 +142,15 @@ impl RawConnection {
         }
     }
 
-    /// Reads frames until a Close and returns its code; `None` if the connection ends without one.
+    /// Reads frames until a Close and returns its code; `None` if the connection ends without one, in the middle of a
+    /// frame too.
     pub fn close_code_if_any(&mut self) -> Option<u16> {
         loop {
-            let frame = self.frame()?;
-            if frame.opcode == CLOSE {
-                return Some(frame.close_code());
+            match self.buffered_frame() {
+                Some(frame) if frame.opcode == CLOSE => return Some(frame.close_code()),
+                Some(_) => {}
+                None if self.fill() => {}
+                None => return None,
             }
         }
     }
@@ -155,8 +158,9 @@ impl RawConnection {
     /// Reads frames until a Close and returns its code. Asserts that nothing follows it.
     pub fn close_code(&mut self) -> u16 {
         let code = self.close_code_if_any();
+        let code = code.expect("closed without a Close frame");
         self.assert_closed();
-        code.expect("closed without a Close frame")
+        code
     }
 
     /// Asserts that the server closes and sends nothing before it does.
