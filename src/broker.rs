@@ -24,7 +24,7 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The handle of the broker thread and of the store behind it.
 #[derive(Clone)]
-pub struct Broker {
+pub(crate) struct Broker {
     store: Arc<dyn Store>,
     queue: Sender<Work>,
 }

@@ -54,6 +54,12 @@
 //! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`], [`proxy`],
 //! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
 
+// A build without a feature contains values and methods that only this feature uses.
+#![cfg_attr(
+    not(all(feature = "redis", feature = "sqlite", feature = "tls")),
+    allow(dead_code, unused_imports)
+)]
+
 pub(crate) mod admission;
 pub(crate) mod app;
 pub mod auth;

@@ -13,7 +13,7 @@ use super::reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
 /// An event for the broadcaster thread. Events take effect in the order in which they were sent.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Sends a stored publication to its room's members. A room's offsets must arrive in order.
     Deliver {
         /// The numbering that the publication's offset belongs to.

@@ -35,8 +35,8 @@ use crate::threads::{self, REPLY_TIMEOUT};
 
 use state::BroadcasterState;
 
-pub use event::Event;
-pub use reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
+pub(crate) use event::Event;
+pub(crate) use reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
 /// Events that may wait for the broadcaster thread. While the queue is full, the broker waits.
 const QUEUE_EVENTS_MAX: usize = 1024;
@@ -46,11 +46,14 @@ const QUEUE_EVENTS_MAX: usize = 1024;
 /// A method that returns an `Option` waits for the thread's reply. It returns `None` if the thread has ended or did
 /// not reply in time.
 #[derive(Clone, Debug)]
-pub struct Broadcaster(Sender<Event>);
+pub(crate) struct Broadcaster(Sender<Event>);
 
 impl Broadcaster {
     /// Starts the thread. It ends on [`Event::Stop`] or when every handle is dropped.
-    pub fn start(welcome: String, metrics: Arc<Metrics>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(
+        welcome: String,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = bounded(QUEUE_EVENTS_MAX);
         let thread = threads::spawn_service("broadcaster", move || {
             BroadcasterState::new(welcome, metrics).run(&receiver);
@@ -59,23 +62,27 @@ impl Broadcaster {
     }
 
     /// Sends an event and blocks while the queue is full. Does nothing after the thread has ended.
-    pub fn send(&self, event: Event) {
+    pub(crate) fn send(&self, event: Event) {
         // An error means that the server is shutting down and has no clients left.
         self.0.send(event).ok();
     }
 
     /// Returns the rooms that have members on any node, in no particular order.
-    pub fn rooms(&self) -> Option<Vec<RoomSummary>> {
+    pub(crate) fn rooms(&self) -> Option<Vec<RoomSummary>> {
         self.request(Event::Rooms)
     }
 
     /// Returns a room's members, or `Some(None)` if the room has no members on any node.
-    pub fn room(&self, name: RoomName) -> Option<Option<RoomDetail>> {
+    pub(crate) fn room(&self, name: RoomName) -> Option<Option<RoomDetail>> {
         self.request(|reply| Event::Room { name, reply })
     }
 
     /// Returns at most `limit` connected clients in the order of their ids, starting after `after`.
-    pub fn clients(&self, after: Option<ClientId>, limit: usize) -> Option<Vec<ClientDetail>> {
+    pub(crate) fn clients(
+        &self,
+        after: Option<ClientId>,
+        limit: usize,
+    ) -> Option<Vec<ClientDetail>> {
         self.request(|reply| Event::Clients {
             after,
             limit,
@@ -84,7 +91,7 @@ impl Broadcaster {
     }
 
     /// Closes the selected clients of this node and returns their number.
-    pub fn close(&self, selector: ClientSelector, code: CloseCode) -> Option<usize> {
+    pub(crate) fn close(&self, selector: ClientSelector, code: CloseCode) -> Option<usize> {
         self.request(|reply| Event::Close {
             selector,
             code,
@@ -95,7 +102,7 @@ impl Broadcaster {
     /// Makes a client a held member and returns the states of the rooms it joined, in the order requested.
     ///
     /// `event` receives the reply channel and returns an [`Event::Connect`] or [`Event::Join`] with it.
-    pub fn hold(
+    pub(crate) fn hold(
         &self,
         event: impl FnOnce(Option<Sender<Vec<RoomState>>>) -> Event,
     ) -> Option<Vec<RoomState>> {
@@ -103,7 +110,7 @@ impl Broadcaster {
     }
 
     /// Releases a held member that has everything up to the offset `reached`; see [`Event::Release`].
-    pub fn release(
+    pub(crate) fn release(
         &self,
         client: ClientId,
         room: RoomName,
@@ -118,7 +125,7 @@ impl Broadcaster {
     }
 
     /// Returns the number of events that wait for the thread.
-    pub fn queue_len(&self) -> usize {
+    pub(crate) fn queue_len(&self) -> usize {
         self.0.len()
     }
 

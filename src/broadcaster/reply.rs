@@ -9,7 +9,7 @@ use crate::protocol::{ClientId, Position, PresentClient, RoomName};
 
 /// The outcome of [`Event::Release`](super::Event::Release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseOutcome {
+pub(crate) enum ReleaseOutcome {
     /// The member is live: it is sent every later publication at once.
     Live,
     /// The member missed more than could be held. It is held anew from this offset, and its thread must read up to
@@ -22,7 +22,7 @@ pub enum ReleaseOutcome {
 
 /// A connected client.
 #[derive(Clone, Debug)]
-pub struct ClientDetail {
+pub(crate) struct ClientDetail {
     /// The client's id.
     pub client: ClientId,
     /// The `sub` of its token, if it has one.
@@ -35,7 +35,7 @@ pub struct ClientDetail {
 
 /// A room's entry in the list of rooms.
 #[derive(Clone, Debug)]
-pub struct RoomSummary {
+pub(crate) struct RoomSummary {
     /// The room's name.
     pub name: RoomName,
     /// The number of its members on all nodes.
@@ -44,7 +44,7 @@ pub struct RoomSummary {
 
 /// A room with its members.
 #[derive(Clone, Debug)]
-pub struct RoomDetail {
+pub(crate) struct RoomDetail {
     /// The number of its members on all nodes.
     pub members: usize,
     /// The members in the order of their ids. `None` if there are too many to list.

@@ -6,7 +6,7 @@ use crate::protocol::ClientId;
 
 /// A set of connected clients.
 #[derive(Clone, Debug)]
-pub enum ClientSelector {
+pub(crate) enum ClientSelector {
     /// The client with this id.
     Client(ClientId),
     /// Every client whose token names this user.

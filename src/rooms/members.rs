@@ -9,7 +9,7 @@ pub(crate) const PRESENCE_LIST_MAX: usize = 100;
 
 /// The members of a room on other nodes, by the last heartbeat of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemoteMembers {
+pub(crate) struct RemoteMembers {
     /// The number of members.
     pub(crate) members: usize,
     /// The members; `None` if a node has too many to list.
@@ -18,7 +18,7 @@ pub struct RemoteMembers {
 
 /// The members of a room on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalMembers {
+pub(crate) struct LocalMembers {
     pub(crate) room: RoomName,
     /// The number of members; 0 if the last one has left.
     pub(crate) members: usize,

@@ -6,8 +6,8 @@ mod members;
 mod numbering;
 mod seat;
 
-pub use client_selector::ClientSelector;
+pub(crate) use client_selector::ClientSelector;
 pub(crate) use members::PRESENCE_LIST_MAX;
-pub use members::{LocalMembers, RemoteMembers};
-pub use numbering::RoomNumbering;
-pub use seat::Seat;
+pub(crate) use members::{LocalMembers, RemoteMembers};
+pub(crate) use numbering::RoomNumbering;
+pub(crate) use seat::Seat;

@@ -9,7 +9,7 @@ use crate::protocol::{Epoch, Position, RoomName};
 /// The store keeps a room for as long as anyone else holds its numbering. When numbering restarts, the room gets a
 /// new `RoomNumbering`, so two handles are of one numbering exactly if they point to the same value.
 #[derive(Debug)]
-pub struct RoomNumbering {
+pub(crate) struct RoomNumbering {
     name: RoomName,
     epoch: Epoch,
     /// The last offset the broadcaster has taken, even if the room had no members then. Only the broadcaster's

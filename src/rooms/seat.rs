@@ -8,7 +8,7 @@ use super::numbering::RoomNumbering;
 
 /// A permit to be a member of a room. A session takes it before it joins and drops it after it has left.
 #[derive(Debug)]
-pub struct Seat(Arc<RoomNumbering>);
+pub(crate) struct Seat(Arc<RoomNumbering>);
 
 impl Seat {
     /// Takes a seat if the room has fewer than `members_max` members on all nodes together.

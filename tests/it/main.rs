@@ -49,6 +49,8 @@
 //! | `unfinished_messages` | fragments without end, and how they are ended |
 //! | `unix_sockets` | `--listen unix:PATH` |
 
+#![expect(unreachable_pub, reason = "a test crate has no users")]
+
 mod address_limits;
 mod bodies;
 mod broadcast;
