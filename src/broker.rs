@@ -216,3 +216,6 @@ impl ReplyTo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,8 +127,7 @@ impl Directory {
         expired
     }
 
-    /// Forgets those of the [`expired`](Self::expired) rooms that are still idle; rooms created later are numbered
-    /// within `epoch`. Called on the broker thread only, so that no publish comes in between.
+    /// Forgets the [`expired`](Self::expired) rooms that are still idle. Rooms created later are numbered in `epoch`. Called on the broker thread only, so that no publish comes in between.
     pub(super) fn forget(&self, rooms: &[RoomName], epoch: Epoch) {
         let mut table = self.table.lock();
         for name in rooms {

@@ -6,7 +6,7 @@ use crate::protocol::{ErrorCode, Refusal};
 
 /// An error of a request to the store; its `Display` is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The limit of rooms is reached.
     TooManyRooms,
     /// The store cannot be written or read. Nothing was stored.

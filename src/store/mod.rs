@@ -1,7 +1,7 @@
 //! The store: numbers publications and keeps their history, in memory, in SQLite or in Redis.
 //!
-//! [`open`] chooses one by the settings. A store never touches members or sockets: a Redis store hands what other
-//! nodes publish to a [`Delivery`].
+//! [`open`] chooses one by the settings. A store never touches members or sockets: a store that other nodes share
+//! passes their publications to a [`Delivery`].
 
 mod api;
 mod dedupe;

@@ -1,4 +1,4 @@
-//! A message on its way into the store, and the position it is given.
+//! A message to be stored, and the result of storing it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

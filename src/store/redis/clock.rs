@@ -22,7 +22,7 @@ impl RedisClock {
         }
     }
 
-    /// Asks Redis for its time. Also finds out whether Redis replies.
+    /// Reads the time of Redis. Fails if Redis does not reply.
     pub(super) fn synchronize(
         &self,
         run: impl FnOnce(&[Cmd]) -> Result<Vec<Value>, CommandError>,

@@ -1,9 +1,9 @@
 //! The store that keeps rooms in Redis, so that several nodes share them: one order, one history.
 //!
-//! Publishing is one script call: it deduplicates, numbers, stores and publishes a message to all nodes
-//! ([`publisher`], `scripts/publish.lua`). Every node subscribes to the rooms that have members there and delivers
-//! what comes back ([`subscriber`]). Heartbeats report the members of each node ([`nodes`]). Clients' threads read
-//! history through a few shared clients ([`history`]).
+//! One script call deduplicates, numbers, stores and publishes a message ([`publisher`], `scripts/publish.lua`). Every
+//! node subscribes to the rooms that have members there, and delivers their messages from the subscription
+//! ([`subscriber`]). Heartbeats report the members of each node ([`nodes`]). Clients' threads read history through a
+//! pool of clients ([`history`]).
 //!
 //! Every wait for Redis is bounded. While Redis is unreachable, publishes are refused, nobody is closed, and rooms
 //! that have members here can still be joined.
@@ -33,7 +33,7 @@ use redis::Cmd;
 
 use crate::config::{HistoryLimits, RedisSettings};
 use crate::metrics::Metrics;
-use crate::protocol::{Page, RoomName};
+use crate::protocol::{Page, Position, RoomName};
 use crate::rooms::{ClientSelector, RoomNumbering};
 use crate::threads;
 
@@ -148,10 +148,9 @@ impl Store for Redis {
             .clients
             .with(|client| history::read_position(client, names, room))
             .map_err(|_| StoreError::Unreachable)?;
-        // Nobody is subscribed to the room here, so its numbering is not shared.
-        let numbering = |at: crate::protocol::Position| {
-            Arc::new(RoomNumbering::new(room.clone(), at.epoch, at.offset))
-        };
+        // The room has no members here, so this numbering is for this request only.
+        let numbering =
+            |at: Position| Arc::new(RoomNumbering::new(room.clone(), at.epoch, at.offset));
         Ok(position.map(numbering))
     }
 
@@ -231,7 +230,7 @@ impl Store for Redis {
         self.state.leave();
         let commands = nodes::leave_commands(&self.state);
         if let Err(why) = self.publisher.lock().run(&commands) {
-            log::debug!("cannot tell other nodes that this one leaves: {why}");
+            log::debug!("cannot report to other nodes that this node leaves: {why}");
         }
     }
 }

@@ -91,7 +91,7 @@ impl NodeState {
         self.client_config.endpoints.is_cluster()
     }
 
-    /// Learns from a new connection what may have changed with its server: the generation and the clock.
+    /// Learns the server's generation and clock from a new connection, because both may have changed.
     fn learn_server(
         &self,
         connection: &mut OpenConnection,

@@ -39,7 +39,7 @@ impl Publisher {
 
     /// Stores a batch.
     pub(super) fn append(&mut self, batch: &[Publish], state: &NodeState) -> Appended {
-        // The calls contain what the set-up of a connection learns, so they are built once connected.
+        // The calls have arguments that the set-up of a connection learns, so they are built once connected.
         let replies = match self.0.connect() {
             Ok(()) => {
                 let calls: Vec<Cmd> = batch.iter().map(|publish| call(publish, state)).collect();

@@ -1,4 +1,4 @@
-//! The rooms that this node is subscribed to: those with members here.
+//! The rooms that this node is subscribed to: every room with members on this node.
 
 use std::collections::HashMap;
 use std::sync::Arc;

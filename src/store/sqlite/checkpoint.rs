@@ -101,7 +101,7 @@ fn run(database: &Database, connection: &Connection, woken: &Receiver<()>) {
     }
 }
 
-/// Runs one checkpoint. What cannot be copied now stays in the log, which is durable, until the next checkpoint.
+/// Runs one checkpoint. Transactions that cannot be copied now stay in the log until the next one.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) {
     let pragma = format!("PRAGMA wal_checkpoint({mode})");
     if let Err(why) = connection.query_row(&pragma, [], |_| Ok(())) {

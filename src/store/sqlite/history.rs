@@ -46,11 +46,11 @@ fn read_page(
     // A transaction, so that all statements read one snapshot.
     let snapshot = connection.transaction()?;
     let select = "SELECT room, epoch, first_offset, last_offset FROM rooms WHERE name = ?1";
-    let bounds = snapshot
+    let range = snapshot
         .prepare_cached(select)?
-        .query_row([numbering.name().as_str()], Bounds::from_row)
+        .query_row([numbering.name().as_str()], StoredRange::from_row)
         .optional()?;
-    let Some(Bounds { room, first, last }) = bounds else {
+    let Some(StoredRange { room, first, last }) = range else {
         return Ok(Page::empty(
             numbering.name(),
             numbering.position(),
@@ -110,13 +110,13 @@ fn before_newest(
 }
 
 /// A room's row and the offsets in it.
-struct Bounds {
+struct StoredRange {
     room: i64,
     first: u64,
     last: Position,
 }
 
-impl Bounds {
+impl StoredRange {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             room: row.get(0)?,

@@ -1,4 +1,4 @@
-//! The database's tables, and how a wscast database is told from any other file.
+//! The database's tables, and the check that a file is a wscast database.
 
 use std::fs::File;
 use std::io::{self, Read};

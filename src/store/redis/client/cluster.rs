@@ -14,8 +14,8 @@ pub(crate) type Address = (String, u16);
 /// The slots of each server that accepts writes.
 pub(crate) type Topology = BTreeMap<Address, Vec<SlotRange>>;
 
-/// Asks a server for the cluster's topology. `Ok(None)` if its reply is none.
-pub(crate) fn ask_for_topology(
+/// Requests the cluster's topology from a server. `Ok(None)` if the server replies without one.
+pub(crate) fn request_topology(
     connection: &mut OpenConnection,
     client: &Client,
 ) -> Result<Option<Topology>, CommandError> {

@@ -103,9 +103,9 @@ impl ServerConnection {
         replies
     }
 
-    /// Asks the server for the cluster's topology. `None` if the connection is closed or fails.
-    pub(crate) fn ask_for_topology(&mut self) -> Option<Topology> {
-        let topology = cluster::ask_for_topology(self.connection.as_mut()?, &self.client);
+    /// Requests the cluster's topology from this server. `None` if the connection is closed or fails.
+    pub(crate) fn request_topology(&mut self) -> Option<Topology> {
+        let topology = cluster::request_topology(self.connection.as_mut()?, &self.client);
         if topology.is_err() {
             self.connection = None;
         }

@@ -21,7 +21,7 @@ const TOPOLOGY_INTERVAL: Duration = Duration::from_millis(200);
 /// A connection to each server, opened on demand.
 pub(crate) struct RedisClient {
     config: Arc<ClientConfig>,
-    servers: BTreeMap<Address, Server>,
+    servers: BTreeMap<Address, SlotServer>,
     /// Whether slots may have moved to other servers since the topology was learned.
     is_stale: bool,
     topology_at: Option<Instant>,
@@ -30,7 +30,7 @@ pub(crate) struct RedisClient {
     opened_seen: u64,
 }
 
-struct Server {
+struct SlotServer {
     connection: ServerConnection,
     slots: Vec<SlotRange>,
 }
@@ -46,7 +46,7 @@ impl RedisClient {
     pub(crate) fn new(config: Arc<ClientConfig>) -> Self {
         let servers = match config.endpoints.servers() {
             [only] => {
-                let server = Server {
+                let server = SlotServer {
                     connection: ServerConnection::new(only.clone(), Arc::clone(&config)),
                     slots: vec![0..=SLOTS - 1],
                 };
@@ -67,7 +67,8 @@ impl RedisClient {
 
     /// Opens the connections that are closed. Fails if none is open then.
     ///
-    /// Commands that depend on what the set-up of a connection learns must be built afterwards.
+    /// Opening a connection runs the set-up, which learns arguments of later commands. Build those commands after this
+    /// call.
     pub(crate) fn connect(&mut self) -> Result<(), CommandError> {
         if self.is_stale {
             self.learn_topology();
@@ -76,7 +77,7 @@ impl RedisClient {
         let others_opened = std::mem::replace(&mut self.opened_seen, opened) != opened;
         let reason = self.topology_backoff.reason().to_owned();
         let mut result = Err(CommandError::NotExecuted(reason));
-        for Server { connection, slots } in self.servers.values_mut() {
+        for SlotServer { connection, slots } in self.servers.values_mut() {
             if connection.is_open() {
                 result = Ok(());
                 continue;
@@ -168,7 +169,7 @@ impl RedisClient {
         let mut groups = BTreeMap::<Address, Vec<usize>>::new();
         for (index, command) in commands.iter().enumerate() {
             let slot = slot_of_command(command);
-            let can_run = |server: &Server| match slot {
+            let can_run = |server: &SlotServer| match slot {
                 Some(slot) => server.slots.iter().any(|range| range.contains(&slot)),
                 None => server.connection.is_open(),
             };
@@ -186,22 +187,22 @@ impl RedisClient {
         if self.topology_at.is_some_and(is_recent) || self.topology_backoff.blocks(now).is_some() {
             return;
         }
-        match self.ask_for_topology() {
+        match self.request_topology() {
             Ok(topology) => self.apply_topology(topology),
             Err(reason) => self.topology_backoff.failed(reason, Instant::now()),
         }
     }
 
-    /// Asks servers for the topology: connected servers first, because they reply sooner.
-    fn ask_for_topology(&mut self) -> Result<Topology, String> {
+    /// Requests the topology: from connected servers first, because they reply sooner.
+    fn request_topology(&mut self) -> Result<Topology, String> {
         for server in self.servers.values_mut() {
-            if let Some(topology) = server.connection.ask_for_topology() {
+            if let Some(topology) = server.connection.request_topology() {
                 return Ok(topology);
             }
         }
         let mut reason = "no server knows the cluster's topology".to_owned();
         for client in self.config.endpoints.servers() {
-            match ask_new_connection(client) {
+            match request_from_new_connection(client) {
                 Ok(Some(topology)) => return Ok(topology),
                 Ok(None) => {}
                 Err(why) => reason = why,
@@ -220,7 +221,8 @@ impl RedisClient {
                 .filter(|server| server.slots == slots)
                 .map(|server| server.connection);
             if let Some(connection) = unchanged.or_else(|| self.new_connection(&address)) {
-                self.servers.insert(address, Server { connection, slots });
+                self.servers
+                    .insert(address, SlotServer { connection, slots });
             }
         }
         self.is_stale = false;
@@ -235,9 +237,9 @@ impl RedisClient {
     }
 }
 
-fn ask_new_connection(client: &Client) -> Result<Option<Topology>, String> {
+fn request_from_new_connection(client: &Client) -> Result<Option<Topology>, String> {
     let mut connection = OpenConnection::open(client).map_err(|why| why.to_string())?;
-    cluster::ask_for_topology(&mut connection, client).map_err(|why| why.to_string())
+    cluster::request_topology(&mut connection, client).map_err(|why| why.to_string())
 }
 
 /// Whether a reply means that a slot may have moved to another server.

@@ -143,7 +143,7 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Reads from Redis what a node has reported of all its rooms.
+    /// Reads the last report of each of a node's rooms from Redis.
     fn read_reports_of(&mut self, node: &str) -> Result<(), CommandError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.state.names.node_rooms_key(node));

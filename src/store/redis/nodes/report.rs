@@ -1,4 +1,4 @@
-//! The reports in which nodes tell each other the members of their rooms.
+//! The reports that nodes exchange about the members of their rooms.
 
 use std::collections::HashMap;
 

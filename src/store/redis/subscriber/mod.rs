@@ -1,5 +1,5 @@
-//! The subscriber thread: receives what any node publishes in the rooms with members here, and delivers it in order
-//! and without a gap.
+//! The subscriber thread: receives the messages of all rooms with members on this node, from any node, and delivers
+//! them in order and without a gap.
 //!
 //! This thread alone decides which rooms are subscribed. [`subscription`] is one connection, [`reconciler`] compares
 //! each room with Redis, and [`waker`] lets other threads request a room.

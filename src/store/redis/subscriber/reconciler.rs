@@ -189,7 +189,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Starts to deliver a room after this position, and answers the requests for it.
+    /// Starts to deliver a room after this position, and replies to the requests for it.
     fn start_room(&mut self, name: &RoomName, position: Position) {
         let Position { epoch, offset } = position;
         let numbering = Arc::new(RoomNumbering::new(name.clone(), epoch, offset));
@@ -201,7 +201,7 @@ impl Reconciler {
             .insert(name.clone(), SubscribedRoom::new(numbering));
     }
 
-    /// Closes a room's members, who reconnect, and continues after this position.
+    /// Closes a room's members, so that they reconnect, and continues after this position.
     fn restart_room(&mut self, name: &RoomName, position: Position) {
         log::warn!(
             "{name} restarts at offset {}: its members must reconnect",

@@ -1,4 +1,4 @@
-//! One subscribed room and what this node has seen of it.
+//! One subscribed room, and the last message of it that this node has seen.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ const CHANNELS_MAX: usize = 200;
 /// The reason why a connection is given up.
 pub(crate) type Lost = String;
 
-/// A connection that receives what is published on its channels.
+/// A connection that receives the messages of its channels.
 pub(crate) struct Subscription {
     connection: Connection,
     /// Channels whose subscription Redis has not confirmed yet.
@@ -57,7 +57,7 @@ impl Subscription {
         self.unconfirmed == 0
     }
 
-    /// Blocks until the next message (RESP2: a kind, a channel, and what depends on the kind).
+    /// Blocks until the next message (RESP2: a kind, a channel, and content that depends on the kind).
     pub(crate) fn receive(&mut self) -> Result<PushMessage, Lost> {
         let invalid = || "Redis sent an invalid message".to_owned();
         let fields = match self.connection.recv_response() {

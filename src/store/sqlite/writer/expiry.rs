@@ -36,7 +36,7 @@ fn oldest_ts(connection: &Connection, table: &str) -> rusqlite::Result<Option<u6
     select.query_row([], |row| row.get(0)).optional()
 }
 
-/// Sets timestamps of the far future to `now_ts`. Neither those rows nor any behind them would expire otherwise.
+/// Sets timestamps of the far future to `now_ts`. Otherwise neither these rows nor the rows after them would expire.
 pub(super) fn correct_future_timestamps(
     connection: &Connection,
     table: &str,

@@ -1,4 +1,4 @@
-//! The only writer of the database: stores batches, prunes, and mirrors in memory what is on disk.
+//! The only writer of the database: stores batches, prunes history, and mirrors the rooms in memory.
 
 mod expiry;
 mod startup;
