@@ -1,6 +1,6 @@
 //! The HTTP requests of one connection, until it closes or becomes a stream.
 //!
-//! Each goes the same road: head, client address, route, rate, authorization, body, handler, response.
+//! Each request passes the same steps: head, client address, route, rate, authorization, body, handler, response.
 
 use tiny_http::{Method, ResponseBox};
 
@@ -9,8 +9,8 @@ use crate::http::{self, Admitted, Handler, Persistence, Request, Requirement, Ro
 use crate::session::{sse, websocket};
 use crate::socket::{Peer, Socket};
 
+use super::io::{close_gently, respond, send_all};
 use super::reader::{ReadError, RequestReader};
-use super::{close_gently, respond, send_all};
 
 /// Responses with 429 in a row after which a client's connection is closed, because even they cost work, and the
 /// address's new connections are limited. A trusted proxy's connection stays open: it carries the requests of
@@ -61,7 +61,7 @@ impl From<ReadError> for Reply {
     }
 }
 
-/// Answers requests until one becomes a stream. `None` if the connection was closed.
+/// Serves requests until one becomes a stream. Returns `None` if the connection was closed.
 ///
 /// Not inlined: its frame is off the stack before a session starts, and each page of stack that is never touched
 /// saves 4 KiB for every idle client.
@@ -83,7 +83,8 @@ pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
             }
             Err(error) => {
                 if let Some(response) = error.into_response() {
-                    let _gone = respond(socket, response, None, Persistence::Close, app);
+                    // The client may be gone already.
+                    respond(socket, response, None, Persistence::Close, app).ok();
                 }
                 break;
             }

@@ -1,27 +1,19 @@
 //! One accepted socket: what precedes HTTP, the HTTP requests, then perhaps a session.
 
 mod http;
+mod io;
 mod preface;
 mod reader;
 
-use std::io;
-use std::time::{Duration, Instant};
-
-use tiny_http::ResponseBox;
-
 use crate::app::App;
-use crate::http::{Head, Persistence, render};
 use crate::limits::{AddressPermit, Permit};
 use crate::metrics::GaugeGuard;
 use crate::session::{sse, websocket};
-use crate::socket::{LINGER, LINGER_BYTES_MAX, Peer, Socket};
+use crate::socket::{Peer, Socket};
 
 use self::http::{Stream, Upgrade};
 
 pub(crate) use preface::rejection;
-
-/// Time for a client to take a response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An accepted socket and what it holds until it is closed.
 pub(crate) struct Connection {
@@ -36,17 +28,17 @@ pub(crate) struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub(crate) fn serve(mut connection: Connection, app: &App) {
-    if !preface::complete(&mut connection, app) {
-        return;
-    }
+pub(crate) fn serve(connection: Connection, app: &App) {
     let Connection {
-        socket,
-        peer,
+        mut socket,
+        mut peer,
         permit: _permit,
         gauge: _gauge,
-        address_permit: _address_permit,
+        mut address_permit,
     } = connection;
+    if !preface::complete(&mut socket, &mut peer, &mut address_permit, app) {
+        return;
+    }
     let Some(Upgrade { stream, peer, rest }) = http::serve(&socket, peer, app) else {
         return;
     };
@@ -62,34 +54,5 @@ pub(crate) fn serve(mut connection: Connection, app: &App) {
             };
             websocket::serve(accepted, upgraded, app);
         }
-    }
-}
-
-/// Renders and sends a response. `head` is `None` if the request could not be parsed or was not even read.
-fn respond(
-    socket: &Socket,
-    response: ResponseBox,
-    head: Option<&Head>,
-    persistence: Persistence,
-    app: &App,
-) -> io::Result<()> {
-    let bytes = render(response, head, &app.config.allow_origin, persistence);
-    send_all(socket, &bytes)
-}
-
-/// Sends within a time of its own, so that a client that does not read cannot hold its thread.
-fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
-    socket.send_before(bytes, Instant::now() + RESPONSE_TIMEOUT)
-}
-
-/// Half-closes and drains the input, because closing a socket with unread input would reset the response away.
-fn close_gently(socket: &Socket) {
-    socket.finish();
-    let deadline = Instant::now() + LINGER;
-    let (mut discarded, mut bytes) = ([0; 512], 0);
-    while let Ok(read @ 1..) = socket.read_before(&mut discarded, deadline)
-        && bytes < LINGER_BYTES_MAX
-    {
-        bytes += read;
     }
 }

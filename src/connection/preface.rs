@@ -7,26 +7,34 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::{self, Persistence};
+use crate::limits::AddressPermit;
 use crate::proxy::proxy_header::{self, Progress, ProxyHeader, ProxyHeaderError};
 use crate::socket::tls::{self, TlsAcceptor, TlsError};
 use crate::socket::{Peer, Socket};
 
-use super::{Connection, close_gently, respond, send_all};
+use super::io::{close_gently, respond, send_all};
 
 /// Reads the PROXY header and shakes hands for TLS, where the settings ask for them. Returns whether requests can
 /// be read now.
+///
+/// The PROXY header replaces the proxy's peer and address permit by the client's.
 #[inline(never)]
-pub(super) fn complete(connection: &mut Connection, app: &App) -> bool {
-    // Decided before the PROXY header replaces the peer: a Unix socket never speaks TLS.
-    let tls = app
-        .tls
-        .as_ref()
-        .filter(|_| speaks_tls(connection.peer, app));
-    let is_proxy = app.config.proxy_protocol && app.admission.is_trusted_proxy(connection.peer);
-    if is_proxy && !apply_proxy_header(connection, app) {
-        return false;
+pub(super) fn complete(
+    socket: &mut Socket,
+    peer: &mut Peer,
+    address_permit: &mut Option<AddressPermit>,
+    app: &App,
+) -> bool {
+    // Decided by the proxy's peer, because a Unix socket never speaks TLS.
+    let tls = app.tls.as_ref().filter(|_| speaks_tls(*peer, app));
+    if app.config.proxy_protocol && app.admission.is_trusted_proxy(*peer) {
+        match read_client(socket, *peer, app) {
+            Ok(Some((client, permit))) => (*peer, *address_permit) = (client, permit),
+            Ok(None) => {}
+            Err(Refused) => return false,
+        }
     }
-    tls.is_none_or(|tls| start_tls(&mut connection.socket, connection.peer, tls, app))
+    tls.is_none_or(|tls| start_tls(socket, *peer, tls, app))
 }
 
 /// Proxies on this machine have terminated TLS already.
@@ -43,29 +51,33 @@ pub(crate) fn rejection(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8>
     http::render(response, None, &app.config.allow_origin, Persistence::Close)
 }
 
-/// Makes the connection that of the client in the PROXY header. Returns whether it may go on.
-fn apply_proxy_header(connection: &mut Connection, app: &App) -> bool {
-    let (socket, proxy) = (&connection.socket, connection.peer);
+/// The connection was refused, and its client has its response.
+struct Refused;
+
+/// Returns the client in the PROXY header with its address permit, or `None` if the proxy connects for itself.
+fn read_client(
+    socket: &Socket,
+    proxy: Peer,
+    app: &App,
+) -> Result<Option<(Peer, Option<AddressPermit>)>, Refused> {
     let deadline = Instant::now() + app.config.limits.head_timeout;
     let client = match read_proxy_header(socket, deadline) {
         Ok(ProxyHeader::Client(address)) => Peer::Tcp(address),
-        Ok(ProxyHeader::NoClient) => return true,
+        Ok(ProxyHeader::NoClient) => return Ok(None),
         Err(why) => {
             app.metrics.proxy_headers_refused.add(1);
             log::debug!("{proxy} refused: {why}");
-            return false;
+            return Err(Refused);
         }
     };
     match app.admission.connect_address(client) {
-        Ok(permit) => {
-            (connection.peer, connection.address_permit) = (client, permit);
-            true
-        }
+        Ok(permit) => Ok(Some((client, permit))),
         Err(why) => {
             let bytes = rejection(http::connection_refused(why), proxy, app);
-            let _gone = send_all(socket, &bytes);
+            // The proxy may be gone already.
+            send_all(socket, &bytes).ok();
             close_gently(socket);
-            false
+            Err(Refused)
         }
     }
 }
@@ -85,7 +97,8 @@ fn start_tls(socket: &mut Socket, peer: Peer, tls: &TlsAcceptor, app: &App) -> b
         TlsError::NotTls => {
             let message = "this port speaks TLS; use https:// or wss://";
             let response = http::error(400, "tls_required", message);
-            let _gone = respond(socket, response, None, Persistence::Close, app);
+            // The client may be gone already.
+            respond(socket, response, None, Persistence::Close, app).ok();
             close_gently(socket);
         }
     }

@@ -8,7 +8,7 @@ use tiny_http::ResponseBox;
 use crate::http::{self, BodyLength, CONTINUE_100, Head, HeadError};
 use crate::socket::Socket;
 
-use super::send_all;
+use super::io::send_all;
 
 /// Bytes requested of the socket at a time.
 const READ_BYTES: usize = 2048;

@@ -15,7 +15,7 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-/// A file below `assets/` and the type it is served as.
+/// Declares a file below `assets/`.
 macro_rules! asset {
     ($name:literal) => {
         Asset {
@@ -26,7 +26,7 @@ macro_rules! asset {
     };
 }
 
-/// A module under the name it had before the client had a folder, for programs that import it from there.
+/// Declares a module at its former address, for programs that still import it from there.
 macro_rules! moved {
     ($name:literal, $($to:literal),+) => {
         Asset {

@@ -1,4 +1,4 @@
-//! HTTP: the requests the server answers, without the sockets they arrive on.
+//! HTTP: from a request to its response, without sockets.
 //!
 //! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may ask, and `api` and
 //! `assets` hold the handlers.
@@ -8,20 +8,23 @@ mod assets;
 mod authorize;
 mod client_address;
 mod cors;
+mod render;
 mod request;
 mod response;
 mod route;
 mod wire;
 
-pub use response::{error, render};
+pub use render::render;
+pub use response::error;
 pub use wire::{BodyLength, HEAD_BYTES_MAX, Head, HeadError, Headers, Persistence, Query, parse};
 
 pub(crate) use authorize::{Requirement, authorize, unauthorized};
 pub(crate) use client_address::client_address;
+pub(crate) use render::render_event_stream;
 pub(crate) use request::{Admitted, Request};
 pub(crate) use response::{
     WithHeader, address_limited, bad_request, connection_refused, event_stream, forbidden,
-    rate_limited, render_event_stream, unavailable_for,
+    rate_limited, unavailable_for,
 };
 pub(crate) use route::{Handler, Route, WebSocketKind, find, upgrade_required};
 pub(crate) use wire::CONTINUE_100;

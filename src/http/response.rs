@@ -7,12 +7,10 @@ use serde_json::json;
 use tiny_http::{Header, Response, ResponseBox, StatusCode};
 
 use crate::admission::AdmissionError;
-use crate::auth::AllowedOrigins;
 use crate::limits::AddressLimitError;
 use crate::protocol::{ErrorCode, Refusal};
 
-use super::cors;
-use super::wire::{Head, HeadError, Persistence, render_response, render_stream_head};
+use super::wire::HeadError;
 
 /// Adds a header to a response.
 pub(crate) trait WithHeader {
@@ -135,20 +133,4 @@ impl From<HeadError> for ResponseBox {
             HeadError::Version => error(505, "http_version", "speak HTTP/1.0 or HTTP/1.1"),
         }
     }
-}
-
-/// Returns a response's bytes, with the CORS headers. `head` is `None` if the request could not be parsed or was
-/// not even read.
-pub fn render(
-    response: ResponseBox,
-    head: Option<&Head>,
-    allowed: &AllowedOrigins,
-    persistence: Persistence,
-) -> Vec<u8> {
-    render_response(cors::apply(response, head, allowed), head, persistence)
-}
-
-/// Returns the bytes of an event stream's head.
-pub(crate) fn render_event_stream(head: &Head, allowed: &AllowedOrigins) -> Vec<u8> {
-    render_stream_head(cors::apply(event_stream(), Some(head), allowed), head)
 }

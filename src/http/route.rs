@@ -19,7 +19,7 @@ const UNUSED_BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// One row of the table.
 pub(crate) struct Route {
-    /// `GET` routes answer `HEAD` too.
+    /// A `GET` route also matches `HEAD`.
     method: Method,
     /// The path's segments; `{}` matches any one segment.
     pattern: &'static [&'static str],
@@ -36,27 +36,26 @@ enum BodyLimit {
     Message,
 }
 
-/// How a route is answered.
+/// The response of a route.
 #[derive(Clone, Copy)]
 pub(crate) enum Handler {
-    /// With a response to anyone.
+    /// A response to any client.
     Public(fn(&Request, &App) -> ResponseBox),
-    /// With a response to clients that meet the requirement. Both variants of the result are responses; `Err`
-    /// lets a handler stop early.
+    /// A response to clients that meet the requirement. `Err` is a response too, so that a handler can stop with `?`.
     Private(
         Requirement,
         fn(&Admitted<'_>, &App) -> Result<ResponseBox, ResponseBox>,
     ),
-    /// With a WebSocket. The handshake authorizes the client itself, because a token may follow it.
+    /// A WebSocket. The handshake authorizes the client itself, because a token may follow it.
     WebSocket(WebSocketKind),
-    /// With the events of the room in the path.
+    /// The events of the room in the path.
     EventStream,
 }
 
-/// What is spoken over a WebSocket.
+/// The protocol over a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WebSocketKind {
-    /// The protocol of this server.
+    /// JSON messages, as the server documents them.
     Session,
     /// Every message is echoed, for conformance suites.
     Echo,

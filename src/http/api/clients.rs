@@ -7,8 +7,7 @@ use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
 use crate::broadcaster::ClientDetail;
-use crate::http::Admitted;
-use crate::http::request::invalid_field;
+use crate::http::request::{Admitted, invalid_field};
 use crate::http::response::{bad_request, busy, error, json};
 use crate::protocol::{ClientId, CloseCode};
 use crate::rooms::ClientSelector;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::http::Request;
+use crate::http::request::Request;
 use crate::http::response::json_with_status;
 
 #[derive(Serialize)]

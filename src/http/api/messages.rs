@@ -6,7 +6,7 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::broker::ReplyTo;
-use crate::http::Admitted;
+use crate::http::request::Admitted;
 use crate::http::response::{
     bad_request, error, json, json_with_status, unavailable, unavailable_for,
 };

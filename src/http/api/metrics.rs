@@ -3,7 +3,7 @@
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::http::Admitted;
+use crate::http::request::Admitted;
 use crate::http::response::{WithHeader, data};
 use crate::metrics::write_metric;
 use crate::store::NodeStatus;

@@ -5,7 +5,7 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::broadcaster::{RoomDetail, RoomSummary};
-use crate::http::Admitted;
+use crate::http::request::Admitted;
 use crate::http::response::{bad_request, busy, error, json};
 use crate::protocol::{Position, PresentClient, RoomName};
 

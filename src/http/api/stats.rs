@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::http::Admitted;
+use crate::http::request::Admitted;
 use crate::http::response::json;
 use crate::metrics::Metrics;
 use crate::store::NodeStatus;

@@ -1,6 +1,7 @@
 //! The length of a request's body (RFC 9112 §6.3).
 
-use super::{HeadError, Headers};
+use super::error::HeadError;
+use super::headers::Headers;
 
 /// The interim response to `Expect: 100-continue` (RFC 9110 §10.1.1).
 pub(crate) const CONTINUE_100: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -9,8 +9,10 @@ use tiny_http::Method;
 
 use crate::socket::tls;
 
-use super::target::{self, Target};
-use super::{BodyLength, Headers, Query};
+use super::body::BodyLength;
+use super::error::HeadError;
+use super::headers::Headers;
+use super::target::{self, ParsedTarget, Query};
 
 /// Largest request head, in bytes (RFC 9110 §5.4 leaves the limit to the server).
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -34,17 +36,6 @@ pub struct Head {
     pub body: BodyLength,
     /// Bytes that the head takes in the buffer, the blank line included.
     pub len: usize,
-}
-
-/// The reason to reject a head; each ends the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// 400, with the rule that the head breaks.
-    Bad(&'static str),
-    /// 431.
-    TooLarge,
-    /// 505.
-    Version,
 }
 
 impl Head {
@@ -93,7 +84,7 @@ pub fn parse(buffer: &[u8], scanned: &mut usize) -> Result<Option<Head>, HeadErr
     }
 }
 
-/// Finds the end of the blank line, and rejects on the way what a lenient parser would accept.
+/// Finds the end of the blank line. Rejects line ends and characters that only a lenient parser would accept.
 fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, HeadError> {
     while let Some(&byte) = buffer.get(*scanned) {
         let at = *scanned;
@@ -135,7 +126,7 @@ fn parse_complete(head: &[u8]) -> Result<Head, HeadError> {
         Err(httparse::Error::Version) if names_a_version(head) => return Err(HeadError::Version),
         Err(_) => return Err(HeadError::Bad("not an HTTP/1.1 request")),
     }
-    let Target { segments, query } = target::parse(raw.path.unwrap_or_default())?;
+    let ParsedTarget { segments, query } = target::parse(raw.path.unwrap_or_default())?;
     let method = Method::from_str(raw.method.unwrap_or_default())
         .map_err(|()| HeadError::Bad("the method is not a token"))?;
     let minor_version = raw.version.unwrap_or(1);

@@ -1,13 +1,15 @@
 //! HTTP/1.1 on the wire (RFC 9112): bytes to values and back, without sockets or server state.
 
 mod body;
+mod error;
 mod head;
 mod headers;
 mod render;
 mod target;
 
 pub use body::BodyLength;
-pub use head::{HEAD_BYTES_MAX, Head, HeadError, parse};
+pub use error::HeadError;
+pub use head::{HEAD_BYTES_MAX, Head, parse};
 pub use headers::Headers;
 pub use render::Persistence;
 pub use target::Query;

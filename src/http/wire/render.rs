@@ -2,7 +2,7 @@
 
 use tiny_http::{HTTPVersion, Header, Method, ResponseBox};
 
-use super::Head;
+use super::head::Head;
 
 /// The state of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::HeadError;
+use super::error::HeadError;
 
 /// A parsed target.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ParsedTarget {
     pub(super) segments: Vec<String>,
     pub(super) query: Query,
 }
@@ -33,9 +33,9 @@ impl Query {
 }
 
 /// Parses origin form, absolute form, or `*`.
-pub(super) fn parse(raw: &str) -> Result<Target, HeadError> {
+pub(super) fn parse(raw: &str) -> Result<ParsedTarget, HeadError> {
     if raw == "*" {
-        return Ok(Target {
+        return Ok(ParsedTarget {
             segments: vec!["*".to_owned()],
             query: Query::default(),
         });
@@ -66,7 +66,7 @@ pub(super) fn parse(raw: &str) -> Result<Target, HeadError> {
             Ok((decode_form(name)?, decode_form(value)?))
         })
         .collect::<Result<_, _>>()?;
-    Ok(Target {
+    Ok(ParsedTarget {
         segments,
         query: Query(query),
     })

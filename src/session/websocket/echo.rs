@@ -7,8 +7,7 @@ use crate::outbox::Wire;
 use crate::protocol::Frames;
 use crate::session::new_outbox;
 
-use super::Upgraded;
-use super::transport::{End, Incoming, Transport};
+use super::transport::{End, Incoming, Transport, Upgraded};
 
 /// Not inlined, so that its frame does not deepen the stack of a session.
 #[inline(never)]

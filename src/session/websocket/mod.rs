@@ -14,22 +14,11 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::{Request, WebSocketKind};
-use crate::protocol::ClientId;
-use crate::socket::{Peer, Socket};
 
 use handshake::Conversation;
 
 pub(crate) use handshake::AcceptedHandshake;
-
-/// The connection that a session takes over.
-pub(crate) struct Upgraded {
-    pub(crate) client: ClientId,
-    pub(crate) peer: Peer,
-    /// In blocking mode; the response to the handshake was sent.
-    pub(crate) socket: Socket,
-    /// Bytes that followed the request's head.
-    pub(crate) rest: Vec<u8>,
-}
+pub(crate) use transport::Upgraded;
 
 /// Checks a handshake; `Err` is the response to one that is refused.
 pub(crate) fn accept(

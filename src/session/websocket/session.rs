@@ -18,10 +18,9 @@ use crate::session::resume::HeldRoom;
 use crate::socket::Peer;
 use crate::threads;
 
-use super::Upgraded;
 use super::rooms::{RequestedRoom, ReservedRoom, SessionStart};
 use super::token_timer::TokenTimer;
-use super::transport::{End, Incoming, Transport};
+use super::transport::{End, Incoming, Transport, Upgraded};
 
 pub(super) fn serve(upgraded: Upgraded, start: SessionStart, scope: Option<Scope>, app: &App) {
     let Upgraded {
@@ -202,7 +201,7 @@ impl<'a> Session<'a> {
 }
 
 /// Runs at any end of the session, also at a panic. The broadcaster forgets the client first, so that nothing more
-/// is sent to it; then the fields return its seats and its place in the gauge.
+/// is sent to it; then the fields return its seats and decrement the gauge.
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.app.broadcaster.send(Event::Disconnect {

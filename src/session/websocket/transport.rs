@@ -1,4 +1,4 @@
-//! The reading side of one client's WebSocket: messages, pings, and every way in which it can end.
+//! The reading side of one client's WebSocket: messages, pings, and the end.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::app::App;
 use crate::outbox::Outbox;
-use crate::protocol::{CloseCode, Frames};
-use crate::socket::{LINGER, LINGER_BYTES_MAX};
+use crate::protocol::{ClientId, CloseCode, Frames};
+use crate::socket::{LINGER, LINGER_BYTES_MAX, Peer, Socket};
 
 use super::read_half::ReadHalf;
 
@@ -20,6 +20,16 @@ use super::read_half::ReadHalf;
 const READ_BUFFER_BYTES: usize = 2048;
 /// The shortest read time-out, because zero would mean none.
 const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// The connection that a session takes over.
+pub(crate) struct Upgraded {
+    pub(crate) client: ClientId,
+    pub(crate) peer: Peer,
+    /// In blocking mode; the response to the handshake was sent.
+    pub(crate) socket: Socket,
+    /// Bytes that followed the request's head.
+    pub(crate) rest: Vec<u8>,
+}
 
 /// The next thing that happened on a WebSocket.
 pub(super) enum Incoming {
@@ -32,14 +42,14 @@ pub(super) enum Incoming {
     End(End),
 }
 
-/// The way in which a WebSocket ended.
+/// The end of a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The client sent a Close frame.
     ClosedByClient,
     /// The socket ended without a Close frame.
     Gone,
-    /// The server sent a Close frame, and the client goes on sending.
+    /// The server sent a Close frame, and the client still sends messages.
     ClosedByServer,
     /// The client sent nothing after a Ping.
     Silent,

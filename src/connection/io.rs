@@ -1,0 +1,42 @@
+//! Sending responses and closing a socket, each with a time limit.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tiny_http::ResponseBox;
+
+use crate::app::App;
+use crate::http::{Head, Persistence, render};
+use crate::socket::{LINGER, LINGER_BYTES_MAX, Socket};
+
+/// Time for a client to take a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Renders and sends a response. `head` is `None` if the request could not be parsed or was not even read.
+pub(super) fn respond(
+    socket: &Socket,
+    response: ResponseBox,
+    head: Option<&Head>,
+    persistence: Persistence,
+    app: &App,
+) -> io::Result<()> {
+    let bytes = render(response, head, &app.config.allow_origin, persistence);
+    send_all(socket, &bytes)
+}
+
+/// Sends within a time of its own, so that a client that does not read cannot hold its thread.
+pub(super) fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+    socket.send_before(bytes, Instant::now() + RESPONSE_TIMEOUT)
+}
+
+/// Half-closes and drains the input, because closing a socket with unread input would reset the response away.
+pub(super) fn close_gently(socket: &Socket) {
+    socket.finish();
+    let deadline = Instant::now() + LINGER;
+    let (mut discarded, mut bytes) = ([0; 512], 0);
+    while let Ok(read @ 1..) = socket.read_before(&mut discarded, deadline)
+        && bytes < LINGER_BYTES_MAX
+    {
+        bytes += read;
+    }
+}
