@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 
-from server import DEADLINE_SECONDS
+from server import stop
 
 DEPLOYED_CONFIG = pathlib.Path(__file__).resolve().parents[2] / "assets/deploy/nginx.conf"
 
@@ -91,12 +91,7 @@ class Nginx:
         return self
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
         self._log.close()
         self._folder.cleanup()
 

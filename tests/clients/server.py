@@ -90,13 +90,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(DEADLINE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        stop(self.process)
         self._reader.join(DEADLINE_SECONDS)
         self.process.stdout.close()
         self._log.close()
@@ -146,6 +140,17 @@ class Server:
             found = SOCKET_LINE.search(line)
             if found:
                 return int(found[1])
+
+
+def stop(process):
+    """Asks a process to exit, and kills it if it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def environment_without_settings():
