@@ -55,16 +55,19 @@ fn living_threads(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Returns the exact CPU time of the threads with each name. A name without a thread has `None`.
+/// Returns the exact CPU time of the threads with one of each list of names. A list without a thread has `None`.
 pub(crate) fn threads_named<const N: usize>(
     pid: u32,
-    names: [&str; N],
+    names: [&[&str]; N],
 ) -> io::Result<[Option<Duration>; N]> {
     let mut times = [None; N];
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        let Some(at) = names.iter().position(|wanted| *wanted == name.trim_end()) else {
+        let Some(at) = names
+            .iter()
+            .position(|list| list.contains(&name.trim_end()))
+        else {
             continue;
         };
         let line = fs::read_to_string(path.join("schedstat"))?;

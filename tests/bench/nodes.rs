@@ -17,9 +17,13 @@ use crate::storage::{AckFigures, PublisherPlan, publish_all};
 /// Nodes exchange their members once a second. After this time, nothing is left to exchange.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// The threads that each node has once. Each can reach the limit of a core before the node does. They publish to Redis,
-/// receive from Redis, and deliver to clients.
-const THREADS: [&str; 3] = ["broker", "redis-subscribe", "broadcaster"];
+/// The threads that each node has once. Each can reach the limit of a core before the node does. They publish to
+/// Redis, receive from Redis, and deliver to clients. Older servers, as for `--against`, have another name for one.
+const THREADS: [&[&str]; 3] = [
+    &["broker"],
+    &["redis-subscribe", "redis-listen"],
+    &["broadcaster"],
+];
 
 /// The load before the clock starts. There may be many rooms.
 const WARM_UP_LOAD: Load = Load::Outstanding(8);

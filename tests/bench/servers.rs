@@ -84,7 +84,7 @@ impl Server {
 
     pub(crate) fn threads_cpu<const N: usize>(
         &self,
-        names: [&str; N],
+        names: [&[&str]; N],
     ) -> io::Result<[Option<Duration>; N]> {
         cpu::threads_named(self.process.id(), names)
     }

@@ -4,7 +4,7 @@
 #
 # Each target runs for FUZZ_SECONDS (default 60). It starts from its seeds and from the inputs that earlier runs
 # saved in tests/fuzz/corpus, and prefers inputs that reach new code. An input that breaks the target is saved in
-# tests/fuzz/artifacts; run the printed program with that file to repeat the failure. TEST_SEED repeats the
+# tests/fuzz/artifacts; run the printed program with that file to repeat the failure. WSCAST_TEST_SEED repeats the
 # random choices of a run, as in the Rust tests.
 
 set -u
@@ -24,8 +24,8 @@ if ! ensure_cpp_compiler; then
 fi
 
 # libFuzzer takes a number of 32 bits, so at most nine digits of it.
-seed=$(printf '%s' "${TEST_SEED:-$(od -An -N4 -tu4 /dev/urandom)}" | tr -d ' ' | tail -c 9)
-echo "to repeat: TEST_SEED=$seed"
+seed=$(printf '%s' "${WSCAST_TEST_SEED:-$(od -An -N4 -tu4 /dev/urandom)}" | tr -d ' ' | tail -c 9)
+echo "to repeat: WSCAST_TEST_SEED=$seed"
 
 # The same instrumentation as cargo-fuzz, without the sanitizers, which need a nightly compiler: a counter for
 # each edge, and the operands of comparisons. Build scripts are not instrumented, because --target is given.
