@@ -113,7 +113,7 @@ fn rate_of_http_requests_is_limited() {
     assert!(server.total("http_requests_rate_limited") >= 1);
 }
 
-/// Even to reply "too many" is work.
+/// A response of 429 costs work too, so the server disconnects a client that ignores it.
 #[test]
 fn client_that_ignores_429_is_disconnected() {
     with_remote_network(&["--max-http-rate=1"], |network| {
@@ -155,6 +155,9 @@ fn refused_flood_is_not_drained_to_its_end() {
     }
 }
 
+// Actors: Alice, a member who keeps a session open; an attacker at the same address with wrong tokens; Bob at another address.
+// Invariants: after a minute's worth of wrong tokens every route refuses the address, with a valid token too; the open
+// session stays; Bob is not limited; after a while the address may try again.
 #[test]
 fn client_that_guesses_tokens_is_limited_and_no_one_else() {
     let server =
@@ -239,7 +242,8 @@ fn client_that_guesses_tokens_is_limited_and_no_one_else() {
     assert!(total("auth_failures") >= 61, "{stats}");
 }
 
-/// The attacker uses 60 000 addresses, each once.
+// Actors: a proxy that names 60 000 addresses once each, and Alice, who stays connected.
+// Invariants: the table of addresses and the memory of the process stop growing; Alice is not forgotten.
 #[test]
 fn memory_for_addresses_is_bounded() {
     const AT_ONCE: u32 = 100;

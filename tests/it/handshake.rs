@@ -33,6 +33,8 @@ fn sample_key_gets_the_accept_value_of_the_rfc() {
     assert!(client.frame().is_some_and(|welcome| welcome.opcode == 1));
 }
 
+// Each case is a spelling of the headers that RFC 9110 and RFC 6455 allow.
+// All get 101 with the correct accept value, no extension and no subprotocol.
 #[test]
 fn handshakes_of_browsers_and_proxies_are_accepted() {
     let server = TestServer::start(&[]);
@@ -131,6 +133,8 @@ fn other_version_is_refused_with_the_supported_one() {
     }
 }
 
+// Each case has exactly one wrong or missing header.
+// All get 400 with `bad_handshake` and a message that names the header.
 #[test]
 fn wrong_header_is_refused_with_400_that_names_it() {
     let server = TestServer::start(&[]);

@@ -63,7 +63,7 @@ fn resets_at_any_point_are_survived() {
             let mut client = attacked.server.raw();
             client.try_send(&conversation[..end]);
             if rng.random_range(0..2) == 0 {
-                // Some clients reset only after the server has started to reply.
+                // Some clients reset only after the server has started to respond.
                 client.has_input_within(Duration::from_millis(5));
             }
             client.reset();

@@ -137,7 +137,8 @@ fn bodies_that_never_end_get_408() {
     });
 }
 
-/// Line breaks in every encoding, in every place where a client can name something.
+// Attack: line breaks in every encoding, in every place where a client can name something.
+// Invariants: one response each, without the injected header; no injected line in the log.
 #[test]
 fn line_breaks_in_names_forge_no_header_and_no_log_line() {
     let mut attacked = AttackedServer::start(&[]);

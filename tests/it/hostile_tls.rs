@@ -12,7 +12,7 @@ use crate::support::{
 };
 use rand::RngExt;
 
-/// Longer than a handshake may take in a attacked.
+/// The time in which an incomplete handshake must be disconnected. The server's limit is two seconds.
 const DISCONNECT_MAX: Duration = Duration::from_secs(10);
 
 fn attacked_server(certificate: &Certificate, args: &[&str]) -> AttackedServer {
@@ -75,7 +75,7 @@ fn garbage_instead_of_a_handshake_gets_an_alert() {
     let seed = Seed::new();
     let mut rng = seed.rng();
     let mut attacked = attacked_server(&certificate, &[]);
-    attacked.withstands("garbage in place of a handshake", |attacked| {
+    attacked.withstands("garbage instead of a handshake", |attacked| {
         for round in 0..60 {
             let mut raw = RawConnection::connect(attacked.server.address());
             let mut record = match round % 3 {
@@ -90,11 +90,11 @@ fn garbage_instead_of_a_handshake_gets_an_alert() {
             }
             raw.try_send(&record);
             raw.shutdown_write();
-            let answer = read_to_end(&mut raw);
+            let reply = read_to_end(&mut raw);
             // An alert (21), or a ServerHello (22) if the damage did not matter.
-            assert!(matches!(answer.first(), None | Some(21 | 22)), "{answer:?}");
+            assert!(matches!(reply.first(), None | Some(21 | 22)), "{reply:?}");
             if round % 3 == 1 {
-                assert_eq!(answer.first(), Some(&21), "{answer:?}");
+                assert_eq!(reply.first(), Some(&21), "{reply:?}");
             }
         }
     });
@@ -117,15 +117,12 @@ fn garbage_after_the_handshake_gets_an_alert() {
                 let garbage = [&[kind, 3, 3, 0, 64][..], &random_bytes(&mut rng, 64)].concat();
                 let mut tcp: &TcpStream = &raw.socket;
                 tcp.write_all(&garbage).expect("send");
-                let mut answer = Vec::new();
-                if let Err(error) = tcp.read_to_end(&mut answer) {
+                let mut reply = Vec::new();
+                if let Err(error) = tcp.read_to_end(&mut reply) {
                     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{kind}");
                 }
                 // An encrypted alert: in TLS 1.3 it has the record type of data (23).
-                assert!(
-                    matches!(answer.first(), Some(21 | 23)),
-                    "{kind}: {answer:?}"
-                );
+                assert!(matches!(reply.first(), Some(21 | 23)), "{kind}: {reply:?}");
             }
         }
     });
@@ -146,10 +143,10 @@ fn plain_requests_on_a_tls_port_get_400() {
         for bytes in plain.iter().cycle().take(200) {
             let mut raw = RawConnection::connect(attacked.server.address());
             raw.try_send(bytes);
-            let answer = read_to_end(&mut raw);
+            let reply = read_to_end(&mut raw);
             // A response in plain HTTP, or an alert to bytes that are no HTTP request either.
-            let refused = answer.starts_with(b"HTTP/1.1 400 ") || answer.first() == Some(&21);
-            assert!(refused, "{:?}", String::from_utf8_lossy(&answer));
+            let refused = reply.starts_with(b"HTTP/1.1 400 ") || reply.first() == Some(&21);
+            assert!(refused, "{:?}", String::from_utf8_lossy(&reply));
         }
     });
 }
@@ -177,7 +174,7 @@ fn tls_resets_at_any_point_are_survived() {
                 tcp.write_all(&[23, 3, 3, 1, 0, 7]).expect("send");
             }
             if rng.random_range(0..2) == 0 {
-                // Some wait until the server has started to answer.
+                // Some clients reset only after the server has started to respond.
                 raw.has_input_within(Duration::from_millis(5));
             }
             raw.reset();

@@ -6,7 +6,7 @@ use crate::support::{READ_METHODS, RawConnection, Response, TestServer, request,
 
 const JSON: &str = "application/json";
 
-/// Routes that response `GET`, with the content type of the response.
+/// Routes that answer `GET`, with the content type of the response.
 const ROUTES: &[(&str, &str)] = &[
     ("/", "text/html; charset=utf-8"),
     ("/assets/page/page.css", "text/css; charset=utf-8"),

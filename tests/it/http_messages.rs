@@ -111,6 +111,8 @@ fn pages_are_contiguous_and_report_the_range_of_history() {
     );
 }
 
+// Each case has one mistake: content type, room, JSON, fields, session or length.
+// All get their status and error code, and nothing is published.
 #[test]
 fn invalid_posts_and_pages_are_refused_with_a_code() {
     let server = TestServer::start(&["--max-message-bytes", "1KiB"]);

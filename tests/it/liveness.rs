@@ -73,9 +73,9 @@ fn vanished_client_with_a_full_socket_is_disconnected() {
     ]);
     let mut alice = server.passive_client("/ws");
     let _vanished = server.passive_client("/ws");
-    let words = message_frame(&"x".repeat(32 * 1024));
+    let message = message_frame(&"x".repeat(32 * 1024));
     wait_until("the client's socket is full", || {
-        alice.send(&words);
+        alice.send(&message);
         alice.next_offset();
         server.lagging_clients() == 1
     });

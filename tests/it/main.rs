@@ -1,4 +1,4 @@
-//! Scenarios against the real program: one file a behaviour, in the product's words.
+//! Scenarios against the real program, one file a behaviour.
 //!
 //! Scenario files import only `support`. A random scenario prints its seed when it fails; `WSCAST_TEST_SEED` repeats it.
 //! A test that cannot run here appends a line to the file that `WSCAST_SKIPPED` names.

@@ -17,12 +17,12 @@ fn page_of_another_origin_is_refused_and_the_log_names_the_setting() {
         let response = server.refused_handshake(from(origin));
         assert_eq!(response.status, 403, "{origin}");
         assert_eq!(response.error_code(), "origin_not_allowed", "{origin}");
-        let told = response.header("Access-Control-Allow-Origin");
-        assert_eq!(told, None, "{origin}");
+        let allowed = response.header("Access-Control-Allow-Origin");
+        assert_eq!(allowed, None, "{origin}");
     }
     wait_until("the log has the setting that would allow it", || {
-        let told = "--allow-origin \"https://a.example,https://evil.example\" would allow it";
-        server.log().contains(told)
+        let setting = "--allow-origin \"https://a.example,https://evil.example\" would allow it";
+        server.log().contains(setting)
     });
     for allowed in [
         from("https://a.example"),

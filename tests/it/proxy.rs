@@ -104,8 +104,8 @@ fn invalid_forwarded_addresses_are_ignored() {
         "X-Forwarded-For: 203.0.113.7\0",
         "X-Forwarded-For: 203.0.113.7\r\n folded",
     ] {
-        let answer = server.raw().request("GET", "/health", &[bad]);
-        assert_eq!(answer.status, 400, "{bad:?}");
+        let response = server.raw().request("GET", "/health", &[bad]);
+        assert_eq!(response.status, 400, "{bad:?}");
     }
     assert!(!server.log().contains("X: y"), "{}", server.log());
 }
@@ -125,8 +125,8 @@ fn forwarding_headers_of_untrusted_peers_are_ignored() {
         let mut clients = Vec::new();
         for _ in 0..20 {
             clients.push(server.client_as(CLIENT, "/ws"));
-            let answer = server.raw().request("GET", "/health", &[forwarded]);
-            assert_eq!(answer.status, 200);
+            let response = server.raw().request("GET", "/health", &[forwarded]);
+            assert_eq!(response.status, 200);
         }
         assert_eq!(server.total("connections_over_address_limit"), 0);
     }

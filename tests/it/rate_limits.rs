@@ -79,7 +79,7 @@ fn pings_and_binary_frames_count_as_well() {
         raw.send(frame(true, opcode, payload).repeat(10));
         raw.send(frame(true, 1, br#"{"type":"ping","id":"asked"}"#));
         let reply = loop {
-            let frame = raw.frame().expect("an reply");
+            let frame = raw.frame().expect("a reply");
             if frame.opcode == 1 {
                 let reply: Value = serde_json::from_slice(&frame.payload).expect("JSON");
                 if reply["id"] == "asked" {

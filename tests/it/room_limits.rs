@@ -5,6 +5,8 @@ use serde_json::json;
 use crate::support::token::{SECRET, claims, signed};
 use crate::support::{TestServer, handshake, handshake_with, wait_for, wait_until};
 
+// Two of two seats are taken. A join, a handshake, a page's handshake and an event stream are refused; a member that
+// leaves frees its seat.
 #[test]
 fn full_room_refuses_more_members_on_every_route() {
     let server = TestServer::start(&["--max-members-per-room=2"]);

@@ -4,6 +4,8 @@ use std::net::TcpListener;
 
 use crate::support::{FAILURE, TestServer, USAGE, program, run};
 
+// Each case is a flag, an invalid value, and a part of the remedy.
+// The program ends with the usage code and one line that has all three.
 #[test]
 fn invalid_value_fails_with_one_line_of_setting_value_and_remedy() {
     for (arg, value, remedy) in [
@@ -95,6 +97,8 @@ fn invalid_variable_fails_with_one_line() {
     }
 }
 
+// Prints the defaults, changed values and a hidden one.
+// Invalid settings end the check with the usage code.
 #[test]
 fn check_config_prints_each_setting_and_starts_nothing() {
     let ended = run(program().arg("--check-config"));

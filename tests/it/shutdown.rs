@@ -43,7 +43,7 @@ fn server_in_a_drain() -> (TestServer, RawConnection, [TestClient; 2]) {
     (server, http, clients)
 }
 
-/// Publishes to a crowd and sends the signal. Asserts that all get the message and a close, and the exit code is 0.
+/// Publishes to a crowd and sends the signal. Asserts that all get the message and a close, and that the exit code is 0.
 fn assert_shuts_down(clients: usize, signal: Signal) {
     let mut server = TestServer::start(&[]);
     let mut crowd: Vec<_> = (0..clients).map(|_| server.client()).collect();
@@ -136,8 +136,8 @@ fn second_signal_ends_the_server_at_once() {
 
 #[test]
 fn client_that_never_answers_the_close_delays_nothing() {
-    let patient = ["--drain", "0", "--ping-interval", "3600"];
-    let mut server = TestServer::start(&[&patient[..], &["--shutdown-timeout", "0.5"]].concat());
+    let flags = ["--drain", "0", "--ping-interval", "3600"];
+    let mut server = TestServer::start(&[&flags[..], &["--shutdown-timeout", "0.5"]].concat());
     let mut mute = server.passive_client("/ws");
     server.signal(Signal::TERM);
     let close = mute.frame().expect("a close");

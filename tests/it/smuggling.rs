@@ -326,7 +326,8 @@ fn other_white_space_is_not_stripped_from_a_length() {
     ]);
 }
 
-/// Everything that the standard allows is accepted.
+// Each case is unusual, but allowed by RFC 9112, and can be read in one way only.
+// All get 200, and the connection can be used again.
 #[test]
 fn unusual_but_unambiguous_requests_are_accepted() {
     let server = TestServer::start(&[]);

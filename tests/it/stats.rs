@@ -4,6 +4,8 @@ use serde_json::json;
 
 use crate::support::{TestServer, wait_for, wait_until};
 
+// Two clients are connected, one of them in a room of its own.
+// All documented fields are present, and the counts of clients and rooms are right.
 #[test]
 fn health_and_stats_have_every_documented_field() {
     let server = TestServer::start(&[]);
@@ -49,6 +51,8 @@ fn health_and_stats_have_every_documented_field() {
     }
 }
 
+// Every metric has three lines: HELP, TYPE and a value. Names are unique; counters end in `_total`.
+// Five values are compared with what one client did.
 #[test]
 fn metrics_are_valid_prometheus_text() {
     let server = TestServer::start(&[]);

@@ -46,9 +46,9 @@ fn assert_all_else_works(server: &TestServer, client: &mut TestClient) {
     let metrics = server.raw().get("/metrics").text();
     assert!(metrics.contains("wscast_store_up 0"), "{metrics}");
     let posted = json!({"type": "message", "payload": "posted"});
-    let answer = server.post("/rooms/lobby/messages", &posted);
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    assert_eq!(answer.error_code(), "storage_unavailable");
+    let response = server.post("/rooms/lobby/messages", &posted);
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert_eq!(response.error_code(), "storage_unavailable");
 }
 
 /// Asserts that the history consists of the acknowledged messages.
@@ -66,6 +66,9 @@ fn assert_stored(server: &TestServer, acknowledged: &[(String, u64)]) {
     assert_eq!(stored, acknowledged);
 }
 
+// Actors: Alice, who publishes with ids, and Bob, who stays connected.
+// Faults: the disk is full, three times.
+// Invariants: exactly the acknowledged messages are stored; all else works meanwhile; Bob gets each message once.
 #[test]
 fn full_disk_refuses_publishes_and_recovers() {
     with_small_disk("4m", &["--log-level", "info"], |disk| {
@@ -199,7 +202,7 @@ fn readers_do_not_wait_for_a_publisher_that_waits_for_the_disk() {
         let ping = format!("{n}");
         bob.send_json(json!({"type": "ping", "id": ping}));
         assert_eq!(bob.next_of("pong")["id"], ping);
-        let mut carol = server.client_at("/ws?room=elsewhere");
+        let mut carol = server.client_at("/ws?room=other");
         carol.join("lobby");
         carol.leave("lobby");
         let page = server.get_json("/rooms/lobby/messages");
@@ -254,6 +257,8 @@ fn deleted_log_refuses_publishes_until_a_restart() {
     publish(&mut server.client(), "2", "two").expect("stored");
 }
 
+// Faults: one page of the database is overwritten, another one in each round.
+// Invariants: the start fails with a line that names the setting, or the server runs and refuses what it cannot read.
 #[test]
 fn damaged_file_is_a_clear_error_at_start_or_later() {
     let disk = TempDir::new();

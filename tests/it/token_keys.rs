@@ -55,7 +55,7 @@ fn keys_are_reloaded_on_sighup_and_kept_if_the_new_ones_are_invalid() {
     assert_eq!(status(SECRET), 401);
     fs::write(&path, "short").expect("write");
     server.signal(Signal::HUP);
-    wait_until("it is said", || server.log().contains("32 bytes"));
+    server.wait_for_log("32 bytes");
     assert_eq!(status(OTHER_SECRET), 200, "the last good key stays");
     // Open sessions stay open.
     session.say("still here");
@@ -89,6 +89,8 @@ fn pem(prefix: &str, key: &[u8]) -> String {
     format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
 }
 
+// Keys: Ed25519, P-256 and RSA, each in a PEM file and all in one key set (JWKS).
+// Invariants: a token is accepted only by its own key; a public key is never accepted as an HMAC secret.
 #[test]
 fn public_keys_are_read_from_pem_or_a_key_set() {
     let random = SystemRandom::new();
@@ -232,6 +234,8 @@ fn weak_secret_in_the_environment_fails_with_one_line() {
     }
 }
 
+// `token` mints a token that `token check` explains and a server accepts.
+// Invalid arguments fail with one line each.
 #[test]
 fn token_command_mints_and_explains_tokens() {
     let run = |args: &[&str]| {

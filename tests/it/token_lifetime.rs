@@ -91,6 +91,8 @@ fn client_without_a_token_is_closed_in_time_and_at_shutdown() {
     assert!(server.wait_for_exit().success());
 }
 
+// Actors: two clients of Alice, one of Bob, and an administrator over HTTP.
+// The list comes in pages in order of connection. Closing works by client and by user; unknown ones are 404.
 #[test]
 fn administrator_lists_and_closes_clients() {
     let server = TestServer::with_tokens(&[]);
@@ -137,7 +139,8 @@ fn administrator_lists_and_closes_clients() {
     }
 }
 
-/// Valid and invalid tokens, sent in every way, accepted and refused.
+// Valid, invalid and expired tokens are sent in every way, accepted and refused, at the level `trace`.
+// Invariant: no token's signature and no secret is in the log.
 #[test]
 fn tokens_and_keys_are_never_logged() {
     let mut server = TestServer::with_tokens(&[
@@ -166,7 +169,7 @@ fn tokens_and_keys_are_never_logged() {
             let (mut raw, _) = server.handshake_as(address, "/ws?room=ops", &[]);
             let auth = json!({"type": "auth", "token": token}).to_string();
             raw.send_frame(true, 1, auth.as_bytes());
-            raw.frame().expect("an reply");
+            raw.frame().expect("a reply");
         }
     }
     server.signal(Signal::HUP);

@@ -218,6 +218,8 @@ fn carry(target: &str, token: Option<&str>, in_query: bool) -> Option<(String, V
     }
 }
 
+// Each token is sent with a program's handshake, with a page's handshake, and in a first message.
+// The status, close code or error must match the token's rights.
 #[test]
 fn every_handshake_checks_every_kind_of_token() {
     let server = TestServer::with_tokens(&[]);
@@ -265,7 +267,8 @@ fn every_handshake_checks_every_kind_of_token() {
     }
 }
 
-/// Every message, from a client that has not sent its token, from clients with some rights, and from a full member.
+// Actors: a client without its token, a reader, a client of another room, and a full member.
+// Each sends every type of message and gets the reply or the error code that its rights demand.
 #[test]
 fn every_message_checks_the_rights_of_its_client() {
     let server = TestServer::with_tokens(&[]);

@@ -1,4 +1,17 @@
-//! Several nodes on one Redis behave like one server.
+//! Several nodes on one Redis behave like one server. These scenarios are skipped where there is no redis-server.
+//!
+//! | file | shows |
+//! |---|---|
+//! | `data_loss` | Redis loses keys, files and connections at random; no offset is reused and no gap is silent |
+//! | `kills` | Redis and nodes are killed and stopped; acknowledged messages survive once |
+//! | `numbering` | when numbering restarts and when it continues, after each kind of data loss |
+//! | `presence` | members of all nodes are counted and listed |
+//! | `presence_users` | lists of members name the users of clients on other nodes |
+//! | `reconnects` | readers that reconnect to other nodes get everything once |
+//! | `redis_cluster` | the same with a Redis Cluster, and with one of its servers down |
+//! | `redis_faults` | Redis refuses: full, a replica, another password, down |
+//! | `redis_transports` | Redis over TLS and over a Unix socket |
+//! | `shared_rooms` | order, history, deduplication and administration over all nodes |
 
 mod data_loss;
 mod kills;

@@ -29,6 +29,9 @@ fn listed(payload: &Value) -> Vec<String> {
     names
 }
 
+// Actors: Alice, who watches presence on the first node, and members on two other nodes.
+// Faults: one node is killed; another one shuts down.
+// Invariants: updates, `/rooms` and welcomes count the members of all live nodes; the roster ends with one node.
 #[test]
 fn members_of_all_nodes_are_counted_and_those_of_a_killed_node_leave() {
     with_redis(|redis| {

@@ -67,6 +67,8 @@ fn users_are_named_across_nodes() {
     });
 }
 
+// Actors: a node, and an older node that is played by writing to Redis by hand.
+// Invariants: members of the older node are listed without users; its format of reports still parses ours.
 #[test]
 fn node_that_reports_ids_only_understands_and_is_understood() {
     with_redis(|redis| {

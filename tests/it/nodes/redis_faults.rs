@@ -178,6 +178,9 @@ fn changed_password_refuses_publishes_until_it_is_reset() {
     });
 }
 
+// Actors: Alice, who is in the lobby; new clients that connect, join and resume.
+// Faults: Redis is killed and started again.
+// Invariants: rooms with members on the node can be joined; others are refused; a gap that cannot be read is 1013.
 #[test]
 fn client_joins_known_rooms_while_redis_is_down_and_is_refused_others() {
     with_durable_redis(|mut redis| {

@@ -1,4 +1,4 @@
-//! A WebSocket client that speaks the product's words.
+//! A WebSocket client with a method for each request and reply of the protocol.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -184,7 +184,7 @@ impl TestClient {
             match frame.opcode {
                 TEXT => return serde_json::from_slice(&frame.payload).ok(),
                 CLOSE => return None,
-                _ => self.answer(&frame),
+                _ => self.answer_control_frame(&frame),
             }
         }
     }
@@ -225,7 +225,7 @@ impl TestClient {
     pub fn close_code(&mut self) -> u16 {
         loop {
             let frame = self.frame().expect("closed without a Close frame");
-            self.answer(&frame);
+            self.answer_control_frame(&frame);
             if frame.opcode == CLOSE {
                 self.assert_closed();
                 return frame.close_code();
@@ -237,7 +237,7 @@ impl TestClient {
     pub fn close_code_after_offset(&mut self, mut last: u64) -> u16 {
         loop {
             let frame = self.frame().expect("closed without a Close frame");
-            self.answer(&frame);
+            self.answer_control_frame(&frame);
             match frame.opcode {
                 TEXT => {
                     last += 1;
@@ -268,7 +268,7 @@ impl TestClient {
     fn next_text_bytes(&mut self) -> Vec<u8> {
         loop {
             let frame = self.frame().expect("closed instead of a text frame");
-            self.answer(&frame);
+            self.answer_control_frame(&frame);
             match frame.opcode {
                 TEXT => return frame.payload,
                 PING | PONG => {}
@@ -278,7 +278,7 @@ impl TestClient {
     }
 
     /// Answers a Ping or Close, unless the client is passive.
-    fn answer(&mut self, frame: &RawFrame) {
+    fn answer_control_frame(&mut self, frame: &RawFrame) {
         let opcode = match frame.opcode {
             PING => PONG,
             CLOSE => CLOSE,

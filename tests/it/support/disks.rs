@@ -34,7 +34,7 @@ pub fn read_only_disk_command() -> Option<Command> {
     Some(command)
 }
 
-/// Records that the test is skipped if the answer is no.
+/// Returns whether a tmpfs can be mounted, and records a skip if not.
 fn can_mount_tmpfs() -> bool {
     let can = run(unshare().arg("mount -t tmpfs none /mnt"));
     if !can {

@@ -94,9 +94,9 @@ impl TestRedis {
     }
 
     /// Sends a command and returns the reply.
-    pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
+    pub fn command<T: FromRedisValue>(&self, arguments: &[&str]) -> T {
+        let mut command = redis::cmd(arguments[0]);
+        command.arg(&arguments[1..]);
         let mut connection = self.try_connect().expect("connect to redis");
         command.query(&mut connection).expect("a reply from redis")
     }
