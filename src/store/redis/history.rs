@@ -26,7 +26,8 @@ pub(super) fn read_page(
     };
     command.arg(query.messages_max).arg(query.bytes_max);
     let reply = client.run_one(command)?;
-    let foreign = || CommandError::NotExecuted(format!("the data of {room} is not of wscast"));
+    let foreign =
+        || CommandError::NotExecuted(format!("the data of room {room} was not written by wscast"));
     match &reply {
         Value::Array(fields) if fields.is_empty() => Ok(None),
         _ => parse_page(reply, room, query).map(Some).ok_or_else(foreign),

@@ -204,7 +204,7 @@ impl Reconciler {
     /// Closes a room's members, so that they reconnect, and continues after this position.
     fn restart_room(&mut self, name: &RoomName, position: Position) {
         log::warn!(
-            "{name} restarts at offset {}: its members must reconnect",
+            "room {name} restarts at offset {}: its members must reconnect",
             position.offset
         );
         self.delivery.restart(name);
@@ -214,7 +214,7 @@ impl Reconciler {
     /// Delivers a message that was published in a room, and before it any messages that the subscription missed.
     pub(super) fn deliver(&mut self, name: &RoomName, payload: &[u8]) -> Result<(), Lost> {
         let Some((position, ts, record)) = record::split_published(payload) else {
-            log::debug!("{name}: invalid message of {} bytes", payload.len());
+            log::debug!("room {name}: invalid message of {} bytes", payload.len());
             return Ok(());
         };
         let Some(room) = self.rooms.get(name) else {
@@ -238,7 +238,9 @@ impl Reconciler {
         }
         let Some(publication) = record::decode(name, position.offset, ts, record) else {
             let offset = position.offset;
-            return Err(format!("{name}: offset {offset} is no message of wscast"));
+            return Err(format!(
+                "room {name}: offset {offset} is not a message of wscast"
+            ));
         };
         room.deliver(Arc::new(publication), &*self.delivery);
         Ok(())
