@@ -63,7 +63,7 @@ fn publish_with_an_id_is_acknowledged_with_its_position() {
         "{ack}"
     );
     assert_eq!(ack["payload"]["offset"], 1);
-    assert_eq!(ack["payload"]["epoch"], alice.welcome().first_room().epoch);
+    assert_eq!(ack["payload"]["epoch"], alice.welcome().room("lobby").epoch);
     assert_eq!(
         (&message["offset"], &message["id"]),
         (&json!(1), &json!("a\"1")),

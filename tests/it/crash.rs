@@ -84,12 +84,9 @@ fn read(address: SocketAddr, last: &AtomicU64) -> u64 {
             target = format!("{target}&epoch={epoch}");
         }
         let mut client = reconnect(address, &target);
-        let Some(welcome) = client.try_next() else {
-            continue;
-        };
-        let room = &welcome["rooms"][0];
-        assert_eq!(room["recovered"], true, "{room} after {offset}");
-        epoch = room["epoch"].as_str().expect("epoch").to_owned();
+        let room = client.welcome().room("plant");
+        assert_eq!(room.recovered, Some(true), "{room:?} after {offset}");
+        epoch = room.epoch;
         while offset < last.load(Ordering::Relaxed) {
             let Some(message) = client.try_next() else {
                 break;

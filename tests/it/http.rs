@@ -130,7 +130,7 @@ fn room_lists_its_members_and_its_position() {
     );
     assert_eq!(room["clients"], json!([{"client": alice.id()}]));
     assert_eq!(room["offset"], 1);
-    assert_eq!(room["epoch"], alice.welcome().first_room().epoch);
+    assert_eq!(room["epoch"], alice.welcome().room("ops").epoch);
 
     alice.close();
     let left = wait_for("alice has left", || {
@@ -244,7 +244,7 @@ fn room_names_are_percent_decoded() {
         ("été.1_x-y", "%C3%A9t%C3%A9.1_x-y"),
     ] {
         let member = server.client_at(&format!("/ws?room={encoded}"));
-        assert_eq!(member.welcome().first_room().room, room);
+        assert_eq!(member.welcome().rooms()[0].room, room);
         let state = server.get_json(&format!("/rooms/{encoded}"));
         assert_eq!(
             (&state["room"], &state["members"]),

@@ -34,7 +34,7 @@ fn member_without_any_message_can_resume() {
     alice.expect("while you were away");
     let target = format!("/ws?since=0&epoch={}", room.epoch);
     let mut bob = server.client_at(&target);
-    assert_eq!(bob.welcome().first_room().recovered, Some(true));
+    assert_eq!(bob.welcome().room("lobby").recovered, Some(true));
     bob.expect("while you were away");
     alice.say("and now live");
     bob.expect("and now live");

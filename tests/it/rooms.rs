@@ -10,7 +10,7 @@ use crate::support::{StopOnDrop, TestClient, TestServer, wait_until};
 /// Messages that a publisher at full speed has in flight.
 const WINDOW: usize = 20;
 
-/// `offset` of a welcome's first room, of `joined` or of a message.
+/// The offset in `joined` or in a message.
 fn offset(fields: &Value) -> u64 {
     fields["offset"].as_u64().expect("an offset")
 }
@@ -98,7 +98,7 @@ fn query_names_the_rooms_and_the_first_is_the_default() {
 fn client_that_names_no_room_joins_the_lobby() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
-    assert_eq!(alice.welcome().first_room().room, "lobby");
+    assert_eq!(alice.welcome().rooms()[0].room, "lobby");
     alice.join("ops");
     alice.say("hi");
     assert_eq!(alice.expect("hi")["room"], "lobby");
@@ -131,7 +131,7 @@ fn member_joins_after_earlier_messages() {
     }
     assert_eq!(offset(&bob.join("ops")), 3);
     let carol = server.client_at("/ws?room=ops");
-    assert_eq!(offset(&carol.welcome()["rooms"][0]), 3);
+    assert_eq!(carol.welcome().room("ops").offset, 3);
     alice.say("four");
     for mut client in [bob, carol] {
         assert_eq!(offset(&client.expect("four")), 4);
@@ -165,7 +165,7 @@ fn member_that_joins_a_busy_room_misses_nothing_afterwards() {
         }
         for _ in 0..30 {
             let mut carol = server.client_at("/ws?room=ops");
-            let joined = offset(&carol.welcome()["rooms"][0]);
+            let joined = carol.welcome().room("ops").offset;
             expect_offsets(&mut carol, joined, 25);
         }
     });
@@ -212,7 +212,7 @@ fn room_names_of_every_script_work() {
         server.client(),
         server.client_at("/ws?room=%E6%88%BF%E9%97%B4"),
     );
-    assert_eq!(bob.welcome().first_room().room, "房间");
+    assert_eq!(bob.welcome().rooms()[0].room, "房间");
     let widest = "𠀀".repeat(64);
     for room in ["房间", "Ελλάδα", "a.b_c-d:e", "٣", &*widest] {
         alice.join(room);
@@ -289,7 +289,7 @@ fn room_with_members_keeps_its_numbering_when_its_history_expires() {
     assert_eq!(offset(&alice.expect("two")), 2);
     let bob = server.client();
     assert_eq!(
-        bob.welcome().first_room().epoch,
-        alice.welcome().first_room().epoch
+        bob.welcome().room("lobby").epoch,
+        alice.welcome().room("lobby").epoch
     );
 }

@@ -36,7 +36,7 @@ fn history_ids_and_epochs_survive_a_restart() {
         let server = disk.serve(&[]);
         let epoch = position["epoch"].as_str().expect("epoch");
         let mut bob = server.client_at(&format!("/ws?room={room}&since=0&epoch={epoch}"));
-        assert_eq!(bob.welcome().first_room().recovered, Some(true));
+        assert_eq!(bob.welcome().room(&room).recovered, Some(true));
         let message = bob.expect(payload.clone());
         assert_eq!(message["offset"], position["offset"]);
         assert_eq!(message["id"], "first");
@@ -209,7 +209,7 @@ fn room_keeps_its_numbering_long_after_its_history_expired() {
         );
         let back = server.client_at(&since);
         assert_eq!(
-            back.welcome().first_room().recovered,
+            back.welcome().room("quiet").recovered,
             Some(true),
             "{args:?}"
         );
@@ -234,10 +234,10 @@ fn numbering_restarts_after_a_reboot_unless_every_batch_was_synced() {
         let server = disk.serve(&flags);
         let epoch = position["epoch"].as_str().expect("epoch");
         let back = server.client_at(&format!("/ws?since=1&epoch={epoch}"));
-        let room = &back.welcome()["rooms"][0];
-        assert_eq!(room["recovered"], !restarts, "{durability}");
-        assert_eq!(room["epoch"] != epoch, restarts, "{durability}");
-        assert_eq!(room["offset"], 1, "offsets continue");
+        let room = back.welcome().room("lobby");
+        assert_eq!(room.recovered, Some(!restarts), "{durability}");
+        assert_eq!(room.epoch != epoch, restarts, "{durability}");
+        assert_eq!(room.offset, 1, "offsets continue");
         assert_eq!(payloads_of(&server, "lobby"), ["before"]);
     }
 }
@@ -264,18 +264,18 @@ fn numbering_restarts_on_a_copy_of_a_running_servers_database() {
     let mut server = disk.serve(&[]);
     server.publish("lobby", SESSION, "3", "on the copy");
     let epoch = position["epoch"].as_str().expect("epoch");
-    let back = |server: &TestServer, epoch: &str| {
+    let resume = |server: &TestServer, epoch: &str| {
         let client = server.client_at(&format!("/ws?since=2&epoch={epoch}"));
-        client.welcome()["rooms"][0].clone()
+        client.welcome().room("lobby")
     };
-    assert_eq!(back(&server, epoch)["recovered"], false);
+    assert_eq!(resume(&server, epoch).recovered, Some(false));
     assert_eq!(payloads_of(&server, "lobby"), ["copied", "on the copy"]);
     // From now on it counts as the original.
-    let epoch = back(&server, epoch)["epoch"].clone();
+    let epoch = resume(&server, epoch).epoch;
     server.signal(Signal::KILL);
     server.wait_for_exit();
-    let room = back(&disk.serve(&[]), epoch.as_str().expect("epoch"));
-    assert_eq!(room["recovered"], true);
+    let room = resume(&disk.serve(&[]), &epoch);
+    assert_eq!(room.recovered, Some(true));
 }
 
 /// A machine without a battery-backed clock may start in the wrong year.

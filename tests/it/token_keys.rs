@@ -276,7 +276,7 @@ fn token_command_mints_and_explains_tokens() {
     let server = TestServer::start_command(command);
     let target = format!("/ws?room=team-a&token={}", minted.trim());
     assert_eq!(
-        server.client_at(&target).welcome().first_room().room,
+        server.client_at(&target).welcome().rooms()[0].room,
         "team-a"
     );
     for (args, part) in [

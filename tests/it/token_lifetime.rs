@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::token::{
     OTHER_SECRET, SECRET, admin_bearer, claims, now, ops_with_claims, signed,
 };
-use crate::support::{TestServer, wait_until};
+use crate::support::{TestServer, request, wait_until};
 
 #[test]
 fn session_is_warned_and_closed_before_its_token_expires() {
@@ -29,11 +29,7 @@ fn event_stream_ends_with_its_token() {
     let token = signed(SECRET, &claims(json!({"exp": end})));
     let mut raw = server.raw();
     let bearer = format!("Authorization: Bearer {token}");
-    raw.send(crate::support::request(
-        "GET",
-        "/rooms/ops/events",
-        &[&bearer],
-    ));
+    raw.send(request("GET", "/rooms/ops/events", &[&bearer]));
     let all = raw.read_to_end();
     assert!(all.contains("event: joined"), "{all}");
     assert!(

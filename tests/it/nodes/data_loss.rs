@@ -95,13 +95,10 @@ impl Ledger {
                 .map(|(epoch, offset)| format!("&since={offset}&epoch={epoch}"));
             let target = format!("/ws?room=plant{}", resume.unwrap_or_default());
             let mut client = self.connect(node, &target);
-            let Some(welcome) = client.try_next().filter(|frame| frame["type"] == "message") else {
-                continue;
-            };
-            let room = &welcome["rooms"][0];
-            let (epoch, mut offset) = (text(&room["epoch"]), number(&room["offset"]));
-            match (room["recovered"].as_bool(), &at) {
-                (Some(true), at) => assert_eq!(*at, Some((epoch.clone(), offset)), "{room}"),
+            let room = client.welcome().room("plant");
+            let (epoch, mut offset) = (room.epoch.clone(), room.offset);
+            match (room.recovered, &at) {
+                (Some(true), at) => assert_eq!(*at, Some((epoch.clone(), offset)), "{room:?}"),
                 (_, Some(_)) => gaps += 1,
                 (_, None) => {}
             }

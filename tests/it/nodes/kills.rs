@@ -150,12 +150,9 @@ impl FaultRun {
                 target = format!("{target}&epoch={epoch}");
             }
             let mut client = self.connect(&target, rng);
-            let Some(welcome) = client.try_next() else {
-                continue;
-            };
-            let room = &welcome["rooms"][0];
-            assert_eq!(room["recovered"], true, "{room} after {offset}");
-            epoch = room["epoch"].as_str().expect("epoch").to_owned();
+            let room = client.welcome().room("plant");
+            assert_eq!(room.recovered, Some(true), "{room:?} after {offset}");
+            epoch = room.epoch;
             let stay = offset + rng.random_range(1..500u64);
             while offset < stay.min(self.last.load(Ordering::Relaxed)) {
                 let Some(message) = client.try_next() else {

@@ -70,7 +70,7 @@ fn flushed_redis_restarts_the_numbering_and_closes_members_with_4200() {
         assert_eq!((offset, first), (1, 1));
         assert_eq!(alice.close_code(), 4200);
         let mut back = assert_not_recovered(&nodes[0], &epoch, offset);
-        assert_eq!(back.welcome().first_room().offset, 1);
+        assert_eq!(back.welcome().room("ops").offset, 1);
         publish(&nodes[1], "live");
         assert_eq!(back.expect("live")["offset"], 2);
     });
@@ -171,7 +171,7 @@ fn reused_offset_is_detected_and_acknowledged_messages_stay() {
         nodes[0].signal(Signal::CONT);
         assert_eq!(alice.close_code(), 4200);
         let back = assert_not_recovered(&nodes[0], &epoch, offset);
-        assert_eq!(back.welcome().first_room().offset, offset);
+        assert_eq!(back.welcome().room("ops").offset, offset);
         let page = nodes[0].get_json("/rooms/ops/messages?since=0");
         let payloads: Vec<&Value> = page["messages"]
             .as_array()
@@ -251,14 +251,14 @@ fn limits_of_count_bytes_and_age_prune_history_and_gaps_are_reported() {
         assert_eq!(
             resume(&node, &epoch, first - 2)
                 .welcome()
-                .first_room()
+                .room("ops")
                 .recovered,
             Some(false)
         );
         assert_eq!(
             resume(&node, &epoch, first - 1)
                 .welcome()
-                .first_room()
+                .room("ops")
                 .recovered,
             Some(true)
         );

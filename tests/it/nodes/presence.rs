@@ -63,7 +63,7 @@ fn members_of_all_nodes_are_counted_and_those_of_a_killed_node_leave() {
         );
         // The welcome counts the members of all nodes.
         let erin = nodes[0].client_at("/ws?room=ops");
-        assert_eq!(erin.welcome().first_room().members, 4);
+        assert_eq!(erin.welcome().room("ops").members, 4);
         drop(erin);
         update_with(&mut alice, 3);
 

@@ -79,12 +79,15 @@ impl TestClient {
         ClientOptions::new().open(address, target)
     }
 
-    /// Connects to a server that may be down. Does not read the welcome; `None` if no session was opened.
+    /// Connects to a server that may be down or refuse; `None` if it does, or if the first frame is no welcome.
     pub fn try_connect(address: SocketAddr, target: &str) -> Option<Self> {
         let mut raw = RawConnection::try_connect(address)?;
         raw.try_upgrade(target)?;
         let options = ClientOptions::new().without_welcome();
-        Some(options.after_handshake(raw))
+        let mut client = options.after_handshake(raw);
+        let welcome = client.try_next()?;
+        client.welcome = Welcome::new(welcome);
+        (client.welcome["from"] == "server").then_some(client)
     }
 
     /// The first frame.

@@ -35,12 +35,6 @@ impl Welcome {
         let rooms = self.0["rooms"].as_array().expect("rooms in the welcome");
         rooms.iter().map(RoomState::parse).collect()
     }
-
-    /// Returns the state of the first room.
-    pub fn first_room(&self) -> RoomState {
-        let rooms = self.rooms();
-        rooms.into_iter().next().expect("a room in the welcome")
-    }
 }
 
 impl Deref for Welcome {
