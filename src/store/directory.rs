@@ -11,6 +11,10 @@ use crate::rooms::RoomNumbering;
 
 use super::error::StoreError;
 
+/// The time after a search for idle rooms that found none, before a full directory is searched again. Otherwise
+/// clients that ask a full server for rooms could keep the store busy.
+const IDLE_SEARCH_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The rooms that have a numbering, up to a limit.
 ///
 /// A room is kept while anyone else holds its numbering, and for some time afterwards, so that a client that
@@ -31,6 +35,8 @@ struct Table {
     epoch: Epoch,
     /// Whether a room was refused since [`Directory::expired`] ran last.
     refused_room: bool,
+    /// When the last search for rooms to forget at once found none.
+    found_none_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -69,6 +75,7 @@ impl Directory {
             rooms: rooms.collect(),
             epoch,
             refused_room: false,
+            found_none_at: None,
         };
         Self {
             rooms_max,
@@ -111,11 +118,8 @@ impl Directory {
         has_history: impl Fn(&RoomName) -> bool,
     ) -> Vec<RoomName> {
         let mut table = self.table.lock();
-        let keep = if std::mem::take(&mut table.refused_room) {
-            Duration::ZERO
-        } else {
-            self.keep
-        };
+        let is_full = std::mem::take(&mut table.refused_room);
+        let keep = if is_full { Duration::ZERO } else { self.keep };
         let mut expired = Vec::new();
         for (name, entry) in &mut table.rooms {
             if entry.is_held() || has_history(name) {
@@ -124,10 +128,21 @@ impl Directory {
                 expired.push(name.clone());
             }
         }
+        if is_full {
+            table.found_none_at = expired.is_empty().then_some(now);
+        }
         expired
     }
 
-    /// Forgets the [`expired`](Self::expired) rooms that are still idle. Rooms created later are numbered in `epoch`. Called on the broker thread only, so that no publish comes in between.
+    /// Whether a room that was refused may find a place after [`expired`](Self::expired) rooms are forgotten.
+    pub(super) fn may_make_space(&self, now: Instant) -> bool {
+        let found_none_at = self.table.lock().found_none_at;
+        found_none_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE_SEARCH_INTERVAL)
+    }
+
+    /// Forgets those of the [`expired`](Self::expired) rooms that are still idle; rooms created later are numbered
+    /// within `epoch`. The caller holds the lock of the store's messages since `expired`, so that no publish comes in
+    /// between.
     pub(super) fn forget(&self, rooms: &[RoomName], epoch: Epoch) {
         let mut table = self.table.lock();
         for name in rooms {
@@ -230,5 +245,26 @@ mod tests {
         let numbering = directory.open(&name("new")).unwrap();
         assert_eq!(numbering.epoch(), new);
         assert_ne!(numbering.epoch(), old);
+    }
+
+    #[test]
+    fn full_directory_is_not_searched_again_right_after_a_search_in_vain() {
+        let (directory, start) = (directory(1), Instant::now());
+        assert!(directory.may_make_space(start));
+        assert!(directory.open(&name("new")).is_err());
+        assert!(directory.expired(start, |_| true).is_empty());
+        assert!(!directory.may_make_space(start));
+        let later = start + IDLE_SEARCH_INTERVAL;
+        assert!(directory.may_make_space(later));
+        assert!(directory.open(&name("new")).is_err());
+        assert_eq!(directory.expired(later, |_| false), [name("known")]);
+        assert!(directory.may_make_space(later));
+    }
+
+    #[test]
+    fn regular_search_in_vain_does_not_delay_the_search_for_space() {
+        let (directory, start) = (directory(1), Instant::now());
+        assert!(directory.expired(start, |_| false).is_empty());
+        assert!(directory.may_make_space(start));
     }
 }

@@ -62,6 +62,32 @@ impl Memory {
         }
     }
 
+    /// Forgets rooms without members and history at once, after a room was refused. Returns whether another attempt
+    /// may succeed.
+    fn make_space(&self, history: &mut History) -> bool {
+        let now = Instant::now();
+        let may_help = self.directory.may_make_space(now);
+        if may_help {
+            self.forget_idle_rooms(history, now);
+        }
+        may_help
+    }
+
+    /// Returns the numberings of a batch's rooms.
+    fn open_batch(
+        &self,
+        batch: &[Publish],
+        history: &mut History,
+    ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
+        let rooms = || batch.iter().map(|publish| &publish.room);
+        let opened = self.directory.open_all(rooms());
+        if opened.iter().all(Result::is_ok) || !self.make_space(history) {
+            return opened;
+        }
+        // The rooms that are open already are held meanwhile.
+        self.directory.open_all(rooms())
+    }
+
     fn forget_idle_rooms(&self, history: &mut History, now: Instant) {
         let has_history = |name: &RoomName| history.rooms.get(name).is_some_and(Ring::has_history);
         let expired = self.directory.expired(now, has_history);
@@ -82,7 +108,12 @@ impl Memory {
 
 impl Store for Memory {
     fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.directory.open(room)
+        self.directory.open(room).or_else(|why| {
+            if !self.make_space(&mut self.history.lock()) {
+                return Err(why);
+            }
+            self.directory.open(room)
+        })
     }
 
     fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
@@ -91,10 +122,8 @@ impl Store for Memory {
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let (ts, at) = (unix_milliseconds(), Instant::now());
-        let numberings = self
-            .directory
-            .open_all(batch.iter().map(|publish| &publish.room));
         let mut history = self.history.lock();
+        let numberings = self.open_batch(batch, &mut history);
         let stored = batch
             .iter()
             .zip(numberings)

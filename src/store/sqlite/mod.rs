@@ -14,7 +14,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -33,6 +33,9 @@ use super::directory::Directory;
 use super::error::StoreError;
 use super::health::Health;
 use super::publish::{Publish, Stored};
+
+/// The longest time for which a client that was refused a room waits until idle rooms can be deleted.
+const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A database with its connections. The fields are dropped in this order: connections before the file's lock.
 #[derive(Debug)]
@@ -120,6 +123,10 @@ impl Sqlite {
             writer.probe().map_err(text)?;
         }
         writer.expire(now).map_err(text)?;
+        self.forget_idle_rooms(writer, now).map_err(text)
+    }
+
+    fn forget_idle_rooms(&self, writer: &mut Writer, now: Instant) -> rusqlite::Result<()> {
         let expired = self.directory.expired(now, |room| writer.has_history(room));
         if expired.is_empty() {
             return Ok(());
@@ -127,17 +134,51 @@ impl Sqlite {
         // The new epoch is stored before any room uses it.
         let mut epoch = self.directory.epoch();
         if self.directory.any_has_offsets(&expired) {
-            epoch = writer.forget(&expired).map_err(text)?;
+            epoch = writer.forget(&expired)?;
         }
         self.directory.forget(&expired, epoch);
         writer.retain_rooms(|room| self.directory.find(room).is_some());
         Ok(())
     }
+
+    /// Forgets rooms without members and history at once, after a room was refused. Returns whether another attempt
+    /// may succeed.
+    fn make_space(&self, writer: &mut Writer) -> bool {
+        let now = Instant::now();
+        if self.is_misplaced.load(Ordering::Relaxed) || !self.directory.may_make_space(now) {
+            return false;
+        }
+        let forgotten = self.forget_idle_rooms(writer, now);
+        forgotten
+            .inspect_err(|why| self.health.failed(why.to_string()))
+            .is_ok()
+    }
+
+    /// Returns the numberings of a batch's rooms.
+    fn open_batch(
+        &self,
+        batch: &[Publish],
+        writer: &mut Writer,
+    ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
+        let rooms = || batch.iter().map(|publish| &publish.room);
+        let opened = self.directory.open_all(rooms());
+        if opened.iter().all(Result::is_ok) || !self.make_space(writer) {
+            return opened;
+        }
+        // The rooms that are open already are held meanwhile.
+        self.directory.open_all(rooms())
+    }
 }
 
 impl Store for Sqlite {
     fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.directory.open(room)
+        self.directory.open(room).or_else(|why| {
+            let writer = self.writer.try_lock_for(SPACE_TIMEOUT);
+            if !writer.is_some_and(|mut writer| self.make_space(&mut writer)) {
+                return Err(why);
+            }
+            self.directory.open(room)
+        })
     }
 
     fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
@@ -146,9 +187,8 @@ impl Store for Sqlite {
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let started = Instant::now();
-        let rooms = batch.iter().map(|publish| &publish.room);
-        let numberings = self.directory.open_all(rooms);
         let mut writer = self.writer.lock();
+        let numberings = self.open_batch(batch, &mut writer);
         let stored = if self.is_misplaced.load(Ordering::Relaxed) {
             Err(None)
         } else {

@@ -189,6 +189,10 @@ impl<'a> Feed<'a> {
     }
 
     fn take_requests(&mut self) -> Result<(), Lost> {
+        let waiting = self.subscriber.requests.len();
+        if !self.subscriber.reconciler.has_space_for(waiting) {
+            self.unsubscribe_idle()?;
+        }
         let now = Instant::now();
         let Subscriber {
             requests,
@@ -205,8 +209,7 @@ impl<'a> Feed<'a> {
 
     /// Runs about once a second, with the node's echo.
     fn tick(&mut self) -> Result<(), Lost> {
-        let idle = self.subscriber.state.rooms.take_idle();
-        self.unsubscribe(&idle)?;
+        self.unsubscribe_idle()?;
         if !self.is_behind {
             // Repeated, because the log line may have been too early before.
             self.subscriber.state.subscription.succeeded();
@@ -222,6 +225,11 @@ impl<'a> Feed<'a> {
             self.compare(&rooms)?;
         }
         Ok(())
+    }
+
+    fn unsubscribe_idle(&mut self) -> Result<(), Lost> {
+        let idle = self.subscriber.state.rooms.take_idle();
+        self.unsubscribe(&idle)
     }
 
     fn compare(&mut self, rooms: &[RoomName]) -> Result<(), Lost> {

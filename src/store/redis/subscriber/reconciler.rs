@@ -88,7 +88,7 @@ impl Reconciler {
         } else if let Some(waiting) = self.opening.get_mut(&request.room) {
             waiting.push(request);
             None
-        } else if self.rooms.len() + self.opening.len() >= self.state.rooms_max {
+        } else if !self.has_space_for(1) {
             request.reply_with(Err(StoreError::TooManyRooms));
             None
         } else {
@@ -96,6 +96,11 @@ impl Reconciler {
             self.opening.insert(room.clone(), vec![request]);
             Some(room)
         }
+    }
+
+    /// Whether this many more rooms can be opened.
+    pub(super) fn has_space_for(&self, rooms: usize) -> bool {
+        self.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max
     }
 
     /// Drops the requests whose threads have given up.
