@@ -32,6 +32,7 @@ pub(crate) struct Admission {
     trusted_proxies: TrustedProxies,
     members_per_room_max: Option<NonZeroU32>,
     rooms_per_connection_max: usize,
+    limits_new_rooms: bool,
     connections: Permits,
     addresses: Addresses,
     connection_log: ThrottledLog,
@@ -71,6 +72,7 @@ impl Admission {
             trusted_proxies: config.trusted_proxies.clone(),
             members_per_room_max: limits.max_members_per_room,
             rooms_per_connection_max: limits.max_rooms_per_connection,
+            limits_new_rooms: limits.address.new_rooms_per_minute.is_some(),
             connections: Permits::new(connections_max),
             addresses: Addresses::new(limits.address),
             connection_log: ThrottledLog::default(),
@@ -210,8 +212,34 @@ impl Admission {
         false
     }
 
-    /// Takes a seat in a room, which is opened if it is new.
-    pub(crate) fn take_seat(&self, room: &RoomName) -> Result<Seat, Refusal> {
+    /// Counts a room that a client is about to join or to publish to, if that would create the room, against the
+    /// limit of the client's address.
+    pub(crate) fn count_new_room(&self, room: &RoomName, peer: Peer) -> Result<(), Refusal> {
+        let Some(address) = self.limited_address(peer).filter(|_| self.limits_new_rooms) else {
+            return Ok(());
+        };
+        // If the store does not reply, the client's request to it fails as well.
+        let is_new = matches!(self.broker.find(room), Ok(None));
+        if !is_new {
+            return Ok(());
+        }
+        let counted = self.addresses.count_new_room(address, Instant::now());
+        counted.map_err(|wait| {
+            self.metrics.new_rooms_rate_limited.add(1);
+            self.address_log.warn(format_args!(
+                "{address} creates rooms too fast; --max-new-rooms sets the limit"
+            ));
+            let message = "this address creates rooms too fast; try again later";
+            Refusal {
+                retry_after: Some(wait),
+                ..Refusal::new(ErrorCode::RateLimited, message)
+            }
+        })
+    }
+
+    /// Takes a seat in a room for a client, and creates the room if it is new.
+    pub(crate) fn take_seat(&self, room: &RoomName, peer: Peer) -> Result<Seat, Refusal> {
+        self.count_new_room(room, peer)?;
         let numbering = self.broker.open(room).inspect_err(|why| {
             if *why == StoreError::TooManyRooms {
                 self.metrics.rooms_refused.add(1);

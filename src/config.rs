@@ -118,6 +118,8 @@ pub struct AddressLimits {
     pub connection_rate: Option<NonZeroU32>,
     /// HTTP requests per second.
     pub request_rate: Option<NonZeroU32>,
+    /// New rooms per minute.
+    pub new_rooms_per_minute: Option<NonZeroU32>,
     /// Refused tokens per minute, after which tokens are refused without a check.
     pub failures_per_minute: Option<NonZeroU32>,
 }

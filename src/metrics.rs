@@ -100,6 +100,7 @@ metrics! {
     auth_failures "auth_failures" "Tokens refused"
     auth_attempts_refused "auth_attempts_refused" "Tokens refused unchecked, because too many from their address were refused before"
     rooms_refused "rooms_refused" "Rooms refused because the server or the client has too many"
+    new_rooms_rate_limited "new_rooms_rate_limited" "New rooms refused because their address creates them too fast"
     rooms_full "rooms_full" "Joins refused because the room is full"
     published "messages_published" "Messages stored and given an offset"
     duplicates "duplicate_publishes" "Publishes recognised as duplicates by their id"

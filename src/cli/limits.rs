@@ -42,6 +42,10 @@ pub(super) struct LimitFlags {
     #[arg(long, env = "WSCAST_MAX_HTTP_RATE", default_value = "100", value_name = "N",
           value_parser = limit)]
     max_http_rate: Limit,
+    /// New rooms per minute from one address, with bursts of ten minutes' worth; 0 is no limit
+    #[arg(long, env = "WSCAST_MAX_NEW_ROOMS", default_value = "60", value_name = "N",
+          value_parser = limit)]
+    max_new_rooms: Limit,
     /// Refused tokens per minute from one address; after that its tokens are refused without a check for a
     /// while. 0 is no limit
     #[arg(long, env = "WSCAST_MAX_AUTH_FAILURES", default_value = "60", value_name = "N",
@@ -110,6 +114,7 @@ impl LimitFlags {
                 connections: self.max_connections_per_address.0,
                 connection_rate: self.max_connection_rate.0,
                 request_rate: self.max_http_rate.0,
+                new_rooms_per_minute: self.max_new_rooms.0,
                 failures_per_minute: self.max_auth_failures.0,
             },
             max_members_per_room: self.max_members_per_room.0,

@@ -82,8 +82,11 @@ pub(crate) fn unavailable(code: &str, message: &str) -> ResponseBox {
     error(503, code, message).with("Retry-After", "1")
 }
 
-/// 503 with the code and the sentence of a refusal.
+/// 429 for a refusal that names the time to wait, else 503; with the code and the sentence of the refusal.
 pub(crate) fn unavailable_for(refusal: &Refusal) -> ResponseBox {
+    if let (ErrorCode::RateLimited, Some(wait)) = (refusal.code, refusal.retry_after) {
+        return rate_limited(&refusal.message, wait);
+    }
     unavailable(refusal.code.as_str(), &refusal.message)
 }
 

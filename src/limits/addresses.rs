@@ -1,4 +1,4 @@
-//! Limits of each client address: connections, new connections, HTTP requests and refused tokens.
+//! Limits of each client address: connections, new connections, HTTP requests, new rooms and refused tokens.
 //!
 //! No timer removes idle addresses: each use of the table removes a few, the least recently used first.
 //! The table is therefore bounded, however many addresses clients connect from, and no use of it takes
@@ -19,7 +19,10 @@ use crate::config::AddressLimits;
 /// Most idle addresses that are remembered. There are at most as many others as there are connections.
 const IDLE_ADDRESSES_MAX: usize = 16 * 1024;
 /// Time after which an idle address may be forgotten, because its buckets are full again.
-const IDLE_ADDRESS_KEPT: Duration = Duration::from_secs(120);
+const IDLE_ADDRESS_KEPT: Duration = NEW_ROOMS_BURST;
+/// The time whose new rooms may be created at once. It is long because after a restart all clients of an address
+/// join their rooms again at once.
+const NEW_ROOMS_BURST: Duration = Duration::from_secs(600);
 /// Idle addresses forgotten at each use. A use may add one, so a full table becomes smaller again.
 const FORGOTTEN_AT_ONCE: usize = 2;
 
@@ -58,6 +61,7 @@ struct AddressUsage {
     /// Each bucket is `None` if there is no such limit.
     new_connections: Option<TokenBucket>,
     requests: Option<TokenBucket>,
+    new_rooms: Option<TokenBucket>,
     refused_tokens: Option<TokenBucket>,
 }
 
@@ -105,6 +109,12 @@ impl Addresses {
     pub(crate) fn count_request(&self, address: Address, now: Instant) -> Result<(), Duration> {
         self.0
             .with_usage(address, now, |usage| take(&mut usage.requests, 1, now))
+    }
+
+    /// Counts one room that the address creates. `Err` is the time after which it may create another.
+    pub(crate) fn count_new_room(&self, address: Address, now: Instant) -> Result<(), Duration> {
+        self.0
+            .with_usage(address, now, |usage| take(&mut usage.new_rooms, 1, now))
     }
 
     /// Returns `Err` with the time to wait if too many tokens from this address were refused, so that
@@ -189,6 +199,11 @@ impl AddressUsage {
             last_used: now,
             new_connections: limits.connection_rate.map(bucket),
             requests: limits.request_rate.map(bucket),
+            new_rooms: limits.new_rooms_per_minute.map(|per_minute| {
+                let interval = Duration::from_secs(60) / per_minute.get();
+                let minutes = (NEW_ROOMS_BURST.as_secs() / 60) as u32;
+                TokenBucket::new(per_minute.get().saturating_mul(minutes), interval, now)
+            }),
             refused_tokens: limits.failures_per_minute.map(|per_minute| {
                 let interval = Duration::from_secs(60) / per_minute.get();
                 TokenBucket::new(per_minute.get(), interval, now)
@@ -217,6 +232,7 @@ mod tests {
             connections: NonZeroU32::new(connections),
             connection_rate: NonZeroU32::new(rate),
             request_rate: NonZeroU32::new(rate),
+            new_rooms_per_minute: NonZeroU32::new(rate),
             failures_per_minute: NonZeroU32::new(failures),
         };
         (Addresses::new(limits), Instant::now())
@@ -286,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn ten_minutes_of_new_rooms_may_come_at_once() {
+        let (addresses, now) = addresses(0, 6, 0);
+        let create = |n, at| addresses.count_new_room(address(n), at);
+        assert!((0..60).all(|_| create(1, now).is_ok()));
+        assert_eq!(create(1, now), Err(10 * SECOND));
+        assert_eq!(create(2, now), Ok(()));
+        assert_eq!(create(1, now + 10 * SECOND), Ok(()));
+        assert_eq!(create(1, now + 15 * SECOND), Err(5 * SECOND));
+        // Neither a pause nor other addresses make it forgotten before its bucket is full.
+        for n in 10..20 {
+            create(n, now + 590 * SECOND).unwrap();
+        }
+        let allowed = (0..60).filter(|_| create(1, now + 590 * SECOND).is_ok());
+        assert_eq!(allowed.count(), 58);
+    }
+
+    #[test]
     fn zero_means_no_limit() {
         let (addresses, now) = addresses(0, 0, 0);
         let permits: Vec<_> = (0..10_000)
@@ -293,6 +326,7 @@ mod tests {
             .collect();
         assert!(permits.iter().all(Result::is_ok));
         assert!((0..10_000).all(|_| addresses.count_request(address(1), now).is_ok()));
+        assert!((0..10_000).all(|_| addresses.count_new_room(address(1), now).is_ok()));
         (0..10_000).for_each(|_| addresses.count_refused_token(address(1), now));
         assert_eq!(addresses.check_refused_tokens(address(1), now), Ok(()));
     }

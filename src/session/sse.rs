@@ -52,7 +52,7 @@ pub(crate) fn accept(
         .map_err(http::address_limited)?;
     let seat = app
         .admission
-        .take_seat(&room)
+        .take_seat(&room, request.peer)
         .map_err(|why| http::unavailable_for(&why))?;
     Ok(Box::new(AcceptedStream {
         identity: Arc::clone(&admitted.identity),

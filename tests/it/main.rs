@@ -24,6 +24,7 @@
 //! | `load` | a crowd in which some clients never read |
 //! | `logs` | where the log goes, its levels, and what never appears in it |
 //! | `message_order` | many publishers, one order for all members |
+//! | `new_rooms` | idle rooms make space for new ones; limits per client address of new rooms |
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `presence` | updates about members that join and leave |
@@ -70,6 +71,7 @@ mod liveness;
 mod load;
 mod logs;
 mod message_order;
+mod new_rooms;
 mod nodes;
 mod origins;
 mod presence;

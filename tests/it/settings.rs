@@ -117,6 +117,7 @@ fn check_config_prints_each_setting_and_starts_nothing() {
         ("--max-connections-per-address", "500"),
         ("--max-connection-rate", "50"),
         ("--max-http-rate", "100"),
+        ("--max-new-rooms", "60"),
         ("--max-auth-failures", "60"),
         ("--trusted-proxies", "(none)"),
         ("--proxy-protocol", "false"),

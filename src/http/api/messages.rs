@@ -70,6 +70,9 @@ pub(in crate::http) fn publish(
 ) -> Result<ResponseBox, ResponseBox> {
     let room = admitted.request.room().map_err(|why| bad_request(&why))?;
     let (message, id) = parse_message(json_text(admitted)?, &room)?;
+    app.admission
+        .count_new_room(&room, admitted.request.peer)
+        .map_err(|why| unavailable_for(&why))?;
     // A publish id is compared within a scope, so that two clients that both count 1, 2, 3 do not lose messages.
     let session = admitted
         .request

@@ -60,7 +60,7 @@ impl Session<'_> {
     /// Admits a client to the rooms that it requested when it connected.
     fn admit(&mut self, identity: Arc<Identity>, id: Option<&RequestId>) -> Result<(), Refusal> {
         let requested = std::mem::take(&mut self.requested);
-        match reserve_rooms(requested, &identity, self.app) {
+        match reserve_rooms(requested, &identity, self.peer, self.app) {
             Ok(rooms) => {
                 self.set_identity(Arc::clone(&identity));
                 self.confirm(&identity, id);
@@ -70,6 +70,7 @@ impl Session<'_> {
             Err(refusal) => {
                 let code = match refusal.code {
                     ErrorCode::RoomFull => CloseCode::RoomFull,
+                    ErrorCode::RateLimited => CloseCode::RateLimited,
                     ErrorCode::Forbidden => CloseCode::Forbidden,
                     // The store or the server cannot admit the client now.
                     _ => CloseCode::TryAgainLater,

@@ -120,7 +120,8 @@ fn start(
 ) -> Result<SessionStart, HandshakeError> {
     match app.admission.identify(request.head.token(), request.peer) {
         Ok(identity) => {
-            let rooms = reserve_rooms(rooms, &identity, app).map_err(HandshakeError::Rooms)?;
+            let rooms = reserve_rooms(rooms, &identity, request.peer, app)
+                .map_err(HandshakeError::Rooms)?;
             Ok(SessionStart::Admitted { identity, rooms })
         }
         Err(AuthError::TokenNeeded) => Ok(SessionStart::AwaitsToken { rooms }),
@@ -162,8 +163,8 @@ impl HandshakeError {
     /// The code with which a page is closed after a handshake that succeeds only for that: a page cannot read the
     /// status of a refused handshake, but it can read a Close frame.
     ///
-    /// `Err` for errors that a page's user cannot fix, and for rates: a handshake that succeeds costs more than a
-    /// refused one.
+    /// `Err` for errors that a page's user cannot fix, and for the rate of connections: a handshake that succeeds
+    /// costs more than a refused one.
     fn close_code(self) -> Result<CloseCode, Self> {
         match self {
             Self::Token(why) => Ok(why.close_code()),
@@ -171,6 +172,9 @@ impl HandshakeError {
                 Ok(CloseCode::Forbidden)
             }
             Self::Rooms(refusal) if refusal.code == ErrorCode::RoomFull => Ok(CloseCode::RoomFull),
+            Self::Rooms(refusal) if refusal.code == ErrorCode::RateLimited => {
+                Ok(CloseCode::RateLimited)
+            }
             Self::Address(AddressLimitError::Connections) => Ok(CloseCode::TooManyConnections),
             other => Err(other),
         }

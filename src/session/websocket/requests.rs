@@ -166,7 +166,7 @@ impl Session<'_> {
         let admission = &self.app.admission;
         admission.check_room_count(self.rooms.len() + 1)?;
         self.identity()?.may_subscribe(room)?;
-        let seat = admission.take_seat(room)?;
+        let seat = admission.take_seat(room, self.peer)?;
         let numbering = Arc::clone(seat.numbering());
         self.rooms.push(seat);
         Ok(numbering)

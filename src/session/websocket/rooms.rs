@@ -7,6 +7,7 @@ use crate::auth::Identity;
 use crate::http::Request;
 use crate::protocol::{CloseCode, Refusal, RoomName, Since};
 use crate::rooms::Seat;
+use crate::socket::Peer;
 
 /// The start of a session.
 pub(super) enum SessionStart {
@@ -60,11 +61,12 @@ pub(super) fn requested_rooms(request: &Request, app: &App) -> Result<Vec<Reques
 pub(super) fn reserve_rooms(
     rooms: Vec<RequestedRoom>,
     identity: &Identity,
+    peer: Peer,
     app: &App,
 ) -> Result<Vec<ReservedRoom>, Refusal> {
     let reserved = rooms.into_iter().map(|RequestedRoom { name, since }| {
         identity.may_subscribe(&name)?;
-        let seat = app.admission.take_seat(&name)?;
+        let seat = app.admission.take_seat(&name, peer)?;
         Ok(ReservedRoom { seat, since })
     });
     reserved.collect()
