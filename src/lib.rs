@@ -1,58 +1,110 @@
-//! wscast: a native-WebSocket broadcast server. One binary, one port, no async runtime.
+//! wscast: a WebSocket broadcast server. One binary, one port, no async runtime.
 //!
-//! # One message through the program
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | room, member | a group of clients; a client in it. `lobby` is the room of clients that name none |
+//! | publication | a stored message; a `Publish` is a message on its way to the store |
+//! | numbering | a room's epoch and its last offset, shared by all parts that use the room |
+//! | epoch, offset | offsets grow by one within an epoch; a new epoch means that numbering restarted |
+//! | store | numbers publications and keeps history: memory, SQLite or Redis |
+//! | broker | the thread that takes waiting publishes in batches to the store |
+//! | broadcaster | the thread that alone owns rooms and members, and fans publications out |
+//! | delivery | one publication handed to one member |
+//! | outbox | one client's outbound queue, with a limit in bytes |
+//! | slow consumer | a client whose outbox overflows or stalls; it is evicted: closed with 4100 |
+//! | resume | continuing a room after a gap; `recovered` is true if no message is missing |
+//! | hold, release | a held member's messages wait until its missed messages are sent |
+//! | client, user | a connected program; the person or service that a token names |
+//! | identity | a client's user and rights, taken from its token |
+//! | permit, seat | a counted permission to connect; a permit to be a member of a room |
+//! | admission | grants and refuses permits, seats, rates and identities |
+//! | connection | an accepted socket, from its first byte to its close |
+//! | session | one client's conversation over a WebSocket or an event stream |
+//! | node | one of several processes that share a Redis |
+//! | heartbeat, roster | a node's periodic sign of life; what a node knows of the other nodes |
+//! | remote members | a room's members on other nodes |
+//! | subscription | the Redis channels of the rooms that have members on this node |
+//! | refusal | an error code and its message, sent to a client |
+//!
+//! # The path of a message
 //!
 //! ```text
 //!             accept thread                        one thread per client
-//! socket ──► listener ──► connection: (shake hands over TLS,) read the head, route
-//!                            ├─ HTTP ──► http: handler(&Request, &App) -> ResponseBox, keep-alive
-//!                            └─ WebSocket ──► websocket: handshake, session
-//!                                                        │ understand, check
-//!                      bounded channel                   ▼
+//! socket ──► listener ──► connection: PROXY header, TLS, request head, route
+//!                            ├─ HTTP ──► http: handler -> tiny_http response, keep-alive
+//!                            └─ WebSocket ──► session::websocket: handshake, requests
+//!                                                        │ parse, rate, rights
+//!                        bounded queue                   ▼
 //!   broker thread  ◄──────────────────────────────── Publish
-//!   (one batch of all that waits: store, number, acknowledge)
-//!        │ bounded channel
+//!   (one batch of all waiting publishes: store, assign offsets, acknowledge)
+//!        │ bounded queue
 //!        ▼
 //!   broadcaster thread (owns rooms and members)
-//!   (one batch of all that waits: encode each room's messages once)
+//!   (one batch of all waiting events: encode each room's messages once)
 //!        │
 //!        ▼
-//!   outbox of each member: sent now without blocking; what the socket refuses is queued,
-//!   bounded, and a drain thread lives for as long as that one client lags
+//!   outbox of each member: sends at once without blocking; only what the socket
+//!   refuses is queued, and a drain thread runs for as long as that one client lags
 //! ```
 //!
-//! With `--redis` what is stored does not go straight on: it comes back from Redis, to this node and to all others
-//! that have members in the room. Nothing below the broadcaster differs.
+//! With `--redis` a script in Redis assigns the offset, stores the message and publishes it. The message then returns to
+//! every node that has members in the room. The parts below the broadcaster are the same.
 //!
 //! ```text
-//!   broker thread ── a script: number, store, tell ──► Redis ◄── broker threads of other nodes
-//!                                                        │ a channel of each room that has members here
-//!                                                        ▼
-//!                            redis-subscribe (in order; reads from history what it missed)
-//!                                │                       │ what other nodes say of their members
+//!   broker thread ── script: assign offset, store, publish ──► Redis ◄── broker threads of other nodes
+//!                                                                │ one channel per room with members here
+//!                                                                ▼
+//!                            redis-subscribe (in order; reads missed messages from history)
+//!                                │                       │ member lists of other nodes
 //!                                ▼                       ▼
 //!                          broadcaster thread  ◄──  redis-heartbeat (once a second)
 //! ```
 //!
-//! # What never happens
+//! # The path of a request
 //!
-//! - A healthy client's delivery never wakes a thread, and nothing is encoded twice.
-//! - Nothing waits so that a batch may grow; a batch is what was waiting already.
-//! - A slow client costs nobody else time: a push never blocks.
-//! - Nobody but the broadcaster touches rooms; it does no I/O but a non-blocking send.
-//! - A full channel makes the publisher wait; nothing is dropped between two threads.
-//! - No lock is held while anyone waits for a socket: over TLS each record is sealed and opened under its
-//!   client's own lock, and bytes move without blocking.
-//! - Nothing is acknowledged or delivered that is not stored; a slow or failing disk or Redis holds up nobody
-//!   but those who publish, read history or enter a room that has no members here.
-//! - Nothing waits for Redis without an end, and only redis-subscribe decides which rooms are subscribed.
+//! `POST /rooms/x/messages` passes these files once each, downward:
 //!
-//! # The rooms of the house, top to bottom
+//! 1. `listener/mod.rs` accepts the socket, `admission.rs` grants its permits, a thread starts.
+//! 2. `connection/preface.rs` reads the PROXY header and completes the TLS handshake, where they are set.
+//! 3. `connection/reader.rs` reads the head; `http/wire/head.rs` parses it.
+//! 4. `http/client_address.rs` finds the client's address; head and address are the `Request`.
+//! 5. `http/route.rs` finds the route in the one table of all paths.
+//! 6. `admission.rs` counts the request against the rate of its address.
+//! 7. `http/authorize.rs` turns the token into an identity and checks its rights.
+//! 8. `connection/reader.rs` reads the body, at most as long as the route allows.
+//! 9. `http/api/messages.rs` handles it: `broker.rs` queues the publish, the store assigns its offset.
+//! 10. `http/render.rs` renders the response; `connection/io.rs` sends it.
 //!
-//! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] →
-//! [`http`] and [`session`] → [`app`] (what they all reach) → [`broker`] → [`store`] → [`broadcaster`] →
-//! [`outbox`] → [`socket`] (one client's, with TLS or without) → [`protocol`]; [`auth`], [`limits`], [`proxy`],
-//! [`metrics`], [`reload`], [`shutdown`] and [`threads`] stand on the ground floor. Arrows point down only.
+//! # Invariants
+//!
+//! - A delivery to a healthy client wakes no thread, and no message is encoded twice for one kind of stream.
+//! - A batch holds what waits already; no thread waits for a batch to grow.
+//! - A push to an outbox never blocks: a slow client costs no other client time.
+//! - Only the broadcaster changes rooms; its only I/O is a non-blocking send.
+//! - A full queue blocks the publisher; no message is dropped between two threads.
+//! - No thread waits for a socket while it holds a lock.
+//! - A message is stored before it is acknowledged or delivered. A slow or failing disk or Redis delays only clients
+//!   that publish, read history or join a room without members on this node.
+//! - Every wait for Redis has a deadline, and only the thread `redis-subscribe` changes the subscription.
+//!
+//! # Layers
+//!
+//! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] → [`http`] and
+//! [`session`] → [`app`] (handles) → [`admission`] → [`broker`] → [`store`] and [`broadcaster`] → [`outbox`] →
+//! [`rooms`] → [`socket`] → [`protocol`]. Below these are [`auth`], [`limits`], [`proxy`], [`metrics`], [`reload`],
+//! [`shutdown`] and [`threads`]. A module uses only modules to its right. The store reports to the broadcaster through
+//! the trait `Delivery`, which keeps it free of the broadcaster.
+//!
+//! # Where to look
+//!
+//! | question | file |
+//! |---|---|
+//! | Where is a slow client evicted? | `outbox.rs`, `evict` |
+//! | Where is an offset assigned? | `store/memory.rs`, `store/sqlite/writer/`, with Redis `store/redis/scripts/publish.lua` |
+//! | Where are a token's rights checked? | `auth/rights.rs`; for HTTP by `http/authorize.rs`, for sessions by `session/websocket/` |
+//! | Where is a new HTTP route added? | one row in `http/route.rs`, a handler in `http/api/` |
 
 // A build without a feature contains values and methods that only this feature uses.
 #![cfg_attr(
