@@ -3,7 +3,7 @@
  * and reports what it could not deliver. It runs in browsers and in Node, where it takes the WebSocket class
  * of a package if there is no global one. It needs no other package and no build step.
  *
- *     import { WscastClient } from '/assets/client/client.js';
+ *     import { WscastClient } from '/assets/client.js';
  *     const client = new WscastClient('/ws', { rooms: ['lobby'] });
  *     client.on('message', ({ room, payload }) => console.log(room, payload));
  *     await client.publish('hello');
@@ -13,9 +13,13 @@
  * of their own.
  */
 
+import { healthAddress, parameter, webSocketAddress, withParameters } from './address.js';
+import { Probe } from './browser.js';
 import { Connection } from './connection.js';
-import { WscastError, rejected } from './error.js';
+import { WscastError } from './error.js';
+import { checkDepth, checkJson, toJson } from './json.js';
 import { Membership } from './membership.js';
+import { OwnMessages } from './own.js';
 import { PublishQueue } from './publishes.js';
 import { Requests } from './requests.js';
 import { byteLength, randomText } from './text.js';
@@ -30,11 +34,10 @@ const PUBLISH_TIMEOUT_MS = 60_000;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 const PUBLISH_QUEUE_MAX = 1_000;
-/** Client ids of earlier connections that are remembered. */
-const CLIENT_IDS_MAX = 64;
 /** The server's limit. */
 const ID_BYTES_MAX = 64;
 const RANDOM_BYTES = 16;
+const CLOSED_FOR_GOOD = 'the server closed the connection for good';
 
 /**
  * @typedef {import('./types.js').State} State
@@ -59,11 +62,11 @@ export class WscastClient {
   /** @type {PublishQueue} */ #publishes;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
-  /** The client ids of this connection and the earlier ones, the present one last. @type {string[]} */
-  #clientIds = [];
-  /** The start of every id of this client, so that two clients of one session never use the same id. */
-  #idPrefix = randomText(RANDOM_BYTES / 2);
-  #idCount = 0;
+  /** @type {OwnMessages} */ #own;
+  /** @type {string | undefined} */ #clientId;
+  /** The start of the ids of requests. A program may give its publishes any other ids. */
+  #requestPrefix = randomText(RANDOM_BYTES / 2);
+  #requestCount = 0;
   #closedByProgram = false;
   /** Whether a publish was already rejected for the coming close because of a message that is too large. */
   #rejectedTooLarge = false;
@@ -71,12 +74,12 @@ export class WscastClient {
   /**
    * Starts to connect. Listeners that are added before the next `await` miss no event.
    * @param {string | URL} url the server's `/ws`, as `ws:`, `wss:`, `http:` or `https:`; in a browser it may
-   *   be relative
+   *   be relative to the document
    * @param {Options} [options]
    */
   constructor(url, options = {}) {
     this.session = options.session ?? randomText(RANDOM_BYTES);
-    this.#base = socketUrl(url);
+    this.#base = webSocketAddress(url);
     this.#token = options.token;
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (typeof WebSocket !== 'function') throw new TypeError('there is no global WebSocket; pass the option WebSocket');
@@ -85,17 +88,20 @@ export class WscastClient {
     const send = (text) => this.#connection.send(text);
     this.#requests = new Requests({
       timeout: options.requestTimeout ?? REQUEST_TIMEOUT_MS,
-      nextId: () => this.#nextId(),
+      nextId: () => `${this.#requestPrefix}-${(this.#requestCount += 1)}`,
       send,
-      onFailed: (request, error) => { if (!this.#closedError()) this.#membership.joinFailed(request, error); },
+      onFailed: (request, error) => { if (this.state.name !== 'closed') this.#membership.joinFailed(request, error); },
     });
     this.#membership = new Membership({
       requests: this.#requests,
       emit: (name, event) => this.#emit(name, event),
       onForgotten: (room) => this.#publishes.left(room),
     });
+    const pendingMax = options.publishQueueMax ?? PUBLISH_QUEUE_MAX;
+    this.#own = new OwnMessages(pendingMax);
     this.#publishes = new PublishQueue({
-      max: options.publishQueueMax ?? PUBLISH_QUEUE_MAX,
+      max: pendingMax,
+      own: this.#own,
       timeout: options.publishTimeout ?? PUBLISH_TIMEOUT_MS,
       now: options.now ?? Date.now,
       send,
@@ -107,6 +113,7 @@ export class WscastClient {
     this.#connection = new Connection({
       WebSocket,
       address: (narrow) => this.#address(narrow),
+      probe: new Probe(healthAddress(this.#base)),
       canRenewToken: typeof options.token === 'function',
       parse: options.parse ?? JSON.parse,
       random: options.random ?? Math.random,
@@ -132,9 +139,9 @@ export class WscastClient {
     return this.#connection.state;
   }
 
-  /** The client id of the present or last connection. */
+  /** The client id of the present or last connection. Without a token it is the `from` of this client's messages. */
   get clientId() {
-    return this.#clientIds.at(-1);
+    return this.#clientId;
   }
 
   /** The rooms that this client is in, or will be in once it is connected. */
@@ -186,10 +193,8 @@ export class WscastClient {
    * @param {PublishOptions} [options]
    * @returns {Promise<Stored>}
    */
-  publish(payload, options) {
-    const text = JSON.stringify(payload);
-    if (text === undefined) return rejected('invalid_field', 'JSON cannot represent this payload');
-    return this.#publish(text, options);
+  async publish(payload, options) {
+    return this.#publish(toJson(payload), options);
   }
 
   /**
@@ -198,12 +203,8 @@ export class WscastClient {
    * @param {PublishOptions} [options]
    * @returns {Promise<Stored>}
    */
-  publishJson(text, options) {
-    try {
-      JSON.parse(text);
-    } catch (error) {
-      return rejected('invalid_json', String(error), { cause: error });
-    }
+  async publishJson(text, options) {
+    checkJson(text);
     return this.#publish(text, options);
   }
 
@@ -215,9 +216,9 @@ export class WscastClient {
    *   `presence` events
    * @returns {Promise<RoomState>}
    */
-  join(room, { since, epoch, presence } = {}) {
-    const closed = this.#closedError();
-    return closed ? Promise.reject(closed) : this.#membership.join({ room, since, epoch, presence });
+  async join(room, { since, epoch, presence } = {}) {
+    this.#checkNotClosed();
+    return this.#membership.join({ room, since: since ?? undefined, epoch: epoch ?? undefined, presence });
   }
 
   /**
@@ -225,8 +226,8 @@ export class WscastClient {
    * @param {string} room
    * @returns {Promise<{ room: string }>}
    */
-  leave(room) {
-    if (!this.#rooms.get(room)) return rejected('not_in_room', `this client is not in ${room}`, { room });
+  async leave(room) {
+    if (!this.#rooms.get(room)) throw new WscastError('not_in_room', `this client is not in ${room}`, { room });
     this.#membership.forget(room);
     // A client that is not connected is a member of no room, and its next connection will not join this one.
     const reply = this.state.name === 'open' ? this.#requests.add({ type: 'leave', room }) : Promise.resolve({ room });
@@ -240,7 +241,7 @@ export class WscastClient {
    * @param {{ since?: number, limit?: number }} [options]
    * @returns {Promise<History>}
    */
-  history(room, { since, limit } = {}) {
+  async history(room, { since, limit } = {}) {
     return this.#request({ type: 'history', room, fields: () => ({ since, limit }) });
   }
 
@@ -249,7 +250,7 @@ export class WscastClient {
    * @param {string} room
    * @returns {Promise<Members>}
    */
-  presence(room) {
+  async presence(room) {
     return this.#request({ type: 'presence', room });
   }
 
@@ -259,6 +260,7 @@ export class WscastClient {
    */
   async authenticate() {
     const token = await this.#currentToken();
+    if (!token) throw new WscastError('no_token', 'there is no token to send');
     return this.#request({ type: 'auth', fields: () => ({ token }) });
   }
 
@@ -281,7 +283,10 @@ export class WscastClient {
   /** @param {boolean} narrow */
   async #address(narrow) {
     const token = await this.#currentToken();
-    return this.#membership.address(this.#base, { session: this.session, token }, narrow);
+    const parameters = [parameter('session', this.session)];
+    // An empty token would be refused as a wrong one.
+    if (token) parameters.push(parameter('token', String(token)));
+    return this.#membership.address(withParameters(this.#base, parameters), narrow);
   }
 
   async #currentToken() {
@@ -309,46 +314,40 @@ export class WscastClient {
 
   /** @param {{ reason: string }} state */
   #closed({ reason }) {
-    const error = new WscastError('closed', reason || 'the server closed the connection for good');
+    const error = new WscastError('closed', reason || CLOSED_FOR_GOOD);
     this.#publishes.close(error);
     this.#requests.close(error);
   }
 
   /** @param {{ client: string, payload: any, rooms: RoomState[] }} welcome */
   #welcomed({ client, payload, rooms }) {
-    this.#clientIds.push(client);
-    if (this.#clientIds.length > CLIENT_IDS_MAX) this.#clientIds.shift();
+    this.#clientId = client;
     this.#emit('welcome', { client, payload, rooms });
     this.#membership.welcomed(rooms);
     this.#publishes.flush();
   }
 
-  #nextId() {
-    this.#idCount += 1;
-    return `${this.#idPrefix}-${this.#idCount.toString(36)}`;
-  }
-
-  /** Returns the error for new requests if this client is closed. */
-  #closedError() {
-    if (this.state.name !== 'closed') return null;
-    const message = this.#closedByProgram ? 'this client was closed' : 'the server closed the connection for good';
-    return new WscastError('closed', message);
+  /** @throws {WscastError} */
+  #checkNotClosed() {
+    const { state } = this;
+    if (state.name !== 'closed') return;
+    throw new WscastError('closed', this.#closedByProgram ? 'this client was closed' : state.reason || CLOSED_FOR_GOOD);
   }
 
   /** @type {(request: import('./requests.js').NewRequest) => Promise<any>} */
   #request(request) {
-    const closed = this.#closedError();
-    return closed ? Promise.reject(closed) : this.#requests.add(request);
+    this.#checkNotClosed();
+    return this.#requests.add(request);
   }
 
   /** @type {(text: string, options?: PublishOptions) => Promise<Stored>} */
-  #publish(text, { type = 'message', room = this.rooms[0], id = this.#nextId() } = {}) {
-    const closed = this.#closedError();
-    if (closed) return Promise.reject(closed);
-    if (type !== 'message' && type !== 'custom_event') return rejected('unknown_type', `${type} cannot be published`, { room });
-    if (room === undefined || !this.#rooms.get(room)) return rejected('not_in_room', 'join the room first', { room });
-    if (id === '' || byteLength(id) > ID_BYTES_MAX) return rejected('invalid_id', `an id must have 1 to ${ID_BYTES_MAX} bytes`, { room });
+  async #publish(text, { type = 'message', room = this.rooms[0], id = randomText(RANDOM_BYTES) } = {}) {
+    this.#checkNotClosed();
+    if (type !== 'message' && type !== 'custom_event') throw new WscastError('unknown_type', `${type} cannot be published`, { room });
+    if (room === undefined || !this.#rooms.get(room)) throw new WscastError('not_in_room', 'join the room first', { room });
+    if (!isId(id)) throw new WscastError('invalid_id', `an id must be a text of 1 to ${ID_BYTES_MAX} bytes`, { room });
     const frame = `{"type":"${type}","room":${JSON.stringify(room)},"id":${JSON.stringify(id)},"payload":${text}}`;
+    checkDepth(frame);
     return this.#publishes.add({ id, room, text: frame });
   }
 
@@ -394,11 +393,11 @@ export class WscastClient {
 
   /** @param {any} frame */
   #relayed(frame) {
-    const { type, room, offset, from } = frame;
+    const { type, room, offset } = frame;
     const action = room === undefined ? 'deliver' : this.#rooms.accept(room, offset);
     if (action === 'missing') this.#membership.refetch(room);
     if (action !== 'deliver') return;
-    const own = from !== undefined && this.#clientIds.includes(from);
+    const own = this.#own.includes(frame, this.#rooms.get(room)?.position?.epoch);
     this.#emit(/** @type {'message' | 'custom_event'} */ (type), { ...frame, own });
   }
 
@@ -406,6 +405,7 @@ export class WscastClient {
   #refused({ id, payload }) {
     const error = WscastError.fromPayload(payload, this.#requests.get(id)?.room);
     if (id !== undefined && (this.#publishes.refused(id, error) || this.#requests.fail(id, error))) return;
+    if (id === undefined && this.#publishes.refusedUnread(error)) return;
     if (id === undefined && error.code === 'message_too_large') this.#rejectedTooLarge = this.#publishes.tooLarge(error);
     if (!this.#rejectedTooLarge) this.#emit('error', error);
   }
@@ -428,11 +428,11 @@ export class WscastClient {
   }
 }
 
-/** @param {string | URL} url */
-function socketUrl(url) {
-  const base = new URL(url, /** @type {any} */ (globalThis).location?.href);
-  base.protocol = base.protocol.replace(/^http/, 'ws');
-  base.hash = '';
-  for (const name of ['room', 'since', 'epoch', 'session', 'token']) base.searchParams.delete(name);
-  return base;
+/**
+ * Whether the server accepts a text as an id. It must be able to read it, to send it back.
+ * @param {unknown} id
+ */
+function isId(id) {
+  if (typeof id !== 'string' || id === '' || byteLength(id) > ID_BYTES_MAX) return false;
+  return !/[\ud800-\udfff]/u.test(id); // Half a surrogate pair is not Unicode.
 }

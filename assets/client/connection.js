@@ -3,14 +3,22 @@
  * server still responds. It knows nothing of rooms.
  */
 
+import { BrowserEvents } from './browser.js';
 import { startTimer } from './timer.js';
 
 /** A connection that stays open this long counts as stable: the backoff starts again from its minimum. */
 const STABLE_AFTER_MS = 5_000;
 /** The last part of the heartbeat's timeout, see `#awaitLateFrames`. */
 const LATE_FRAMES_MS = 1_000;
+/** Time from an open socket to the welcome. After it the client checks whether the server wants a token. */
+const WELCOME_WITHIN_MS = 1_000;
 /** Time for the closing handshake. After it the socket is cut, where the WebSocket class can do that. */
 const CLOSE_TIMEOUT_MS = 1_000;
+/**
+ * A request that a server which waits for a token refuses. To a client that connects without one such a
+ * server says nothing for ten seconds, as it lets it send the token in a frame.
+ */
+const REQUEST_FOR_MEMBERS = '{"type":"presence","room":"lobby"}';
 /** Further doublings would change nothing and would overflow. */
 const DOUBLINGS_MAX = 30;
 /** After this many failed attempts in a row, every second attempt asks for one room only, see `narrow`. */
@@ -18,9 +26,9 @@ const NARROW_AFTER_FAILURES = 4;
 
 /**
  * Why a connection ended: a WebSocket close code, or one of the client's own codes. `silent`: nothing was
- * received in time. `no_token`: the token function failed. `failed`: the browser refused to connect at all.
- * `closed`: `close()` was called.
- * @typedef {number | 'silent' | 'no_token' | 'failed' | 'closed'} EndCode
+ * received in time. `no_token`: the token function failed. `cached`: the page went into the browser's
+ * back/forward cache. `failed`: the browser refused to connect at all. `closed`: `close()` was called.
+ * @typedef {number | 'silent' | 'no_token' | 'cached' | 'failed' | 'closed'} EndCode
  *
  * @typedef {{ name: 'connecting' }
  *   | { name: 'open' }
@@ -28,13 +36,14 @@ const NARROW_AFTER_FAILURES = 4;
  *   | { name: 'closed', code: EndCode, reason: string }} State
  *   `delay` is the wait in milliseconds, `at` the time of the next attempt in Unix milliseconds.
  *
- * @typedef {{ readyState: number, onmessage: any, onclose: any, onerror: any, send(text: string): void,
+ * @typedef {{ readyState: number, onopen: any, onmessage: any, onclose: any, onerror: any, send(text: string): void,
  *   close(code?: number): void, terminate?: () => void }} Socket
  *
  * @typedef {object} ConnectionOptions
  * @property {new (url: string) => any} WebSocket
  * @property {(narrow: boolean) => Promise<string>} address called before every attempt; a narrow address
  *   is as short as possible
+ * @property {import('./browser.js').Probe} probe
  * @property {boolean} canRenewToken whether another attempt may use another token
  * @property {(text: string) => any} parse
  * @property {() => number} random
@@ -73,13 +82,22 @@ export class Connection {
   #failedAttempts = 0;
   /** Whether a rejected token was replaced already. */
   #tokenRenewed = false;
-  #observesBrowser = false;
   #pingPending = false;
+  /** Whether the server has responded to the present attempt's probe. */
+  #probeResponded = false;
   /** Whether the browser has reported that there is no network. */
   #offline = false;
   /** @type {any} */ #retryTimer = undefined;
   /** @type {any} */ #silenceTimer = undefined;
   /** @type {any} */ #stableTimer = undefined;
+  /** @type {any} */ #welcomeTimer = undefined;
+  #browser = new BrowserEvents({
+    online: () => this.#online(),
+    offline: () => this.#goneOffline(),
+    visible: () => this.#checkNow(),
+    cached: () => this.#cached(),
+    restored: () => this.#restored(),
+  });
 
   /** @param {ConnectionOptions} options */
   constructor(options) {
@@ -92,13 +110,29 @@ export class Connection {
 
   /** Connects now, in whatever state the connection is. */
   open() {
-    this.#observeBrowser(true);
+    this.#browser.observe(true);
     this.#discardSocket();
-    const attempt = this.#attemptNumber;
     this.#startSilenceTimer(() => this.#ended('silent'), this.#options.connectTimeout);
+    const attempt = this.#attemptNumber;
     this.#setState({ name: 'connecting' });
+    if (attempt === this.#attemptNumber) this.#connect(attempt);
+  }
+
+  /** @param {number} attempt */
+  async #connect(attempt) {
+    const { address, probe } = this.#options;
+    this.#probeResponded = false;
+    if (this.#failures > 0 && probe.isNeeded) {
+      const responds = await probe.responds();
+      if (attempt !== this.#attemptNumber) return;
+      this.#probeResponded = responds;
+      // The same code as that of a WebSocket that cannot reach its server.
+      if (!responds) return this.#ended(1006);
+    } else {
+      probe.reset();
+    }
     const narrow = this.#failedAttempts >= NARROW_AFTER_FAILURES && this.#failedAttempts % 2 === 0;
-    this.#options.address(narrow).then(
+    address(narrow).then(
       (address) => { if (attempt === this.#attemptNumber) this.#openSocket(address); },
       (error) => { if (attempt === this.#attemptNumber) this.#ended('no_token', String(error?.message ?? error)); },
     );
@@ -131,6 +165,9 @@ export class Connection {
       return;
     }
     this.#socket = socket;
+    socket.onopen = () => {
+      this.#welcomeTimer = startTimer(() => socket.send(REQUEST_FOR_MEMBERS), WELCOME_WITHIN_MS);
+    };
     socket.onmessage = (/** @type {{ data: unknown }} */ event) => this.#received(event.data);
     socket.onclose = (/** @type {{ code: number, reason: string }} */ event) => this.#ended(event.code, event.reason);
     // A close event with the details follows every error event.
@@ -145,9 +182,13 @@ export class Connection {
       if (frame) this.#options.onFrame(frame);
     } else if (frame && isWelcome(frame)) {
       this.#failedAttempts = 0;
+      this.#probeResponded = false;
+      clearTimeout(this.#welcomeTimer);
       this.#stableTimer = startTimer(() => this.#resetFailures(), STABLE_AFTER_MS);
       this.#resetHeartbeat();
       this.#setState({ name: 'open' }, frame);
+    } else if (frame?.type === 'error' && frame.payload?.code === 'unauthorized') {
+      this.#ended(4001, 'the server requires a token');
     }
   }
 
@@ -203,8 +244,11 @@ export class Connection {
     }
     this.#discardSocket(code === 'silent');
     this.#failures += 1;
-    // Only the first reconnect is immediate, because a server may ask for it again and again.
-    this.#reconnectAfter(policy === 'reconnect' && this.#failures === 1 ? 0 : this.#backoff(), code, reason);
+    // Only the first reconnect is immediate, because a server may ask for it again and again. If the server
+    // responds to probes, Firefox has delayed the WebSocket, and a longer wait does not help.
+    const now = (policy === 'reconnect' && this.#failures === 1) || (code === 'silent' && this.#probeResponded);
+    this.#probeResponded = false;
+    this.#reconnectAfter(now ? 0 : this.#backoff(), code, reason);
   }
 
   /** Full jitter spreads the clients of a restarted server over the whole wait. */
@@ -224,7 +268,8 @@ export class Connection {
 
   /** @type {(code: EndCode, reason: string) => void} */
   #stop(code, reason) {
-    this.#observeBrowser(false);
+    this.#browser.observe(false);
+    this.#offline = false;
     this.#discardSocket();
     this.#resetFailures();
     this.#failedAttempts = 0;
@@ -241,9 +286,11 @@ export class Connection {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#silenceTimer);
     clearTimeout(this.#stableTimer);
+    clearTimeout(this.#welcomeTimer);
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = null;
+    socket.onopen = null;
     socket.onmessage = null;
     socket.onclose = null;
     // The package `ws` can cut a socket, browsers cannot. An open socket would keep a Node process alive.
@@ -265,37 +312,34 @@ export class Connection {
     this.#options.onState(state, welcome);
   }
 
-  // What the browser knows of the network and the tab
+  // Events of the browser
 
-  /** @param {boolean} on */
-  #observeBrowser(on) {
-    if (on === this.#observesBrowser) return;
-    this.#observesBrowser = on;
-    this.#offline = false;
-    const { document: page, addEventListener: add, removeEventListener: remove } = /** @type {any} */ (globalThis);
-    const change = on ? add : remove;
-    if (typeof change !== 'function') return;
-    change.call(globalThis, 'online', this.#onOnline);
-    change.call(globalThis, 'offline', this.#onOffline);
-    if (page) (on ? page.addEventListener : page.removeEventListener).call(page, 'visibilitychange', this.#onVisibilityChange);
-  }
-
-  #onOnline = () => {
+  #online() {
     this.#offline = false;
     this.#checkNow();
-  };
+  }
 
   /** Attempts become rare but go on: a browser without a network may still reach its own computer. */
-  #onOffline = () => {
+  #goneOffline() {
     this.#offline = true;
     const state = this.#state;
     if (state.name === 'waiting') this.#reconnectAfter(this.#options.backoffMax, state.code, state.reason);
     else this.#checkNow();
-  };
+  }
 
-  #onVisibilityChange = () => {
-    if (/** @type {any} */ (globalThis).document.visibilityState === 'visible') this.#checkNow();
-  };
+  /**
+   * Closes the connection, because Chrome and Firefox do not cache a page that has one. Timers stand still
+   * in the cache, so the wait matters only if the page is not cached after all.
+   */
+  #cached() {
+    this.#discardSocket();
+    this.#reconnectAfter(this.#options.backoffMax, 'cached', '');
+  }
+
+  /** The browser may have closed an open connection in the cache, and may not report that. */
+  #restored() {
+    if (this.#state.name !== 'connecting') this.open();
+  }
 
   /** The network may have changed: reconnects now, or sends a ping to check the open connection. */
   #checkNow() {

@@ -12,7 +12,7 @@
  * - `closed`: the client was closed, or the server closed the connection for good.
  * - `left`: the room was left in the meantime.
  * - `disconnected`: the connection ended before the reply.
- * - `no_token`: the token function failed.
+ * - `no_token`: the token function failed, or there is no token to send.
  */
 export class WscastError extends Error {
   /**

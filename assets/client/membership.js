@@ -44,6 +44,7 @@ export class Membership {
     if (this.rooms.size >= ROOMS_MAX && !this.rooms.get(name)) {
       throw new WscastError('too_many_rooms', `leave a room first; a client may be in ${ROOMS_MAX}`, { room: name });
     }
+    checkOffset(since, name);
     const room = this.rooms.want(name);
     room.presence = presence ?? room.presence;
     if (since !== undefined && !room.isMember) room.position = { offset: since, epoch };
@@ -93,10 +94,10 @@ export class Membership {
 
   // Connections
 
-  /** @type {(base: URL, others: Record<string, string | undefined>, narrow: boolean) => string} */
-  address(base, others, narrow) {
+  /** @type {(base: string, narrow: boolean) => string} */
+  address(base, narrow) {
     for (const { join } of this.#requests.joins()) join.inAddress = true;
-    return this.rooms.address(base, others, narrow);
+    return this.rooms.address(base, narrow);
   }
 
   /** To be called before `Requests.disconnected`, which forgets whether a request was sent. */
@@ -192,4 +193,13 @@ export class Membership {
     clearTimeout(this.#rejoinTimer);
     this.#rejoinTimer = setTimeout(() => this.#rejoin(), error.retryAfterMs ?? REJOIN_AFTER_MS);
   }
+}
+
+/**
+ * @type {(since: unknown, room: string) => void}
+ * @throws {WscastError} if it is neither undefined nor an offset
+ */
+function checkOffset(since, room) {
+  if (since === undefined || (Number.isSafeInteger(since) && Number(since) >= 0)) return;
+  throw new WscastError('invalid_field', `since must be a whole number, 0 or more; it is ${String(since)}`, { room });
 }

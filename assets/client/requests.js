@@ -1,6 +1,7 @@
 /** Requests that wait for a reply. Each has an id and a timeout, and gets exactly one reply. */
 
 import { WscastError, rejected } from './error.js';
+import { checkDepth, toJson } from './json.js';
 import { startTimer } from './timer.js';
 
 const PENDING_REQUESTS_MAX = 1_000;
@@ -63,7 +64,13 @@ export class Requests {
   #send(request) {
     if (request.sent) return;
     const { type, room, id, fields } = request;
-    request.sent = this.#options.send(JSON.stringify({ type, room, id, ...fields?.() }));
+    try {
+      const frame = toJson({ type, room, id, ...fields?.() });
+      checkDepth(frame);
+      request.sent = this.#options.send(frame);
+    } catch (error) {
+      this.fail(id, /** @type {WscastError} */ (error));
+    }
   }
 
   /** @param {string} id */

@@ -3,6 +3,8 @@
  * duplicates, which are missing, and the address that resumes every room. It sends nothing.
  */
 
+import { parameter, withParameters } from './address.js';
+
 /** Many proxies refuse addresses longer than 4 or 8 KiB. */
 const ADDRESS_CHARS_MAX = 4_000;
 /** A server accepts this many rooms in an address by default. The other rooms are joined afterwards. */
@@ -10,12 +12,21 @@ const ADDRESS_ROOMS_MAX = 32;
 /** Requests for missing messages that bring nothing new before the messages are reported as lost. */
 const REFETCHES_MAX = 3;
 
-/** The server's alphabet of room names. */
-const ROOM_NAME = /^[\p{Alphabetic}\p{N}._:-]{1,64}$/u;
-
 /** @param {unknown} name */
 export function isRoomName(name) {
   return typeof name === 'string' && ROOM_NAME.test(name);
+}
+
+/** The server's alphabet of room names. */
+const ROOM_NAME = roomNamePattern();
+
+/** Old versions of Hermes, the engine of React Native, do not know `\p`. There only the server checks names. */
+function roomNamePattern() {
+  try {
+    return new RegExp('^[\\p{Alphabetic}\\p{N}._:-]{1,64}$', 'u');
+  } catch {
+    return /^[^\s/]+$/;
+  }
 }
 
 /**
@@ -97,29 +108,22 @@ export class Rooms {
 
   /**
    * Returns the address that resumes every room from its position, for as many rooms as fit.
-   * @param {URL} base
-   * @param {Record<string, string | undefined>} others the other parameters
+   * @param {string} base
    * @param {boolean} narrow one room only
    */
-  address(base, others, narrow) {
-    const url = new URL(base);
-    for (const [name, value] of Object.entries(others)) {
-      if (value !== undefined) url.searchParams.set(name, value);
-    }
+  address(base, narrow) {
     // The server pairs `since` and `epoch` with the rooms by their order, so rooms without a position come last.
     const rooms = [...this.#rooms.values()];
     const ordered = [...rooms.filter((room) => room.position), ...rooms.filter((room) => !room.position)];
-    let address = url.href;
+    let address = base;
     for (const [index, { name, position }] of ordered.entries()) {
       if (index >= (narrow ? 1 : ADDRESS_ROOMS_MAX)) break;
-      url.searchParams.append('room', name);
-      if (position) {
-        url.searchParams.append('since', String(position.offset));
-        url.searchParams.append('epoch', position.epoch ?? '');
-      }
+      const parameters = [parameter('room', name)];
+      if (position) parameters.push(parameter('since', String(position.offset)), parameter('epoch', position.epoch ?? ''));
+      const longer = withParameters(address, parameters);
       // The first room is always in the address, because an address without a room means the lobby.
-      if (index > 0 && url.href.length > ADDRESS_CHARS_MAX) break;
-      address = url.href;
+      if (index > 0 && longer.length > ADDRESS_CHARS_MAX) break;
+      address = longer;
     }
     return address;
   }

@@ -13,8 +13,8 @@
  * @typedef {object} Options all times are in milliseconds
  * @property {WantedRoom[]} [rooms] the rooms to start with; default `['lobby']`. Rooms that are joined or
  *   left later are added or removed
- * @property {string | (() => string | Promise<string>)} [token] sent in the address; a function is called
- *   before every attempt
+ * @property {string | (() => string | Promise<string>)} [token] sent in the address, unless it is empty; a
+ *   function is called before every attempt
  * @property {new (url: string) => any} [WebSocket] the class to use if there is no global one
  * @property {string} [session] the scope in which the ids of publishes are compared: 16 to 128 random bytes
  *   that are kept secret; random for every client by default
@@ -34,10 +34,11 @@
  * @typedef {object} PublishOptions
  * @property {'message' | 'custom_event'} [type] default `message`
  * @property {string} [room] default is the first room
- * @property {string} [id] 1 to 64 bytes, never used before in this session; random by default
+ * @property {string} [id] a text of 1 to 64 bytes, never used before in this session; random by default
  *
- * `own`: whether this client published it, on any of its connections. A message without `room` comes from
- * the server itself.
+ * `own`: whether this client published it, on any of its connections. It compares the ids of its publishes
+ * with `id`, because `from` is the user if a token names one, and several clients may have the same user. A
+ * client remembers its last 5000 publishes. A message without `room` comes from the server itself.
  * @typedef {{ type: 'message' | 'custom_event', payload: any, room?: string, offset?: number, from?: string,
  *   ts?: number, id?: string, own: boolean }} Message
  *

@@ -41,10 +41,14 @@ const PAGE: Asset = asset!("index.html");
 
 const ASSETS: &[Asset] = &[
     asset!("client.js"),
+    asset!("client/address.js"),
+    asset!("client/browser.js"),
     asset!("client/client.js"),
     asset!("client/connection.js"),
     asset!("client/error.js"),
+    asset!("client/json.js"),
     asset!("client/membership.js"),
+    asset!("client/own.js"),
     asset!("client/publishes.js"),
     asset!("client/requests.js"),
     asset!("client/rooms.js"),

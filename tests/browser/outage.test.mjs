@@ -134,6 +134,31 @@ describe('a network outage', () => {
   });
 });
 
+describe('the back/forward cache', () => {
+  test('a page that comes back reconnects at once and shows the missed messages', async (t) => {
+    const cachingBrowser = await openBrowser({ backForwardCache: true });
+    t.after(() => cachingBrowser.close());
+    const alice = await Tab.open(await cachingBrowser.newContext({ locale: 'en-US' }), server.page);
+    await alice.waitForState('connected');
+    await alice.page.evaluate(() => {
+      addEventListener('pageshow', ({ persisted }) => { globalThis.cameFromCache = persisted; });
+    });
+    const bob = await openTab(server.page);
+
+    await alice.page.goto(`${server.page}health`);
+    await bob.say('missed');
+    await bob.sees('missed');
+    await alice.page.goBack({ waitUntil: 'commit' });
+    await alice.waitForState('connected');
+
+    await alice.sees('missed');
+    assert.equal(await alice.page.evaluate('cameFromCache'), true);
+    assert.equal(await alice.page.locator('#log .entry[data-type=disconnected]').count(), 0, 'no outage is reported');
+    // The browser asks for an icon of the other page.
+    alice.hasNoConsoleErrors({ except: /status of 404/ });
+  });
+});
+
 describe('a server restart', () => {
   test('the page reports the gap in the reader’s language', async () => {
     const english = await openTab(server.page);

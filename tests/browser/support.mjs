@@ -22,11 +22,12 @@ const CHROMIUM_FLAGS = [
   '--disable-component-update', '--disable-sync',
 ];
 
-/** Starts a headless Chromium. */
-export async function openBrowser() {
+/** Starts a headless Chromium. Playwright turns off the back/forward cache unless it is wanted. */
+export async function openBrowser({ backForwardCache = false } = {}) {
   assert.ok(existsSync(CHROMIUM), `no browser at ${CHROMIUM}: install Debian's chromium or set CHROMIUM`);
   const { chromium } = createRequire(join(MODULES, 'package.json'))('playwright-core');
-  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS });
+  const ignoreDefaultArgs = backForwardCache ? ['--disable-back-forward-cache'] : [];
+  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS, ignoreDefaultArgs });
 }
 
 /** A self-signed certificate for 127.0.0.1, in files. */

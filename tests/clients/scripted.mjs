@@ -98,5 +98,29 @@ export function mayReject(promise) {
 
 /** Returns the value or error code of a promise, or `pending`. */
 export async function outcome(promise) {
-  return Promise.race([promise.then((value) => value, (error) => error.code), settled().then(() => "pending")]);
+  return Promise.race([promise.then((value) => value, (error) => error.code ?? error.name), settled().then(() => "pending")]);
+}
+
+/** Replaces global variables until the test ends. */
+export function replaceGlobals(t, globals) {
+  for (const [name, value] of Object.entries(globals)) {
+    const original = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    t.after(() => {
+      if (original) Object.defineProperty(globalThis, name, original);
+      else delete globalThis[name];
+    });
+  }
+}
+
+/** Installs a window and a document that fire events. */
+export function pretendBrowser(t) {
+  const [window, document] = [new EventTarget(), new EventTarget()];
+  document.visibilityState = "visible";
+  replaceGlobals(t, {
+    document,
+    addEventListener: window.addEventListener.bind(window),
+    removeEventListener: window.removeEventListener.bind(window),
+  });
+  return { window, document };
 }

@@ -2,86 +2,12 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { createRequire } from "node:module";
-import path from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { WscastClient } from "../../assets/client.js";
+import { Person, WebSocket, eventually, numbers, portOf, require, startAliceAndBob } from "./person.mjs";
 import { Proxy } from "./proxy.mjs";
-import { DEADLINE_MS, startServer, withinDeadline } from "./server.mjs";
-
-const modules = process.env.CLIENT_MODULES;
-if (!modules) throw new Error("set CLIENT_MODULES to the node_modules folder, or run `make test-clients`");
-const require = createRequire(path.resolve(modules, "..", "package.json"));
-const { WebSocket } = require("ws");
-
-/** Short waits, so that a test takes many attempts. */
-const SHORT_BACKOFF = { backoffMin: 1, backoffMax: 20 };
-
-/** A client that keeps the messages and events that it received. */
-class Person {
-  /** The received payloads of each room, in order. */
-  #payloads = new Map();
-  /** The events other than messages, in order. */
-  events = [];
-
-  static async connect(t, url, options = {}) {
-    const person = new Person(t, url, options);
-    await person.waitForState("open");
-    return person;
-  }
-
-  constructor(t, url, options = {}) {
-    this.client = new WscastClient(url, { WebSocket, ...SHORT_BACKOFF, ...options });
-    t.after(() => this.client.close());
-    for (const type of ["message", "custom_event"]) {
-      this.client.on(type, ({ room, payload }) => this.received(room).push(payload));
-    }
-    for (const name of ["state", "welcome", "joined", "left", "recovered", "gap", "presence", "ack", "error", "other"]) {
-      this.client.on(name, (event) => this.events.push({ name, event }));
-    }
-  }
-
-  received(room) {
-    if (!this.#payloads.has(room)) this.#payloads.set(room, []);
-    return this.#payloads.get(room);
-  }
-
-  eventsOf(name) {
-    return this.events.filter((event) => event.name === name).map(({ event }) => event);
-  }
-
-  waitForState(name) {
-    return eventually(`the state ${name}`, () => this.client.state.name === name);
-  }
-
-  /** Waits for the payloads of a room, and asserts that they are these, in this order, and no others. */
-  async receives(room, payloads) {
-    await eventually(`${payloads.length} messages of ${room}`, () => this.received(room).length >= payloads.length);
-    assert.deepEqual(this.received(room), payloads);
-  }
-}
-
-async function eventually(what, condition) {
-  const end = Date.now() + DEADLINE_MS;
-  while (!(await condition())) {
-    if (Date.now() > end) assert.fail(`timed out waiting for: ${what}`);
-    await new Promise((done) => setTimeout(done, 2));
-  }
-}
-
-const portOf = (server) => Number(new URL(server.ws).port);
-const numbers = (count, from = 1) => Array.from({ length: count }, (_, n) => from + n);
-
-/** Starts a server and a proxy. Alice connects through the proxy, Bob directly. */
-async function startAliceAndBob(t, options = {}, ...flags) {
-  const server = await startServer(t, ...flags);
-  const proxy = await Proxy.start(t, portOf(server));
-  const alice = await Person.connect(t, proxy.ws, options);
-  const bob = await Person.connect(t, server.ws, { rooms: options.rooms });
-  return { server, proxy, alice, bob };
-}
+import { startServer, withinDeadline } from "./server.mjs";
 
 describe("messages and rooms", () => {
   test("a publish resolves with its position, and members receive it once", async (t) => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { WscastClient } from "../../assets/client.js";
-import { EPOCH, mayReject, outcome, startClient, settled } from "./scripted.mjs";
+import { EPOCH, mayReject, outcome, pretendBrowser, settled, startClient } from "./scripted.mjs";
 
 describe("reconnecting", () => {
   test("the backoff grows up to its limit, and a stable connection resets it", async (t) => {
@@ -59,6 +59,17 @@ describe("reconnecting", () => {
     assert.equal(client.state.name, "open");
     assert.deepEqual(client.rooms, ["lobby"]);
   });
+
+  for (const reason of ["the origin https://a.example is not on --allow-origin", "since must be a whole number"]) {
+    test(`a close code 4000 to 4099 passes its reason on: ${reason}`, async (t) => {
+      const { client, socket } = await startClient(t);
+      const published = mayReject(client.publish("x"));
+      socket().closeByServer(4003, reason);
+      assert.equal(client.state.reason, reason);
+      await assert.rejects(published, { code: "closed", message: reason });
+      await assert.rejects(client.join("ops"), { code: "closed", message: reason });
+    });
+  }
 
   test("codes 4200 to 4299 reconnect at once, and with backoff the second time", async (t) => {
     const { sockets, socket, advance, received } = await startClient(t);
@@ -152,18 +163,6 @@ describe("reconnecting", () => {
 });
 
 describe("browser events", () => {
-  /** Installs a window and a document that fire events. */
-  function pretendBrowser(t) {
-    const [window, document] = [new EventTarget(), new EventTarget()];
-    document.visibilityState = "visible";
-    for (const name of ["addEventListener", "removeEventListener"]) globalThis[name] = window[name].bind(window);
-    globalThis.document = document;
-    t.after(() => {
-      for (const name of ["addEventListener", "removeEventListener", "document"]) delete globalThis[name];
-    });
-    return { window, document };
-  }
-
   test("online and a visible page end the wait, and offline lengthens it", async (t) => {
     const { window, document } = pretendBrowser(t);
     const { client, sockets, socket, advance } = await startClient(t);

@@ -1,0 +1,82 @@
+/** What the browser knows and the connection does not: the network, the tab, and Firefox's own backoff. */
+
+/**
+ * Calls back when the network, the visibility of the page or its place in the back/forward cache changes.
+ * Outside browsers it never calls back.
+ */
+export class BrowserEvents {
+  #window = /** @type {any} */ (globalThis);
+  /** @type {[any, string, (event: any) => void][]} */
+  #listeners;
+  #on = false;
+
+  /**
+   * @param {{ online: () => void, offline: () => void, visible: () => void, cached: () => void,
+   *   restored: () => void }} callbacks `cached`: the page may go into the back/forward cache. `restored`: it
+   *   came back from there
+   */
+  constructor({ online, offline, visible, cached, restored }) {
+    const window = this.#window;
+    const { document } = window;
+    this.#listeners = [
+      [window, 'online', online],
+      [window, 'offline', offline],
+      [window, 'pagehide', (event) => { if (event.persisted) cached(); }],
+      [window, 'pageshow', (event) => { if (event.persisted) restored(); }],
+      [document, 'visibilitychange', () => { if (document.visibilityState === 'visible') visible(); }],
+    ];
+  }
+
+  /** @param {boolean} on */
+  observe(on) {
+    if (on === this.#on) return;
+    this.#on = on;
+    for (const [target, name, listener] of this.#listeners) {
+      if (on) target?.addEventListener?.(name, listener);
+      else target?.removeEventListener?.(name, listener);
+    }
+  }
+}
+
+/** Failed probes in a row that are believed. A page's security policy may forbid the probe for ever. */
+const FAILED_PROBES_MAX = 3;
+
+/**
+ * Asks over HTTP whether the server is there, before a WebSocket is opened in Firefox. After a WebSocket has
+ * failed, Firefox delays the next one to the same server, by up to a minute if several have failed, even if
+ * the server is back. It neither delays HTTP requests nor counts them. So while the server is down, the
+ * probes fail and no WebSocket does.
+ */
+export class Probe {
+  #address;
+  #failed = 0;
+
+  /** @param {string} address of the server's health check */
+  constructor(address) {
+    this.#address = address;
+  }
+
+  get isNeeded() {
+    const { navigator, fetch } = /** @type {any} */ (globalThis);
+    return /\bFirefox\//.test(navigator?.userAgent) && typeof fetch === 'function' && this.#failed < FAILED_PROBES_MAX;
+  }
+
+  reset() {
+    this.#failed = 0;
+  }
+
+  /** Resolves with whether the server responds. */
+  async responds() {
+    try {
+      // Any response will do, and `no-cors` allows one from a server that is not the page's own.
+      const { status } = await fetch(this.#address, { mode: 'no-cors', cache: 'no-store', credentials: 'omit' });
+      // A proxy responds with these if the server does not.
+      if (status === 502 || status === 504) throw new Error('no server');
+      this.#failed = 0;
+      return true;
+    } catch {
+      this.#failed += 1;
+      return false;
+    }
+  }
+}
