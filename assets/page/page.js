@@ -23,7 +23,8 @@ translateDocument();
 
 const log = createLog({ list: byId('log'), empty: byId('log-empty'), jump: byId('log-end') });
 const roomList = createRoomList({ list: byId('rooms'), onSelect: selectRoom, onLeave: leaveRoom });
-const client = new WscastClient('/ws', { rooms: roomsFromAddress(), parse: parseFrame, token: tokenFromAddress });
+// Relative to the page's address, so that the page also works below a path such as /chat/.
+const client = new WscastClient('ws', { rooms: roomsFromAddress(), parse: parseFrame, token: tokenFromAddress });
 // The reader may have added a token to the address.
 addEventListener('hashchange', () => client.reconnect());
 
@@ -69,7 +70,7 @@ function stateChanged(state) {
  * @param {State & { name: 'waiting' | 'closed' }} state
  */
 function logDisconnect({ name, code, reason }) {
-  if (tab.outageLogged && name !== 'closed') return;
+  if (code === 'cached' || (tab.outageLogged && name !== 'closed')) return;
   tab.outageLogged = true;
   log.add({ type: 'disconnected', text: words.because(words[STATE_NAMES[name]], describeEnd(code, reason)) });
 }

@@ -6,6 +6,9 @@
  * @typedef {import('../client/connection.js').EndCode} EndCode
  */
 
+/** The server's reasons that say no more than their codes. */
+const GENERAL_REASONS = ['', 'forbidden', 'the server requires a token', 'token is missing, refused or expired'];
+
 const ENGLISH = {
   lang: 'en',
   connecting: 'Connecting',
@@ -69,6 +72,7 @@ const ENGLISH = {
     4103: 'the room is full',
     4200: 'the server asked this tab to reconnect',
     silent: 'the server does not respond',
+    cached: 'the browser kept this page in its back/forward cache',
     failed: 'the browser does not allow this connection',
   },
   errors: {
@@ -144,6 +148,7 @@ const CHINESE = {
     4103: '房间已满',
     4200: '服务器要求重新连接',
     silent: '服务器没有响应',
+    cached: '浏览器将此页面保存在往返缓存中',
     failed: '浏览器不允许连接到此地址',
   },
   errors: {
@@ -175,9 +180,15 @@ export function translateDocument() {
   }
 }
 
-/** Uses the server's reason for codes that the page has no text for. @type {(code: EndCode, reason: string) => string} */
+/**
+ * Uses the server's reason for codes that the page has no text for. For codes 4000 to 4099 the reason says
+ * what the reader must change, so it is added to the text.
+ * @type {(code: EndCode, reason: string) => string}
+ */
 export function describeEnd(code, reason) {
-  const text = words.ends[code] ?? (reason || words.ends[1000]);
+  const known = words.ends[code];
+  const addsReason = Number(code) >= 4000 && Number(code) <= 4099 && !GENERAL_REASONS.includes(reason);
+  const text = known && addsReason ? words.because(known, reason) : known ?? (reason || words.ends[1000]);
   return typeof code === 'number' ? words.withCode(text, code) : text;
 }
 

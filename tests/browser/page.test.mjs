@@ -310,6 +310,21 @@ describe('close codes', () => {
     tab.hasNoConsoleErrors();
   });
 
+  for (const [code, reason, shown] of [
+    [4003, 'origin https://a.example is not on --allow-origin', 'forbidden: origin https://a.example is not on --allow-origin (4003)'],
+    [4003, 'forbidden', 'forbidden (4003)'],
+    [4050, 'since must be a whole number', 'since must be a whole number (4050)'],
+  ]) {
+    test(`the page shows why it may not connect: ${reason}`, async () => {
+      const { tab, sockets } = await openMocked();
+      await sockets[0].close({ code, reason });
+      await tab.waitForState('closed');
+      assert.equal(await tab.text('#state-reason'), shown);
+      await tab.sees(shown, { type: 'disconnected' });
+      tab.hasNoConsoleErrors();
+    });
+  }
+
   test('codes 4200 to 4299 reconnect at once, and with backoff the second time', async () => {
     const { tab, sockets } = await openMocked({ frozen: true });
     await sockets[0].close({ code: 4200, reason: 'move on' });
