@@ -52,10 +52,6 @@ fn wait_until_none_lags(server: &TestServer) {
     wait_until("no client lags", || server.lagging_clients() == 0);
 }
 
-fn wait_until_connected(server: &TestServer, clients: u64) {
-    server.wait_for_clients(clients);
-}
-
 #[test]
 fn slow_consumer_is_evicted_and_others_lose_nothing() {
     let server = TestServer::start(&SMALL_OUTBOX);
@@ -71,7 +67,7 @@ fn slow_consumer_is_evicted_and_others_lose_nothing() {
         server.total("slow_consumers_evicted") == 1
     });
     wait_until_none_lags(&server);
-    wait_until_connected(&server, 2);
+    server.wait_for_clients(2);
     publish_and_expect(&mut alice, last + 1);
     assert_eq!(bob.next_offset(), last + 1);
     assert_eq!(server.total("slow_consumers_evicted"), 1);
@@ -88,7 +84,7 @@ fn client_that_reads_nothing_for_too_long_is_evicted() {
         server.total("slow_consumers_evicted") == 1
     });
     wait_until_none_lags(&server);
-    wait_until_connected(&server, 1);
+    server.wait_for_clients(1);
     publish_and_expect(&mut alice, last + 1);
 }
 
@@ -109,7 +105,7 @@ fn evicted_client_is_disconnected_soon_despite_long_timeouts() {
     let (mut alice, _stalled) = (server.passive_client("/ws"), server.passive_client("/ws"));
     publish_until_one_is_evicted(&server, &mut alice);
     wait_until_none_lags(&server);
-    wait_until_connected(&server, 1);
+    server.wait_for_clients(1);
 }
 
 #[test]
@@ -120,7 +116,7 @@ fn evicted_client_that_does_not_close_is_disconnected() {
     let (mut alice, mut slow) = (server.passive_client("/ws"), server.passive_client("/ws"));
     publish_until_one_is_evicted(&server, &mut alice);
     assert_eq!(slow.close_code_after_offset(0), 4100);
-    wait_until_connected(&server, 1);
+    server.wait_for_clients(1);
 }
 
 #[test]
@@ -132,7 +128,7 @@ fn evicted_client_that_keeps_sending_is_disconnected() {
         let ping = frame(true, PING, b"I am still here");
         !slow.try_send(ping)
     });
-    wait_until_connected(&server, 1);
+    server.wait_for_clients(1);
 }
 
 #[test]
@@ -203,7 +199,7 @@ fn client_that_never_reads_replies_is_evicted_within_bounded_memory() {
         let growth = server.rss_kib().saturating_sub(before);
         assert!(growth < RSS_GROWTH_KIB_MAX, "grew by {growth} KiB");
         wait_until_none_lags(&server);
-        wait_until_connected(&server, 1);
+        server.wait_for_clients(1);
     }
     alice.say("still here");
     assert_eq!(alice.next()["payload"], "still here");

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::token::{SECRET, admin_bearer, claims, signed};
-use crate::support::{TestClient, TestServer, wait_until, with_redis};
+use crate::support::{TestClient, TestServer, payloads, wait_until, with_redis};
 
 #[test]
 fn message_reaches_members_on_all_nodes_unchanged() {
@@ -78,13 +78,7 @@ fn history_is_the_same_on_all_nodes_with_members_or_without() {
             .map(|node| node.get_json("/rooms/ops/messages?since=2&limit=2"))
             .collect();
         assert_eq!(pages[0], pages[1]);
-        let payloads: Vec<&Value> = pages[0]["messages"]
-            .as_array()
-            .expect("messages")
-            .iter()
-            .map(|m| &m["payload"])
-            .collect();
-        assert_eq!(payloads, [3, 4]);
+        assert_eq!(payloads(&pages[0]), [3, 4]);
         assert_eq!(pages[0]["contiguous"], true);
         assert_eq!(
             (&pages[0]["first"], &pages[0]["last"]),
