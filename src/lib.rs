@@ -91,10 +91,10 @@
 //!
 //! # Layers
 //!
-//! [`cli`] → [`config`] → [`logging`] → [`server`] (composition) → [`listener`] → [`connection`] → [`http`] and
-//! [`session`] → [`app`] (handles) → [`admission`] → [`broker`] → [`store`] and [`broadcaster`] → [`outbox`] →
-//! [`rooms`] → [`socket`] → [`protocol`]. Below these are [`auth`], [`limits`], [`proxy`], [`metrics`], [`reload`],
-//! [`shutdown`] and [`threads`]. A module uses only modules to its right. The store reports to the broadcaster through
+//! `cli` → `config` → `logging` → `server` (composition) → `listener` → `connection` → `http` and
+//! `session` → `app` (handles) → `admission` → `broker` → `store` and `broadcaster` → `outbox` →
+//! `rooms` → `socket` → `protocol`. Below these are `auth`, `limits`, `proxy`, `metrics`, `reload`,
+//! `shutdown` and `threads`. A module uses only modules to its right. The store reports to the broadcaster through
 //! the trait `Delivery`, which keeps it free of the broadcaster.
 //!
 //! # Where to look
