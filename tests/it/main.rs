@@ -25,6 +25,7 @@
 //! | `logs` | where the log goes, its levels, and what never appears in it |
 //! | `message_order` | many publishers, one order for all members |
 //! | `new_rooms` | idle rooms make space for new ones; limits per client address of new rooms |
+//! | `new_rooms` | a limit on the rooms that one address creates |
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `presence` | updates about members that join and leave |
