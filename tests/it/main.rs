@@ -17,19 +17,18 @@
 //! | `hostile_clients` | garbage, resets, deep JSON, huge lengths, random frames |
 //! | `hostile_http` | slow, endless and forged requests |
 //! | `hostile_tls` | attacks on TLS itself |
-//! | `http` | routes: responses, headers, methods, caching, encodings |
 //! | `http_messages` | a room over HTTP: pages of history, publishing, event streams |
+//! | `http` | routes: responses, headers, methods, caching, encodings |
 //! | `keep_alive` | several requests on one connection: order, deadlines, bodies |
 //! | `liveness` | heartbeats: silent clients are pinged and disconnected |
 //! | `load` | a crowd in which some clients never read |
 //! | `logs` | where the log goes, its levels, and what never appears in it |
 //! | `message_order` | many publishers, one order for all members |
 //! | `new_rooms` | idle rooms make space for new ones; limits per client address of new rooms |
-//! | `new_rooms` | a limit on the rooms that one address creates |
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
-//! | `presence` | updates about members that join and leave |
 //! | `presence_users` | lists of members name the user of each client |
+//! | `presence` | updates about members that join and leave |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
 //! | `rate_limits` | limits per connection: requests and bytes per second |
@@ -42,8 +41,8 @@
 //! | `slow_consumers` | eviction of clients that do not read; bounded memory |
 //! | `smuggling` | requests that two servers could read differently |
 //! | `stats` | /health, /stats and /metrics |
-//! | `storage` | history on disk: restarts, limits, copies, foreign files |
 //! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
+//! | `storage` | history on disk: restarts, limits, copies, foreign files |
 //! | `tls` | https and wss, and a certificate that changes |
 //! | `token_keys` | secrets, public keys, and the `token` command |
 //! | `token_lifetime` | expiry, renewal, administrators who close clients |
