@@ -36,7 +36,8 @@ describe("own messages", () => {
       await Person.connect(t, server.ws, { token: token("bob") }),
     ];
     for (const [person, payload] of [[phone, "phone"], [laptop, "laptop"], [bob, "bob"]]) await person.client.publish(payload);
-    await bob.client.publish("a copied id", { id: phone.messages[0].id });
+    await bob.receives("lobby", ["phone", "laptop", "bob"]);
+    await bob.client.publish("a copied id", { id: bob.messages[0].id });
     const payloads = ["phone", "laptop", "bob", "a copied id"];
     for (const person of [phone, laptop, bob]) await person.receives("lobby", payloads);
     assert.deepEqual([...new Set(phone.messages.map(({ from }) => from))], ["alice", "bob"]);
