@@ -10,7 +10,7 @@ pub(super) struct NodeFlags {
     /// or unix:///path. User and password stand before an @; separate the nodes of a Redis Cluster by commas
     #[arg(long, env = "WSCAST_REDIS", value_name = "URL", hide_env_values = true)]
     redis: Option<String>,
-    /// Prefix of all keys in Redis; several deployments on one Redis need different prefixes
+    /// Prefix of all keys in Redis; several deployments in one database of Redis need different prefixes
     #[arg(
         long,
         env = "WSCAST_REDIS_PREFIX",

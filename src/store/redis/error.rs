@@ -7,7 +7,7 @@ use std::io;
 #[derive(Debug)]
 pub(in crate::store) enum ConnectError {
     /// The address is invalid.
-    Address(String),
+    Address(&'static str),
     /// Redis cannot be reached, or rejects commands: the address and the reason.
     Redis(String, String),
     /// A thread cannot be started.
@@ -20,12 +20,24 @@ impl fmt::Display for ConnectError {
             Self::Address(why) => write!(
                 f,
                 "--redis: {why}; write redis://host:6379, rediss://user:password@host:6379 or \
-                 unix:///run/redis.sock"
+                 unix:///run/redis.sock, with # / ? @ % in user and password as %23 %2F %3F %40 %25"
+            ),
+            Self::Redis(address, why) if is_about_password(why) => write!(
+                f,
+                "--redis {address}: {why}; check user and password, in which % is written as %25"
             ),
             Self::Redis(address, why) => write!(f, "--redis {address}: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
         }
     }
+}
+
+/// Whether Redis refuses the user and password, or requires one.
+fn is_about_password(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["authentication", "wrongpass", "noauth"]
+        .iter()
+        .any(|word| why.contains(word))
 }
 
 impl std::error::Error for ConnectError {}

@@ -75,14 +75,16 @@ impl Redis {
         delivery: Arc<dyn Delivery>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let endpoints = Endpoints::parse(&settings.url)
-            .map_err(|why| ConnectError::Address(why.to_string()))?;
+        let mut endpoints = Endpoints::parse(&settings.url).map_err(ConnectError::Address)?;
         let address = endpoints.to_string();
-        let state = NodeState::new(endpoints, Names::new(&settings.prefix), limits, rooms_max);
+        let failed = |why: String| ConnectError::Redis(address.clone(), why);
+        endpoints
+            .detect_cluster()
+            .map_err(|why| failed(why.to_string()))?;
+        let names = Names::new(&settings.prefix, endpoints.database());
+        let state = NodeState::new(endpoints, names, limits, rooms_max);
         let mut publisher = Publisher::new(&state);
-        publisher
-            .check(&state)
-            .map_err(|why| ConnectError::Redis(address, why))?;
+        publisher.check(&state).map_err(failed)?;
         let (open_requests, requests) = bounded(OPEN_REQUESTS_MAX);
         let (roster_events, events) = bounded(ROSTER_EVENTS_MAX);
         let waker = Arc::new(SubscriberWaker::default());

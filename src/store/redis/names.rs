@@ -14,34 +14,39 @@ const GENERATION_KEYS_MAX: u32 = 200_000;
 /// A node's name: random, so that a node that restarts has a new name.
 pub(super) type NodeName = String;
 
-/// The names of one deployment. Deployments that share a Redis have different prefixes.
+/// The names of one deployment. Deployments that share a Redis have different prefixes or different databases.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
+    /// The start of all channels. Redis separates the keys of its databases but not their channels, so the channels
+    /// of each database but 0 have its number.
+    channel_prefix: String,
     /// The name of this node.
     pub(super) node: NodeName,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str, database: i64) -> Self {
+        let channel_prefix = match database {
+            0 => prefix.to_owned(),
+            database => format!("{prefix}: db {database}"),
+        };
         Self {
             prefix: prefix.to_owned(),
+            channel_prefix,
             node: format!("{:016x}", rand::random::<u64>()),
         }
     }
 
     /// The keys of every script about a room: its numbering, its log, and both halves of its recent ids.
     pub(super) fn room_keys(&self, room: &RoomName) -> [String; 4] {
-        ["numbers", "log", "ids:0", "ids:1"].map(|suffix| self.of_room(room, suffix))
+        ["numbers", "log", "ids:0", "ids:1"]
+            .map(|suffix| format!("{}:{{{room}}}:{suffix}", self.prefix))
     }
 
     /// The channel of a room's messages.
     pub(super) fn room_channel(&self, room: &RoomName) -> String {
-        self.of_room(room, "live")
-    }
-
-    fn of_room(&self, room: &RoomName, suffix: &str) -> String {
-        format!("{}:{{{room}}}:{suffix}", self.prefix)
+        format!("{}:{{{room}}}:live", self.channel_prefix)
     }
 
     /// The key of a server's generation, chosen so that it is in one of the server's own slots.
@@ -70,17 +75,17 @@ impl Names {
 
     /// The channel on which nodes report the members of their rooms.
     pub(super) fn report_channel(&self) -> String {
-        format!("{}: presence", self.prefix)
+        format!("{}: presence", self.channel_prefix)
     }
 
     /// The channel on which nodes ask each other to close clients.
     pub(super) fn close_channel(&self) -> String {
-        format!("{}: control", self.prefix)
+        format!("{}: control", self.channel_prefix)
     }
 
     /// The channel on which this node publishes to itself, to measure the lag and to wake its subscriber.
     pub(super) fn echo_channel(&self) -> String {
-        format!("{}: echo:{}", self.prefix, self.node)
+        format!("{}: echo:{}", self.channel_prefix, self.node)
     }
 }
 
@@ -90,11 +95,42 @@ mod tests {
 
     #[test]
     fn all_keys_of_a_room_are_in_one_slot() {
-        let names = Names::new("chat");
+        let names = Names::new("chat", 0);
         let room = RoomName::parse("ops:1").unwrap();
         let keys = names.room_keys(&room);
         assert_eq!(keys[0], "chat:{ops:1}:numbers");
         assert!(keys.iter().all(|key| key.contains("{ops:1}")));
         assert!(names.room_channel(&room).contains("{ops:1}"));
+    }
+
+    #[test]
+    fn channels_have_the_number_of_the_database() {
+        let room = RoomName::lobby();
+        let channels = |database| {
+            let mut names = Names::new("chat", database);
+            names.node = "n".to_owned();
+            [
+                names.room_channel(&room),
+                names.report_channel(),
+                names.close_channel(),
+                names.echo_channel(),
+            ]
+        };
+        let of_earlier_versions = [
+            "chat:{lobby}:live",
+            "chat: presence",
+            "chat: control",
+            "chat: echo:n",
+        ];
+        assert_eq!(channels(0), of_earlier_versions);
+        assert_eq!(
+            channels(12)[..2],
+            ["chat: db 12:{lobby}:live", "chat: db 12: presence"]
+        );
+        assert!(
+            channels(1)
+                .iter()
+                .all(|channel| !channels(12).contains(channel))
+        );
     }
 }

@@ -8,6 +8,7 @@
 //! | `presence` | members of all nodes are counted and listed |
 //! | `presence_users` | lists of members name the users of clients on other nodes |
 //! | `reconnects` | readers that reconnect to other nodes get everything once |
+//! | `redis_addresses` | users, passwords and databases in the address; a database separates deployments |
 //! | `redis_cluster` | the same with a Redis Cluster, and with one of its servers down |
 //! | `redis_faults` | Redis refuses: full, a replica, another password, down |
 //! | `redis_transports` | Redis over TLS and over a Unix socket |
@@ -19,6 +20,7 @@ mod numbering;
 mod presence;
 mod presence_users;
 mod reconnects;
+mod redis_addresses;
 mod redis_cluster;
 mod redis_faults;
 mod redis_transports;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestRedisCluster, TestServer, wait_for, wait_until, with_durable_redis_cluster,
+    FAILURE, TestRedisCluster, TestServer, run, wait_for, wait_until, with_durable_redis_cluster,
     with_redis_cluster,
 };
 
@@ -175,5 +175,53 @@ fn cluster_server_that_loads_an_older_snapshot_restarts_its_numberings() {
         assert_ne!(after["epoch"], before["epoch"]);
         let same = stored(&nodes[0], &others[0], "other");
         assert_eq!(same["epoch"], other["epoch"]);
+    });
+}
+
+// Actors: three nodes that know the address of one server each: the first one alone, and both others.
+// Faults: the server that two of them name is killed.
+// Invariants: the nodes find all servers from one address, and share rooms; the rooms of the others go on.
+#[test]
+fn cluster_is_recognized_from_the_address_of_one_server() {
+    with_durable_redis_cluster(|mut cluster| {
+        let named = [1, 1, 2].map(|n: usize| cluster.servers[n].url());
+        let nodes = named.map(|url| TestServer::start(&["--redis", &url]));
+        for n in 0..ROOMS {
+            let positions = [0, 1, 2].map(|node: usize| stored(&nodes[node], &room(n), "shared"));
+            let offsets = positions.each_ref().map(|position| &position["offset"]);
+            assert_eq!(offsets, [1, 2, 3], "{positions:?}");
+        }
+        let (theirs, others) = rooms_by_server(&cluster, 1);
+        let mut alice = nodes[0].client_at(&target(others.iter().cloned()));
+        cluster.servers[1].kill();
+        wait_for("the rooms of the dead server are refused", || {
+            (publish(&nodes[1], &theirs[0], "refused").0 == 503).then_some(())
+        });
+        for room in &others {
+            wait_until("the other rooms go on", || {
+                publish(&nodes[1], room, "goes on").0 == 201
+            });
+            while alice.next()["payload"] != "goes on" {}
+        }
+        cluster.servers[1].restart();
+        cluster.wait_until_whole();
+        nodes.iter().for_each(|node| node.wait_for_health(200));
+    });
+}
+
+#[test]
+fn cluster_of_one_server_is_recognized() {
+    with_redis_cluster(|cluster| {
+        let url = format!("{}/", cluster.servers[0].url());
+        let node = TestServer::start(&["--redis", &url]);
+        for n in 0..ROOMS {
+            stored(&node, &room(n), "stored");
+        }
+        let ended = run(&mut TestServer::command(&["--redis", &format!("{url}1")]));
+        assert_eq!(
+            ended.code, FAILURE,
+            "a cluster has one database: {}",
+            ended.stderr
+        );
     });
 }

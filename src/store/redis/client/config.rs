@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Client, Cmd, RedisError};
+use parking_lot::Mutex;
+use redis::{Client, Cmd, FromRedisValue, RedisError};
 
+use super::address;
 use super::open_connection::OpenConnection;
 use super::reply::CommandError;
 use super::script::Script;
@@ -12,22 +14,63 @@ use super::slots::SlotRange;
 
 /// The configured servers: one (or a proxy in front of a Redis), or some of a Redis Cluster.
 #[derive(Clone)]
-pub(crate) struct Endpoints(Vec<Client>);
+pub(crate) struct Endpoints {
+    servers: Vec<Client>,
+    is_cluster: bool,
+}
 
 impl Endpoints {
-    /// Parses one URL, or several URLs of a cluster separated by commas.
-    pub(crate) fn parse(urls: &str) -> Result<Self, RedisError> {
-        let clients = urls.split(',').map(|url| Client::open(url.trim()));
-        clients.collect::<Result<_, _>>().map(Self)
+    /// Parses one URL, or several URLs of a cluster separated by commas. An error does not repeat them.
+    pub(crate) fn parse(urls: &str) -> Result<Self, &'static str> {
+        let open =
+            |url: &str| Client::open(address::parse(url)?).map_err(|_| "not a valid address");
+        let urls = address::split_list(urls);
+        let servers: Vec<Client> = urls.into_iter().map(open).collect::<Result<_, _>>()?;
+        let mut databases = servers.iter().map(database);
+        let first = databases.next();
+        if databases.any(|database| Some(database) != first) {
+            return Err("all addresses in a list have the same database");
+        }
+        Ok(Self {
+            is_cluster: servers.len() > 1,
+            servers,
+        })
+    }
+
+    /// Asks a single server whether it belongs to a Redis Cluster. The configuration endpoint of a managed cluster is
+    /// one address for all of its servers.
+    pub(crate) fn detect_cluster(&mut self) -> Result<(), RedisError> {
+        let [only] = &*self.servers else {
+            return Ok(());
+        };
+        let mut command = redis::cmd("INFO");
+        command.arg("cluster");
+        // A proxy that does not know the command is no cluster.
+        let reply = OpenConnection::open(only)?.run(&[command]).ok();
+        let info = reply.and_then(|mut replies| String::from_redis_value(replies.pop()?).ok());
+        self.is_cluster = info.is_some_and(|info| {
+            info.lines()
+                .any(|line| line.trim_end() == "cluster_enabled:1")
+        });
+        Ok(())
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
-        self.0.len() > 1
+        self.is_cluster
     }
 
     pub(crate) fn servers(&self) -> &[Client] {
-        &self.0
+        &self.servers
     }
+
+    /// The number of the database that all connections use.
+    pub(crate) fn database(&self) -> i64 {
+        self.servers.first().map_or(0, database)
+    }
+}
+
+fn database(client: &Client) -> i64 {
+    client.get_connection_info().redis_settings().db()
 }
 
 /// The addresses without users and passwords.
@@ -54,6 +97,8 @@ pub(crate) struct ClientConfig {
     pub(crate) endpoints: Endpoints,
     scripts: &'static [&'static Script],
     on_connect: OnConnect,
+    /// The servers of the cluster's last known topology.
+    learned_servers: Mutex<Vec<Client>>,
     /// Connections opened by all clients. A client whose server is in backoff retries at once after another client
     /// has succeeded.
     opened: AtomicU64,
@@ -69,8 +114,20 @@ impl ClientConfig {
             endpoints,
             scripts,
             on_connect,
+            learned_servers: Mutex::default(),
             opened: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the servers to connect to: the configured ones, and those of the cluster's last known topology.
+    pub(crate) fn servers(&self) -> Vec<Client> {
+        let learned = self.learned_servers.lock();
+        let configured = self.endpoints.servers().iter();
+        configured.chain(&*learned).cloned().collect()
+    }
+
+    pub(crate) fn set_learned_servers(&self, servers: Vec<Client>) {
+        *self.learned_servers.lock() = servers;
     }
 
     /// Prepares a new connection for commands.
@@ -105,8 +162,10 @@ mod tests {
         let endpoints = Endpoints::parse("redis://user:secret@127.0.0.1:7000/2").unwrap();
         assert_eq!(endpoints.to_string(), "127.0.0.1:7000");
         assert!(!format!("{endpoints:?}").contains("secret"));
+        assert_eq!(endpoints.database(), 2);
         let cluster = Endpoints::parse("redis://127.0.0.1:1,redis://127.0.0.1:2");
         assert!(cluster.unwrap().is_cluster());
         assert!(Endpoints::parse("http://127.0.0.1/").is_err());
+        assert!(Endpoints::parse("redis://127.0.0.1:1/1,redis://127.0.0.1:2/2").is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! [`RedisClient`] sends each command to the server of its keys. Each server has a connection that fails and recovers
 //! on its own ([`connection`]).
 
+mod address;
 mod backoff;
 mod cluster;
 mod config;

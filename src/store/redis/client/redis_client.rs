@@ -45,7 +45,7 @@ impl RedisClient {
     /// Creates a client that is not connected yet.
     pub(crate) fn new(config: Arc<ClientConfig>) -> Self {
         let servers = match config.endpoints.servers() {
-            [only] => {
+            [only] if !config.endpoints.is_cluster() => {
                 let server = SlotServer {
                     connection: ServerConnection::new(only.clone(), Arc::clone(&config)),
                     slots: vec![0..=SLOTS - 1],
@@ -201,8 +201,8 @@ impl RedisClient {
             }
         }
         let mut reason = "no server knows the cluster's topology".to_owned();
-        for client in self.config.endpoints.servers() {
-            match request_from_new_connection(client) {
+        for client in self.config.servers() {
+            match request_from_new_connection(&client) {
                 Ok(Some(topology)) => return Ok(topology),
                 Ok(None) => {}
                 Err(why) => reason = why,
@@ -214,6 +214,10 @@ impl RedisClient {
     /// Replaces the servers and keeps the connections of those whose slots are unchanged. A server with other slots
     /// gets a new connection, because the set-up of a connection depends on the slots.
     fn apply_topology(&mut self, topology: Topology) {
+        let clients = topology
+            .keys()
+            .filter_map(|address| self.client_for(address));
+        self.config.set_learned_servers(clients.collect());
         let mut before = std::mem::take(&mut self.servers);
         for (address, slots) in topology {
             let unchanged = before
@@ -231,9 +235,13 @@ impl RedisClient {
     }
 
     fn new_connection(&self, address: &Address) -> Option<ServerConnection> {
-        let configured = self.config.endpoints.servers().first()?;
-        let client = cluster::client_for(configured, address)?;
+        let client = self.client_for(address)?;
         Some(ServerConnection::new(client, Arc::clone(&self.config)))
+    }
+
+    fn client_for(&self, address: &Address) -> Option<Client> {
+        let configured = self.config.endpoints.servers().first()?;
+        cluster::client_for(configured, address)
     }
 }
 

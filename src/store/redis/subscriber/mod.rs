@@ -71,7 +71,9 @@ impl Subscriber {
         let config = Arc::clone(&self.state.client_config);
         let mut backoff = Backoff::default();
         let mut was_connected = false;
-        for client in config.endpoints.servers().iter().cycle() {
+        for attempt in 0.. {
+            let servers = config.servers();
+            let client = &servers[attempt % servers.len()];
             match Subscription::open(client) {
                 Ok(subscription) => {
                     if was_connected {
