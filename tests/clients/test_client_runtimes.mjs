@@ -200,6 +200,20 @@ describe("Firefox, which delays a WebSocket after failed ones", () => {
     assert.equal(client.state.name, "open");
   });
 
+  test("failed probes are believed for ever once a probe has succeeded", async (t) => {
+    const server = pretendFirefox(t);
+    const { client, sockets, socket, advance } = await startClient(t);
+    server.status = 200;
+    socket().closeByServer(1006);
+    await advance(client.state.delay);
+    assert.equal(sockets.length, 2);
+    socket().closeByServer(1006);
+    server.status = 0;
+    for (let attempt = 0; attempt < 20; attempt += 1) await advance(client.state.delay);
+    assert.equal(sockets.length, 2);
+    assert.equal(server.probes.length, 21);
+  });
+
   test("a page that may not send probes still reconnects", async (t) => {
     const server = pretendFirefox(t);
     const { client, sockets, socket, advance } = await startClient(t);
