@@ -5,7 +5,6 @@
  * Outside browsers it never calls back.
  */
 export class BrowserEvents {
-  #window = /** @type {any} */ (globalThis);
   /** @type {[any, string, (event: any) => void][]} */
   #listeners;
   #on = false;
@@ -16,7 +15,7 @@ export class BrowserEvents {
    *   came back from there
    */
   constructor({ online, offline, visible, cached, restored }) {
-    const window = this.#window;
+    const window = /** @type {any} */ (globalThis);
     const { document } = window;
     this.#listeners = [
       [window, 'online', online],
