@@ -132,6 +132,11 @@ ensure_redis() {
     have redis-server || have redis-check-rdb || have valkey-server || install_debian redis-tools
 }
 
+# ensure_faketime: the library with which tests set the clock of a process.
+ensure_faketime() {
+    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || install_debian libfaketime
+}
+
 # ensure_nginx: the tests start their own nginx, with Debian's stream module.
 ensure_nginx() {
     if have nginx || [ -x /usr/sbin/nginx ]; then

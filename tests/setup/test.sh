@@ -15,12 +15,13 @@ cd "$(dirname "$0")/../.." || exit
 export PYTHONDONTWRITEBYTECODE=1
 export WSCAST_SKIPPED="$target/skipped.txt"
 
-setup_rust() { :; }
+# Without the library, the tests that need it are skipped.
+setup_rust() { ensure_faketime || :; }
 run_rust() {
     limited cargo test --locked -- --skip nodes::
 }
 
-setup_redis() { ensure_redis; }
+setup_redis() { ensure_redis && { ensure_faketime || :; }; }
 run_redis() {
     limited cargo test --locked --test it nodes::
 }

@@ -9,22 +9,26 @@ use crate::store::api::HistoryQuery;
 
 use super::client::{CommandError, RedisClient};
 use super::names::Names;
-use super::node_state::parse_position;
+use super::node_state::{NodeState, parse_position};
 use super::{record, scripts};
 
 /// Reads a page, as one snapshot. `None` if the room has no numbering.
 pub(super) fn read_page(
     client: &mut RedisClient,
-    names: &Names,
+    state: &NodeState,
     room: &RoomName,
     query: HistoryQuery,
 ) -> Result<Option<Page>, CommandError> {
-    let mut command = scripts::HISTORY.call(&names.room_keys(room));
+    let mut command = scripts::HISTORY.call(&state.names.room_keys(room));
     match query.since {
         Some(since) => command.arg(since),
         None => command.arg(""),
     };
-    command.arg(query.messages_max).arg(query.bytes_max);
+    command
+        .arg(query.messages_max)
+        .arg(query.bytes_max)
+        .arg(state.steady_now())
+        .arg(state.limits.age.as_millis() as u64);
     let reply = client.run_one(command)?;
     let foreign =
         || CommandError::NotExecuted(format!("the data of room {room} was not written by wscast"));

@@ -175,10 +175,10 @@ impl Store for Redis {
     }
 
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
-        let (names, room) = (&self.state.names, numbering.name());
+        let (state, room) = (&*self.state, numbering.name());
         let page = self
             .clients
-            .with(|client| history::read_page(client, names, room, query))
+            .with(|client| history::read_page(client, state, room, query))
             .map_err(|_| StoreError::Unreachable)?;
         Ok(page.unwrap_or_else(|| Page::empty(room, numbering.position(), query.since)))
     }

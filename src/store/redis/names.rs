@@ -63,6 +63,11 @@ impl Names {
             .unwrap_or(first)
     }
 
+    /// The key of the steady clock.
+    pub(super) fn clock_key(&self) -> String {
+        format!("{}:{{ clock}}", self.prefix)
+    }
+
     /// The key of the live nodes.
     pub(super) fn nodes_key(&self) -> String {
         format!("{}:{{ nodes}}", self.prefix)

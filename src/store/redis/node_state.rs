@@ -14,7 +14,7 @@ use super::client::{
     ClientConfig, CommandError, Endpoints, OpenConnection, RedisClient, Script, SlotRange,
     slot_of_key,
 };
-use super::clock::RedisClock;
+use super::clock::{self, RedisClock};
 use super::data_loss::DataLoss;
 use super::lag::LagMeter;
 use super::names::Names;
@@ -75,7 +75,7 @@ impl NodeState {
                 reconnects: AtomicU64::new(0),
                 gap_fills: AtomicU64::new(0),
                 data_loss: DataLoss::default(),
-                clock: RedisClock::new(),
+                clock: RedisClock::default(),
                 is_leaving: AtomicBool::new(false),
             }
         })
@@ -100,17 +100,18 @@ impl NodeState {
         self.data_loss.learn(connection, &self.names, slots)?;
         if !self.is_cluster() {
             self.clock
-                .synchronize(|commands| connection.run(commands))?;
+                .synchronize(&self.names, |commands| connection.run(commands))?;
         }
         Ok(())
     }
 
-    /// Checks that Redis replies, and synchronizes its clock.
+    /// Checks that Redis replies, and synchronizes the clocks.
     pub(super) fn check(&self, client: &mut RedisClient) -> Result<(), CommandError> {
         if self.is_cluster() {
-            return client.ping_all();
+            client.ping_all()?;
         }
-        self.clock.synchronize(|commands| client.run(commands))
+        self.clock
+            .synchronize(&self.names, |commands| client.run(commands))
     }
 
     /// Returns a time from now by the clock of Redis, in Unix milliseconds. In a cluster each server has a clock of
@@ -121,6 +122,11 @@ impl NodeState {
         } else {
             self.clock.after(from_now)
         }
+    }
+
+    /// Returns the time by which ages of messages and ids are measured, in milliseconds.
+    pub(super) fn steady_now(&self) -> i64 {
+        self.clock.steady_now()
     }
 
     /// Returns a call of a script that numbers a room, with the arguments of `numbering` in `scripts/prelude.lua`:
@@ -162,7 +168,7 @@ impl NodeState {
 
     /// Milliseconds for which a room's numbering outlasts its last message.
     pub(super) fn numbering_kept_ms(&self) -> u64 {
-        2 * self.limits.age.as_millis() as u64
+        (2 * self.limits.age + clock::JUMP_MAX).as_millis() as u64
     }
 }
 

@@ -8,7 +8,7 @@ use crate::store::publish::{Publish, Stored};
 
 use super::client::{CommandError, REDIS_TIMEOUT, RedisClient, Reply, error_text};
 use super::node_state::{NodeState, parse_position};
-use super::{record, scripts};
+use super::{clock, record, scripts};
 
 /// The client that publishes.
 #[derive(Debug)]
@@ -68,7 +68,9 @@ fn call(publish: &Publish, state: &NodeState) -> Cmd {
         .arg(limits.bytes)
         .arg(limits.age.as_millis() as u64)
         .arg(DEDUPE_WINDOW.as_millis() as u64)
-        .arg(DEDUPE_IDS_MAX / 2);
+        .arg(DEDUPE_IDS_MAX / 2)
+        .arg(state.steady_now())
+        .arg(clock::JUMP_MAX.as_millis() as u64);
     command
 }
 

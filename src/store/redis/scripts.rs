@@ -11,11 +11,20 @@ pub(super) static HISTORY: Script = Script::new(|| source(include_str!("scripts/
 /// Counts the restarts of a server that may have lost data.
 pub(super) static GENERATION: Script =
     Script::new(|| source(include_str!("scripts/generation.lua")));
+/// Reads the clocks.
+pub(super) static CLOCK: Script = Script::new(|| source(include_str!("scripts/clock.lua")));
 /// Records a node's heartbeat.
 pub(super) static HEARTBEAT: Script = Script::new(|| source(include_str!("scripts/heartbeat.lua")));
 
 /// All scripts, which every new connection loads.
-pub(super) static ALL: [&Script; 5] = [&OPEN_ROOM, &PUBLISH, &HISTORY, &GENERATION, &HEARTBEAT];
+pub(super) static ALL: [&Script; 6] = [
+    &OPEN_ROOM,
+    &PUBLISH,
+    &HISTORY,
+    &GENERATION,
+    &CLOCK,
+    &HEARTBEAT,
+];
 
 fn source(script: &str) -> Source {
     Source::new([include_str!("scripts/prelude.lua"), script].concat())

@@ -2,6 +2,7 @@
 //!
 //! | file | shows |
 //! |---|---|
+//! | `clocks` | the clock of Redis is set; ids, messages and members outlast it |
 //! | `data_loss` | Redis loses keys, files and connections at random; no offset is reused and no gap is silent |
 //! | `kills` | Redis and nodes are killed and stopped; acknowledged messages survive once |
 //! | `numbering` | when numbering restarts and when it continues, after each kind of data loss |
@@ -14,6 +15,7 @@
 //! | `redis_transports` | Redis over TLS and over a Unix socket |
 //! | `shared_rooms` | order, history, deduplication and administration over all nodes |
 
+mod clocks;
 mod data_loss;
 mod kills;
 mod numbering;

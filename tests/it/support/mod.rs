@@ -5,6 +5,7 @@ mod certificate;
 mod client;
 mod connection;
 mod disks;
+mod fake_clock;
 mod history;
 mod http;
 mod network;
@@ -25,7 +26,9 @@ pub mod token;
 mod wait;
 mod welcome;
 
-pub use self::redis::{TestRedis, free_port, with_durable_redis, with_redis, with_redis_args};
+pub use self::redis::{
+    TestRedis, free_port, with_durable_redis, with_redis, with_redis_args, with_redis_at,
+};
 pub use attack::AttackedServer;
 pub use certificate::Certificate;
 pub use client::{ClientOptions, TestClient, message_frame};
@@ -34,6 +37,7 @@ pub use connection::{
     handshake_with,
 };
 pub use disks::{read_only_disk_command, with_loop_disk, with_small_disk};
+pub use fake_clock::{FakeClock, with_fake_clock};
 pub use history::{offsets, payloads, read_whole_history};
 pub use http::{READ_METHODS, Response, request};
 pub use network::with_remote_network;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use redis::{Connection, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{TempDir, TestServer, skip, wait_for, wait_until};
+use super::{FakeClock, TempDir, TestServer, skip, wait_for, wait_until, with_fake_clock};
 
 /// Flags of a Redis that appends every command to a file, and so keeps all its data over a restart.
 pub(super) const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -37,6 +37,13 @@ pub fn with_redis_args(args: &[&str], scenario: impl FnOnce(TestRedis)) {
     }
 }
 
+/// Runs the scenario with a Redis that has a clock of its own. Skips the test where that is not possible.
+pub fn with_redis_at(scenario: impl FnOnce(TestRedis, &FakeClock)) {
+    if is_redis_here() {
+        with_fake_clock(|clock| scenario(TestRedis::start_at(Some(&clock), &[]), &clock));
+    }
+}
+
 /// Records that the test is skipped if there is no redis-server. In CI there must be one.
 pub(super) fn is_redis_here() -> bool {
     let here = program().is_some();
@@ -54,12 +61,16 @@ impl TestRedis {
     }
 
     pub(super) fn start(args: &[&str]) -> Self {
+        Self::start_at(None, args)
+    }
+
+    fn start_at(clock: Option<&FakeClock>, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         // Another process may take the free port first: then Redis ends, and the next port is tried.
         wait_for("a redis-server starts", || {
             let (port, dir) = (free_port(), TempDir::new());
             let mut redis = Self {
-                child: spawn(port, &args, &dir),
+                child: spawn(port, &args, &dir, clock),
                 port,
                 args: args.clone(),
                 dir,
@@ -128,7 +139,7 @@ impl TestRedis {
     /// Starts Redis again, on the same port and with the files it has written.
     pub fn restart(&mut self) {
         wait_until("redis-server starts again", || {
-            self.child = spawn(self.port, &self.args, &self.dir);
+            self.child = spawn(self.port, &self.args, &self.dir, None);
             self.comes_up()
         });
     }
@@ -186,8 +197,12 @@ fn program() -> Option<&'static str> {
         .find(|name| answers(name))
 }
 
-fn spawn(port: u16, args: &[String], dir: &TempDir) -> Child {
-    Command::new(program().expect("a redis-server"))
+fn spawn(port: u16, args: &[String], dir: &TempDir, clock: Option<&FakeClock>) -> Child {
+    let mut command = Command::new(program().expect("a redis-server"));
+    if let Some(clock) = clock {
+        clock.give_to(&mut command);
+    }
+    command
         .arg0("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--dir"])

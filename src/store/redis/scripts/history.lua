@@ -1,7 +1,7 @@
 -- Returns messages of a room after an offset, as one snapshot: epoch, first and last offset, then the messages.
 -- Writes nothing.
 -- ARGV: 1 the offset, or empty for the newest messages, 2 the maximum number of messages, 3 the maximum number of
--- bytes; one message is returned even if it is larger
+-- bytes; one message is returned even if it is larger, 4 the time by the steady clock, 5 the maximum age of messages
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 if not known[1] then
   return {}
@@ -9,6 +9,10 @@ end
 local last, messages_max, bytes_max = tonumber(known[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 local first = oldest and tonumber(string.match(oldest[1], '^%d+')) or last + 1
+
+if is_log_expired(tonumber(ARGV[4]), tonumber(ARGV[5])) then
+  return {known[1], integer(last + 1), integer(last)}
+end
 
 local HEADER = 3
 local page, bytes = {known[1], integer(first), integer(last)}, 0

@@ -12,6 +12,18 @@ local function milliseconds()
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
+-- Returns the time at which a message of the log was stored, by the steady clock. Earlier versions stored no such time.
+local function stored_at(entry)
+  return tonumber(entry[2][6] or entry[2][2])
+end
+
+-- Returns whether the last message of the log is too old. Then all messages are, and the log counts as empty. The key
+-- itself expires later, because it does so by a clock that may jump.
+local function is_log_expired(steady_now, age_max)
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  return newest and steady_now - stored_at(newest) > age_max
+end
+
 -- Returns a room's epoch and last offset. Numbering starts in the epoch new_epoch if the room has none yet, and
 -- restarts in it
 -- - if Redis has restarted and may have lost data since (its generation is higher than the room's), or

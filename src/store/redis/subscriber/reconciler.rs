@@ -260,7 +260,7 @@ impl Reconciler {
                 messages_max: FILL_MESSAGES_MAX,
                 bytes_max: FILL_BYTES_MAX,
             };
-            let page = history::read_page(&mut self.client, &self.state.names, name, query)
+            let page = history::read_page(&mut self.client, &self.state, name, query)
                 .map_err(|why| why.to_string())?;
             let epoch = room.numbering.epoch();
             let Some(page) = page.filter(|page| page.epoch == epoch) else {
