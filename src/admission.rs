@@ -40,6 +40,8 @@ pub(crate) struct Admission {
     origin_log: ThrottledLog,
     /// Whether a proxy that is not trusted was logged.
     proxy_logged: AtomicBool,
+    /// Whether a trusted proxy without a PROXY header was logged.
+    missing_proxy_header_logged: AtomicBool,
     /// The random part of the client ids of this process.
     process: u32,
     clients_admitted: AtomicU64,
@@ -79,6 +81,7 @@ impl Admission {
             address_log: ThrottledLog::default(),
             origin_log: ThrottledLog::default(),
             proxy_logged: AtomicBool::new(false),
+            missing_proxy_header_logged: AtomicBool::new(false),
             process: rand::random(),
             clients_admitted: AtomicU64::new(0),
         }
@@ -277,13 +280,41 @@ impl Admission {
         }
     }
 
+    /// Warns once about a trusted proxy whose connection does not start with a PROXY header.
+    pub(crate) fn log_missing_proxy_header(&self, proxy: Peer) {
+        if self
+            .missing_proxy_header_logged
+            .swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        let name = proxy.name();
+        log::warn!(
+            "closed a connection of the trusted proxy {name}, because it does not start with a PROXY header; make the \
+             proxy send one (nginx: proxy_protocol on; HAProxy: send-proxy-v2), or start without --proxy-protocol. A \
+             health probe needs no header if --trusted-proxies does not list its address"
+        );
+    }
+
+    /// Warns once about a neighbour that sends a PROXY header although none is expected from it.
+    pub(crate) fn log_unexpected_proxy_header(&self, peer: Peer) {
+        if !peer.is_near() || self.proxy_logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let name = peer.name();
+        log::warn!(
+            "{name} sends a PROXY header, which is not expected from it; if it is your proxy, set --proxy-protocol and \
+             --trusted-proxies {name}"
+        );
+    }
+
     /// Warns once about a peer that sends forwarding headers and is not trusted, because all clients of such a proxy
     /// share one address and its limits. Not if the settings trust other proxies: then the operator knows.
     pub(crate) fn log_untrusted_proxy(&self, header: ForwardingHeader, peer: Peer) {
         if !self.trusted_proxies.is_empty() || self.proxy_logged.swap(true, Ordering::Relaxed) {
             return;
         }
-        let name = peer.ip().map_or("unix".to_owned(), |ip| ip.to_string());
+        let name = peer.name();
         let header = header.name();
         log::warn!(
             "{name} sends {header}, which is ignored because {name} is not trusted; if it is your proxy, set \

@@ -62,10 +62,13 @@ fn read_client(
 ) -> Result<Option<(Peer, Option<AddressPermit>)>, Refused> {
     let deadline = Instant::now() + app.config.limits.head_timeout;
     let client = match read_proxy_header(socket, deadline) {
-        Ok(ProxyHeader::Client(address)) => Peer::Tcp(address),
+        Ok(ProxyHeader::Client(address)) => Peer::tcp(address),
         Ok(ProxyHeader::NoClient) => return Ok(None),
         Err(why) => {
             app.metrics.proxy_headers_refused.add(1);
+            if why == ProxyHeaderError::Missing {
+                app.admission.log_missing_proxy_header(proxy);
+            }
             log::debug!("{proxy} refused: {why}");
             return Err(Refused);
         }
@@ -119,6 +122,10 @@ fn read_proxy_header(socket: &Socket, deadline: Instant) -> Result<ProxyHeader, 
         header.truncate(filled + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(1..) => {}
+            // A proxy that sends the header does so at once.
+            Err(error) if error.kind() == ErrorKind::TimedOut && filled == 0 => {
+                return Err(ProxyHeaderError::Missing);
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 return Err(ProxyHeaderError::TimedOut);
             }

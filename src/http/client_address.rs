@@ -1,7 +1,5 @@
 //! The address of a request's client: the peer's, or the one that a trusted proxy names.
 
-use std::net::IpAddr;
-
 use crate::app::App;
 use crate::proxy::{ForwardingHeader, forwarded};
 use crate::socket::Peer;
@@ -16,7 +14,7 @@ pub(crate) fn client_address(head: &Head, peer: Peer, app: &App) -> Peer {
     };
     if !app.admission.is_trusted_proxy(peer) {
         // Anyone can write the header; only a neighbour is likely to be the operator's proxy.
-        if peer.ip().is_none_or(is_near) {
+        if peer.is_near() {
             app.admission.log_untrusted_proxy(header, peer);
         }
         return peer;
@@ -32,12 +30,4 @@ fn forwarding_header(head: &Head) -> Option<ForwardingHeader> {
     [XForwardedFor, Forwarded]
         .into_iter()
         .find(|header| head.headers.contains(header.name()))
-}
-
-/// Whether an address belongs to this machine or its local network.
-fn is_near(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Socket {
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A host that connected directly.
+    /// A host that connected directly; see [`Peer::tcp`].
     Tcp(SocketAddr),
     /// A process on this machine, usually a proxy.
     Unix,
@@ -51,10 +51,32 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    /// Returns the host at an address. One of IPv4 that was mapped into IPv6 (RFC 4291 §2.5.5.2), because the socket
+    /// accepts both, is IPv4.
+    pub(crate) fn tcp(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    /// Returns the peer as `--trusted-proxies` lists it: its address without the port, or `unix`.
+    pub(crate) fn name(&self) -> String {
+        self.ip().map_or("unix".to_owned(), |ip| ip.to_string())
+    }
+
+    /// Whether the peer belongs to this machine or its local network.
+    pub(crate) fn is_near(&self) -> bool {
+        match self.ip() {
+            None => true,
+            Some(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            Some(IpAddr::V6(v6)) => {
+                v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+            }
+        }
+    }
+
     /// Returns the host's address; `None` for a Unix socket.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Tcp(address) => Some(address.ip()),
             Self::Forwarded(ip) => Some(*ip),
             Self::Unix => None,
         }

@@ -288,7 +288,10 @@ fn connection_without_a_valid_proxy_header_is_closed() {
     let server = behind_proxy_protocol(&[]);
     let bad = [
         request("GET", "/health", &[]).into_bytes(),
-        b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 80\r\n".to_vec(),
+        b"PROXY TCP4 203.0.113.7 127.0.0.1 4711\r\n".to_vec(),
+        b"PROXY TCP4 203.0.113.7 127.0.0.1 04711 80\r\n".to_vec(),
+        b"PROXY TCP5 203.0.113.7 127.0.0.1 4711 80\r\n".to_vec(),
+        [&b"PROXY UNKNOWN "[..], &[b'f'; 200]].concat(),
         Certificate::client_hello(),
         b"\r\n\r\n\0\r\nQUIT\r".to_vec(),
         proxy_header(0x11, 0x11, &[1; 12]),

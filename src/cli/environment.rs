@@ -1,0 +1,303 @@
+//! Environment variables: which of them are settings, which other programs set, and which are misspelt.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+
+use clap::{Arg, Command};
+use log::Level;
+
+use super::Notice;
+use super::host::is_address_or_localhost;
+
+/// The start of the variable of every setting.
+const PREFIX: &str = "WSCAST_";
+/// The variable of the secret for tokens, which has no flag.
+const SECRET_KEY: &str = "SECRET_KEY";
+/// Least similarity, from 0 to 1, of an unknown variable to the one that is suggested instead.
+const SIMILARITY_MIN: f64 = 0.7;
+
+/// The variables that settings have their values from, by the ids of their flags.
+#[derive(Debug, Default)]
+pub struct Sources(HashMap<String, String>);
+
+/// The variables of the process, classified.
+#[derive(Debug, Default)]
+pub(super) struct Environment {
+    pub(super) sources: Sources,
+    /// Flags whose own variable is empty, or no setting.
+    unset: Vec<String>,
+    /// Values of HOST and PORT, which hosting platforms set. The flag's own variable is stronger.
+    platform: Vec<(&'static str, String)>,
+    /// Messages about variables that are ignored.
+    pub(super) notices: Vec<Notice>,
+}
+
+impl Environment {
+    /// Classifies variables: those of the process, or those of a test.
+    pub(super) fn classify(
+        command: &Command,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let mut variables: BTreeMap<String, OsString> = variables
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
+        let mut environment = Self::default();
+        let mut links = Vec::new();
+        let args: Vec<(&str, &str)> = command.get_arguments().filter_map(names).collect();
+        for (id, name) in &args {
+            let Some(value) = variables.remove(*name) else {
+                continue;
+            };
+            if is_link(name, &value) {
+                links.push((*name).to_owned());
+                environment.unset.push((*id).to_owned());
+            } else if value.is_empty() {
+                environment.unset.push((*id).to_owned());
+            } else {
+                let sources = &mut environment.sources.0;
+                sources.insert((*id).to_owned(), (*name).to_owned());
+            }
+        }
+        environment.read_platform(&variables);
+        for (name, value) in &variables {
+            let is_ours = name.to_ascii_uppercase().starts_with(PREFIX);
+            if is_ours && is_link(name, value) {
+                links.push(name.clone());
+            } else if is_ours && !value.is_empty() {
+                environment.notices.push(unknown(name, &args));
+            }
+        }
+        if !links.is_empty() {
+            let text = format!(
+                "ignored variables of Kubernetes or Docker: {}",
+                links.join(", ")
+            );
+            environment.notices.push(Notice::new(Level::Debug, text));
+        }
+        environment
+    }
+
+    /// Reads HOST and PORT. Shells and compilers set HOST to a name, and platforms set PORT to a pipe, so other
+    /// values are ignored.
+    fn read_platform(&mut self, variables: &BTreeMap<String, OsString>) {
+        let value = |name: &str| {
+            let value = variables.get(name)?.to_string_lossy().into_owned();
+            (!value.is_empty()).then_some(value)
+        };
+        if let Some(host) = value("HOST") {
+            if is_address_or_localhost(&host) {
+                self.add_platform("host", "HOST", host);
+            } else {
+                let text = format!(
+                    "ignored HOST {host:?}, which is not an address; WSCAST_HOST may be a name"
+                );
+                self.notices.push(Notice::new(Level::Info, text));
+            }
+        }
+        if let Some(port) = value("PORT") {
+            if port.parse::<i64>().is_ok() {
+                self.add_platform("port", "PORT", port);
+            } else {
+                let text = format!("ignored PORT {port:?}, which is not a number");
+                self.notices.push(Notice::new(Level::Warn, text));
+            }
+        }
+    }
+
+    fn add_platform(&mut self, id: &'static str, name: &str, value: String) {
+        self.sources
+            .0
+            .entry(id.to_owned())
+            .or_insert_with(|| name.to_owned());
+        self.platform.push((id, value));
+    }
+
+    /// Makes the command read the variables that are settings, and no others.
+    pub(super) fn apply(&self, command: Command) -> Command {
+        let command = self.unset.iter().fold(command, |command, id| {
+            command.mut_arg(id, |arg| arg.env(None::<&str>))
+        });
+        self.platform.iter().fold(command, |command, (id, value)| {
+            command.mut_arg(id, |arg| arg.default_value(value.clone()))
+        })
+    }
+}
+
+impl Sources {
+    /// Removes the flags that the command line has, because there the flag wins.
+    pub(super) fn remove_flags(&mut self, args: &[OsString]) {
+        self.0.retain(|id, _| {
+            let flag = format!("--{}", id.replace('_', "-"));
+            !args.iter().any(|arg| is_flag(arg, &flag))
+        });
+    }
+
+    /// Renames the flag at the start of an error to the variable that the wrong value came from, if it did.
+    pub fn rename_flag(&self, line: String) -> String {
+        let flag = line.split([' ', ':']).next().unwrap_or_default();
+        let id = flag.strip_prefix("--").map(|flag| flag.replace('-', "_"));
+        match id.and_then(|id| self.0.get(&id)) {
+            Some(variable) => format!("{variable}{}", &line[flag.len()..]),
+            None => line,
+        }
+    }
+
+    /// Returns a variable whose value is not text.
+    pub(super) fn not_text(&self) -> Option<&str> {
+        let is_text = |name: &&String| std::env::var_os(name).is_none_or(|v| v.to_str().is_some());
+        self.0
+            .values()
+            .find(|name| !is_text(name))
+            .map(String::as_str)
+    }
+}
+
+/// Returns a flag's id and its variable.
+fn names(arg: &Arg) -> Option<(&str, &str)> {
+    Some((arg.get_id().as_str(), arg.get_env()?.to_str()?))
+}
+
+fn is_flag(arg: &OsStr, flag: &str) -> bool {
+    let arg = arg.to_string_lossy();
+    let rest = arg.strip_prefix(flag);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// Whether Kubernetes or Docker sets this variable for a service whose name starts like our variables.
+///
+/// Kubernetes: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_HTTP`, `X_PORT=tcp://10.0.0.7:80`,
+/// `X_PORT_80_TCP`, `X_PORT_80_TCP_ADDR`. Docker's links: the latter too, `X_NAME=/web/x` and `X_ENV_PATH`.
+fn is_link(name: &str, value: &OsStr) -> bool {
+    let value = value.to_string_lossy();
+    let is_link_address = ["tcp://", "udp://", "sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme));
+    let is_port_of_service = |rest: &str| rest.is_empty() || rest.starts_with('_');
+    let is_port_and_protocol = |rest: &str| {
+        let protocol = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_known = ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .any(|known| protocol.strip_prefix(known).is_some_and(is_port_of_service));
+        protocol.len() < rest.len() && is_known
+    };
+    name.ends_with("_SERVICE_HOST")
+        || after(name, "_SERVICE_PORT").any(is_port_of_service)
+        || (name.ends_with("_PORT") && is_link_address)
+        || after(name, "_PORT_").any(is_port_and_protocol)
+        || (name.ends_with("_NAME") && value.starts_with('/'))
+        || name.contains("_ENV_")
+}
+
+/// Returns the texts that follow each occurrence of `part`.
+fn after<'a>(name: &'a str, part: &'a str) -> impl Iterator<Item = &'a str> {
+    name.match_indices(part)
+        .map(move |(at, _)| &name[at + part.len()..])
+}
+
+/// Returns the warning about a variable that looks like a setting and is none.
+fn unknown(name: &str, args: &[(&str, &str)]) -> Notice {
+    let upper = name.to_ascii_uppercase();
+    let similarity = |known: &str| {
+        let known = known.strip_prefix(PREFIX).unwrap_or(known);
+        strsim::jaro_winkler(&upper[PREFIX.len()..], known)
+    };
+    let known = args.iter().map(|(_, variable)| *variable);
+    let nearest = known
+        .chain([SECRET_KEY])
+        .map(|known| (similarity(known), known))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let hint = match nearest {
+        Some((_, known)) => format!("did you mean {known}?"),
+        None => "`wscast --help` lists all".to_owned(),
+    };
+    Notice::new(Level::Warn, format!("{name}: no such setting; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn classify(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        Environment::classify(&super::super::Cli::command(), variables)
+    }
+
+    #[test]
+    fn variables_of_service_links_are_no_settings() {
+        for (name, value) in [
+            ("WSCAST_PORT", "tcp://10.96.12.7:5000"),
+            ("WSCAST_PORT", "udp://[fd00::7]:5000"),
+            ("WSCAST_SERVICE_HOST", "10.96.12.7"),
+            ("WSCAST_SERVICE_PORT", "5000"),
+            ("WSCAST_SERVICE_PORT_HTTP", "5000"),
+            ("WSCAST_PORT_5000_TCP", "tcp://10.96.12.7:5000"),
+            ("WSCAST_PORT_5000_TCP_ADDR", "10.96.12.7"),
+            ("WSCAST_PORT_5000_UDP_PROTO", "udp"),
+            ("WSCAST_REDIS_SERVICE_HOST", "10.96.12.8"),
+            ("WSCAST_REDIS_PORT", "tcp://10.96.12.8:6379"),
+            ("WSCAST_REDIS_PORT_6379_TCP_PORT", "6379"),
+            ("WSCAST_NAME", "/web/wscast"),
+            ("WSCAST_ENV_PATH", "/usr/bin"),
+        ] {
+            let found = classify(&[(name, value)]);
+            let levels: Vec<_> = found.notices.iter().map(|notice| notice.level).collect();
+            assert_eq!(levels, [Level::Debug], "{name}={value}");
+            assert!(found.sources.0.is_empty(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn unknown_variable_gets_a_suggestion() {
+        for (name, suggestion) in [
+            ("WSCAST_PROT", "WSCAST_PORT"),
+            ("WSCAST_LOGLEVEL", "WSCAST_LOG_LEVEL"),
+            ("WSCAST_MAX_CONECTIONS", "WSCAST_MAX_CONNECTIONS"),
+            ("WSCAST_SECRET_KEY", "did you mean SECRET_KEY?"),
+            ("wscast_port", "WSCAST_PORT"),
+            ("WSCAST_XYZ", "--help"),
+        ] {
+            let found = classify(&[(name, "1")]);
+            let [notice] = &found.notices[..] else {
+                panic!("{name}: {:?}", found.notices);
+            };
+            assert_eq!(notice.level, Level::Warn, "{name}");
+            assert!(notice.text.contains(name), "{notice:?}");
+            assert!(notice.text.contains(suggestion), "{notice:?}");
+        }
+    }
+
+    #[test]
+    fn platform_variables_are_settings_if_they_look_like_them() {
+        for (name, value, is_setting) in [
+            ("HOST", "127.0.0.1", true),
+            ("HOST", "[::1]", true),
+            ("HOST", "localhost", true),
+            ("HOST", "x86_64-conda-linux-gnu", false),
+            ("HOST", "build-7.example.com", false),
+            ("HOST", "", false),
+            ("PORT", "8080", true),
+            ("PORT", "70000", true),
+            ("PORT", "tcp://10.0.0.1:80", false),
+            ("PORT", "/run/app.sock", false),
+            ("PORT", "", false),
+        ] {
+            let found = classify(&[(name, value)]);
+            assert_eq!(
+                found.platform.len(),
+                usize::from(is_setting),
+                "{name}={value}"
+            );
+            let is_notable = !is_setting && !value.is_empty();
+            assert_eq!(
+                found.notices.len(),
+                usize::from(is_notable),
+                "{name}={value}"
+            );
+        }
+    }
+}
