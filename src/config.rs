@@ -20,8 +20,8 @@ const FRAME_OVERHEAD_BYTES: usize = 1024;
 /// All settings of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Address to listen on.
-    pub host: IpAddr,
+    /// Addresses to listen on. Of several, those that the machine does not have are left out.
+    pub host: Vec<IpAddr>,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
     /// Paths of Unix sockets to listen on as well, always without TLS.
@@ -50,6 +50,8 @@ pub struct Config {
     pub database: Option<SqliteSettings>,
     /// Redis that nodes share; excludes a database file.
     pub redis: Option<RedisSettings>,
+    /// Time between the request to shut down and the closing of clients, in which balancers can notice it.
+    pub drain_delay: Duration,
     /// Time over which Close frames are spread at shutdown.
     pub drain: Duration,
     /// Most time that shutdown waits for clients and the store.

@@ -125,6 +125,7 @@ pub(crate) mod limits;
 pub(crate) mod listener;
 pub mod logging;
 pub(crate) mod metrics;
+pub mod os_error;
 pub(crate) mod outbox;
 pub mod protocol;
 pub mod proxy;

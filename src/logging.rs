@@ -1,8 +1,10 @@
 //! The log, on stderr and in an optional file.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -44,10 +46,46 @@ impl ThrottledLog {
     }
 }
 
-/// Starts logging and sends panics to the log, each as one line.
+/// The file that the log is appended to. Cheap to clone; all clones write to the same file.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    file: Arc<Mutex<File>>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: Arc::new(Mutex::new(open_log(path)?)),
+        })
+    }
+
+    /// Opens the path again, because the file may have been renamed. If that fails, the log stays in the old file.
+    pub fn reopen(&self) -> io::Result<()> {
+        *self.file.lock() = open_log(&self.path)?;
+        Ok(())
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.lock().flush()
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Starts logging and sends panics to the log, each as one line. Returns the log file, if there is one.
 ///
 /// Fails when the log file cannot be opened for appending.
-pub fn start(config: &Config) -> io::Result<()> {
+pub fn start(config: &Config) -> io::Result<Option<LogFile>> {
     let format = ConfigBuilder::new()
         .set_time_format_rfc3339()
         .set_target_level(LevelFilter::Off)
@@ -58,12 +96,13 @@ pub fn start(config: &Config) -> io::Result<()> {
     let level = config.log_level;
     let mut loggers: Vec<Box<dyn SharedLogger>> =
         vec![WriteLogger::new(level, format.clone(), io::stderr())];
-    if let Some(path) = &config.log_file {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        loggers.push(WriteLogger::new(level, format, file));
+    let path = config.log_file.as_deref();
+    let file = path.map(LogFile::open).transpose()?;
+    if let Some(file) = &file {
+        loggers.push(WriteLogger::new(level, format, file.clone()));
     }
     // Fails if the process has a logger already, as in tests; the first one stays.
     CombinedLogger::init(loggers).ok();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    Ok(())
+    Ok(file)
 }

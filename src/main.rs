@@ -1,17 +1,20 @@
 //! The `wscast` program: parses the settings, starts logging, runs the command, returns an exit code.
 
+mod signals;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use log::Level;
 
-use wscast::cli::{self, Command};
+use wscast::cli::{self, Command, Invocation, Notice};
 use wscast::config::Config;
 use wscast::reload::Reloads;
 use wscast::server::Server;
 use wscast::shutdown::Shutdown;
-use wscast::{logging, threads};
+use wscast::{logging, os_error};
+
+use signals::SignalHandler;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -19,26 +22,43 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()) {
-        Ok(Command::Serve(config)) => match serve(*config) {
+    let Invocation {
+        command,
+        notices,
+        sources,
+    } = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(line) => return fail(&line, EXIT_USAGE),
+    };
+    match command {
+        Command::Serve(config) => match serve(*config, &notices) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(line) => fail(&line, EXIT_FAILURE),
+            Err(line) => fail(&sources.rename_flag(line), EXIT_FAILURE),
         },
-        Ok(Command::Print(text)) => {
+        Command::Print(text) => {
+            print_warnings(&notices);
             print(&text);
             ExitCode::SUCCESS
         }
-        Err(line) => fail(&line, EXIT_USAGE),
     }
 }
 
-fn serve(config: Config) -> Result<(), String> {
-    logging::start(&config).map_err(|error| {
+fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
+    let log_file = logging::start(&config).map_err(|error| {
         let path = config.log_file.clone().unwrap_or_default();
-        format!("--log-file {path:?}: {error}; name a file in a writable directory")
+        format!("--log-file {path:?}: {}", os_error::explain(&path, &error))
     })?;
+    for notice in notices {
+        log::log!(notice.level, "{}", notice.text);
+    }
     let (shutdown, reloads) = (Shutdown::default(), Reloads::default());
-    handle_signals(shutdown.clone(), reloads.clone())
+    let handler = SignalHandler {
+        shutdown: shutdown.clone(),
+        reloads: reloads.clone(),
+        log_file,
+    };
+    handler
+        .start()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     let sockets: String = config.listen.iter().fold(String::new(), |lines, path| {
         lines + &format!("socket  unix:{}\n", path.display())
@@ -50,25 +70,6 @@ fn serve(config: Config) -> Result<(), String> {
         "page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{sockets}"
     ));
     server.run().map_err(|error| error.to_string())
-}
-
-/// Starts the thread that handles signals. The first SIGTERM or SIGINT requests shutdown; the second ends the
-/// process at once. SIGHUP reloads files. If there are none to reload, it means that the terminal was closed, and
-/// requests shutdown too.
-fn handle_signals(shutdown: Shutdown, reloads: Reloads) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    threads::spawn_service("signals", move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP && reloads.run() {
-                continue;
-            }
-            if shutdown.is_requested() {
-                std::process::exit(128 + signal);
-            }
-            shutdown.request();
-        }
-    })?;
-    Ok(())
 }
 
 /// Returns an address that a person on this machine can connect to, in place of "any address".
@@ -88,6 +89,16 @@ fn print(text: &str) {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .ok();
+}
+
+/// Prints the warnings of a command that does not log.
+fn print_warnings(notices: &[Notice]) {
+    use std::io::Write as _;
+    let warnings = notices.iter().filter(|notice| notice.level <= Level::Warn);
+    for warning in warnings {
+        // A closed stderr must not change the exit code.
+        writeln!(std::io::stderr(), "wscast: {}", warning.text).ok();
+    }
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

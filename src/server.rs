@@ -15,8 +15,9 @@ use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::Broker;
 use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Permits};
-use crate::listener::{self, Endpoint};
+use crate::listener::{self, BindError, Bound, Endpoint};
 use crate::metrics::Metrics;
+use crate::os_error;
 use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
 use crate::socket::tls;
@@ -32,7 +33,8 @@ const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
 /// A server with bound sockets and running threads. It accepts connections once it [runs](Self::run).
 pub struct Server {
     endpoints: Vec<Arc<Endpoint>>,
-    address: SocketAddr,
+    /// The addresses of the port; not empty, IPv4 first.
+    addresses: Vec<SocketAddr>,
     ceiling: Ceiling,
     app: Arc<App>,
     broadcaster_thread: JoinHandle<()>,
@@ -75,8 +77,17 @@ impl fmt::Display for StartError {
                     "{address} is in use; stop the program that uses it or choose another --port"
                 )
             }
+            Self::Bind { address, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "cannot listen on {address}: {source}; only root may use ports below 1024, so choose \
+                     another --port, or grant CAP_NET_BIND_SERVICE"
+                )
+            }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::Listen { path, source } => write!(f, "--listen {path:?}: {source}"),
+            Self::Listen { path, source } => {
+                write!(f, "--listen {path:?}: {}", os_error::explain(path, source))
+            }
             Self::Key(why) | Self::Store(why) | Self::Tls(why) => f.write_str(why),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
@@ -93,7 +104,7 @@ impl Server {
             Some(files) => Some(load_tls(files, reloads)?),
             None => None,
         };
-        let (endpoints, address) = listen(&config)?;
+        let (endpoints, addresses) = listen(&config)?;
         let mut ceiling = limits::raise_and_measure();
         if let Some(connections) = config.limits.max_connections
             && connections <= ceiling.connections
@@ -103,7 +114,7 @@ impl Server {
                 set_by: "--max-connections",
             };
         }
-        let authority = load_keys(&config, address, reloads)?;
+        let authority = load_keys(&config, &addresses, reloads)?;
         let metrics = Arc::new(Metrics::default());
         let (broadcaster, broadcaster_thread) =
             Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
@@ -133,7 +144,7 @@ impl Server {
         });
         Ok(Self {
             endpoints,
-            address,
+            addresses,
             ceiling,
             app,
             broadcaster_thread,
@@ -141,9 +152,9 @@ impl Server {
         })
     }
 
-    /// Returns the bound address, with the real port.
+    /// Returns the first bound address, with the real port.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
     }
 
     /// Serves until shutdown is requested, closes all clients and returns. `Err` means that a thread could not be
@@ -153,7 +164,9 @@ impl Server {
             connections,
             set_by,
         } = self.ceiling;
+        log::info!("listening on {}", list(&self.addresses));
         log::info!("up to {connections} connections, set by {set_by}");
+        listener::log_accept_queue();
         for endpoint in &self.endpoints {
             let (endpoint, app) = (Arc::clone(endpoint), Arc::clone(&self.app));
             threads::spawn_service("listener", move || listener::run(&endpoint, &app))
@@ -162,8 +175,28 @@ impl Server {
         while !self.app.shutdown.wait(SAMPLE_INTERVAL) {
             self.app.metrics.sample(Instant::now());
         }
+        self.announce_shutdown();
         self.stop();
         Ok(())
+    }
+
+    /// Goes on for the drain delay with `/health` at 503, so that a balancer sends new clients elsewhere before the
+    /// port is gone.
+    fn announce_shutdown(&self) {
+        let delay = self.app.config.drain_delay;
+        if !delay.is_zero() {
+            log::info!("draining: /health is 503 and clients are still accepted for {delay:?}");
+        }
+        let end = Instant::now() + delay;
+        while let left = end.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+        {
+            self.app
+                .shutdown
+                .wait_until_closing(left.min(SAMPLE_INTERVAL));
+            self.app.metrics.sample(Instant::now());
+        }
+        self.app.shutdown.close();
     }
 
     fn stop(self) {
@@ -198,12 +231,14 @@ impl Server {
     }
 }
 
-/// Binds the port, then the Unix sockets. Returns them with the port's address.
-fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, SocketAddr), StartError> {
-    let address = SocketAddr::new(config.host, config.port);
-    let bound = Endpoint::tcp(address).map_err(|source| StartError::Bind { address, source });
-    let (port, address) = bound?;
-    let mut endpoints = vec![Arc::new(port)];
+/// Binds the port, then the Unix sockets. Returns them with the port's addresses.
+fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, Vec<SocketAddr>), StartError> {
+    let bound = listener::bind_port(&config.host, config.port);
+    let Bound {
+        endpoints,
+        addresses,
+    } = bound.map_err(|BindError { address, source }| StartError::Bind { address, source })?;
+    let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
     for path in &config.listen {
         let bound = Endpoint::unix(path, config.listen_mode);
         endpoints.push(Arc::new(bound.map_err(|source| StartError::Listen {
@@ -211,21 +246,27 @@ fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, SocketAddr), StartErro
             source,
         })?));
     }
-    Ok((endpoints, address))
+    Ok((endpoints, addresses))
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
 }
 
 /// Reads the keys for tokens. Warns if there are none and other machines can connect.
 fn load_keys(
     config: &Config,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     reloads: &Reloads,
 ) -> Result<Arc<Authority>, StartError> {
     let authority = Authority::load(config.auth.clone());
     let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
     if !authority.has_keys() {
-        if !address.ip().is_loopback() {
+        if !addresses.iter().all(|address| address.ip().is_loopback()) {
+            let addresses = list(addresses);
             log::warn!(
-                "no key is set: every client that can reach {address} may read and publish in every room"
+                "no key is set: every client that can reach {addresses} may read and publish in every room"
             );
         }
         return Ok(Arc::new(authority));

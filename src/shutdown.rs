@@ -1,40 +1,74 @@
-//! The shutdown signal.
+//! The shutdown signal, in two steps: first it is requested, then clients are closed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// The request to shut down. Cheap to clone; a request cannot be undone.
+/// The progress of the shutdown. Cheap to clone; no step can be undone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<Signal>);
 
 #[derive(Debug, Default)]
 struct Signal {
-    requested: Mutex<bool>,
+    phase: Mutex<Phase>,
     changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Running,
+    /// `/health` says so, and everything else goes on.
+    Requested,
+    /// No connection is accepted any more, and clients are closed.
+    Closing,
 }
 
 impl Shutdown {
     /// Requests shutdown. A second request changes nothing.
     pub fn request(&self) {
-        *self.0.requested.lock() = true;
-        self.0.changed.notify_all();
+        self.advance(Phase::Requested);
     }
 
     /// Returns whether shutdown was requested.
     pub fn is_requested(&self) -> bool {
-        *self.0.requested.lock()
+        *self.0.phase.lock() >= Phase::Requested
     }
 
     /// Waits for the request, for `timeout` at most. Returns whether shutdown was requested.
     pub fn wait(&self, timeout: Duration) -> bool {
+        self.wait_for(Phase::Requested, timeout)
+    }
+
+    /// Marks the end of the time between the request and the closing of clients.
+    pub(crate) fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
+    /// Returns whether clients are closed now.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.0.phase.lock() == Phase::Closing
+    }
+
+    /// Waits until clients are closed, for `timeout` at most. Returns whether they are.
+    pub(crate) fn wait_until_closing(&self, timeout: Duration) -> bool {
+        self.wait_for(Phase::Closing, timeout)
+    }
+
+    fn advance(&self, phase: Phase) {
+        let mut current = self.0.phase.lock();
+        *current = phase.max(*current);
+        self.0.changed.notify_all();
+    }
+
+    fn wait_for(&self, phase: Phase, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        let mut requested = self.0.requested.lock();
-        let is_missing = |requested: &mut bool| !*requested;
+        let mut current = self.0.phase.lock();
+        let is_missing = |current: &mut Phase| *current < phase;
         self.0
             .changed
-            .wait_while_until(&mut requested, is_missing, deadline);
-        *requested
+            .wait_while_until(&mut current, is_missing, deadline);
+        *current >= phase
     }
 }

@@ -88,6 +88,11 @@ pub(super) struct TimeoutFlags {
     #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15s", value_name = "DURATION",
           value_parser = duration)]
     keep_alive: Duration,
+    /// At shutdown, go on for this time with /health at 503, so that a balancer stops sending clients here before the
+    /// port is gone
+    #[arg(long, env = "WSCAST_DRAIN_DELAY", default_value = "0s", value_name = "DURATION",
+          value_parser = duration_or_zero)]
+    pub(super) drain_delay: Duration,
     /// At shutdown, spread the Close frames to clients over this time, so that they do not all reconnect at once
     #[arg(long, env = "WSCAST_DRAIN", default_value = "1s", value_name = "DURATION",
           value_parser = duration_or_zero)]

@@ -1,6 +1,9 @@
 //! The command line: flags, environment variables, commands, and one-line errors.
 
+mod environment;
+mod error;
 mod history;
+mod host;
 mod limits;
 mod nodes;
 #[cfg(test)]
@@ -9,13 +12,15 @@ mod token;
 mod values;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
+use self::environment::{Environment, Sources};
+use self::error::one_line;
+use self::host::{Host, host};
 use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{Config, ConfigError, TlsFiles};
@@ -23,21 +28,23 @@ use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
-/// Every setting is a flag and an environment variable; the flag wins. HOST and PORT are read where
-/// WSCAST_HOST and WSCAST_PORT are not set. A SIZE is a number of bytes, or a number with KiB, MiB or GiB:
+/// Every setting is a flag and an environment variable; the flag wins, and an empty variable counts as unset.
+/// HOST and PORT are read where WSCAST_HOST and WSCAST_PORT are not set. A SIZE is a number of bytes, or a number with KiB, MiB or GiB:
 /// 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or a number with ms, s, m, h or d: 10, 0.5, 500ms,
 /// 15m, 7d.
 #[derive(Debug, Parser)]
 #[command(name = "wscast", version, max_term_width = 100)]
 struct Cli {
-    /// Address to listen on
+    /// Addresses to listen on, or names of them: one, or a comma-separated list. Of several, those that this
+    /// machine does not have are left out
     #[arg(
         long,
         env = "WSCAST_HOST",
-        default_value = "0.0.0.0",
-        value_name = "ADDRESS"
+        default_value = "0.0.0.0,::",
+        value_name = "ADDRESSES",
+        value_parser = host
     )]
-    host: IpAddr,
+    host: Host,
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "WSCAST_PORT", default_value = "5000")]
     port: u16,
@@ -64,7 +71,7 @@ struct Cli {
     /// 10.0.0.0/8,2001:db8::1, and unix for all peers on Unix sockets
     #[arg(long, env = "WSCAST_TRUSTED_PROXIES", value_name = "LIST")]
     trusted_proxies: Option<TrustedProxies>,
-    /// Trusted proxies name their clients with the PROXY protocol, version 2; all of them must send it
+    /// Trusted proxies name their clients with the PROXY protocol, version 1 or 2; all of them must send it
     #[arg(long, env = "WSCAST_PROXY_PROTOCOL", value_parser = switch, action = clap::ArgAction::SetTrue)]
     proxy_protocol: bool,
     /// Serve https and wss on the port, with the certificate chain in this PEM file; SIGHUP reloads it and the
@@ -158,7 +165,18 @@ enum Subcommand {
     Token(token::TokenCommand),
 }
 
-/// The parsed command line.
+/// The parsed command line and environment.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What the program is to do.
+    pub command: Command,
+    /// Messages about settings that were ignored or are doubtful.
+    pub notices: Vec<Notice>,
+    /// The variables that settings come from, for later errors.
+    pub sources: Sources,
+}
+
+/// A command of the program.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
@@ -167,48 +185,80 @@ pub enum Command {
     Print(String),
 }
 
+/// A message about settings that does not stop the program.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// The level at which it is logged.
+    pub level: Level,
+    /// One line.
+    pub text: String,
+}
+
+impl Notice {
+    fn new(level: Level, text: String) -> Self {
+        Self { level, text }
+    }
+}
+
 /// Parses the arguments (the program's name first) and the environment.
 ///
 /// An `Err` is one line for stderr; the exit code is then 2.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    let matches = match command().try_get_matches_from(args) {
-        Ok(matches) => matches,
-        Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                return Ok(Command::Print(error.to_string()));
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut environment = Environment::classify(&Cli::command(), std::env::vars_os());
+    environment.sources.remove_flags(&args);
+    let matches = environment.apply(Cli::command()).try_get_matches_from(args);
+    let Environment {
+        sources,
+        mut notices,
+        ..
+    } = environment;
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let command = match parsed {
+        Ok((cli, matches)) => run(cli, &matches, &mut notices),
+        Err(error) => match (error.kind(), sources.not_text()) {
+            (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
+                Ok(Command::Print(error.to_string()))
             }
-            _ => return Err(one_line(&error)),
+            (ErrorKind::InvalidUtf8, Some(variable)) => {
+                Err(format!("{variable}: is not text; write it in UTF-8"))
+            }
+            _ => Err(one_line(&error)),
         },
     };
-    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
+    Ok(Invocation {
+        command: command.map_err(|line| sources.rename_flag(line))?,
+        notices,
+        sources,
+    })
+}
+
+/// Runs a command that only prints, or prepares the server.
+fn run(
+    mut cli: Cli,
+    matches: &clap::ArgMatches,
+    notices: &mut Vec<Notice>,
+) -> Result<Command, String> {
     if let Some(Subcommand::Token(token)) = cli.command.take() {
         let settings = cli.keys.settings(cli.anonymous);
+        notices.extend(token.warning());
         return token.run(&settings).map(Command::Print);
     }
     let check_only = cli.check_config;
     let config = config(cli).and_then(Config::validate);
     let config = config.map_err(|error: ConfigError| error.to_string())?;
     if check_only {
-        return Ok(Command::Print(effective_settings(&matches)));
+        let tokens = token::describe_keys(&config.auth);
+        return Ok(Command::Print(
+            effective_settings(matches) + &format!("tokens = {tokens}\n"),
+        ));
     }
     Ok(Command::Serve(Box::new(config)))
 }
 
-/// Returns the command with HOST and PORT, which hosting platforms set, as defaults.
-fn command() -> clap::Command {
-    [("host", "HOST"), ("port", "PORT")]
-        .into_iter()
-        .fold(Cli::command(), |command, (arg, var)| {
-            match std::env::var(var) {
-                Ok(value) if !value.is_empty() => command.mut_arg(arg, |a| a.default_value(value)),
-                _ => command,
-            }
-        })
-}
-
 fn config(cli: Cli) -> Result<Config, ConfigError> {
     Ok(Config {
-        host: cli.host,
+        host: cli.host.0,
         port: cli.port,
         listen: cli.listen,
         listen_mode: cli.listen_mode,
@@ -222,6 +272,7 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         database: cli.history.database(),
         history: cli.history.limits(),
         redis: cli.nodes.redis(),
+        drain_delay: cli.timeouts.drain_delay,
         drain: cli.timeouts.drain,
         shutdown_timeout: cli.timeouts.shutdown_timeout,
         limits: cli.limits.with(&cli.timeouts),
@@ -273,61 +324,11 @@ fn effective_settings(matches: &clap::ArgMatches) -> String {
     out
 }
 
-/// Shortens clap's error, which has several lines, to one: setting, value, what to write instead.
-fn one_line(error: &clap::Error) -> String {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
-        _ => None,
-    };
-    // `--port <PORT>` → `--port`
-    let setting = context(ContextKind::InvalidArg)
-        .and_then(|arg| arg.split_whitespace().next().map(str::to_owned))
-        .unwrap_or_else(|| "arguments".to_owned());
-    let value = context(ContextKind::InvalidValue).unwrap_or_default();
-    match error.kind() {
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue if value.is_empty() => {
-            format!("{setting}: needs a value; see `wscast --help`")
-        }
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            let why = std::error::Error::source(error).map(ToString::to_string);
-            format!("{setting} {value:?}: {}", instead(&setting, why))
-        }
-        ErrorKind::InvalidSubcommand => {
-            let command = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            format!("{command}: no such command; `wscast --help` lists them")
-        }
-        ErrorKind::UnknownArgument => {
-            let similar = context(ContextKind::SuggestedArg);
-            let hint = similar
-                .map(|arg| format!("did you mean {arg}? "))
-                .unwrap_or_default();
-            format!("{setting}: no such setting; {hint}`wscast --help` lists them")
-        }
-        _ => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or("invalid arguments");
-            line.trim_start_matches("error: ").to_owned()
-        }
-    }
-}
-
-/// Returns what to write instead of a wrong value. The error of the setting's parser says it, except for three
-/// settings with parsers of other crates.
-fn instead(setting: &str, why: Option<String>) -> String {
-    match setting {
-        "--port" => "write a number from 0 to 65535".to_owned(),
-        "--host" => "write an address such as 0.0.0.0, 127.0.0.1 or ::".to_owned(),
-        "--log-level" => "write off, error, warn, info, debug or trace".to_owned(),
-        _ => why.unwrap_or_else(|| "not a value for this setting".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(args: &[&str]) -> Result<Command, String> {
+    fn parse_args(args: &[&str]) -> Result<Invocation, String> {
         let program = std::iter::once(OsString::from("wscast"));
         parse(program.chain(args.iter().map(OsString::from)))
     }
@@ -387,7 +388,7 @@ mod tests {
                 ["--tls-key", "k.pem", "--tls-cert"],
             ),
         ] {
-            let line = run(args).expect_err("accepted");
+            let line = parse_args(args).expect_err("accepted");
             assert!(parts.iter().all(|part| line.contains(part)), "{line}");
             assert!(!line.contains('\n'), "{line}");
         }
@@ -395,7 +396,7 @@ mod tests {
 
     #[test]
     fn misspelt_flag_is_one_line_with_a_suggestion() {
-        let line = run(&["--prot", "1"]).expect_err("accepted");
+        let line = parse_args(&["--prot", "1"]).expect_err("accepted");
         assert!(line.contains("--port") && !line.contains('\n'), "{line}");
     }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use log::Level;
+
+use super::Notice;
 use super::values::seconds_or_more;
 use crate::auth::{
     Anonymous, AuthSettings, Authority, Grant, Identity, RequiredClaims, RoomPatterns,
@@ -79,6 +82,22 @@ impl KeyFlags {
     }
 }
 
+/// Says whether tokens are checked, and where the keys come from, but never a key.
+pub(super) fn describe_keys(settings: &AuthSettings) -> String {
+    let secret = match (&settings.secret_file, &settings.secret) {
+        (Some(_), _) => Some("the secret in --secret-key-file"),
+        (None, Some(_)) => Some("the secret in SECRET_KEY"),
+        (None, None) => None,
+    };
+    let public = settings.public_key_file.as_ref();
+    let public = public.map(|_| "the keys in --public-key-file");
+    let keys: Vec<&str> = secret.into_iter().chain(public).collect();
+    if keys.is_empty() {
+        return "not checked, because no secret and no public key is set".to_owned();
+    }
+    format!("checked with {}", keys.join(" and "))
+}
+
 /// Create a token with the server's secret, or explain one
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -113,6 +132,16 @@ enum Check {
 }
 
 impl TokenCommand {
+    /// Returns a warning about a new token that would grant nothing.
+    pub(super) fn warning(&self) -> Option<Notice> {
+        let grants_rooms = !self.subscribe.is_empty() || !self.publish.is_empty();
+        if self.check.is_some() || self.admin || grants_rooms {
+            return None;
+        }
+        let text = "this token grants nothing; add --subscribe, --publish or --admin";
+        Some(Notice::new(Level::Warn, text.to_owned()))
+    }
+
     /// Returns the text to print; `Err` is one line for stderr.
     pub(super) fn run(self, settings: &AuthSettings) -> Result<String, String> {
         if !settings.has_keys() {

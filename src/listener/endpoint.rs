@@ -2,22 +2,18 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::umask;
 
 use crate::socket::{Peer, Socket};
 
-/// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
-/// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and
-/// freeing it all at once would delay everyone else.
-const SOCKET_SEND_BYTES: usize = 128 * 1024;
+use super::bind::lengthen_accept_queue;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -36,15 +32,6 @@ pub(crate) struct SocketFile {
 }
 
 impl Endpoint {
-    /// Listens on an address and returns it with the real port, because port 0 means any free one.
-    pub(crate) fn tcp(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
-        let listener = TcpListener::bind(address)?;
-        // Accepted sockets inherit the size, which saves a system call for each.
-        set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES)?;
-        let address = listener.local_addr()?;
-        Ok((Self::Tcp(listener), address))
-    }
-
     /// Listens on a path, where a killed server may have left its file. The umask keeps out users without bits in
     /// `mode` from the first moment.
     pub(crate) fn unix(path: &Path, mode: u32) -> io::Result<Self> {
@@ -54,6 +41,7 @@ impl Endpoint {
         let listener = UnixListener::bind(path);
         umask(before);
         let listener = listener?;
+        lengthen_accept_queue(&listener)?;
         // The send buffer keeps the system's default, which is not larger than the one set for TCP.
         let identity = identity(&fs::symlink_metadata(path)?);
         let path = path.to_owned();
@@ -66,7 +54,7 @@ impl Endpoint {
                 let (socket, peer) = listener.accept()?;
                 // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
                 socket.set_nodelay(true).ok();
-                Ok((Socket::new(socket), Peer::Tcp(peer)))
+                Ok((Socket::new(socket), Peer::tcp(peer)))
             }
             Self::Unix(listener, _) => {
                 let (socket, _) = listener.accept()?;

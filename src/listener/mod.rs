@@ -1,5 +1,6 @@
 //! The accept loop of one listening socket. No error ends it, only shutdown.
 
+mod bind;
 mod endpoint;
 mod refusals;
 
@@ -19,12 +20,13 @@ use crate::threads;
 
 use refusals::Refusals;
 
+pub(crate) use bind::{BindError, Bound, bind_port, log_accept_queue};
 pub(crate) use endpoint::Endpoint;
 
 /// Pause after an accept that failed because descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until shutdown is requested and the endpoint is closed.
+/// Accepts until the server closes its endpoints.
 pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
     let refusals = match Refusals::start() {
         Ok(refusals) => refusals,
@@ -36,7 +38,7 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
     let accept_log = ThrottledLog::default();
     loop {
         let accepted = endpoint.accept();
-        if app.shutdown.is_requested() {
+        if app.shutdown.is_closing() {
             return;
         }
         match accepted {
@@ -53,7 +55,7 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
                 app.metrics.accept_errors.add(1);
                 accept_log.warn(format_args!("cannot accept: {error}"));
                 // The connection stays in the kernel's queue, so an immediate retry would spin.
-                app.shutdown.wait(PAUSE);
+                app.shutdown.wait_until_closing(PAUSE);
             }
         }
     }

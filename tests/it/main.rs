@@ -12,6 +12,9 @@
 //! | `connection_limits` | all connections or descriptors are in use |
 //! | `cors` | preflights, and the origins whose pages may read responses |
 //! | `crash` | the server is killed at random moments; acknowledged messages survive once |
+//! | `drain_delay` | a balancer sees the shutdown before clients are closed |
+//! | `dual_stack` | IPv4 and IPv6 on one port, and names of addresses |
+//! | `environment` | variables of other programs, wrong and misspelt ones |
 //! | `floods` | floods of pings, messages and connections; a thousand clients that stop reading |
 //! | `handshake` | the opening handshake: accepted and refused requests |
 //! | `hostile_clients` | garbage, resets, deep JSON, huge lengths, random frames |
@@ -31,6 +34,7 @@
 //! | `presence` | updates about members that join and leave |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
+//! | `proxy_protocol` | version 1 of the PROXY protocol, probes without a header, and what the log says |
 //! | `rate_limits` | limits per connection: requests and bytes per second |
 //! | `request_limits` | heads and bodies that come slowly, are too large or never end |
 //! | `resume` | a client that reconnects gets every missed message once |
@@ -38,6 +42,7 @@
 //! | `rooms` | joining, leaving, offsets, and rooms that empty |
 //! | `settings` | flags, variables, defaults, and the line that each mistake gets |
 //! | `shutdown` | pending messages, closes, the drain, signals |
+//! | `signals` | SIGHUP of a terminal, of logrotate and of nohup; ignored signals |
 //! | `slow_consumers` | eviction of clients that do not read; bounded memory |
 //! | `smuggling` | requests that two servers could read differently |
 //! | `stats` | /health, /stats and /metrics |
@@ -49,6 +54,7 @@
 //! | `token_rights` | every route and message against every kind of token |
 //! | `unfinished_messages` | fragments without end, and how they are ended |
 //! | `unix_sockets` | `--listen unix:PATH` |
+//! | `unusable_paths` | paths that cannot be created or written: which directory, which user |
 
 #![expect(unreachable_pub, reason = "a test crate has no users")]
 
@@ -59,6 +65,9 @@ mod closing;
 mod connection_limits;
 mod cors;
 mod crash;
+mod drain_delay;
+mod dual_stack;
+mod environment;
 mod floods;
 mod handshake;
 mod hostile_clients;
@@ -78,6 +87,7 @@ mod presence;
 mod presence_users;
 mod protocol;
 mod proxy;
+mod proxy_protocol;
 mod rate_limits;
 mod request_limits;
 mod resume;
@@ -85,6 +95,7 @@ mod room_limits;
 mod rooms;
 mod settings;
 mod shutdown;
+mod signals;
 mod slow_consumers;
 mod smuggling;
 mod stats;
@@ -97,3 +108,4 @@ mod token_lifetime;
 mod token_rights;
 mod unfinished_messages;
 mod unix_sockets;
+mod unusable_paths;

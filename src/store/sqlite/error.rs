@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+
+use crate::os_error;
+
 use super::schema::SCHEMA_VERSION;
 
 /// The reason why a database cannot be opened; its `Display` is one line for the operator.
@@ -28,7 +32,9 @@ pub(in crate::store) enum DatabaseError {
 impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, why) => write!(f, "--db {path:?}: {why}"),
+            Self::File(path, why) => {
+                write!(f, "--db {path:?}: {}", os_error::explain(path, why))
+            }
             Self::NotAFile(path) => write!(f, "--db {path:?}: not a regular file; name another"),
             Self::Foreign(path) => write!(
                 f,
@@ -43,7 +49,18 @@ impl fmt::Display for DatabaseError {
                 f,
                 "--db {path:?}: another server uses it; stop that server or name another file"
             ),
-            Self::Sqlite(path, why) => write!(f, "--db {path:?}: {why}"),
+            Self::Sqlite(path, why) => {
+                write!(f, "--db {path:?}: {why}")?;
+                // SQLite creates two more files, and does not name the directory where it cannot.
+                let is_refused = matches!(
+                    why.sqlite_error_code(),
+                    Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
+                );
+                match os_error::explain_directory(path).filter(|_| is_refused) {
+                    Some(reason) => write!(f, "; {reason}"),
+                    None => Ok(()),
+                }
+            }
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
         }
     }

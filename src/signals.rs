@@ -1,0 +1,100 @@
+//! Signals: SIGTERM and SIGINT shut down, SIGHUP opens the log file again and reloads files.
+
+use std::fs;
+use std::io;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use wscast::logging::LogFile;
+use wscast::reload::Reloads;
+use wscast::shutdown::Shutdown;
+use wscast::threads;
+
+/// What the signals act on.
+pub(crate) struct SignalHandler {
+    pub(crate) shutdown: Shutdown,
+    pub(crate) reloads: Reloads,
+    pub(crate) log_file: Option<LogFile>,
+}
+
+impl SignalHandler {
+    /// Starts the thread that handles signals.
+    ///
+    /// A SIGHUP or SIGINT that the parent ignores stays ignored: `nohup` asks for the one, and a shell that starts a
+    /// background job for the other.
+    pub(crate) fn start(self) -> io::Result<()> {
+        let ignored = ignored_signals();
+        let may_be_ignored = [SIGHUP, SIGINT];
+        let handled = [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| {
+            !(may_be_ignored.contains(signal) && ignored & (1 << (signal - 1)) != 0)
+        });
+        let mut signals = SignalsInfo::<WithOrigin>::new(handled)?;
+        threads::spawn_service("signals", move || {
+            for origin in signals.forever() {
+                self.handle(&origin);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Handles one signal. The first SIGTERM or SIGINT requests shutdown; the second ends the process at once.
+    fn handle(&self, origin: &Origin) {
+        if origin.signal == SIGHUP {
+            // Never ends the process at once: a closed terminal may send it twice.
+            if !self.reload(origin) {
+                self.shutdown.request();
+            }
+            return;
+        }
+        if self.shutdown.is_requested() {
+            std::process::exit(128 + origin.signal);
+        }
+        self.shutdown.request();
+    }
+
+    /// Opens the log file again and reloads files. Returns whether the server is to go on: if there are no files to
+    /// reload, it is not when the terminal was closed, and without a log file that is the only meaning of a SIGHUP.
+    fn reload(&self, origin: &Origin) -> bool {
+        if let Some(file) = &self.log_file {
+            match file.reopen() {
+                Ok(()) => log::info!("opened the log file again"),
+                Err(error) => log::error!("cannot open the log file again: {error}"),
+            }
+        }
+        self.reloads.run() || (self.log_file.is_some() && !is_from_closed_terminal(origin))
+    }
+}
+
+/// Returns the signals that the process ignores, as bits; none if the system does not tell.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
+}
+
+/// Whether a SIGHUP means that the terminal was closed. The kernel sends it then, or the shell whose terminal is
+/// gone. It does not mean that if another program sent it, such as logrotate.
+fn is_from_closed_terminal(origin: &Origin) -> bool {
+    match (&origin.cause, &origin.process) {
+        (Cause::Kernel, _) => true,
+        (_, Some(process)) => Some(process.pid) == session_leader() && !has_terminal(),
+        _ => false,
+    }
+}
+
+/// Returns the process id of the leader of this session, which is the shell that started the server.
+fn session_leader() -> Option<i32> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name in parentheses: state, parent, process group, session (proc_pid_stat(5)).
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// Whether the process has a terminal. Linux takes it from all processes when it is closed.
+fn has_terminal() -> bool {
+    fs::File::open("/dev/tty").is_ok()
+}

@@ -1,0 +1,95 @@
+//! Paths of settings that cannot be created or written: the line names the directory, the user and the cure.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use crate::support::{FAILURE, TempDir, program, run, skip};
+
+/// A user without rights, other than the one of most tests.
+const NOBODY: u32 = 65534;
+
+fn server(flag: &str, path: &str) -> Command {
+    let mut command = program();
+    command.args(["--host=127.0.0.1", "--port=0", flag, path]);
+    command
+}
+
+/// The flags that name a file to be created, and the value for a path.
+fn settings(path: &str) -> [(&'static str, String); 3] {
+    [
+        ("--db", path.to_owned()),
+        ("--listen", format!("unix:{path}")),
+        ("--log-file", path.to_owned()),
+    ]
+}
+
+fn assert_fails_with(command: &mut Command, parts: &[&str]) {
+    let ended = run(command);
+    let line = ended.only_line();
+    assert_eq!(ended.code, FAILURE, "{line}");
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in {line:?}");
+    }
+}
+
+#[test]
+fn missing_directory_is_named() {
+    let dir = TempDir::new();
+    let missing = dir.arg("missing");
+    for directory in ["/nonexistent/a", &missing] {
+        for (flag, value) in settings(&format!("{directory}/file")) {
+            let mut command = server(flag, &value);
+            assert_fails_with(
+                &mut command,
+                &[flag, &format!("{directory:?}"), "create it", "uid"],
+            );
+        }
+    }
+}
+
+#[test]
+fn directory_that_the_user_may_not_write_is_named() {
+    if !geteuid().is_root() {
+        return skip("only root may start the server as another user");
+    }
+    let dir = TempDir::new();
+    fs::set_permissions(dir.path("."), Permissions::from_mode(0o755)).expect("chmod");
+    fs::create_dir(dir.path("open")).expect("mkdir");
+    fs::create_dir(dir.path("closed")).expect("mkdir");
+    fs::set_permissions(dir.path("closed"), Permissions::from_mode(0o700)).expect("chmod");
+    let uid = format!("uid {NOBODY}");
+    for (directory, verb) in [(dir.arg("open"), "write in"), (dir.arg("closed"), "enter")] {
+        for (flag, value) in settings(&format!("{directory}/file")) {
+            let mut command = server(flag, &value);
+            command.uid(NOBODY).gid(NOBODY);
+            assert_fails_with(&mut command, &[flag, &format!("{directory:?}"), verb, &uid]);
+        }
+    }
+}
+
+#[test]
+fn database_file_that_may_be_written_in_a_directory_that_may_not() {
+    if !geteuid().is_root() {
+        return skip("only root may start the server as another user");
+    }
+    let dir = TempDir::new();
+    fs::set_permissions(dir.path("."), Permissions::from_mode(0o755)).expect("chmod");
+    fs::write(dir.path("a.db"), "").expect("write");
+    fs::set_permissions(dir.path("a.db"), Permissions::from_mode(0o666)).expect("chmod");
+    fs::write(dir.path("read-only.db"), "").expect("write");
+    for (file, part) in [
+        ("a.db", "write in the directory"),
+        ("read-only.db", "may not write this file"),
+    ] {
+        let mut command = server("--db", &dir.arg(file));
+        command.uid(NOBODY).gid(NOBODY);
+        assert_fails_with(
+            &mut command,
+            &["--db", file, part, &format!("uid {NOBODY}")],
+        );
+    }
+}
