@@ -5,7 +5,6 @@
  * Outside browsers it never calls back.
  */
 export class BrowserEvents {
-  #window = /** @type {any} */ (globalThis);
   /** @type {[any, string, (event: any) => void][]} */
   #listeners;
   #on = false;
@@ -16,7 +15,7 @@ export class BrowserEvents {
    *   came back from there
    */
   constructor({ online, offline, visible, cached, restored }) {
-    const window = this.#window;
+    const window = /** @type {any} */ (globalThis);
     const { document } = window;
     this.#listeners = [
       [window, 'online', online],
@@ -38,7 +37,10 @@ export class BrowserEvents {
   }
 }
 
-/** Failed probes in a row that are believed. A page's security policy may forbid the probe for ever. */
+/**
+ * Failed probes in a row that are believed if none has succeeded yet. A page's security policy may forbid
+ * the probe, and then every probe fails.
+ */
 const FAILED_PROBES_MAX = 3;
 
 /**
@@ -50,6 +52,7 @@ const FAILED_PROBES_MAX = 3;
 export class Probe {
   #address;
   #failed = 0;
+  #hasSucceeded = false;
 
   /** @param {string} address of the server's health check */
   constructor(address) {
@@ -58,7 +61,8 @@ export class Probe {
 
   get isNeeded() {
     const { navigator, fetch } = /** @type {any} */ (globalThis);
-    return /\bFirefox\//.test(navigator?.userAgent) && typeof fetch === 'function' && this.#failed < FAILED_PROBES_MAX;
+    if (!/\bFirefox\//.test(navigator?.userAgent) || typeof fetch !== 'function') return false;
+    return this.#hasSucceeded || this.#failed < FAILED_PROBES_MAX;
   }
 
   reset() {
@@ -73,6 +77,7 @@ export class Probe {
       // A proxy responds with these if the server does not.
       if (status === 502 || status === 504) throw new Error('no server');
       this.#failed = 0;
+      this.#hasSucceeded = true;
       return true;
     } catch {
       this.#failed += 1;

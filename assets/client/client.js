@@ -322,6 +322,7 @@ export class WscastClient {
   /** @param {{ client: string, payload: any, rooms: RoomState[] }} welcome */
   #welcomed({ client, payload, rooms }) {
     this.#clientId = client;
+    this.#own.connected(client);
     this.#emit('welcome', { client, payload, rooms });
     this.#membership.welcomed(rooms);
     this.#publishes.flush();
@@ -341,14 +342,15 @@ export class WscastClient {
   }
 
   /** @type {(text: string, options?: PublishOptions) => Promise<Stored>} */
-  async #publish(text, { type = 'message', room = this.rooms[0], id = randomText(RANDOM_BYTES) } = {}) {
+  async #publish(text, { type = 'message', room = this.rooms[0], id: chosenId } = {}) {
+    const id = chosenId === undefined ? randomText(RANDOM_BYTES) : chosenId;
     this.#checkNotClosed();
     if (type !== 'message' && type !== 'custom_event') throw new WscastError('unknown_type', `${type} cannot be published`, { room });
     if (room === undefined || !this.#rooms.get(room)) throw new WscastError('not_in_room', 'join the room first', { room });
     if (!isId(id)) throw new WscastError('invalid_id', `an id must be a text of 1 to ${ID_BYTES_MAX} bytes`, { room });
     const frame = `{"type":"${type}","room":${JSON.stringify(room)},"id":${JSON.stringify(id)},"payload":${text}}`;
     checkDepth(frame);
-    return this.#publishes.add({ id, room, text: frame });
+    return this.#publishes.add({ id, isIdRandom: chosenId === undefined, room, text: frame });
   }
 
   // Frames from the server

@@ -18,7 +18,8 @@ const CLOSE_TIMEOUT_MS = 1_000;
  * A request that a server which waits for a token refuses. To a client that connects without one such a
  * server says nothing for ten seconds, as it lets it send the token in a frame.
  */
-const REQUEST_FOR_MEMBERS = '{"type":"presence","room":"lobby"}';
+const TOKEN_CHECK_ID = 'wscast-client-token-check';
+const TOKEN_CHECK = JSON.stringify({ type: 'presence', room: 'lobby', id: TOKEN_CHECK_ID });
 /** Further doublings would change nothing and would overflow. */
 const DOUBLINGS_MAX = 30;
 /** After this many failed attempts in a row, every second attempt asks for one room only, see `narrow`. */
@@ -90,7 +91,7 @@ export class Connection {
   /** @type {any} */ #retryTimer = undefined;
   /** @type {any} */ #silenceTimer = undefined;
   /** @type {any} */ #stableTimer = undefined;
-  /** @type {any} */ #welcomeTimer = undefined;
+  /** @type {any} */ #tokenCheckTimer = undefined;
   #browser = new BrowserEvents({
     online: () => this.#online(),
     offline: () => this.#goneOffline(),
@@ -166,7 +167,7 @@ export class Connection {
     }
     this.#socket = socket;
     socket.onopen = () => {
-      this.#welcomeTimer = startTimer(() => socket.send(REQUEST_FOR_MEMBERS), WELCOME_WITHIN_MS);
+      this.#tokenCheckTimer = startTimer(() => socket.send(TOKEN_CHECK), WELCOME_WITHIN_MS);
     };
     socket.onmessage = (/** @type {{ data: unknown }} */ event) => this.#received(event.data);
     socket.onclose = (/** @type {{ code: number, reason: string }} */ event) => this.#ended(event.code, event.reason);
@@ -179,11 +180,11 @@ export class Connection {
     const frame = typeof data === 'string' ? parseFrame(this.#options.parse, data) : null;
     if (this.#state.name === 'open') {
       this.#resetHeartbeat();
-      if (frame) this.#options.onFrame(frame);
+      if (frame && frame.id !== TOKEN_CHECK_ID) this.#options.onFrame(frame);
     } else if (frame && isWelcome(frame)) {
       this.#failedAttempts = 0;
       this.#probeResponded = false;
-      clearTimeout(this.#welcomeTimer);
+      clearTimeout(this.#tokenCheckTimer);
       this.#stableTimer = startTimer(() => this.#resetFailures(), STABLE_AFTER_MS);
       this.#resetHeartbeat();
       this.#setState({ name: 'open' }, frame);
@@ -286,7 +287,7 @@ export class Connection {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#silenceTimer);
     clearTimeout(this.#stableTimer);
-    clearTimeout(this.#welcomeTimer);
+    clearTimeout(this.#tokenCheckTimer);
     const socket = this.#socket;
     if (!socket) return;
     this.#socket = null;

@@ -69,10 +69,10 @@ export class PublishQueue {
   }
 
   /**
-   * @param {{ id: string, room: string, text: string }} publish
+   * @param {{ id: string, isIdRandom: boolean, room: string, text: string }} publish
    * @returns {Promise<Stored>}
    */
-  add({ id, room, text }) {
+  add({ id, isIdRandom, room, text }) {
     const { max, timeout, now, own } = this.#options;
     if (this.#pending.size >= max) {
       return rejected('queue_full', `${max} publishes are pending already; await some of them`, { room });
@@ -80,7 +80,7 @@ export class PublishQueue {
     if (this.#pending.has(id)) return rejected('invalid_id', `a publish with the id ${id} is pending already`, { room });
     return new Promise((resolve, reject) => {
       const timer = startTimer(() => this.#timedOut(id), timeout);
-      own.add(room, id);
+      own.add(room, id, isIdRandom);
       this.#pending.set(id, {
         id, room, text, resolve, reject, timer,
         until: now() + timeout, firstSent: null, mayBeStored: false, epoch: undefined,

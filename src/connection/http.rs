@@ -2,10 +2,12 @@
 //!
 //! Each request passes the same steps: head, client address, route, rate, authorization, body, handler, response.
 
-use tiny_http::{Method, ResponseBox};
+use tiny_http::ResponseBox;
 
 use crate::app::App;
-use crate::http::{self, Admitted, Handler, Persistence, Request, Requirement, Route};
+use crate::http::{
+    self, Admitted, Handler, Persistence, Request, Requirement, Route, WebSocketKind,
+};
 use crate::proxy::proxy_header;
 use crate::session::{sse, websocket};
 use crate::socket::{Peer, Socket};
@@ -40,13 +42,12 @@ enum Next {
     Close,
 }
 
-/// The reply to a request.
+/// The reply to a request that does not become a stream.
 enum Reply {
     Response(ResponseBox),
     /// A response after which the connection closes in any case.
-    LastResponse(ResponseBox),
-    Stream(Stream),
-    /// None: the client is gone.
+    Last(ResponseBox),
+    /// None, because the client is gone.
     Gone,
 }
 
@@ -58,7 +59,7 @@ impl From<ResponseBox> for Reply {
 
 impl From<ReadError> for Reply {
     fn from(error: ReadError) -> Self {
-        error.into_response().map_or(Self::Gone, Self::LastResponse)
+        error.into_response().map_or(Self::Gone, Self::Last)
     }
 }
 
@@ -118,72 +119,88 @@ struct HttpConnection<'a> {
 }
 
 impl HttpConnection<'_> {
+    /// Serves a request from its route on.
+    ///
+    /// Each kind of response has a function of its own that is not inlined. The thread of a session therefore never
+    /// touches the stack that the handlers of other routes take.
     fn serve_request(&mut self, request: &Request) -> Next {
-        let reply = match self.reply(request) {
-            Ok(reply) | Err(reply) => reply,
-        };
-        let (response, is_last) = match reply {
-            Reply::Response(response) => (response, false),
-            Reply::LastResponse(response) => (response, true),
-            Reply::Stream(stream) => return self.start(stream, request),
-            Reply::Gone => return Next::Close,
-        };
-        // The bytes of an unread body must not be taken for a request.
-        let goes_on = !is_last
-            && request.head.keeps_alive()
-            && !self.reader.has_unread_body()
-            && !self.app.shutdown.is_requested();
-        let persistence = if goes_on {
-            Persistence::KeepAlive
-        } else {
-            Persistence::Close
-        };
-        let head = Some(&request.head);
-        match respond(self.socket, response, head, persistence, self.app) {
-            Ok(()) if goes_on => Next::Request,
-            _ => Next::Close,
-        }
-    }
-
-    /// Takes a request from its route to its reply; `Err` is the reply of the step that stopped it.
-    fn reply(&mut self, request: &Request) -> Result<Reply, Reply> {
-        let app = self.app;
-        let route = http::find(&request.head, app);
+        let route = http::find(&request.head, self.app);
         if let Ok(route) = &route
             && let Handler::WebSocket(kind) = route.handler
             && route.is_handshake(&request.head)
         {
-            // Counted by the rate of new connections instead.
-            let accepted = websocket::accept(request, kind, app).map_err(Reply::LastResponse)?;
-            return Ok(Reply::Stream(Stream::WebSocket(accepted)));
+            // Counted by the rate of new connections instead of the rate of requests.
+            return self.upgrade(request, kind);
         }
-        self.count(request)?;
-        let route = route?;
+        if let Err(response) = self.count(request) {
+            return self.respond(response, request);
+        }
+        match route {
+            Ok(route) if route.is_event_stream(&request.head) => self.stream_events(request, route),
+            Ok(route) => self.call_handler(request, route),
+            Err(response) => self.respond(response.into(), request),
+        }
+    }
+
+    #[inline(never)]
+    fn upgrade(&self, request: &Request, kind: WebSocketKind) -> Next {
+        match websocket::accept(request, kind, self.app) {
+            Ok(accepted) => match send_all(self.socket, accepted.response().as_bytes()) {
+                Ok(()) => Next::Stream(Stream::WebSocket(accepted)),
+                Err(_) => Next::Close,
+            },
+            Err(response) => self.respond(Reply::Last(response), request),
+        }
+    }
+
+    #[inline(never)]
+    fn stream_events(&mut self, request: &Request, route: &Route) -> Next {
+        let accepted = self
+            .admit(request, Requirement::ReadRoom, route)
+            .and_then(|admitted| sse::accept(&admitted, self.app).map_err(Reply::Last));
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(reply) => return self.respond(reply, request),
+        };
+        let head = http::render_event_stream(&request.head, &self.app.config.allow_origin);
+        match send_all(self.socket, &head) {
+            Ok(()) => Next::Stream(Stream::Events(accepted)),
+            Err(_) => Next::Close,
+        }
+    }
+
+    #[inline(never)]
+    fn call_handler(&mut self, request: &Request, route: &Route) -> Next {
+        let reply = match self.response(request, route) {
+            Ok(response) => Reply::Response(response),
+            Err(reply) => reply,
+        };
+        self.respond(reply, request)
+    }
+
+    /// Returns the handler's response; `Err` is the reply of the step that stopped the request.
+    fn response(&mut self, request: &Request, route: &Route) -> Result<ResponseBox, Reply> {
         match route.handler {
             Handler::Public(handler) => {
                 self.read_body(request, route)?;
-                Ok(handler(request, app).into())
+                Ok(handler(request, self.app))
             }
             Handler::Private(requirement, handler) => {
                 let admitted = self.admit(request, requirement, route)?;
-                Ok(handler(&admitted, app)?.into())
+                Ok(handler(&admitted, self.app)?)
             }
             Handler::EventStream => {
-                let admitted = self.admit(request, Requirement::ReadRoom, route)?;
-                if request.head.method == Method::Head {
-                    return Ok(http::event_stream().into());
-                }
-                let accepted = sse::accept(&admitted, app).map_err(Reply::LastResponse)?;
-                Ok(Reply::Stream(Stream::Events(accepted)))
+                self.admit(request, Requirement::ReadRoom, route)?;
+                Ok(http::event_stream())
             }
             Handler::WebSocket(_) => {
                 self.read_body(request, route)?;
-                Ok(http::upgrade_required().into())
+                Ok(http::upgrade_required())
             }
         }
     }
 
-    /// Counts a request against the rate of its client's address.
+    /// Counts a request against the rate of its client's address; `Err` is the 429.
     fn count(&mut self, request: &Request) -> Result<(), Reply> {
         let Err(wait) = self.app.admission.count_request(request.peer) else {
             self.rate_limited_in_a_row = 0;
@@ -196,7 +213,7 @@ impl HttpConnection<'_> {
         if is_from_proxy || self.rate_limited_in_a_row < RATE_LIMITED_IN_A_ROW_MAX {
             Err(Reply::Response(response))
         } else {
-            Err(Reply::LastResponse(response))
+            Err(Reply::Last(response))
         }
     }
 
@@ -221,20 +238,27 @@ impl HttpConnection<'_> {
         Ok(self.reader.read_body(&request.head, max)?)
     }
 
-    /// Sends the head of a stream's response.
-    fn start(&self, stream: Stream, request: &Request) -> Next {
-        let sent = match &stream {
-            Stream::WebSocket(accepted) => send_all(self.socket, accepted.response().as_bytes()),
-            Stream::Events(_) => {
-                let allowed = &self.app.config.allow_origin;
-                let head = http::render_event_stream(&request.head, allowed);
-                send_all(self.socket, &head)
-            }
+    /// Sends a reply and decides whether the connection goes on.
+    fn respond(&self, reply: Reply, request: &Request) -> Next {
+        let (response, is_last) = match reply {
+            Reply::Response(response) => (response, false),
+            Reply::Last(response) => (response, true),
+            Reply::Gone => return Next::Close,
         };
-        if sent.is_ok() {
-            Next::Stream(stream)
+        // The bytes of an unread body must not be taken for a request.
+        let goes_on = !is_last
+            && request.head.keeps_alive()
+            && !self.reader.has_unread_body()
+            && !self.app.shutdown.is_requested();
+        let persistence = if goes_on {
+            Persistence::KeepAlive
         } else {
-            Next::Close
+            Persistence::Close
+        };
+        let head = Some(&request.head);
+        match respond(self.socket, response, head, persistence, self.app) {
+            Ok(()) if goes_on => Next::Request,
+            _ => Next::Close,
         }
     }
 }

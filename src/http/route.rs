@@ -137,6 +137,11 @@ impl Route {
             || self.is_handshake(head)
     }
 
+    /// Whether the request starts an event stream; a HEAD request gets only the head of its response.
+    pub(crate) fn is_event_stream(&self, head: &Head) -> bool {
+        matches!(self.handler, EventStream) && head.method == Method::Get
+    }
+
     /// Whether the request is a WebSocket handshake, well-formed or not, for this route.
     pub(crate) fn is_handshake(&self, head: &Head) -> bool {
         let asks_for_upgrade = head.headers.contains("Upgrade")

@@ -76,7 +76,7 @@ describe('a network outage', () => {
     await alice.sees('after');
     assert.deepEqual(await messages(alice), ['before', ...said, 'after']);
     assert.equal(await alice.page.locator('#log .entry[data-type=gap]').count(), 0);
-    alice.hasNoConsoleErrors({ except: UNREACHABLE });
+    alice.assertNoConsoleErrors({ except: UNREACHABLE });
   });
 
   test('a message sent during an outage waits, is announced as waiting, and is published once', async (t) => {
@@ -99,7 +99,7 @@ describe('a network outage', () => {
     }
     assert.equal(await alice.text('#unsent'), '');
     assert.equal(await alice.page.locator('.entry.own').count(), 3, 'the messages are marked as own');
-    alice.hasNoConsoleErrors({ except: UNREACHABLE });
+    alice.assertNoConsoleErrors({ except: UNREACHABLE });
   });
 
   test('a message whose acknowledgement was lost is published once', async (t) => {
@@ -117,7 +117,7 @@ describe('a network outage', () => {
       assert.deepEqual(await messages(tab), ['once', 'next']);
     }
     assert.equal(await alice.page.locator('.entry.own').count(), 2);
-    alice.hasNoConsoleErrors({ except: UNREACHABLE });
+    alice.assertNoConsoleErrors({ except: UNREACHABLE });
   });
 
   test('the browser’s online event ends the wait', async (t) => {
@@ -130,7 +130,7 @@ describe('a network outage', () => {
     await alice.waitForState('connected');
     await alice.say('hello');
     await alice.sees('hello');
-    alice.hasNoConsoleErrors({ except: UNREACHABLE });
+    alice.assertNoConsoleErrors({ except: UNREACHABLE });
   });
 });
 
@@ -155,7 +155,7 @@ describe('the back/forward cache', () => {
     assert.equal(await alice.page.evaluate('cameFromCache'), true);
     assert.equal(await alice.page.locator('#log .entry[data-type=disconnected]').count(), 0, 'no outage is reported');
     // The browser asks for an icon of the other page.
-    alice.hasNoConsoleErrors({ except: /status of 404/ });
+    alice.assertNoConsoleErrors({ except: /status of 404/ });
   });
 });
 
@@ -177,7 +177,7 @@ describe('a server restart', () => {
     for (const tab of [english, chinese]) {
       assert.deepEqual(await messages(tab), ['before', 'waits']);
       assert.equal(await tab.page.locator('#log .entry[data-type=gap]').count(), 1);
-      tab.hasNoConsoleErrors({ except: UNREACHABLE });
+      tab.assertNoConsoleErrors({ except: UNREACHABLE });
     }
   });
 
@@ -198,7 +198,7 @@ describe('a server restart', () => {
     await alice.say('sure');
     await bob.sees('sure');
     assert.deepEqual(await messages(bob), ['perhaps', 'sure']);
-    alice.hasNoConsoleErrors({ except: UNREACHABLE });
+    alice.assertNoConsoleErrors({ except: UNREACHABLE });
     await eventually('no unsent message', async () => (await alice.text('#unsent')) === '');
   });
 });

@@ -13,7 +13,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 
-import { Certificate, Server, Tab, eventually, openBrowser } from './support.mjs';
+import { Certificate, Server, Tab, openBrowser, openScripted } from './support.mjs';
 
 let browser;
 let server;
@@ -44,9 +44,6 @@ async function openTab(query = '') {
   return tab;
 }
 
-/** The browser's own message when the server is gone. A page cannot suppress it. */
-const SERVER_GONE = /^WebSocket connection to .* failed/;
-
 test('the page connects with wss when it is served over TLS', async () => {
   const certificate = new Certificate();
   const tlsServer = await Server.start(certificate.flags);
@@ -60,7 +57,7 @@ test('the page connects with wss when it is served over TLS', async () => {
 
     await bob.sees('encrypted', { room: 'lobby' });
     assert.match(bob.addresses[0], /^wss:/);
-    bob.hasNoConsoleErrors();
+    bob.assertNoConsoleErrors();
   } finally {
     await trusting.close();
     await tlsServer.kill();
@@ -79,7 +76,7 @@ describe('messages', () => {
     for (const tab of [alice, bob]) {
       await tab.sees('that was all', { room: 'lobby' });
       assert.equal(await tab.count('hello'), 1);
-      tab.hasNoConsoleErrors();
+      tab.assertNoConsoleErrors();
     }
     assert.equal(await alice.page.inputValue('#message-text'), '', 'the field is empty again');
   });
@@ -108,8 +105,8 @@ describe('messages', () => {
     await bob.sees('12345678901234567890', { type: 'custom_event' });
     assert.equal(await alice.text('#event-error'), '');
     assert.equal(await bob.page.locator('[data-type=custom_event]').count(), 1);
-    alice.hasNoConsoleErrors();
-    bob.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
+    bob.assertNoConsoleErrors();
   });
 
   test('the page shows markup as text', async () => {
@@ -128,7 +125,7 @@ describe('messages', () => {
       await tab.sees('window.harmed', { type: 'custom_event' });
       assert.equal(await tab.page.locator('#log img, #log script').count(), 0);
       assert.equal(await tab.page.evaluate('window.harmed'), undefined);
-      tab.hasNoConsoleErrors();
+      tab.assertNoConsoleErrors();
     }
   });
 });
@@ -155,7 +152,7 @@ describe('rooms', () => {
     for (const tab of [alice, bob, carol]) await tab.sees('for all', { room: 'lobby' });
     assert.equal(await bob.count('bob is gone'), 0);
     assert.equal(await carol.count('only for ops'), 0);
-    for (const tab of [alice, bob, carol]) tab.hasNoConsoleErrors();
+    for (const tab of [alice, bob, carol]) tab.assertNoConsoleErrors();
   });
 
   test('the page keeps its rooms in its address', async () => {
@@ -171,7 +168,7 @@ describe('rooms', () => {
     await alice.isIn('green');
     await alice.isIn('蓝');
     assert.equal(await alice.page.locator('#rooms > li').count(), 2);
-    alice.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 
   test('the page explains an invalid room name', async () => {
@@ -184,185 +181,7 @@ describe('rooms', () => {
     await alice.sees('“two words” is not a room name', { type: 'error' });
     assert.equal(await alice.count('“two words”', { type: 'error' }), 1);
     assert.equal(await alice.text('.entry[data-type=error]:last-child .tag'), 'invalid_room');
-    alice.hasNoConsoleErrors();
-  });
-});
-
-describe('reconnecting', () => {
-  test('tabs rejoin their rooms after the server was killed and restarted', async () => {
-    const alice = await openTab();
-    const bob = await openTab();
-    await alice.join('ops');
-    await bob.join('ops');
-
-    await server.kill();
-    for (const tab of [alice, bob]) {
-      await tab.page.locator('#state:not([data-state="connected"])').waitFor();
-      assert.ok(await tab.page.isDisabled('#join-room'), 'the button is disabled without a connection');
-    }
-    await server.start();
-
-    for (const tab of [alice, bob]) {
-      await tab.waitForState('connected');
-      await tab.isIn('lobby');
-      await tab.isIn('ops', { members: 2 });
-      // The address resumes both rooms.
-      const { searchParams } = new URL(tab.addresses.at(-1));
-      assert.deepEqual(searchParams.getAll('room'), ['lobby', 'ops']);
-      assert.equal(searchParams.getAll('epoch').length, 2);
-    }
-    await alice.say('back again', { to: 'ops' });
-    await bob.sees('back again', { room: 'ops' });
-    assert.equal(await bob.count('back again'), 1);
-    for (const tab of [alice, bob]) tab.hasNoConsoleErrors({ except: SERVER_GONE });
-  });
-
-  test('a tab that left every room joins none after a reconnect', async () => {
-    const alice = await openTab();
-    await alice.leave('lobby');
-    assert.ok(await alice.page.isDisabled('#send-message'));
-
-    await server.kill();
-    await alice.page.locator('#state:not([data-state="connected"])').waitFor();
-    await server.start();
-
-    await alice.waitForState('connected');
-    await alice.page.locator('#rooms-empty').waitFor();
-    assert.equal(await alice.page.locator('#rooms > li').count(), 0);
-    alice.hasNoConsoleErrors({ except: SERVER_GONE });
-  });
-
-  test('a tab notices a server that does not respond', async () => {
-    const page = await context.newPage();
-    await page.clock.install();
-    const alice = new Tab(page);
-    await page.goto(server.page);
-    await alice.waitForState('connected');
-
-    server.freeze();
-    try {
-      // In small steps, because a frame sent before the freeze may arrive late and reset the heartbeat.
-      await eventually('the row about the silence', async () => {
-        await page.clock.runFor(1_000);
-        return alice.count('the server does not respond', { type: 'disconnected' });
-      });
-      assert.ok(alice.sent.includes('{"type":"ping"}'), 'the page sent a ping first');
-    } finally {
-      server.thaw();
-    }
-    await page.clock.runFor(1_000);
-    await alice.waitForState('connected');
-    alice.hasNoConsoleErrors({ except: /closed before the connection is established/ });
-  });
-
-  test('a quiet tab stays connected while the server replies to pings', async () => {
-    const page = await context.newPage();
-    await page.clock.install();
-    const alice = new Tab(page);
-    await page.goto(server.page);
-    await alice.waitForState('connected');
-    const client = await alice.text('#client');
-
-    for (let round = 1; round <= 3; round += 1) {
-      await page.clock.runFor(26_000);
-      await eventually('a pong', () => alice.received.filter((frame) => frame.includes('"pong"')).length === round);
-    }
-    await page.clock.runFor(12_000);
-    await alice.waitForState('connected');
-    assert.equal(await alice.text('#client'), client);
-    alice.hasNoConsoleErrors();
-  });
-
-  test('a tab sends a ping after 25 s of silence and reconnects 10 s later', async () => {
-    const { tab, sockets, sent } = await openMocked({ frozen: true });
-    const pings = () => sent.filter((frame) => frame === '{"type":"ping"}').length;
-    sockets[0].send('{"type":"presence","payload":{"members":7},"room":"lobby"}');
-    await tab.isIn('lobby', { members: 7 });
-    const before = pings();
-
-    await tab.page.clock.runFor(24_999);
-    assert.equal(pings(), before);
-    await tab.page.clock.runFor(1);
-    await eventually('a ping', () => pings() === before + 1);
-
-    await tab.page.clock.runFor(9_999);
-    assert.equal(await tab.page.getAttribute('#state', 'data-state'), 'connected');
-    await tab.page.clock.runFor(1);
-    await tab.waitForState('reconnecting');
-    assert.match(await tab.text('#state'), /the server does not respond/);
-    tab.hasNoConsoleErrors();
-  });
-});
-
-describe('close codes', () => {
-  test('codes 4000 to 4099 close the tab’s connection until the reader reconnects', async () => {
-    const { tab, sockets } = await openMocked();
-    await sockets[0].close({ code: 4003, reason: 'forbidden' });
-
-    await tab.waitForState('closed');
-    assert.match(await tab.text('#state'), /forbidden \(4003\)/);
-    await tab.page.clock.runFor(120_000);
-    assert.equal(sockets.length, 1);
-
-    await tab.page.click('#reconnect');
-    await tab.waitForState('connected');
-    assert.equal(sockets.length, 2);
-    tab.hasNoConsoleErrors();
-  });
-
-  for (const [code, reason, shown] of [
-    [4003, 'origin https://a.example is not on --allow-origin', 'forbidden: origin https://a.example is not on --allow-origin (4003)'],
-    [4003, 'forbidden', 'forbidden (4003)'],
-    [4050, 'since must be a whole number', 'since must be a whole number (4050)'],
-  ]) {
-    test(`the page shows why it may not connect: ${reason}`, async () => {
-      const { tab, sockets } = await openMocked();
-      await sockets[0].close({ code, reason });
-      await tab.waitForState('closed');
-      assert.equal(await tab.text('#state-reason'), shown);
-      await tab.sees(shown, { type: 'disconnected' });
-      tab.hasNoConsoleErrors();
-    });
-  }
-
-  test('codes 4200 to 4299 reconnect at once, and with backoff the second time', async () => {
-    const { tab, sockets } = await openMocked({ frozen: true });
-    await sockets[0].close({ code: 4200, reason: 'move on' });
-    await tab.page.clock.runFor(1);
-    await eventually('the second connection', () => sockets.length === 2);
-    await tab.waitForState('connected');
-
-    await sockets[1].close({ code: 4200, reason: 'move on' });
-    await tab.waitForState('reconnecting');
-    await tab.page.clock.runFor(499);
-    assert.equal(sockets.length, 2);
-    await tab.page.clock.runFor(2_000);
-    await eventually('the third connection', () => sockets.length === 3);
-    tab.hasNoConsoleErrors();
-  });
-
-  test('other codes reconnect with growing backoff, which a stable connection resets', async () => {
-    const { tab, sockets } = await openMocked({ frozen: true, random: 1 });
-    // A random value of 1 makes every wait the longest one.
-    let connections = 1;
-    for (const [code, wait] of [[1001, 1_000], [1011, 2_000], [1012, 4_000], [1013, 8_000], [4100, 16_000], [1001, 20_000], [4101, 20_000]]) {
-      await sockets.at(-1).close({ code });
-      await tab.waitForState('reconnecting');
-      await tab.page.clock.runFor(wait - 1);
-      assert.equal(sockets.length, connections, `${code} waits ${wait} ms`);
-      await tab.page.clock.runFor(1);
-      connections += 1;
-      await eventually(`connection ${connections}`, () => sockets.length === connections);
-      await tab.waitForState('connected');
-    }
-
-    await tab.page.clock.runFor(5_000);
-    await sockets.at(-1).close({ code: 1001 });
-    await tab.waitForState('reconnecting');
-    assert.match(await tab.text('#countdown'), /^Reconnecting in 1 s$/);
-    await tab.page.clock.runFor(1_000);
-    await eventually('the next connection', () => sockets.length === connections + 1);
-    tab.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 });
 
@@ -385,7 +204,7 @@ describe('the page', () => {
       const labels = await chinese.page.evaluate(visibleWords);
       // Names and the word JSON stay as they are.
       assert.deepEqual(labels.filter((label) => /[A-Za-z]{2}/.test(label) && !/[\u4e00-\u9fff]/.test(label)), ['wscast', 'lobby', 'JSON']);
-      chinese.hasNoConsoleErrors();
+      chinese.assertNoConsoleErrors();
     } finally {
       await reader.close();
     }
@@ -406,7 +225,7 @@ describe('the page', () => {
     await alice.leave('ops');
     await page.click('#clear-log');
     assert.equal(await page.locator('#log .entry').count(), 0);
-    alice.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 
   test('the page fits a narrow phone', async () => {
@@ -425,7 +244,7 @@ describe('the page', () => {
       return scrollWidth - clientWidth;
     });
     assert.equal(log, 0, 'the log does not scroll sideways');
-    alice.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 
   test('the page can be used with the keyboard alone', async () => {
@@ -449,45 +268,20 @@ describe('the page', () => {
     await keyboard.press('Enter');
     await alice.page.locator('#rooms [data-room=ops]').waitFor({ state: 'detached' });
     assert.equal(await alice.page.evaluate('document.activeElement.id'), 'room-name');
-    alice.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 
   test('the log keeps the last 500 entries', async () => {
-    const { tab, sockets } = await openMocked();
+    const { tab, sockets } = await openScripted(context, server);
     for (let n = 1; n <= 700; n += 1) {
       sockets[0].send(JSON.stringify({ type: 'message', payload: `number ${n}`, room: 'lobby', offset: n, from: 'c0-2', ts: 0 }));
     }
     await tab.sees('number 700');
     assert.equal(await tab.page.locator('#log .entry').count(), 500);
     assert.equal(await tab.text('.entry:first-child .payload'), 'number 201');
-    tab.hasNoConsoleErrors();
+    tab.assertNoConsoleErrors();
   });
 });
-
-/**
- * Opens a tab with scripted WebSockets and a scripted clock. `sent` has the frames that the page sent. With
- * `frozen` the clock moves only with `runFor`; `random` replaces `Math.random`.
- */
-async function openMocked({ frozen = false, random } = {}) {
-  const page = await context.newPage();
-  const tab = new Tab(page);
-  const sockets = [];
-  const sent = [];
-  await page.routeWebSocket(/\/ws/, (socket) => {
-    socket.onMessage((frame) => sent.push(frame));
-    sockets.push(socket);
-    socket.send(JSON.stringify({
-      type: 'message', payload: 'hi', from: 'server', client: `c0-${sockets.length}`,
-      rooms: [{ room: 'lobby', epoch: '0', offset: 0, recovered: false, members: 1 }],
-    }));
-  });
-  await page.clock.install({ time: 0 });
-  if (random !== undefined) await page.addInitScript(`Math.random = () => ${random}`);
-  await page.goto(server.page);
-  await tab.waitForState('connected');
-  if (frozen) await page.clock.pauseAt(60_000);
-  return { tab, sockets, sent };
-}
 
 /** Runs in the page. Returns the visible texts and the labels for screen readers. */
 function visibleWords() {

@@ -84,6 +84,6 @@ for (const prefix of ['/chat/', '/apps/team%20a/chat/']) {
     await alice.page.reload();
     await alice.waitForState('connected');
     await alice.isIn('ops');
-    alice.hasNoConsoleErrors();
+    alice.assertNoConsoleErrors();
   });
 }

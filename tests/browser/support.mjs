@@ -227,7 +227,7 @@ export class Tab {
   }
 
   /** Asserts that the browser's console has no errors, except expected ones. */
-  hasNoConsoleErrors({ except } = {}) {
+  assertNoConsoleErrors({ except } = {}) {
     const errors = this.#consoleErrors.filter((text) => !except?.test(text));
     assert.deepEqual(errors, [], 'errors on the console');
   }
@@ -241,6 +241,31 @@ export class Tab {
     const payload = this.page.locator('.payload', { hasText: text });
     return this.page.locator(`#log .entry[data-type="${type}"]${inRoom}`).filter({ has: payload });
   }
+}
+
+/**
+ * Opens a tab with scripted WebSockets and a scripted clock. `sent` has the frames that the page sent. With
+ * `frozen` the clock moves only with `runFor`; `random` replaces `Math.random`.
+ */
+export async function openScripted(context, server, { frozen = false, random } = {}) {
+  const page = await context.newPage();
+  const tab = new Tab(page);
+  const sockets = [];
+  const sent = [];
+  await page.routeWebSocket(/\/ws/, (socket) => {
+    socket.onMessage((frame) => sent.push(frame));
+    sockets.push(socket);
+    socket.send(JSON.stringify({
+      type: 'message', payload: 'hi', from: 'server', client: `c0-${sockets.length}`,
+      rooms: [{ room: 'lobby', epoch: '0', offset: 0, recovered: false, members: 1 }],
+    }));
+  });
+  await page.clock.install({ time: 0 });
+  if (random !== undefined) await page.addInitScript(`Math.random = () => ${random}`);
+  await page.goto(server.page);
+  await tab.waitForState('connected');
+  if (frozen) await page.clock.pauseAt(60_000);
+  return { tab, sockets, sent };
 }
 
 /** Waits until `condition` returns a true value, and returns that value. */

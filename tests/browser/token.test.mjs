@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { SERVER, Server, Tab, openBrowser } from './support.mjs';
+import { SERVER, Server, Tab, eventually, openBrowser } from './support.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'wscast-'));
 const key = join(folder, 'key');
@@ -52,17 +52,19 @@ for (const [locale, hint] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
 test('the page renews an expiring token from its address', async () => {
   const context = await browser.newContext({ locale: 'en-US' });
   const short = mint('--subscribe', '*', '--publish', '*', '--ttl', '6');
+  const expiry = Date.now() + 6_000;
   const tab = await Tab.open(context, `${server.page}#token=${short}`);
   await tab.waitForState('connected');
+  await tab.page.evaluate(() => {
+    globalThis.states = [];
+    const state = document.querySelector('#state');
+    new MutationObserver(() => globalThis.states.push(state.dataset.state)).observe(state, { attributes: true });
+  });
   const long = mint('--subscribe', '*', '--publish', '*', '--ttl', '1h');
   // `replaceState` fires no `hashchange`, which would make the page reconnect.
   await tab.page.evaluate((token) => history.replaceState(null, '', `#token=${token}`), long);
-  const states = await tab.page.evaluate(() => new Promise((done) => {
-    const seen = [];
-    const state = document.querySelector('#state');
-    new MutationObserver(() => seen.push(state.dataset.state)).observe(state, { attributes: true });
-    setTimeout(() => done(seen), 7000);
-  }));
+  await eventually('the end of the first token', () => Date.now() > expiry + 1_000);
+  const states = await tab.page.evaluate('states');
   assert.deepEqual(states, [], 'the connection stays open after its first token expires');
   await tab.waitForState('connected');
   await context.close();

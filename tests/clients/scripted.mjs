@@ -30,11 +30,11 @@ export class Socket {
   // What the server does
 
   /** Sends the welcome. Its rooms are those in the address by default. */
-  welcome(rooms) {
+  welcome(rooms, client = "c0-1") {
     const wanted = this.url.searchParams.getAll("room");
     this.readyState = 1;
     this.deliver({
-      type: "message", payload: "hi", from: "server", client: "c0-1",
+      type: "message", payload: "hi", from: "server", client,
       rooms: rooms ?? wanted.map((room) => ({ room, epoch: EPOCH, offset: 0, recovered: false, members: 1 })),
     });
   }

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 
-import { Person, WebSocket, portOf, startAliceAndBob } from "./person.mjs";
+import { Person, WebSocket, eventually, portOf, startAliceAndBob } from "./person.mjs";
 import { Proxy } from "./proxy.mjs";
 import { startServer, withinDeadline } from "./server.mjs";
 
@@ -42,6 +42,22 @@ describe("own messages", () => {
     for (const person of [phone, laptop, bob]) await person.receives("lobby", payloads);
     assert.deepEqual([...new Set(phone.messages.map(({ from }) => from))], ["alice", "bob"]);
     assert.deepEqual([phone, laptop, bob].map(ownPayloads), [["phone"], ["laptop"], ["bob", "a copied id"]]);
+  });
+
+  test("own is true for one's own messages only, though all clients count their ids from one", async (t) => {
+    const { server, token } = await startServerWithTokens(t);
+    const anonymous = await startServer(t);
+    for (const people of [
+      [await Person.connect(t, server.ws, { token: token("alice") }), await Person.connect(t, server.ws, { token: token("bob") })],
+      [await Person.connect(t, anonymous.ws), await Person.connect(t, anonymous.ws)],
+    ]) {
+      const published = people.flatMap((person, name) => [1, 2, 3, 4, 5].map((n) => person.client.publish(`${name}`, { id: `${n}` })));
+      await withinDeadline(Promise.all(published), "acknowledgements");
+      for (const [name, person] of people.entries()) {
+        await eventually("ten messages", () => person.messages.length === 10);
+        assert.deepEqual(ownPayloads(person), Array(5).fill(`${name}`));
+      }
+    }
   });
 
   test("own is true for messages from before a reconnect, and for repeated ones", async (t) => {

@@ -46,6 +46,22 @@ describe("own messages", () => {
     assert.deepEqual(owns(received), [false, true]);
   });
 
+  test("ids that a program chose may be in use by others, before the acknowledgement too", async (t) => {
+    for (const [mine, others] of [["c0000000a-1", "c0000000b-2"], ["c0000000a-1", "bob"], ["alice", "bob"], ["alice", "c0000000b-2"]]) {
+      const { client, socket, received } = await startClient(t);
+      socket().welcome(undefined, "c0000000a-1");
+      mayReject(client.publish("x"));
+      publish(socket(), { id: socket().takeSent("message")[0].id, offset: 1, from: mine });
+      mayReject(client.publish("x", { id: "1" }));
+      publish(socket(), { id: "1", offset: 2, from: others });
+      publish(socket(), { id: "1", offset: 3, from: mine });
+      publish(socket(), { id: "1", offset: 4, from: others });
+      assert.deepEqual(owns(received), [true, false, true, false], `${mine} and ${others}`);
+      client.close();
+      t.mock.timers.reset();
+    }
+  });
+
   test("a refused publish makes no message own", async (t) => {
     const { client, socket, received } = await startClient(t);
     socket().welcome();

@@ -200,6 +200,20 @@ describe("Firefox, which delays a WebSocket after failed ones", () => {
     assert.equal(client.state.name, "open");
   });
 
+  test("failed probes are believed for ever once a probe has succeeded", async (t) => {
+    const server = pretendFirefox(t);
+    const { client, sockets, socket, advance } = await startClient(t);
+    server.status = 200;
+    socket().closeByServer(1006);
+    await advance(client.state.delay);
+    assert.equal(sockets.length, 2);
+    socket().closeByServer(1006);
+    server.status = 0;
+    for (let attempt = 0; attempt < 20; attempt += 1) await advance(client.state.delay);
+    assert.equal(sockets.length, 2);
+    assert.equal(server.probes.length, 21);
+  });
+
   test("a page that may not send probes still reconnects", async (t) => {
     const server = pretendFirefox(t);
     const { client, sockets, socket, advance } = await startClient(t);
@@ -257,14 +271,18 @@ test("a client without a token is closed with code 4001 by a server that require
 });
 
 test("a slow welcome is waited for", async (t) => {
-  const { client, socket, advance } = await startClient(t);
+  const { client, socket, advance, received } = await startClient(t);
   socket().readyState = 1;
   socket().onopen();
   await advance(1_000);
-  socket().deliver({ type: "error", payload: { code: "not_in_room", message: "join it first" } });
+  const [{ id }] = socket().takeSent("presence");
+  const refusal = { type: "error", id, payload: { code: "not_in_room", message: "join it first" } };
+  socket().deliver(refusal);
   assert.equal(client.state.name, "connecting");
   socket().welcome();
   assert.equal(client.state.name, "open");
+  socket().deliver(refusal);
+  assert.deepEqual(received("error"), [], "the program did not ask");
 });
 
 test("an empty token is not sent", async (t) => {
