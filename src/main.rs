@@ -40,6 +40,13 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::SUCCESS
         }
+        Command::Backup(backup) => match backup.run() {
+            Ok(line) => {
+                print(&line);
+                ExitCode::SUCCESS
+            }
+            Err(line) => fail(&sources.rename_flag(line), EXIT_FAILURE),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: flags, environment variables, commands, and one-line errors.
 
+mod backup;
 mod environment;
 mod error;
 mod history;
@@ -18,6 +19,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::{Level, LevelFilter};
 
+pub use self::backup::Backup;
 use self::environment::{Environment, Sources};
 use self::error::one_line;
 use self::host::{Host, host};
@@ -163,6 +165,8 @@ struct Cli {
 enum Subcommand {
     /// Create a token, or explain one
     Token(token::TokenCommand),
+    /// Copy the database of the history, also while a server uses it
+    Backup(backup::BackupCommand),
 }
 
 /// The parsed command line and environment.
@@ -183,6 +187,8 @@ pub enum Command {
     Serve(Box<Config>),
     /// Print this text and exit with code 0: help, version, the effective settings or a token.
     Print(String),
+    /// Copy the database.
+    Backup(Backup),
 }
 
 /// A message about settings that does not stop the program.
@@ -239,10 +245,17 @@ fn run(
     matches: &clap::ArgMatches,
     notices: &mut Vec<Notice>,
 ) -> Result<Command, String> {
-    if let Some(Subcommand::Token(token)) = cli.command.take() {
-        let settings = cli.keys.settings(cli.anonymous);
-        notices.extend(token.warning());
-        return token.run(&settings).map(Command::Print);
+    match cli.command.take() {
+        Some(Subcommand::Token(token)) => {
+            let settings = cli.keys.settings(cli.anonymous);
+            notices.extend(token.warning());
+            return token.run(&settings).map(Command::Print);
+        }
+        Some(Subcommand::Backup(backup)) => {
+            let database = cli.history.database().map(|settings| settings.path);
+            return backup.backup(database).map(Command::Backup);
+        }
+        None => {}
     }
     let check_only = cli.check_config;
     let config = config(cli).and_then(Config::validate);

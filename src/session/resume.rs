@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::broadcaster::ReleaseOutcome;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    CloseCode, Epoch, FrameBuffer, Frames, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Position,
+    CloseCode, Epoch, FrameBuffer, Frames, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, Position,
     Publication, RoomName, RoomState, Since, write_event,
 };
 use crate::store::{HistoryQuery, StoreError};
@@ -29,7 +29,7 @@ pub(crate) struct HeldRoom {
 
 impl HeldRoom {
     /// Decides whether all missed messages can be delivered; `state` is the broadcaster's. `None` if the store cannot
-    /// be reached, so that the client must try again later.
+    /// be read now, so that the client must try again later.
     pub(crate) fn new(app: &App, mut state: RoomState, since: Option<Since>) -> Option<Self> {
         let target = state.position.offset;
         if let Some(since) = since {
@@ -73,7 +73,7 @@ impl HeldRoom {
     }
 }
 
-/// Whether the store has every message after `since`. `None` if it cannot be reached.
+/// Whether the store has every message after `since`. `None` if it cannot be read now.
 ///
 /// A client may have a later offset than this node, because it came from a node that was faster. The store decides
 /// whether such an offset exists.
@@ -89,32 +89,53 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
         since: Some(since.offset),
         messages_max: 1,
         bytes_max: 1,
+        until: Some(offset),
     };
-    match read(app, &state.room, epoch, query) {
-        Ok(messages) => Some(messages.is_some()),
-        Err(StoreError::Unreachable) => None,
-        Err(_) => Some(false),
-    }
+    let page = read(app, &state.room, query).ok()?;
+    Some(page.is_some_and(|page| page.contiguous && page.epoch == epoch))
 }
 
-/// Returns the messages of a query, or `None` if the store has them only with a gap.
-fn read(
-    app: &App,
-    room: &RoomName,
-    epoch: Epoch,
-    query: HistoryQuery,
-) -> Result<Option<Vec<Arc<Publication>>>, StoreError> {
+/// Reads a page; `None` if the store does not know the room.
+fn read(app: &App, room: &RoomName, query: HistoryQuery) -> Result<Option<Page>, StoreError> {
     let Some(numbering) = app.broker.find(room)? else {
         return Ok(None);
     };
-    let page = app.broker.history(&numbering, query)?;
-    Ok((page.contiguous && page.epoch == epoch).then_some(page.messages))
+    app.broker.history(&numbering, query).map(Some)
+}
+
+/// Returns the messages between two offsets that fit into a page, or the close code if there is none or a gap.
+fn missed_messages(
+    app: &App,
+    room: &RoomName,
+    epoch: Epoch,
+    reached: u64,
+    target: u64,
+) -> Result<Vec<Arc<Publication>>, CloseCode> {
+    let query = HistoryQuery {
+        since: Some(reached),
+        messages_max: PAGE_MESSAGES_MAX,
+        bytes_max: PAGE_BYTES_MAX,
+        until: None,
+    };
+    // After a failure the client reconnects and learns whether there is a gap.
+    let Ok(Some(mut page)) = read(app, room, query) else {
+        return Err(CloseCode::TryAgainLater);
+    };
+    if page.first > reached + 1 {
+        return Err(CloseCode::SlowConsumer);
+    }
+    page.messages.retain(|message| message.offset <= target);
+    if page.contiguous && page.epoch == epoch && !page.messages.is_empty() {
+        Ok(page.messages)
+    } else {
+        Err(CloseCode::TryAgainLater)
+    }
 }
 
 /// Sends the messages after `reached` and returns the last offset sent.
 ///
-/// `None` if the session ends: the client reads more slowly than history is dropped. It is closed as a slow consumer,
-/// and learns of the gap when it resumes.
+/// `None` if the session ends. A client that reads more slowly than history is dropped is closed as a slow consumer.
+/// If the store fails, the client is to try again later. Both learn of the gap when they resume.
 fn send_page(
     app: &App,
     outbox: &Arc<Outbox>,
@@ -123,18 +144,10 @@ fn send_page(
     reached: u64,
     target: u64,
 ) -> Option<u64> {
-    let query = HistoryQuery {
-        since: Some(reached),
-        messages_max: PAGE_MESSAGES_MAX,
-        bytes_max: PAGE_BYTES_MAX,
-    };
-    let read = read(app, room, epoch, query);
-    let mut messages = read.ok().flatten().unwrap_or_default();
-    messages.retain(|message| message.offset <= target);
-    let Some(last) = messages.last().map(|message| message.offset) else {
-        outbox.close(CloseCode::SlowConsumer);
-        return None;
-    };
+    let messages = missed_messages(app, room, epoch, reached, target)
+        .map_err(|code| outbox.close(code))
+        .ok()?;
+    let last = messages.last()?.offset;
     app.metrics.deliveries.add(messages.len() as u64);
     let mut burst = Burst::new(epoch);
     for message in &messages {

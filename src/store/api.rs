@@ -62,6 +62,13 @@ pub(crate) struct HistoryQuery {
     pub(crate) messages_max: usize,
     /// Maximum payload bytes. A page has at least one message even if that message is larger.
     pub(crate) bytes_max: usize,
+    /// An offset that the reader needs to reach by further pages. The page is contiguous only if no message up to
+    /// this offset is known to be unreadable.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "only SQLite reads it")
+    )]
+    pub(crate) until: Option<u64>,
 }
 
 /// The amounts that a store holds.

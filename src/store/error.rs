@@ -13,7 +13,7 @@ pub(crate) enum StoreError {
     Unavailable,
     /// The remote store cannot be reached.
     Unreachable,
-    /// The store did not reply in time. The message may have been stored.
+    /// The store did not reply in time, or failed in the middle. The message may have been stored.
     Unknown,
     /// The broker thread has ended.
     Stopped,
@@ -24,7 +24,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::Unavailable => "the store is unavailable",
             Self::Unreachable => "the store cannot be reached",
-            Self::Unknown => "the store did not reply in time",
+            Self::Unknown => "the store failed, and whether it stored the message is unknown",
             Self::TooManyRooms => "the server has reached its limit of rooms",
             Self::Stopped => "the server is shutting down",
         })
@@ -48,8 +48,7 @@ impl From<StoreError> for Refusal {
             ),
             StoreError::Unknown => (
                 ErrorCode::StorageUnavailable,
-                "the store did not reply in time and the message may have been published; \
-                 retry with the same id",
+                "the store failed and the message may have been published; send it again with the same id",
             ),
             StoreError::Stopped => (ErrorCode::ShuttingDown, "the server is shutting down"),
         };

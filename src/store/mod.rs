@@ -19,6 +19,7 @@ mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, RedisSettings, SqliteSettings};
@@ -93,4 +94,16 @@ fn open_sqlite(
     Err(OpenError::new(format_args!(
         "--db {path:?}: this wscast was built without SQLite; build it with --features sqlite"
     )))
+}
+
+/// Copies the SQLite database at `from` to the new file `to`, also while a server uses it. The error is one line.
+#[cfg(feature = "sqlite")]
+pub(crate) fn back_up(from: &Path, to: &Path) -> Result<(), String> {
+    sqlite::back_up(from, to)
+}
+
+/// Fails, because this build has no SQLite.
+#[cfg(not(feature = "sqlite"))]
+pub(crate) fn back_up(_: &Path, _: &Path) -> Result<(), String> {
+    Err("backup: this wscast was built without SQLite; build it with --features sqlite".to_owned())
 }

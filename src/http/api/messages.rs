@@ -30,6 +30,7 @@ pub(in crate::http) fn list(
             .limit(PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX)
             .map_err(|why| bad_request(&why))?,
         bytes_max: PAGE_BYTES_MAX,
+        until: None,
     };
     let numbering = app
         .broker

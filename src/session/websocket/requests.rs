@@ -205,6 +205,7 @@ impl Session<'_> {
             since,
             messages_max: limit.clamp(1, PAGE_MESSAGES_MAX),
             bytes_max: PAGE_BYTES_MAX,
+            until: None,
         };
         threads::run_on_deep_stack(|| {
             let page = self.app.broker.history(numbering, query)?;

@@ -1,20 +1,23 @@
-//! The database file: locks it, opens connections to it, and detects that it was moved or copied.
+//! The database file: locks it, opens connections to it, and detects that it was moved or changed.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
 
 use super::error::DatabaseError;
-use super::schema::{self, Origin};
+use super::file_state::FileState;
+use super::schema::Origin;
 
 /// How long a connection waits for a lock held by a checkpoint or by another program that reads the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages that a connection caches, in KiB.
 const CACHE_KIB: i32 = 1024;
 
@@ -31,17 +34,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Locks the file and creates its tables, creating the file if needed. A file of another program or of a later
-    /// version is left as it is.
-    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, DatabaseError> {
-        let owned = || path.to_owned();
-        let file_error = |why| DatabaseError::File(owned(), why);
-        let sqlite_error = |why| DatabaseError::Sqlite(owned(), why);
-        let check = |origin| match origin {
-            Origin::Ours => Ok(()),
-            Origin::Newer(version) => Err(DatabaseError::Newer(owned(), version)),
-            Origin::Foreign => Err(DatabaseError::Foreign(owned())),
-        };
+    /// Locks the file, creating it if needed. A file of another program or of a later version is left as it is.
+    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let file_error = |why| DatabaseError::File(path.to_owned(), why);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -51,27 +46,29 @@ impl Database {
             .open(path)
             .map_err(file_error)?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => DatabaseError::InUse(owned()),
+            TryLockError::WouldBlock => DatabaseError::InUse(path.to_owned()),
             TryLockError::Error(why) => file_error(why),
         })?;
         // Reading from a pipe could block for ever.
         if !file.metadata().map_err(file_error)?.is_file() {
-            return Err(DatabaseError::NotAFile(owned()));
+            return Err(DatabaseError::NotAFile(path.to_owned()));
         }
-        check(Origin::read(&file).map_err(file_error)?)?;
-        let database = Self {
-            path: owned(),
+        Origin::read(&file).map_err(file_error)?.check(path)?;
+        Ok(Self {
+            path: path.to_owned(),
             real_path: path.canonicalize().map_err(file_error)?,
             file,
-        };
-        let mut connection = database.connect(durability).map_err(sqlite_error)?;
-        check(schema::create(&mut connection).map_err(sqlite_error)?)?;
-        Ok(database)
+        })
     }
 
     /// The path as the operator wrote it.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The path without symbolic links, beside which SQLite keeps its log.
+    pub(super) fn real_path(&self) -> &Path {
+        &self.real_path
     }
 
     /// Opens a connection that can write.
@@ -98,17 +95,69 @@ impl Database {
         self.connect_with(flags)
     }
 
+    /// Opens a connection that reads the file without its log, and changes neither.
+    pub(super) fn connect_to_file_alone(&self) -> rusqlite::Result<Connection> {
+        let path = self.real_path.as_os_str().as_bytes();
+        let uri = format!(
+            "file:{}?immutable=1",
+            percent_encode(path, NON_ALPHANUMERIC)
+        );
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(uri, flags)
+    }
+
+    /// Copies the whole log into the file and deletes it. Needs no free space but for pages that the file does not
+    /// have yet: a connection that excludes others keeps the index of the log in memory rather than in a file.
+    pub(super) fn empty_log(&self) -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = self.connect_with(flags)?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
     fn connect_with(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(&self.real_path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        // Detects more kinds of damage before they are read as values.
+        connection.pragma_update(None, "cell_size_check", true)?;
         Ok(connection)
     }
 
+    fn path_with(&self, suffix: &str) -> PathBuf {
+        let mut path = self.real_path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+
     fn wal(&self) -> io::Result<Metadata> {
-        let mut wal = self.real_path.clone().into_os_string();
-        wal.push("-wal");
-        std::fs::metadata(wal)
+        std::fs::metadata(self.path_with("-wal"))
+    }
+
+    /// Renames a log that does not belong to the file, so that SQLite does not mix the two. Returns its new path.
+    pub(super) fn set_log_aside(&self) -> io::Result<Option<PathBuf>> {
+        if self.wal_bytes() == 0 {
+            return Ok(None);
+        }
+        let aside = self.path_with("-wal-of-another-file");
+        std::fs::rename(self.path_with("-wal"), &aside)?;
+        Ok(Some(aside))
+    }
+
+    /// Whether SQLite would undo changes of another program by a journal that is not the log.
+    pub(super) fn has_foreign_journal(&self) -> bool {
+        const READ_VERSION_AT: u64 = 19;
+        const WITH_LOG: u8 = 2;
+        let mut version = [0];
+        let read =
+            std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut version, READ_VERSION_AT);
+        read.is_ok() && version == [WITH_LOG] && self.path_with("-journal").exists()
+    }
+
+    /// The bytes that are free on the disk of the file.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let disk = rustix::fs::fstatvfs(&self.file);
+        disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// The size of the write-ahead log in bytes.
@@ -126,16 +175,9 @@ impl Database {
         self.file.metadata().map_or(0, |file| file.len()) + self.wal_bytes()
     }
 
-    /// A text that differs between the file and a copy of it: its inode and time of creation.
-    pub(super) fn identity(&self) -> io::Result<String> {
-        let file = self.file.metadata()?;
-        let created_ns = file
-            .created()
-            .ok()
-            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
-            .unwrap_or_default()
-            .as_nanos();
-        Ok(format!("{} {created_ns}", file.ino()))
+    /// The state of the file now.
+    pub(super) fn file_state(&self) -> io::Result<FileState> {
+        Ok(FileState::of(&self.file.metadata()?))
     }
 
     /// Whether the path still names the opened file. Writes to a deleted file would be lost.

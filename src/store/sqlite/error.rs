@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
+use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::os_error;
 
@@ -23,6 +23,8 @@ pub(in crate::store) enum DatabaseError {
     Newer(PathBuf, u32),
     /// Another server has locked the file.
     InUse(PathBuf),
+    /// The file does not have the structure that SQLite gave it, or has values that wscast does not write.
+    Damaged(PathBuf, String),
     /// SQLite reported an error.
     Sqlite(PathBuf, rusqlite::Error),
     /// The checkpoint thread cannot be started.
@@ -49,6 +51,11 @@ impl fmt::Display for DatabaseError {
                 f,
                 "--db {path:?}: another server uses it; stop that server or name another file"
             ),
+            Self::Damaged(path, why) => write!(
+                f,
+                "--db {path:?}: the database is damaged ({why}); put a backup in its place, or move it away and \
+                 recover what is left with `sqlite3 FILE .recover`"
+            ),
             Self::Sqlite(path, why) => {
                 write!(f, "--db {path:?}: {why}")?;
                 // SQLite creates two more files, and does not name the directory where it cannot.
@@ -67,3 +74,28 @@ impl fmt::Display for DatabaseError {
 }
 
 impl std::error::Error for DatabaseError {}
+
+/// Whether an error means that the file is damaged, rather than busy, full or out of reach.
+pub(super) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure
+        ),
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+/// Whether the transaction that failed with this error may be stored nevertheless: SQLite has written it and does not
+/// know whether it is on the disk. A server that is killed then finds it in the log.
+pub(super) fn is_outcome_unknown(error: &Error) -> bool {
+    let code = error.sqlite_error().map(|failure| failure.extended_code);
+    matches!(
+        code,
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    )
+}

@@ -1,13 +1,22 @@
 //! The store that keeps history in a SQLite database: acknowledged messages survive the process.
 //!
 //! The broker thread alone writes, one transaction per batch ([`writer`]). Clients' threads read through a few
-//! connections ([`history`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins use the [`Directory`] in memory, so no join waits for the disk.
+//! connections ([`history`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins
+//! use the [`Directory`] in memory, so no join waits for the disk.
+//!
+//! A start compares the file and its log with a [`mark`], and restarts numbering if messages may have been lost
+//! ([`continuity`]). Messages that cannot be read are a gap ([`damage`]).
 
+mod backup;
 mod checkpoint;
 mod columns;
+mod continuity;
+mod damage;
 mod database;
 mod error;
+mod file_state;
 mod history;
+mod mark;
 mod schema;
 mod writer;
 
@@ -20,13 +29,16 @@ use parking_lot::Mutex;
 
 use crate::config::{HistoryLimits, SqliteSettings};
 use crate::metrics::Metrics;
-use crate::protocol::{Page, RoomName};
+use crate::protocol::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, RoomName};
 use crate::rooms::RoomNumbering;
 
-use self::checkpoint::Checkpointer;
+use self::checkpoint::{Checkpointer, checkpoint};
+use self::continuity::{damaged_or, start_run};
+use self::damage::{Unreadable, UnreadableParts};
 use self::database::Database;
-use self::error::DatabaseError;
-use self::history::HistoryReader;
+use self::error::{DatabaseError, is_damage, is_outcome_unknown};
+use self::history::{HistoryReader, ReadPage};
+use self::mark::Mark;
 use self::writer::Writer;
 use super::api::{HistoryQuery, Store, Usage};
 use super::directory::Directory;
@@ -36,6 +48,13 @@ use super::publish::{Publish, Stored};
 
 /// The longest time for which a client that was refused a room waits until idle rooms can be deleted.
 const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) use self::backup::back_up;
+
+/// Free bytes on the disk below which nothing is stored. The log must always fit into the file as well.
+const SPACE_BYTES_MIN: u64 = 512 * 1024;
+/// Bytes that a batch, and each of its publishes, may add to the log besides payloads.
+const BATCH_OVERHEAD_BYTES: u64 = 64 * 1024;
+const PUBLISH_OVERHEAD_BYTES: u64 = 8 * 1024;
 
 /// A database with its connections. The fields are dropped in this order: connections before the file's lock.
 #[derive(Debug)]
@@ -44,8 +63,11 @@ pub(super) struct Sqlite {
     history: HistoryReader,
     checkpointer: Checkpointer,
     database: Arc<Database>,
+    mark: Arc<Mark>,
     directory: Directory,
     health: Health,
+    reading: Health,
+    unreadable: UnreadableParts,
     /// Whether SQLite uses a write-ahead log, which some file systems do not support.
     uses_wal: bool,
     /// Whether the file or its log was moved or deleted.
@@ -66,25 +88,27 @@ impl Sqlite {
         metrics: Arc<Metrics>,
     ) -> Result<Self, DatabaseError> {
         let path: &Path = &settings.path;
-        let file_error = |why| DatabaseError::File(path.to_owned(), why);
         let sqlite_error = |why| DatabaseError::Sqlite(path.to_owned(), why);
-        let database = Arc::new(Database::open(path, settings.durability)?);
-        let connection = database
-            .connect(settings.durability)
-            .map_err(sqlite_error)?;
-        let keep = limits.age;
-        let identity = database.identity().map_err(file_error)?;
-        let (writer, epoch) = Writer::load(connection, &identity, settings.durability, limits)
-            .map_err(sqlite_error)?;
+        let database = Arc::new(Database::open(path)?);
+        let (connection, mark, batch) = start_run(&database, settings.durability)?;
+        let (keep, mark) = (limits.age, Arc::new(mark));
+        let (writer, epoch) = Writer::load(connection, Arc::clone(&mark), batch, limits)
+            .map_err(|why| damaged_or(&database, why))?;
         let directory = Directory::new(rooms_max, keep, epoch, writer.positions());
         let sqlite = Self {
             writer: Mutex::new(writer),
             history: HistoryReader::connect(&database).map_err(sqlite_error)?,
-            checkpointer: Checkpointer::start(Arc::clone(&database))?,
+            checkpointer: Checkpointer::start(Arc::clone(&database), Arc::clone(&mark))?,
             uses_wal: database.has_wal(),
             database,
+            mark,
             directory,
             health: Health::of_publishing(),
+            reading: Health::new(
+                "some messages cannot be read and are missing from history",
+                "all of history can be read again",
+            ),
+            unreadable: UnreadableParts::default(),
             is_misplaced: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -113,13 +137,16 @@ impl Sqlite {
                 "{log_of}{path:?} was moved or deleted; put it back or restart the server"
             ));
         }
+        self.mark.check_file(|| self.database.file_state());
         Ok(())
     }
 
     fn maintain_database(&self, writer: &mut Writer, now: Instant) -> Result<(), String> {
         self.check_location()?;
         let text = |why: rusqlite::Error| why.to_string();
+        writer.check_progress().map_err(text)?;
         if self.health.check().is_err() {
+            self.require_space(writer, SPACE_BYTES_MIN)?;
             writer.probe().map_err(text)?;
         }
         writer.expire(now).map_err(text)?;
@@ -168,6 +195,160 @@ impl Sqlite {
         // The rooms that are open already are held meanwhile.
         self.directory.open_all(rooms())
     }
+
+    /// Stores a batch; on a disk that is nearly full, in parts that fit.
+    fn append_in_parts(
+        &self,
+        writer: &mut Writer,
+        batch: &[Publish],
+    ) -> Vec<Result<Stored, StoreError>> {
+        if self.checkpointer.space_is_low()
+            && let Err(why) = self.require_space(writer, log_bytes_max(batch))
+        {
+            if batch.len() > 1 {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                let mut stored = self.append_in_parts(writer, first);
+                stored.extend(self.append_in_parts(writer, second));
+                return stored;
+            }
+            return self.refuse(writer, batch, Some(why), StoreError::Unavailable);
+        }
+        if self.is_misplaced.load(Ordering::Relaxed) {
+            // Maintenance has already reported it.
+            return self.refuse(writer, batch, None, StoreError::Unavailable);
+        }
+        let started = Instant::now();
+        let numberings = self.open_batch(batch, writer);
+        match writer.append(batch, &numberings, started) {
+            Ok(stored) => {
+                self.copy_totals(writer);
+                self.metrics.commits.add(1);
+                let micros = started.elapsed().as_micros();
+                self.metrics.commit_micros.add(micros as u64);
+                self.checkpointer.wake();
+                self.health.succeeded();
+                stored
+            }
+            Err(why) => {
+                self.checkpointer.empty_log();
+                let error = if is_outcome_unknown(&why) {
+                    StoreError::Unknown
+                } else {
+                    StoreError::Unavailable
+                };
+                self.refuse(writer, batch, Some(why.to_string()), error)
+            }
+        }
+    }
+
+    /// Returns the results of a batch that is not stored.
+    fn refuse(
+        &self,
+        writer: &Writer,
+        batch: &[Publish],
+        reason: Option<String>,
+        error: StoreError,
+    ) -> Vec<Result<Stored, StoreError>> {
+        self.metrics.commits_failed.add(1);
+        if let Some(reason) = reason {
+            self.health.failed(reason);
+        }
+        batch
+            .iter()
+            .map(|publish| writer.find_duplicate(publish, error))
+            .collect()
+    }
+
+    /// Fails unless the disk has space for what is written to the log, and for the whole log to be copied into the
+    /// file afterwards. Otherwise the log could fill the disk, and could then neither be copied nor deleted.
+    fn require_space(&self, writer: &Writer, log_bytes: u64) -> Result<(), String> {
+        let enough = || {
+            let needed = self.database.wal_bytes() + 2 * log_bytes;
+            self.database.free_bytes() >= needed.max(SPACE_BYTES_MIN)
+        };
+        if enough() {
+            return Ok(());
+        }
+        checkpoint(&self.database, &self.mark, writer.connection(), "TRUNCATE");
+        if enough() {
+            return Ok(());
+        }
+        let free_kib = self.database.free_bytes() / 1024;
+        Err(format!("the disk is full, but for {free_kib} KiB"))
+    }
+
+    /// Removes from a page what is known to be unreadable, and remembers what was found to be.
+    fn check_page(&self, read: ReadPage, query: HistoryQuery) -> Page {
+        let ReadPage { mut page, damage } = read;
+        if let Some((part, why)) = damage {
+            self.unreadable.add(&page.room, part);
+            let (room, first) = (&page.room, part.first);
+            self.reading
+                .failed(format!("{room} at offset {first}: {why}"));
+        }
+        if let (Some(since), Some(until)) = (query.since, query.until) {
+            page.contiguous &= !self.unreadable.are_between(&page.room, since, until);
+        }
+        page
+    }
+
+    /// Remembers a page that could not be read at all.
+    fn page_failed(
+        &self,
+        numbering: &RoomNumbering,
+        query: HistoryQuery,
+        why: &rusqlite::Error,
+    ) -> Result<Page, StoreError> {
+        let room = numbering.name();
+        let offset = query.since.unwrap_or(0).saturating_add(1);
+        let is_damaged = is_damage(why);
+        self.unreadable
+            .add(room, Unreadable::at(offset, is_damaged));
+        self.reading
+            .failed(format!("{room} after offset {}: {why}", offset - 1));
+        if !is_damaged {
+            return Err(StoreError::Unavailable);
+        }
+        Ok(Page {
+            contiguous: false,
+            ..Page::empty(room, numbering.position(), query.since)
+        })
+    }
+
+    /// Reads a part of history again that could not be read.
+    fn read_again(&self) {
+        let Some((room, part)) = self.unreadable.next() else {
+            return self.reading.succeeded();
+        };
+        let Some(numbering) = self.directory.find(&room) else {
+            return self.unreadable.remove_until(&room, u64::MAX);
+        };
+        let query = HistoryQuery {
+            since: Some(part.first.saturating_sub(1)),
+            messages_max: PAGE_MESSAGES_MAX,
+            bytes_max: PAGE_BYTES_MAX,
+            until: None,
+        };
+        let Some(Ok(ReadPage { page, damage })) = self.history.page(&numbering, query) else {
+            return;
+        };
+        let readable_until = match (damage, page.messages.last()) {
+            (Some((found, _)), _) => found.first - 1,
+            (None, Some(last)) => last.offset,
+            (None, None) => u64::MAX,
+        };
+        self.unreadable.remove_until(&room, readable_until);
+        if self.unreadable.are_none() {
+            self.reading.succeeded();
+        }
+    }
+}
+
+/// Returns the most bytes that a batch can add to the log.
+fn log_bytes_max(batch: &[Publish]) -> u64 {
+    let payloads: usize = batch.iter().map(|publish| publish.payload.len()).sum();
+    let overhead = BATCH_OVERHEAD_BYTES + PUBLISH_OVERHEAD_BYTES * batch.len() as u64;
+    payloads as u64 * 5 / 4 + overhead
 }
 
 impl Store for Sqlite {
@@ -186,45 +367,13 @@ impl Store for Sqlite {
     }
 
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
-        let started = Instant::now();
-        let mut writer = self.writer.lock();
-        let numberings = self.open_batch(batch, &mut writer);
-        let stored = if self.is_misplaced.load(Ordering::Relaxed) {
-            Err(None)
-        } else {
-            writer.append(batch, &numberings, started).map_err(Some)
-        };
-        match stored {
-            Ok(stored) => {
-                self.copy_totals(&mut writer);
-                self.metrics.commits.add(1);
-                let micros = started.elapsed().as_micros();
-                self.metrics.commit_micros.add(micros as u64);
-                self.checkpointer.wake();
-                self.health.succeeded();
-                stored
-            }
-            Err(why) => {
-                self.metrics.commits_failed.add(1);
-                // Maintenance has already reported a misplaced file.
-                if let Some(why) = why {
-                    self.health.failed(why.to_string());
-                }
-                batch
-                    .iter()
-                    .map(|publish| writer.find_duplicate(publish))
-                    .collect()
-            }
-        }
+        self.append_in_parts(&mut self.writer.lock(), batch)
     }
 
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
         match self.history.page(numbering, query) {
-            Some(Ok(page)) => Ok(page),
-            Some(Err(why)) => {
-                self.health.failed(why.to_string());
-                Err(StoreError::Unavailable)
-            }
+            Some(Ok(read)) => Ok(self.check_page(read, query)),
+            Some(Err(why)) => self.page_failed(numbering, query, &why),
             None => Err(StoreError::Unavailable),
         }
     }
@@ -233,9 +382,14 @@ impl Store for Sqlite {
         let mut writer = self.writer.lock();
         match self.maintain_database(&mut writer, now) {
             Ok(()) => self.health.succeeded(),
-            Err(why) => self.health.failed(why),
+            Err(why) => {
+                self.checkpointer.empty_log();
+                self.health.failed(why);
+            }
         }
         self.copy_totals(&mut writer);
+        drop(writer);
+        self.read_again();
     }
 
     fn usage(&self) -> Usage {
@@ -248,11 +402,24 @@ impl Store for Sqlite {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.health.check()
+        self.health.check().and_then(|()| self.reading.check())
     }
 
     fn close(&self) {
-        if let Err(why) = self.writer.lock().close() {
+        let writer = self.writer.lock();
+        let is_complete = checkpoint(&self.database, &self.mark, writer.connection(), "TRUNCATE");
+        let closed = writer.check_progress().map_err(|why| why.to_string());
+        let closed = closed.and_then(|()| {
+            let update = |record: &mut mark::Record| {
+                // Otherwise closing the last connection copies the rest of the log.
+                record.is_clean = is_complete;
+                record.is_copying |= !is_complete;
+            };
+            self.mark
+                .update_synced(update)
+                .map_err(|why| why.to_string())
+        });
+        if let Err(why) = closed {
             log::warn!("the database was not closed cleanly: {why}");
         }
     }

@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::protocol::Epoch;
+
+use super::error::DatabaseError;
+use super::mark::RunId;
 
 /// Marks a database as one of wscast (`wsca`), in the header field that SQLite reserves for this.
 const APPLICATION_ID: u32 = 0x7773_6361;
@@ -62,6 +66,15 @@ impl Origin {
             (APPLICATION_ID, 0..=SCHEMA_VERSION) => Self::Ours,
             (APPLICATION_ID, newer) => Self::Newer(newer),
             _ => Self::Foreign,
+        }
+    }
+
+    /// Fails unless the file is one of wscast.
+    pub(super) fn check(&self, path: &Path) -> Result<(), DatabaseError> {
+        match self {
+            Self::Ours => Ok(()),
+            Self::Newer(version) => Err(DatabaseError::Newer(path.to_owned(), *version)),
+            Self::Foreign => Err(DatabaseError::Foreign(path.to_owned())),
         }
     }
 
@@ -139,4 +152,59 @@ pub(super) fn set_state(
     let upsert = "INSERT INTO state (key, value) VALUES (?1, ?2)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     transaction.execute(upsert, [key, value]).map(drop)
+}
+
+/// The state that the database has reached, to be compared with the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The run that wrote it last; `None` if it is a backup or of a version that kept no mark.
+    pub(super) run: Option<RunId>,
+    /// The number of its last batch.
+    pub(super) batch: u64,
+}
+
+impl Progress {
+    /// Returns `None` for a database of a version that kept no mark.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let select = "SELECT value FROM state WHERE key = 'batch'";
+        let batch = connection.query_row(select, [], |row| row.get(0));
+        let Some(batch) = batch.optional()? else {
+            return Ok(None);
+        };
+        let run = state(connection, "run")?;
+        Ok(Some(Self {
+            run: run.and_then(|run| run.parse().ok()),
+            batch,
+        }))
+    }
+
+    /// Writes this state over whatever state the database has.
+    pub(super) fn write(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let upsert = "INSERT INTO state (key, value) VALUES ('batch', ?1)
+            ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        transaction.execute(upsert, [self.batch])?;
+        match self.run {
+            Some(run) => set_state(transaction, "run", &run.to_string()),
+            None => transaction
+                .execute("DELETE FROM state WHERE key = 'run'", [])
+                .map(drop),
+        }
+    }
+}
+
+/// Counts a batch. Fails if the last batch is not the one before it, because another program has then replaced the
+/// contents of the database.
+pub(super) fn count_batch(transaction: &Transaction<'_>, batch: u64) -> rusqlite::Result<()> {
+    let update = "UPDATE state SET value = ?1 WHERE key = 'batch' AND value = ?2";
+    let mut update = transaction.prepare_cached(update)?;
+    match update.execute([batch, batch - 1])? {
+        1 => Ok(()),
+        _ => Err(replaced()),
+    }
+}
+
+/// The error of a database whose contents are not those that this server wrote.
+pub(super) fn replaced() -> rusqlite::Error {
+    let reason = "another program has replaced the contents of the database; restart the server";
+    rusqlite::Error::ToSqlConversionFailure(reason.into())
 }

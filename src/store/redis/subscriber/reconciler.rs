@@ -259,6 +259,7 @@ impl Reconciler {
                 since: Some(room.seen),
                 messages_max: FILL_MESSAGES_MAX,
                 bytes_max: FILL_BYTES_MAX,
+                until: None,
             };
             let page = history::read_page(&mut self.client, &self.state, name, query)
                 .map_err(|why| why.to_string())?;

@@ -5,12 +5,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::schema::start_transaction;
-use crate::store::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
+use crate::store::dedupe::DEDUPE_IDS_MAX;
 
 /// A timestamp further in the future than this was written while the machine's clock was wrong.
 const CLOCK_ERROR_MIN: Duration = Duration::from_secs(3600);
-/// Maximum number of ids that one statement drops.
-const IDS_DROPPED_MAX: i64 = 10_000;
 /// Free pages that stay in the file for reuse.
 const FREE_PAGES_MIN: i64 = 1024;
 /// Maximum number of free pages returned at once.
@@ -50,22 +48,21 @@ pub(super) fn correct_future_timestamps(
     Ok(())
 }
 
-/// Drops the deduplication ids that are too old or too many.
-pub(super) fn expire_ids(connection: &mut Connection, now_ts: u64) -> rusqlite::Result<()> {
-    correct_future_timestamps(connection, "ids", now_ts)?;
-    let until_ts = before(now_ts, DEDUPE_WINDOW);
-    if !oldest_is_until(connection, "ids", until_ts)? && !has_too_many_ids(connection)? {
+/// Returns the newest id's row.
+pub(super) fn last_id(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let mut select = connection.prepare_cached("SELECT max(seq) FROM ids")?;
+    select.query_row([], |row| row.get(0))
+}
+
+/// Drops the deduplication ids up to a row, and those that are too many.
+pub(super) fn drop_ids(connection: &mut Connection, until: Option<i64>) -> rusqlite::Result<()> {
+    if until.is_none() && !has_too_many_ids(connection)? {
         return Ok(());
     }
     let transaction = start_transaction(connection)?;
-    transaction.execute(
-        "DELETE FROM ids WHERE seq <= (SELECT max(seq) FROM ids) - ?1",
-        [DEDUPE_IDS_MAX as i64],
-    )?;
-    transaction.execute(
-        "DELETE FROM ids WHERE seq IN (SELECT seq FROM ids ORDER BY seq LIMIT ?1) AND ts <= ?2",
-        params![IDS_DROPPED_MAX, until_ts],
-    )?;
+    let delete =
+        "DELETE FROM ids WHERE seq <= max(coalesce(?1, 0), (SELECT max(seq) FROM ids) - ?2)";
+    transaction.execute(delete, params![until, DEDUPE_IDS_MAX as i64])?;
     transaction.commit()
 }
 

@@ -4,21 +4,21 @@ mod expiry;
 mod startup;
 mod transaction;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::config::{Durability, HistoryLimits};
+use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, RoomName};
 use crate::rooms::RoomNumbering;
 
 use self::startup::Loaded;
 use self::transaction::{RoomRow, Totals, WriteTransaction};
-use super::checkpoint::checkpoint;
-use super::schema::{set_state, start_transaction};
-use crate::store::dedupe::{DedupeKey, RecentPublishes};
+use super::mark::Mark;
+use super::schema::{Progress, count_batch, replaced, set_state, start_transaction};
+use crate::store::dedupe::{DEDUPE_WINDOW, DedupeKey, RecentPublishes};
 use crate::store::error::StoreError;
 use crate::store::publish::{Publish, Stored, unix_milliseconds};
 
@@ -35,19 +35,27 @@ pub(super) struct Writer {
     rooms: HashMap<RoomName, RoomRow>,
     totals: Totals,
     recent: RecentPublishes,
+    /// The last id in the database at several times, oldest first: rows up to it expire with their time.
+    stored_ids: VecDeque<(Instant, i64)>,
+    mark: Arc<Mark>,
+    /// The number of the last batch in the database.
+    batch: u64,
+    /// Whether that batch could not be written to the mark.
+    is_unmarked: bool,
     /// Messages dropped since the counter was last taken.
     pruned: u64,
 }
 
 impl Writer {
-    /// Loads the database and prunes it to the current limits. Also returns the epoch of new rooms.
+    /// Loads the database and prunes it to the current limits. Also returns the epoch of new rooms. `batch` is the
+    /// number of the last batch.
     pub(super) fn load(
-        mut connection: Connection,
-        identity: &str,
-        durability: Durability,
+        connection: Connection,
+        mark: Arc<Mark>,
+        batch: u64,
         limits: HistoryLimits,
     ) -> rusqlite::Result<(Self, Epoch)> {
-        let loaded = startup::load(&mut connection, identity, durability)?;
+        let loaded = startup::load(&connection)?;
         let Loaded {
             epoch,
             rooms,
@@ -64,6 +72,10 @@ impl Writer {
             rooms,
             totals,
             recent,
+            stored_ids: VecDeque::new(),
+            mark,
+            batch,
+            is_unmarked: false,
             pruned: 0,
         };
         writer.prune_all()?;
@@ -121,13 +133,54 @@ impl Writer {
         Ok(stored)
     }
 
-    /// Returns the result of a publish while nothing can be stored: retries of stored publishes still succeed.
-    pub(super) fn find_duplicate(&self, publish: &Publish) -> Result<Stored, StoreError> {
+    /// Returns the result of a publish while nothing can be stored: retries of stored publishes still succeed, and
+    /// others fail with `error`.
+    pub(super) fn find_duplicate(
+        &self,
+        publish: &Publish,
+        error: StoreError,
+    ) -> Result<Stored, StoreError> {
         publish
             .dedupe_key()
             .and_then(|key| self.recent.find(&key))
             .map(Stored::Duplicate)
-            .ok_or(StoreError::Unavailable)
+            .ok_or(error)
+    }
+
+    /// The connection that writes.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Checks that the database has the last batch. It has another if another program replaced its contents.
+    pub(super) fn check_progress(&self) -> rusqlite::Result<()> {
+        match Progress::read(&self.connection)? {
+            Some(progress) if progress.batch == self.batch => Ok(()),
+            _ => Err(replaced()),
+        }
+    }
+
+    /// Writes the number of the last batch to the mark, before that batch is acknowledged.
+    fn write_mark(&mut self) {
+        let batch = self.batch;
+        let written = self.mark.update(|record| record.batch = batch);
+        self.is_unmarked = written.is_err();
+        if let Err(why) = written {
+            log::error!("cannot write the -mark file of the database: {why}");
+        }
+    }
+
+    /// Fails while the mark cannot be written. Only one batch is acknowledged without it: the batch whose number
+    /// could not be written after it was stored.
+    fn retry_mark(&mut self) -> rusqlite::Result<()> {
+        if self.is_unmarked {
+            self.write_mark();
+        }
+        if self.is_unmarked {
+            let reason = "the -mark file of the database cannot be written";
+            return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
+        }
+        Ok(())
     }
 
     /// Runs `change` in a transaction and applies it in memory. Also returns the ids that it remembered.
@@ -135,10 +188,16 @@ impl Writer {
         &mut self,
         change: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<(T, HashMap<DedupeKey, Position>)> {
+        self.retry_mark()?;
+        let batch = self.batch + 1;
         let transaction = start_transaction(&mut self.connection)?;
         let mut transaction = WriteTransaction::new(transaction, &self.rooms, self.totals);
         let result = change(&mut transaction)?;
-        let changes = transaction.commit()?;
+        let changes = transaction.commit(batch)?;
+        if !changes.rooms.is_empty() {
+            self.batch = batch;
+            self.write_mark();
+        }
         self.rooms.extend(changes.rooms);
         self.totals = changes.totals;
         self.pruned += changes.pruned;
@@ -168,8 +227,27 @@ impl Writer {
         {
             self.transact(|transaction| transaction.expire(until_ts))?;
         }
-        expiry::expire_ids(&mut self.connection, now_ts)?;
+        self.expire_ids(now)?;
         expiry::release_free_pages(&self.connection)
+    }
+
+    /// Drops the ids that have been in the database for the deduplication window. Their age is measured by a clock
+    /// that does not jump, so ids of the last run stay for another window after a start.
+    fn expire_ids(&mut self, now: Instant) -> rusqlite::Result<()> {
+        let Some(last) = expiry::last_id(&self.connection)? else {
+            self.stored_ids.clear();
+            return Ok(());
+        };
+        if self.stored_ids.back().is_none_or(|(_, id)| *id != last) {
+            self.stored_ids.push_back((now, last));
+        }
+        let is_expired = |at: Instant| now.saturating_duration_since(at) > DEDUPE_WINDOW;
+        let mut until = None;
+        while let Some((_, id)) = self.stored_ids.front().filter(|(at, _)| is_expired(*at)) {
+            until = Some(*id);
+            self.stored_ids.pop_front();
+        }
+        expiry::drop_ids(&mut self.connection, until)
     }
 
     /// Finds out whether the disk accepts writes, by writing as much as a large message and removing it.
@@ -184,8 +262,11 @@ impl Writer {
     /// Deletes rooms that have no history, and returns the new epoch of rooms created from now on. Their rows stay
     /// in memory, for rooms that are opened again meanwhile.
     pub(super) fn forget(&mut self, rooms: &[RoomName]) -> rusqlite::Result<Epoch> {
+        self.retry_mark()?;
         let epoch = Epoch::random();
+        let batch = self.batch + 1;
         let transaction = start_transaction(&mut self.connection)?;
+        count_batch(&transaction, batch)?;
         set_state(&transaction, "epoch", &epoch.to_string())?;
         for room in rooms {
             let delete = "DELETE FROM rooms WHERE name = ?1";
@@ -193,6 +274,8 @@ impl Writer {
             delete.execute([room.as_str()])?;
         }
         transaction.commit()?;
+        self.batch = batch;
+        self.write_mark();
         for room in rooms {
             if let Some(row) = self.rooms.get_mut(room) {
                 row.key = None;
@@ -204,12 +287,6 @@ impl Writer {
     /// Drops the rows, in memory, of rooms that are not wanted.
     pub(super) fn retain_rooms(&mut self, is_wanted: impl Fn(&RoomName) -> bool) {
         self.rooms.retain(|room, _| is_wanted(room));
-    }
-
-    /// Copies the log into the database and records a clean shutdown.
-    pub(super) fn close(&mut self) -> rusqlite::Result<()> {
-        checkpoint(&self.connection, "TRUNCATE");
-        startup::end_run(&mut self.connection)
     }
 }
 

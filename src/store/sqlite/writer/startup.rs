@@ -1,18 +1,16 @@
-//! Loads a database at start-up, and restarts numbering if the database may have lost messages.
+//! Loads a database at start-up, and checks the values on which numbering depends.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::config::Durability;
 use crate::protocol::{Epoch, Position, RequestId, RoomName, Scope};
 
 use super::super::columns::{corrupt, epoch_at, room_at};
-use super::super::schema::{set_state, start_transaction, state};
+use super::super::schema::state;
 use super::transaction::RoomRow;
-use crate::store::dedupe::{DEDUPE_WINDOW, RecentPublishes};
-use crate::store::publish::unix_milliseconds;
+use crate::store::dedupe::RecentPublishes;
 
 /// The contents of a database that are kept in memory.
 pub(super) struct Loaded {
@@ -22,14 +20,8 @@ pub(super) struct Loaded {
     pub(super) recent: RecentPublishes,
 }
 
-/// Marks the database as in use and loads it. `identity` is the [identity](super::super::database::Database::identity) of
-/// its file.
-pub(super) fn load(
-    connection: &mut Connection,
-    identity: &str,
-    durability: Durability,
-) -> rusqlite::Result<Loaded> {
-    start_run(connection, identity, durability)?;
+/// Loads a database.
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
     let epoch = state(connection, "epoch")?.and_then(|text| text.parse().ok());
     Ok(Loaded {
         epoch: epoch.ok_or_else(|| corrupt("epoch"))?,
@@ -38,53 +30,11 @@ pub(super) fn load(
     })
 }
 
-/// Records that a server runs on this database, and restarts numbering if offsets may have been lost.
-///
-/// If the last server did not shut down cleanly and the machine has booted since, a power failure may have taken
-/// its last transactions, unless each was synced. Its offsets, which clients have seen, would be used again. The
-/// same holds for a copy of a database in use, because the original has used more offsets since.
-fn start_run(
-    connection: &mut Connection,
-    identity: &str,
-    durability: Durability,
-) -> rusqlite::Result<()> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let run = |durability: Durability| format!("{} {durability}", boot_id.trim());
-    let transaction = start_transaction(connection)?;
-    // The entry is removed by a clean shutdown.
-    let last_run = state(&transaction, "run")?;
-    let was_synced = |run: &str| run.ends_with(&Durability::Full.to_string());
-    let lost_power =
-        last_run.is_some_and(|last| last != run(Durability::Normal) && !was_synced(&last));
-    let is_copy = state(&transaction, "file")?.is_some_and(|last| last != identity);
-    if lost_power || is_copy {
-        let reason = if is_copy {
-            "this database is a copy of one that was in use"
-        } else {
-            "the last server on this database was stopped by a crash of its machine"
-        };
-        log::warn!("{reason}: numbering restarts in a new epoch");
-        let epoch = Epoch::random().to_string();
-        transaction.execute("UPDATE rooms SET epoch = ?1", [&epoch])?;
-        transaction.execute("UPDATE ids SET epoch = ?1", [&epoch])?;
-        set_state(&transaction, "epoch", &epoch)?;
-    }
-    set_state(&transaction, "run", &run(durability))?;
-    set_state(&transaction, "file", identity)?;
-    transaction.commit()
-}
-
-/// Records a clean shutdown.
-pub(super) fn end_run(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = start_transaction(connection)?;
-    transaction.execute("DELETE FROM state WHERE key IN ('run', 'file')", [])?;
-    transaction.commit()
-}
-
 fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, RoomRow>> {
     let select = "SELECT name, room, epoch, first_offset, last_offset, bytes FROM rooms";
     let mut select = connection.prepare(select)?;
     let rooms = select.query_map([], |row| {
+        let name = room_at(row, 0)?;
         let room = RoomRow {
             key: row.get(1)?,
             epoch: epoch_at(row, 2)?,
@@ -95,30 +45,49 @@ fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, Roo
         if room.first == 0 || room.first > room.last + 1 {
             return Err(corrupt("room"));
         }
-        Ok((room_at(row, 0)?, room))
+        check_room(connection, &name, &room)?;
+        Ok((name, room))
     })?;
     rooms.collect()
 }
 
+/// Compares a row with the index of names and with the room's messages. A damaged row would use offsets again.
+fn check_room(connection: &Connection, name: &RoomName, room: &RoomRow) -> rusqlite::Result<()> {
+    let by_name = "SELECT room FROM rooms WHERE name = ?1";
+    let key: Option<i64> = connection
+        .prepare_cached(by_name)?
+        .query_row([name.as_str()], |row| row.get(0))
+        .optional()?;
+    let newest = "SELECT max(offset) FROM messages WHERE room = ?1";
+    let newest: Option<u64> = connection
+        .prepare_cached(newest)?
+        .query_row(params![room.key], |row| row.get(0))?;
+    let expected = (room.messages() > 0).then_some(room.last);
+    if key == room.key && newest == expected {
+        Ok(())
+    } else {
+        Err(corrupt("room"))
+    }
+}
+
+/// Loads the ids of the last run as if they were stored now: how long ago it was is unknown, because the clock may
+/// have been set since.
 fn load_ids(connection: &Connection) -> rusqlite::Result<RecentPublishes> {
-    let (now, now_ts) = (Instant::now(), unix_milliseconds());
-    let select = "SELECT ts, scope, id, room, epoch, offset FROM ids ORDER BY seq";
+    let now = Instant::now();
+    let select = "SELECT scope, id, room, epoch, offset FROM ids ORDER BY seq";
     let mut select = connection.prepare(select)?;
     let mut rows = select.query([])?;
     let mut recent = RecentPublishes::default();
     while let Some(row) = rows.next()? {
-        let age = Duration::from_millis(now_ts.saturating_sub(row.get(0)?));
-        let scope = Scope::from_stored(row.get_ref(1)?.as_str()?);
+        let scope = Scope::from_stored(row.get_ref(0)?.as_str()?);
         let scope = scope.ok_or_else(|| corrupt("scope"))?;
-        let id = RequestId::parse(row.get_ref(2)?.as_str()?).map_err(|_| corrupt("id"))?;
-        let key = (room_at(row, 3)?, scope, id);
+        let id = RequestId::parse(row.get_ref(1)?.as_str()?).map_err(|_| corrupt("id"))?;
+        let key = (room_at(row, 2)?, scope, id);
         let position = Position {
-            epoch: epoch_at(row, 4)?,
-            offset: row.get(5)?,
+            epoch: epoch_at(row, 3)?,
+            offset: row.get(4)?,
         };
-        if let Some(at) = now.checked_sub(age).filter(|_| age < DEDUPE_WINDOW) {
-            recent.remember(key, position, at);
-        }
+        recent.remember(key, position, now);
     }
     Ok(recent)
 }

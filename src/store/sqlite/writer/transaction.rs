@@ -8,6 +8,7 @@ use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, Publication, RoomName};
 
 use super::super::columns::{corrupt, kind_to_column, room_at};
+use super::super::schema::count_batch;
 use crate::store::dedupe::DedupeKey;
 
 /// Maximum number of messages that one statement drops.
@@ -307,8 +308,12 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 
-    /// Commits to disk and returns the changes for the caller to apply in memory.
-    pub(super) fn commit(self) -> rusqlite::Result<Changes> {
+    /// Commits to disk and returns the changes for the caller to apply in memory. A transaction that changes rooms is
+    /// counted as this batch.
+    pub(super) fn commit(self, batch: u64) -> rusqlite::Result<Changes> {
+        if !self.changes.rooms.is_empty() {
+            count_batch(&self.transaction, batch)?;
+        }
         let update = "UPDATE rooms SET first_offset = ?2, last_offset = ?3, bytes = ?4
             WHERE room = ?1";
         let mut update = self.transaction.prepare_cached(update)?;
