@@ -103,7 +103,7 @@ fn read(app: &App, room: &RoomName, query: HistoryQuery) -> Result<Option<Page>,
     app.broker.history(&numbering, query).map(Some)
 }
 
-/// Returns the messages between two offsets that fit into a page, or the close code if there is none or a gap.
+/// Returns the messages between two offsets that fit into a page, up to a gap; the close code if there are none.
 fn missed_messages(
     app: &App,
     room: &RoomName,
@@ -121,14 +121,19 @@ fn missed_messages(
     let Ok(Some(mut page)) = read(app, room, query) else {
         return Err(CloseCode::TryAgainLater);
     };
-    if page.first > reached + 1 {
-        return Err(CloseCode::SlowConsumer);
+    if page.epoch != epoch {
+        return Err(CloseCode::TryAgainLater);
     }
-    page.messages.retain(|message| message.offset <= target);
-    if page.contiguous && page.epoch == epoch && !page.messages.is_empty() {
-        Ok(page.messages)
-    } else {
-        Err(CloseCode::TryAgainLater)
+    let offsets = page.messages.iter().map(|message| message.offset);
+    let readable = offsets
+        .zip(reached + 1..=target)
+        .take_while(|(found, expected)| found == expected)
+        .count();
+    page.messages.truncate(readable);
+    match readable {
+        0 if page.first > reached + 1 => Err(CloseCode::SlowConsumer),
+        0 => Err(CloseCode::TryAgainLater),
+        _ => Ok(page.messages),
     }
 }
 

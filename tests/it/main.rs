@@ -12,6 +12,7 @@
 //! | `connection_limits` | all connections or descriptors are in use |
 //! | `cors` | preflights, and the origins whose pages may read responses |
 //! | `crash` | the server is killed at random moments; acknowledged messages survive once |
+//! | `damage` | damaged messages are a gap that readers learn of; health is degraded |
 //! | `drain_delay` | a balancer sees the shutdown before clients are closed |
 //! | `dual_stack` | IPv4 and IPv6 on one port, and names of addresses |
 //! | `environment` | variables of other programs, wrong and misspelt ones |
@@ -38,6 +39,8 @@
 //! | `rate_limits` | limits per connection: requests and bytes per second |
 //! | `request_limits` | heads and bodies that come slowly, are too large or never end |
 //! | `resume` | a client that reconnects gets every missed message once |
+//! | `rollback` | database, log and mark of different moments: numbering restarts; backups |
+//! | `rollback_at_random` | the same at random, with damaged files |
 //! | `room_limits` | members per room, rooms per server |
 //! | `rooms` | joining, leaving, offsets, and rooms that empty |
 //! | `settings` | flags, variables, defaults, and the line that each mistake gets |
@@ -65,6 +68,7 @@ mod closing;
 mod connection_limits;
 mod cors;
 mod crash;
+mod damage;
 mod drain_delay;
 mod dual_stack;
 mod environment;
@@ -91,6 +95,8 @@ mod proxy_protocol;
 mod rate_limits;
 mod request_limits;
 mod resume;
+mod rollback;
+mod rollback_at_random;
 mod room_limits;
 mod rooms;
 mod settings;

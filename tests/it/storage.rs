@@ -216,32 +216,6 @@ fn room_keeps_its_numbering_long_after_its_history_expired() {
     }
 }
 
-/// A power failure may lose transactions that were not synced, and offsets that clients have seen would be reused.
-#[test]
-fn numbering_restarts_after_a_reboot_unless_every_batch_was_synced() {
-    for (durability, restarts) in [("normal", true), ("full", false)] {
-        let disk = TempDir::new();
-        let flags = ["--durability", durability];
-        let mut server = disk.serve(&flags);
-        let position = server.publish("lobby", SESSION, "1", "before");
-        server.signal(Signal::KILL);
-        server.wait_for_exit();
-        {
-            let database = Connection::open(disk.path("history.db")).expect("open");
-            let other = "UPDATE state SET value = 'another-boot ' || ?1 WHERE key = 'run'";
-            assert_eq!(database.execute(other, [durability]).expect("update"), 1);
-        }
-        let server = disk.serve(&flags);
-        let epoch = position["epoch"].as_str().expect("epoch");
-        let back = server.client_at(&format!("/ws?since=1&epoch={epoch}"));
-        let room = back.welcome().room("lobby");
-        assert_eq!(room.recovered, Some(!restarts), "{durability}");
-        assert_eq!(room.epoch != epoch, restarts, "{durability}");
-        assert_eq!(room.offset, 1, "offsets continue");
-        assert_eq!(payloads_of(&server, "lobby"), ["before"]);
-    }
-}
-
 /// The original server has given out further offsets after the copy.
 #[test]
 fn numbering_restarts_on_a_copy_of_a_running_servers_database() {

@@ -30,6 +30,6 @@ pub(super) fn epoch_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> 
 
 /// The error for a value that no version of wscast writes.
 pub(super) fn corrupt(value: &str) -> rusqlite::Error {
-    let reason = format!("the database is corrupt: invalid {value}");
+    let reason = format!("it has an invalid {value}");
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, reason.into())
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::checkpoint::checkpoint;
 use super::database::Database;
-use super::error::DatabaseError;
+use super::error::{DatabaseError, is_damage, reason};
 use super::file_state::FileState;
 use super::mark::{FoundMark, Mark, Record, RunId};
 use super::schema::{self, Progress, set_state, start_transaction};
@@ -285,8 +285,8 @@ fn check_integrity(database: &Database, connection: &Connection) -> Result<(), D
 /// Returns the error for a database that cannot be loaded.
 pub(super) fn damaged_or(database: &Database, why: rusqlite::Error) -> DatabaseError {
     let path = database.path().to_owned();
-    if super::error::is_damage(&why) {
-        DatabaseError::Damaged(path, why.to_string())
+    if is_damage(&why) {
+        DatabaseError::Damaged(path, reason(&why))
     } else {
         DatabaseError::Sqlite(path, why)
     }

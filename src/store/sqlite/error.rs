@@ -75,6 +75,14 @@ impl fmt::Display for DatabaseError {
 
 impl std::error::Error for DatabaseError {}
 
+/// Returns an error in words for the operator.
+pub(super) fn reason(error: &Error) -> String {
+    match error {
+        Error::FromSqlConversionFailure(_, _, why) => why.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether an error means that the file is damaged, rather than busy, full or out of reach.
 pub(super) fn is_damage(error: &Error) -> bool {
     match error {

@@ -13,7 +13,7 @@ use super::super::pool::Pool;
 use super::columns::{corrupt, epoch_at, kind_at};
 use super::damage::Unreadable;
 use super::database::Database;
-use super::error::is_damage;
+use super::error::{is_damage, reason};
 
 /// Number of read-only connections. A page takes well below a millisecond, so few connections serve many clients.
 const CONNECTIONS: usize = 4;
@@ -126,7 +126,7 @@ impl Rows<'_> {
                 Ok(Some(row)) => row,
                 Ok(None) => break,
                 Err(why) if is_damage(&why) => {
-                    self.add_damage(self.expected, self.expected, why.to_string());
+                    self.add_damage(self.expected, self.expected, reason(&why));
                     return Ok(());
                 }
                 Err(why) => return Err(why),
@@ -144,7 +144,7 @@ impl Rows<'_> {
                 }
                 Err(why) if is_damage(&why) => {
                     let damaged = self.expected;
-                    self.add_damage(damaged, damaged, why.to_string());
+                    self.add_damage(damaged, damaged, reason(&why));
                     self.expected = damaged.saturating_add(1);
                 }
                 Err(why) => return Err(why),

@@ -36,7 +36,7 @@ use self::checkpoint::{Checkpointer, checkpoint};
 use self::continuity::{damaged_or, start_run};
 use self::damage::{Unreadable, UnreadableParts};
 use self::database::Database;
-use self::error::{DatabaseError, is_damage, is_outcome_unknown};
+use self::error::{DatabaseError, is_damage, is_outcome_unknown, reason};
 use self::history::{HistoryReader, ReadPage};
 use self::mark::Mark;
 use self::writer::Writer;
@@ -143,7 +143,7 @@ impl Sqlite {
 
     fn maintain_database(&self, writer: &mut Writer, now: Instant) -> Result<(), String> {
         self.check_location()?;
-        let text = |why: rusqlite::Error| why.to_string();
+        let text = |why: rusqlite::Error| reason(&why);
         writer.check_progress().map_err(text)?;
         if self.health.check().is_err() {
             self.require_space(writer, SPACE_BYTES_MIN)?;
@@ -236,7 +236,7 @@ impl Sqlite {
                 } else {
                     StoreError::Unavailable
                 };
-                self.refuse(writer, batch, Some(why.to_string()), error)
+                self.refuse(writer, batch, Some(reason(&why)), error)
             }
         }
     }
@@ -304,8 +304,11 @@ impl Sqlite {
         let is_damaged = is_damage(why);
         self.unreadable
             .add(room, Unreadable::at(offset, is_damaged));
-        self.reading
-            .failed(format!("{room} after offset {}: {why}", offset - 1));
+        self.reading.failed(format!(
+            "{room} after offset {}: {}",
+            offset - 1,
+            reason(why)
+        ));
         if !is_damaged {
             return Err(StoreError::Unavailable);
         }
@@ -408,7 +411,7 @@ impl Store for Sqlite {
     fn close(&self) {
         let writer = self.writer.lock();
         let is_complete = checkpoint(&self.database, &self.mark, writer.connection(), "TRUNCATE");
-        let closed = writer.check_progress().map_err(|why| why.to_string());
+        let closed = writer.check_progress().map_err(|why| reason(&why));
         let closed = closed.and_then(|()| {
             let update = |record: &mut mark::Record| {
                 // Otherwise closing the last connection copies the rest of the log.

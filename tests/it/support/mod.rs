@@ -4,6 +4,7 @@ mod attack;
 mod certificate;
 mod client;
 mod connection;
+pub mod database_files;
 mod disks;
 mod fake_clock;
 mod history;
