@@ -40,7 +40,7 @@ pub(in crate::store) fn back_up(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let failed = |why: rusqlite::Error| DatabaseError::Sqlite(from.to_owned(), why).to_string();
+    let failed = |why: rusqlite::Error| DatabaseError::sqlite(from, why).to_string();
     let source = Database::connect_to_copy(from).map_err(failed)?;
     copy_all(&source, to).map_err(failed)?;
     let synced = File::open(to).and_then(|copy| copy.sync_all());

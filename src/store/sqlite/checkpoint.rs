@@ -52,7 +52,7 @@ impl Checkpointer {
     pub(super) fn start(database: Arc<Database>, mark: Arc<Mark>) -> Result<Self, DatabaseError> {
         let connection = database
             .connect(Durability::Normal)
-            .map_err(|why| DatabaseError::Sqlite(database.path().to_owned(), why))?;
+            .map_err(|why| DatabaseError::sqlite(database.path(), why))?;
         let (wake, woken) = bounded(1);
         let requests = Arc::new(Requests::default());
         requests.look_at_space(&database);

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::checkpoint::checkpoint;
 use super::database::Database;
-use super::error::{DatabaseError, is_damage, reason};
+use super::error::DatabaseError;
 use super::file_state::FileState;
 use super::mark::{FoundMark, Mark, Record, RunId};
 use super::schema::{self, Progress, set_state, start_transaction};
@@ -73,9 +73,8 @@ pub(super) fn start_run(
     database: &Database,
     durability: Durability,
 ) -> Result<(Connection, Mark, u64), DatabaseError> {
-    let path = || database.path().to_owned();
-    let sqlite_error = |why| DatabaseError::Sqlite(path(), why);
-    let file_error = |why| DatabaseError::File(path(), why);
+    let sqlite_error = |why| DatabaseError::sqlite(database.path(), why);
+    let file_error = |why| DatabaseError::File(database.path().to_owned(), why);
 
     let found = FoundMark::read(database.real_path()).map_err(file_error)?;
     let boot = boot_id();
@@ -109,9 +108,9 @@ pub(super) fn start_run(
 
     let mut connection = database.connect(durability).map_err(sqlite_error)?;
     schema::create(&mut connection)
-        .map_err(|why| damaged_or(database, why))?
+        .map_err(sqlite_error)?
         .check(database.path())?;
-    let progress = Progress::read(&connection).map_err(|why| damaged_or(database, why))?;
+    let progress = Progress::read(&connection).map_err(sqlite_error)?;
     reason = match &found {
         FoundMark::Valid(record) => reason.or_else(|| compare_progress(progress, record, &boot)),
         FoundMark::Missing if progress.is_some() => Some(Break::MarkMissing),
@@ -274,22 +273,12 @@ fn check_integrity(database: &Database, connection: &Connection) -> Result<(), D
     let check = "PRAGMA integrity_check(1)";
     let found: String = connection
         .query_row(check, [], |row| row.get(0))
-        .map_err(|why| damaged_or(database, why))?;
+        .map_err(|why| DatabaseError::sqlite(database.path(), why))?;
     if found == "ok" {
         return Ok(());
     }
     let line = found.lines().last().unwrap_or_default().to_owned();
     Err(DatabaseError::Damaged(database.path().to_owned(), line))
-}
-
-/// Returns the error for a database that cannot be loaded.
-pub(super) fn damaged_or(database: &Database, why: rusqlite::Error) -> DatabaseError {
-    let path = database.path().to_owned();
-    if is_damage(&why) {
-        DatabaseError::Damaged(path, reason(&why))
-    } else {
-        DatabaseError::Sqlite(path, why)
-    }
 }
 
 fn boot_id() -> String {

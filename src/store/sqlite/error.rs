@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -29,6 +29,18 @@ pub(in crate::store) enum DatabaseError {
     Sqlite(PathBuf, rusqlite::Error),
     /// The checkpoint thread cannot be started.
     Thread(io::Error),
+}
+
+impl DatabaseError {
+    /// Returns the error for a database that SQLite cannot open or load.
+    pub(super) fn sqlite(path: &Path, why: Error) -> Self {
+        let is_out_of_reach = why.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        if is_damage(&why) && !is_out_of_reach {
+            Self::Damaged(path.to_owned(), reason(&why))
+        } else {
+            Self::Sqlite(path.to_owned(), why)
+        }
+    }
 }
 
 impl fmt::Display for DatabaseError {

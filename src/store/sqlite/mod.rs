@@ -33,7 +33,7 @@ use crate::protocol::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, RoomName};
 use crate::rooms::RoomNumbering;
 
 use self::checkpoint::{Checkpointer, checkpoint};
-use self::continuity::{damaged_or, start_run};
+use self::continuity::start_run;
 use self::damage::{Unreadable, UnreadableParts};
 use self::database::Database;
 use self::error::{DatabaseError, is_damage, is_outcome_unknown, reason};
@@ -88,12 +88,12 @@ impl Sqlite {
         metrics: Arc<Metrics>,
     ) -> Result<Self, DatabaseError> {
         let path: &Path = &settings.path;
-        let sqlite_error = |why| DatabaseError::Sqlite(path.to_owned(), why);
+        let sqlite_error = |why| DatabaseError::sqlite(path, why);
         let database = Arc::new(Database::open(path)?);
         let (connection, mark, batch) = start_run(&database, settings.durability)?;
         let (keep, mark) = (limits.age, Arc::new(mark));
-        let (writer, epoch) = Writer::load(connection, Arc::clone(&mark), batch, limits)
-            .map_err(|why| damaged_or(&database, why))?;
+        let (writer, epoch) =
+            Writer::load(connection, Arc::clone(&mark), batch, limits).map_err(sqlite_error)?;
         let directory = Directory::new(rooms_max, keep, epoch, writer.positions());
         let sqlite = Self {
             writer: Mutex::new(writer),
