@@ -114,17 +114,17 @@ fn read_pages(server: &TestServer) -> (Vec<u64>, bool) {
 /// and is live.
 fn assert_gap_is_told(server: &TestServer, damaged: std::ops::RangeInclusive<u64>) {
     let mut first = server.client_at("/ws?since=0");
-    assert_eq!(first.welcome().first_room().recovered, Some(true));
-    let epoch = first.welcome().first_room().epoch;
+    assert_eq!(first.welcome().room("lobby").recovered, Some(true));
+    let epoch = first.welcome().room("lobby").epoch;
     assert_eq!(first.close_code_after_offset(0), TRY_AGAIN_LATER);
     for target in ["/ws?since=0", "/ws?since=1"] {
         let mut next = server.client_at(target);
-        let room = next.welcome().first_room();
+        let room = next.welcome().room("lobby");
         assert_eq!((room.recovered, room.offset), (Some(false), MESSAGES));
         next.expect_nothing();
     }
     let mut behind = server.client_at(&format!("/ws?since={}", damaged.end()));
-    assert_eq!(behind.welcome().first_room().recovered, Some(true));
+    assert_eq!(behind.welcome().room("lobby").recovered, Some(true));
     for offset in damaged.end() + 1..=MESSAGES {
         assert_eq!(behind.next_of("message")["offset"], offset);
     }
@@ -248,7 +248,7 @@ fn health_recovers_when_damaged_messages_are_dropped() {
         server.raw().get("/health").status == 200
     });
     let mut reader = server.client_at("/ws?since=1");
-    assert_eq!(reader.welcome().first_room().recovered, Some(true));
+    assert_eq!(reader.welcome().room("lobby").recovered, Some(true));
     assert_eq!(reader.next_of("message")["offset"], 2);
 }
 

@@ -63,7 +63,7 @@ impl History {
     fn is_resumed(&self, server: &TestServer) -> bool {
         let (epoch, offset) = self.last.as_ref().expect("a message");
         let reader = server.client_at(&format!("/ws?since={offset}&epoch={epoch}"));
-        let room = reader.welcome().first_room();
+        let room = reader.welcome().room("lobby");
         let is_resumed = room.recovered.expect("recovered");
         assert_eq!(is_resumed, room.epoch == *epoch, "{room:?}");
         is_resumed

@@ -126,7 +126,7 @@ fn read(server: &TestServer, name: &str, room: &mut Room, counts: &mut Counts) {
         target = format!("{target}&since={offset}&epoch={epoch}");
     }
     let mut reader = server.client_at(&target);
-    let state = reader.welcome().first_room();
+    let state = reader.welcome().room(name);
     let (epoch, mut offset) = (state.epoch, state.offset);
     if state.recovered == Some(true) {
         counts.resumed += 1;
