@@ -5,6 +5,7 @@
 //!
 //! | file | shows |
 //! |---|---|
+//! | `accept_queue` | many clients that connect at once |
 //! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
@@ -61,6 +62,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no users")]
 
+mod accept_queue;
 mod address_limits;
 mod bodies;
 mod broadcast;

@@ -63,7 +63,10 @@ fn check_text(line: &[u8], header: ProxyHeader) {
             let family = if address.is_ipv4() { "TCP4" } else { "TCP6" };
             assert_eq!((words[1], words.len()), (family, 6));
             let ip: IpAddr = words[2].parse().expect("an address");
-            assert_eq!(SocketAddr::new(ip, words[4].parse().expect("a port")), address);
+            assert_eq!(
+                SocketAddr::new(ip, words[4].parse().expect("a port")),
+                address
+            );
         }
     }
 }
