@@ -1,11 +1,10 @@
-//! The keys that tokens are checked with: reading them, and refusing weak ones.
+//! The keys that tokens are checked with, and secrets: reading them, and refusing weak ones.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 
 /// Shortest secret, in bytes: the size of the hash of HS256 (RFC 7518 §3.2).
@@ -14,8 +13,6 @@ const SECRET_BYTES_MIN: usize = 32;
 const SECRET_VARIETY_MIN: usize = 8;
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
-/// Most keys that are read from a set.
-const KEYS_MAX: usize = 100;
 /// Texts that people copy from tutorials and do not replace.
 const PLACEHOLDERS: [&str; 12] = [
     "secret-key-here",
@@ -117,7 +114,7 @@ impl Secret {
 
     /// Reads a secret from a file, without the white space around it.
     pub(super) fn read(path: &Path) -> Result<Self, KeyError> {
-        Self::new(&read(path)?, &format!("key file {path:?}"))
+        Self::new(&read_key_file(path)?, &format!("key file {path:?}"))
     }
 
     pub(super) fn verifying(&self) -> VerifyingKey {
@@ -133,74 +130,14 @@ impl Secret {
     }
 }
 
-/// Reads the public keys of a PEM or JWKS file.
-pub(super) fn read_public(path: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
-    let bytes = read(path)?;
-    let keys = if bytes.trim_ascii_start().starts_with(b"{") {
-        key_set(&bytes)
-    } else {
-        pem(&bytes).map(|key| vec![key])
-    };
-    keys.map_err(|why| KeyError::NoKey(path.to_owned(), why))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+/// Reads a file of a key, up to its largest size.
+pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |why| KeyError::File(path.to_owned(), why);
     let file = fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     let mut bounded = io::Read::take(file, KEY_FILE_BYTES_MAX);
     io::Read::read_to_end(&mut bounded, &mut bytes).map_err(failed)?;
     Ok(bytes)
-}
-
-fn pem(bytes: &[u8]) -> Result<VerifyingKey, String> {
-    type Reader = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
-    let kinds: [(Algorithm, Reader); 3] = [
-        (Algorithm::RS256, DecodingKey::from_rsa_pem),
-        (Algorithm::ES256, DecodingKey::from_ec_pem),
-        (Algorithm::EdDSA, DecodingKey::from_ed_pem),
-    ];
-    if String::from_utf8_lossy(bytes).contains("PRIVATE KEY") {
-        return Err("holds a private key, which the server must not have".to_owned());
-    }
-    let keys = kinds.into_iter().find_map(|(algorithm, read)| {
-        let key = read(bytes).ok()?;
-        Some(VerifyingKey {
-            algorithm,
-            key,
-            id: None,
-        })
-    });
-    keys.ok_or_else(|| "is not a PEM public key".to_owned())
-}
-
-/// Reads the public keys of a JWKS; keys of other types and for other uses are skipped.
-fn key_set(bytes: &[u8]) -> Result<Vec<VerifyingKey>, String> {
-    let set: JwkSet = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
-    let known = set.keys.iter().take(KEYS_MAX).filter_map(from_jwk);
-    let keys: Vec<_> = known.collect();
-    if keys.is_empty() {
-        return Err("holds no usable key".to_owned());
-    }
-    Ok(keys)
-}
-
-fn from_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
-            Algorithm::ES256
-        }
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
-            Algorithm::EdDSA
-        }
-        _ => return None,
-    };
-    Some(VerifyingKey {
-        algorithm,
-        key: DecodingKey::from_jwk(jwk).ok()?,
-        id: jwk.common.key_id.clone(),
-    })
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 //! Without a key every client may read and publish everywhere; with one, every request needs an [`Identity`].
 //! Algorithm and keys come from the settings, never from a token. Neither keys nor tokens are logged.
 
+mod claims;
 mod crypto;
+mod der;
 mod keys;
 mod origin;
+mod public_keys;
 mod rights;
+mod time;
 mod token;
 
 use std::fmt;
@@ -179,13 +183,14 @@ impl Authority {
         self.settings.has_keys()
     }
 
-    /// Returns the identity that a token grants. Without keys the token is ignored.
+    /// Returns the identity that a token grants. An empty token is no token. Without keys the token is ignored.
     pub fn identify(&self, token: Option<&str>) -> Result<Arc<Identity>, AuthError> {
+        let token = token.filter(|token| !token.trim().is_empty());
         let Some(token) = token.filter(|_| self.has_keys()) else {
             return self.anonymous.clone().ok_or(AuthError::TokenNeeded);
         };
         let keys = Arc::clone(&self.keys.read());
-        token::check(token, &keys, &self.settings.required, token::unix_time())
+        token::check(token, &keys, &self.settings.required, time::unix_time())
             .map(Arc::new)
             .map_err(AuthError::Token)
     }
@@ -196,7 +201,7 @@ impl Authority {
             return Ok(None);
         };
         crypto::install();
-        Ok(token::mint(grant, &settings.required, &secret, token::unix_time()).ok())
+        Ok(token::mint(grant, &settings.required, &secret, time::unix_time()).ok())
     }
 }
 
@@ -215,7 +220,7 @@ fn read_keys(settings: &AuthSettings) -> Result<Vec<VerifyingKey>, KeyError> {
         keys.push(Secret::read(path)?.verifying());
     }
     if let Some(path) = &settings.public_key_file {
-        keys.extend(keys::read_public(path)?);
+        keys.extend(public_keys::read(path)?);
     }
     Ok(keys)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::token::unix_time;
+use super::time::unix_time;
 use crate::protocol::{ErrorCode, Refusal, RoomName};
 
 /// Most room patterns in one claim.

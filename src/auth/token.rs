@@ -1,18 +1,22 @@
 //! JSON Web Tokens (RFC 7519): checking one gives an [`Identity`]; minting signs a new one.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Header, Validation};
-use serde::Deserialize;
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::Header;
 use serde_json::{Value, json};
 
+use super::claims::{self, Claim, Claims, InvalidClaim, Numbers};
 use super::keys::{Secret, VerifyingKey};
 use super::rights::{Identity, RoomPatterns, Validity, parse_user};
 
 /// Longest token, in bytes; a request's head must hold it.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Parts of an encrypted token (RFC 7516 §7.1). A signed one has three.
+const JWE_PARTS: usize = 5;
+/// Longest name of an algorithm that an error repeats, in bytes.
+const ALGORITHM_BYTES_MAX: usize = 20;
 /// How far the token issuer's clock may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
@@ -21,7 +25,18 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub enum TokenError {
     /// The text is not a JSON Web Token.
     Malformed,
-    /// No key verifies the signature, or the algorithm is not the key's.
+    /// The token is encrypted.
+    Encrypted,
+    /// No key has the algorithm that the token is signed with.
+    Algorithm {
+        /// The algorithm that the token names.
+        used: String,
+        /// The algorithms of the keys.
+        checked: String,
+    },
+    /// The token names a key (`kid`) that no key of its algorithm has.
+    UnknownKey,
+    /// No key verifies the signature.
     Signature,
     /// The time `exp` has passed.
     Expired,
@@ -31,19 +46,50 @@ pub enum TokenError {
     Audience,
     /// The claim `iss` is not a trusted issuer.
     Issuer,
+    /// The claims are not a JSON object, or one is there twice; the text says which.
+    Claims(String),
     /// A claim is missing or has a wrong value; the text says which.
-    Claim(String),
+    Claim(InvalidClaim),
+}
+
+impl From<InvalidClaim> for TokenError {
+    fn from(what: InvalidClaim) -> Self {
+        Self::Claim(what)
+    }
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => f.write_str("this is not a JSON Web Token"),
+            Self::Encrypted => {
+                f.write_str("the token is encrypted, and this server reads signed ones")
+            }
+            Self::Algorithm { used, checked } if used.eq_ignore_ascii_case("none") => {
+                write!(f, "the token is not signed; this server checks {checked}")
+            }
+            Self::Algorithm { used, checked } => {
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                let is_shown = used.len() <= ALGORITHM_BYTES_MAX && used.chars().all(is_plain);
+                let used = if is_shown {
+                    used
+                } else {
+                    "an unknown algorithm"
+                };
+                write!(
+                    f,
+                    "the token is signed with {used}; this server checks {checked}"
+                )
+            }
+            Self::UnknownKey => {
+                f.write_str("the token names a key (`kid`) that this server does not have")
+            }
             Self::Signature => f.write_str("the token is not signed by a key of this server"),
             Self::Expired => f.write_str("the token has expired"),
             Self::NotYetValid => f.write_str("the token is not valid yet"),
             Self::Audience => f.write_str("the token is for another audience"),
             Self::Issuer => f.write_str("the token is from another issuer"),
+            Self::Claims(why) => write!(f, "the token's claims are not an object: {why}"),
             Self::Claim(what) => write!(f, "the token's claim {what}"),
         }
     }
@@ -58,50 +104,6 @@ pub struct RequiredClaims {
     pub issuer: Vec<String>,
 }
 
-/// The claims that are read; others are ignored.
-#[derive(Debug, Deserialize)]
-struct Claims {
-    sub: Option<String>,
-    /// A NumericDate may have a fraction (RFC 7519 §2).
-    exp: f64,
-    nbf: Option<f64>,
-    iat: Option<f64>,
-    #[serde(default)]
-    subscribe: OneOrMany,
-    #[serde(default)]
-    publish: OneOrMany,
-    #[serde(default)]
-    admin: bool,
-    #[serde(default)]
-    aud: OneOrMany,
-    iss: Option<String>,
-}
-
-/// A claim that is a string or a list of strings.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl OneOrMany {
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        match self {
-            Self::One(text) => std::slice::from_ref(text),
-            Self::Many(texts) => texts,
-        }
-        .iter()
-        .map(String::as_str)
-    }
-}
-
 /// Checks a token; `now` is the time since the Unix epoch.
 ///
 /// The algorithm is the key's. A token that names another algorithm is refused, `none` included.
@@ -114,97 +116,145 @@ pub(super) fn check(
     if token.len() > TOKEN_BYTES_MAX {
         return Err(TokenError::Malformed);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-        // No key has an algorithm that the library does not know, such as none.
-        ErrorKind::InvalidAlgorithmName | ErrorKind::Json(_) => TokenError::Signature,
-        _ => TokenError::Malformed,
-    })?;
-    // RFC 7515 §4.1.11: a token with unsupported extensions must be refused. No extension is supported here.
-    if header.crit.is_some() {
-        return Err(TokenError::Malformed);
+    let token = SignedToken::parse(token)?;
+    let mut of_algorithm = keys
+        .iter()
+        .filter(|key| name_of(key) == token.algorithm)
+        .peekable();
+    if of_algorithm.peek().is_none() {
+        return Err(TokenError::Algorithm {
+            used: token.algorithm,
+            checked: checked_algorithms(keys),
+        });
     }
-    let of_algorithm = keys.iter().filter(|key| key.algorithm == header.alg);
-    let named = of_algorithm.filter(|key| match (&header.kid, &key.id) {
-        (Some(wanted), Some(id)) => wanted == id,
-        _ => true,
-    });
-    for key in named {
-        match jsonwebtoken::decode::<Claims>(token, &key.key, &signature_only(key)) {
-            Ok(token) => return identity(token.claims, required, now),
-            Err(error) => match error.kind() {
-                ErrorKind::InvalidSignature => {}
-                ErrorKind::Json(why) => return Err(TokenError::Claim(format!("set: {why}"))),
-                _ => return Err(TokenError::Malformed),
-            },
-        }
+    let mut named = of_algorithm
+        .filter(|key| match (&token.key_id, &key.id) {
+            (Some(wanted), Some(id)) => wanted == id,
+            _ => true,
+        })
+        .peekable();
+    if named.peek().is_none() {
+        return Err(TokenError::UnknownKey);
     }
-    Err(TokenError::Signature)
+    if !named.any(|key| token.is_signed_by(key)) {
+        return Err(TokenError::Signature);
+    }
+    let claims = decode_part(token.claims)?;
+    let claims: Claims =
+        serde_json::from_slice(&claims).map_err(|why| TokenError::Claims(why.to_string()))?;
+    identity(&claims, required, now)
 }
 
-/// Returns a validation of the signature only. [`identity`] checks the claims, at a given time and with an
-/// error for each.
-fn signature_only(key: &VerifyingKey) -> Validation {
-    let mut validation = Validation::new(key.algorithm);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation
+/// A token (RFC 7515 §7.1). Nothing of it is trusted before its signature was verified.
+struct SignedToken<'a> {
+    algorithm: String,
+    key_id: Option<String>,
+    claims: &'a str,
+    /// Header and claims as they were signed.
+    message: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> SignedToken<'a> {
+    fn parse(token: &'a str) -> Result<Self, TokenError> {
+        let parts: Vec<&str> = token.split('.').take(JWE_PARTS + 1).collect();
+        let (header, claims, signature) = match parts[..] {
+            [header, claims, signature] => (header, claims, signature),
+            _ if parts.len() == JWE_PARTS => return Err(TokenError::Encrypted),
+            _ => return Err(TokenError::Malformed),
+        };
+        let message = &token[..header.len() + 1 + claims.len()];
+        let header = decode_part(header)?;
+        let header: Value = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
+        // RFC 7515 §4.1.11: a token with unsupported extensions must be refused. No extension is supported here.
+        if !header["crit"].is_null() {
+            return Err(TokenError::Malformed);
+        }
+        let algorithm = header["alg"].as_str().ok_or(TokenError::Malformed)?;
+        Ok(Self {
+            algorithm: algorithm.to_owned(),
+            key_id: header["kid"].as_str().map(str::to_owned),
+            claims,
+            message,
+            signature,
+        })
+    }
+
+    fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        let message = self.message.as_bytes();
+        jsonwebtoken::crypto::verify(self.signature, message, &key.key, key.algorithm)
+            .unwrap_or(false)
+    }
+}
+
+fn decode_part(part: &str) -> Result<Vec<u8>, TokenError> {
+    let decoded = BASE64URL_NOPAD.decode(part.as_bytes());
+    decoded.map_err(|_| TokenError::Malformed)
+}
+
+/// The name of a key's algorithm in a token's header.
+fn name_of(key: &VerifyingKey) -> String {
+    format!("{:?}", key.algorithm)
+}
+
+/// The algorithms of the keys, each once: `HS256 or ES256`.
+fn checked_algorithms(keys: &[VerifyingKey]) -> String {
+    let mut names: Vec<String> = keys.iter().map(name_of).collect();
+    names.sort();
+    names.dedup();
+    names.join(" or ")
 }
 
 fn identity(
-    claims: Claims,
+    claims: &Claims,
     required: &RequiredClaims,
     now: Duration,
 ) -> Result<Identity, TokenError> {
-    let until = parse_date("exp", claims.exp)?;
+    let exp = claims::date("exp", &claims.exp)?;
+    let until = exp.ok_or_else(|| TokenError::Claim("`exp` is missing".to_owned()))?;
     if until <= now {
         return Err(TokenError::Expired);
     }
-    for (name, start) in [("nbf", claims.nbf), ("iat", claims.iat)] {
-        if let Some(start) = start
-            && parse_date(name, start)? > now + CLOCK_SKEW
-        {
-            return Err(TokenError::NotYetValid);
-        }
-    }
-    if !required.audience.is_empty()
-        && !claims
-            .aud
-            .iter()
-            .any(|aud| required.audience.iter().any(|ours| ours == aud))
+    let issued = claims::date("iat", &claims.iat)?;
+    let starts = [claims::date("nbf", &claims.nbf)?, issued];
+    if starts
+        .into_iter()
+        .flatten()
+        .any(|start| start > now + CLOCK_SKEW)
     {
+        return Err(TokenError::NotYetValid);
+    }
+    let audience = claims::texts("aud", &claims.aud, Numbers::AreInvalid)?;
+    let is_ours = |aud: &String| required.audience.contains(aud);
+    if !required.audience.is_empty() && !audience.iter().any(is_ours) {
         return Err(TokenError::Audience);
     }
-    if !required.issuer.is_empty() && !claims.iss.is_some_and(|iss| required.issuer.contains(&iss))
-    {
+    let issuer = claims::text("iss", &claims.iss, Numbers::AreInvalid)?;
+    let is_trusted = |issuer: String| required.issuer.contains(&issuer);
+    if !required.issuer.is_empty() && !issuer.is_some_and(is_trusted) {
         return Err(TokenError::Issuer);
     }
-    let from = claims.iat.map(|iat| parse_date("iat", iat)).transpose()?;
-    let rooms = |name: &str, rooms: &OneOrMany| {
-        RoomPatterns::parse(rooms.iter()).map_err(|bad| {
-            TokenError::Claim(format!("`{name}` holds {bad:?}, which is not a room"))
-        })
-    };
-    let sub = claims.sub.map(|sub| {
+    let sub = claims::text("sub", &claims.sub, Numbers::AreTexts)?;
+    let user = sub.map(|sub| {
         let invalid = || TokenError::Claim("`sub` must be 1 to 128 bytes of text".to_owned());
         parse_user(&sub).ok_or_else(invalid)
     });
     Ok(Identity {
-        user: sub.transpose()?,
-        subscribe: rooms("subscribe", &claims.subscribe)?,
-        publish: rooms("publish", &claims.publish)?,
-        admin: claims.admin,
+        user: user.transpose()?,
+        subscribe: room_patterns("subscribe", &claims.subscribe)?,
+        publish: room_patterns("publish", &claims.publish)?,
+        admin: claims::flag("admin", &claims.admin)?,
         validity: Some(Validity {
-            from: from.unwrap_or(now).min(now),
+            from: issued.unwrap_or(now).min(now),
             until,
         }),
     })
 }
 
-fn parse_date(name: &str, seconds: f64) -> Result<Duration, TokenError> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| TokenError::Claim(format!("`{name}` is not a date")))
+fn room_patterns(name: &str, claim: &Claim) -> Result<RoomPatterns, TokenError> {
+    let rooms = claims::texts(name, claim, Numbers::AreTexts)?;
+    RoomPatterns::parse(rooms.iter().map(String::as_str))
+        .map_err(|bad| TokenError::Claim(format!("`{name}` holds {bad:?}, which is not a room")))
 }
 
 /// The user, rights and lifetime of a token to create.
@@ -252,11 +302,4 @@ pub(super) fn mint(
     }
     let header = Header::new(jsonwebtoken::Algorithm::HS256);
     jsonwebtoken::encode(&header, &claims, &secret.signing()).map_err(|_| TokenError::Malformed)
-}
-
-/// Returns the time since the Unix epoch.
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }

@@ -53,6 +53,8 @@
 //! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
 //! | `storage` | history on disk: restarts, limits, copies, foreign files |
 //! | `tls` | https and wss, and a certificate that changes |
+//! | `token_claims` | tokens as other programs write them: empty, null and numeric claims, other algorithms |
+//! | `token_key_files` | public keys in every form that is read, and those that no algorithm can use |
 //! | `token_keys` | secrets, public keys, and the `token` command |
 //! | `token_lifetime` | expiry, renewal, administrators who close clients |
 //! | `token_rights` | every route and message against every kind of token |
@@ -111,6 +113,8 @@ mod storage;
 mod storage_faults;
 mod support;
 mod tls;
+mod token_claims;
+mod token_key_files;
 mod token_keys;
 mod token_lifetime;
 mod token_rights;

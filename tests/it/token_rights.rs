@@ -66,7 +66,6 @@ fn tokens() -> Vec<(&'static str, Option<String>, Rights)> {
         ("no such encoding", format!("{head}.{body}.{signature}=")),
         ("two parts", format!("{head}.{body}")),
         ("four parts", format!("{good}.{signature}")),
-        ("nothing", String::new()),
         ("garbage", "..".to_owned()),
         ("very long", "x".repeat(9000)),
         ("expired", with(json!({"exp": now() - 1}))),
@@ -79,7 +78,7 @@ fn tokens() -> Vec<(&'static str, Option<String>, Rights)> {
         ("another audience", with(json!({"aud": ["other", "wscas"]}))),
         ("a nameless user", with(json!({"sub": ""}))),
         ("a user with a line break", with(json!({"sub": "a\r\nb"}))),
-        ("a user of another type", with(json!({"sub": 7}))),
+        ("a user of another type", with(json!({"sub": [7]}))),
         ("a room that is none", with(json!({"subscribe": ["a b"]}))),
         (
             "rooms of another type",

@@ -40,15 +40,15 @@ pub struct Head {
 
 impl Head {
     /// The client's token: `Authorization: Bearer` (RFC 6750 §2.1), else `?token=`, because a browser cannot
-    /// send headers with a WebSocket handshake. Never log it.
+    /// send headers with a WebSocket handshake. An empty token is none. Never log it.
     pub fn token(&self) -> Option<&str> {
         let bearer = self.headers.get("Authorization").and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then(|| token.trim_matches(' '))
+            scheme.eq_ignore_ascii_case("bearer").then_some(token)
         });
-        bearer.or_else(|| self.query.first("token"))
+        let is_there = |token: &&str| !token.is_empty();
+        let bearer = bearer.map(str::trim).filter(is_there);
+        bearer.or_else(|| self.query.first("token").map(str::trim).filter(is_there))
     }
 
     /// Whether the client lets the connection carry another request after this one (RFC 9112 §9.3).

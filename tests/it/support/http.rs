@@ -183,6 +183,12 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
+    /// The message of a JSON error.
+    pub fn error_message(&self) -> String {
+        let message = &self.json()["error"]["message"];
+        message.as_str().expect("a message").to_owned()
+    }
+
     /// Returns `error.code` of a JSON error.
     pub fn error_code(&self) -> String {
         let body = self.json();
