@@ -22,6 +22,7 @@ import { Membership } from './membership.js';
 import { OwnMessages } from './own.js';
 import { PublishQueue } from './publishes.js';
 import { Requests } from './requests.js';
+import { normalRoomName } from './rooms.js';
 import { byteLength, randomText } from './text.js';
 
 export { WscastError };
@@ -160,7 +161,7 @@ export class WscastClient {
    * @returns {Position | undefined}
    */
   position(room) {
-    const position = this.#rooms.get(room)?.position;
+    const position = this.#rooms.get(normalRoomName(room))?.position;
     return position ? { ...position } : undefined;
   }
 
@@ -223,10 +224,11 @@ export class WscastClient {
 
   /**
    * Leaves a room. No more of its messages are delivered.
-   * @param {string} room
+   * @param {string} name
    * @returns {Promise<{ room: string }>}
    */
-  async leave(room) {
+  async leave(name) {
+    const room = normalRoomName(name);
     if (!this.#rooms.get(room)) throw new WscastError('not_in_room', `this client is not in ${room}`, { room });
     this.#membership.forget(room);
     // A client that is not connected is a member of no room, and its next connection will not join this one.
@@ -242,7 +244,7 @@ export class WscastClient {
    * @returns {Promise<History>}
    */
   async history(room, { since, limit } = {}) {
-    return this.#request({ type: 'history', room, fields: () => ({ since, limit }) });
+    return this.#request({ type: 'history', room: normalRoomName(room), fields: () => ({ since, limit }) });
   }
 
   /**
@@ -251,7 +253,7 @@ export class WscastClient {
    * @returns {Promise<Members>}
    */
   async presence(room) {
-    return this.#request({ type: 'presence', room });
+    return this.#request({ type: 'presence', room: normalRoomName(room) });
   }
 
   /**
@@ -342,7 +344,8 @@ export class WscastClient {
   }
 
   /** @type {(text: string, options?: PublishOptions) => Promise<Stored>} */
-  async #publish(text, { type = 'message', room = this.rooms[0], id: chosenId } = {}) {
+  async #publish(text, { type = 'message', room: name = this.rooms[0], id: chosenId } = {}) {
+    const room = normalRoomName(name);
     const id = chosenId === undefined ? randomText(RANDOM_BYTES) : chosenId;
     this.#checkNotClosed();
     if (type !== 'message' && type !== 'custom_event') throw new WscastError('unknown_type', `${type} cannot be published`, { room });

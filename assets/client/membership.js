@@ -1,7 +1,7 @@
 /** Joins the wanted rooms on every connection, and refetches missing messages. */
 
 import { WscastError } from './error.js';
-import { Rooms, isRoomName } from './rooms.js';
+import { Rooms, isRoomName, normalRoomName } from './rooms.js';
 
 /** A server accepts 32 rooms for each connection by default. */
 const ROOMS_MAX = 1_000;
@@ -37,7 +37,8 @@ export class Membership {
 
   /** Adds a room to those that every connection joins. @param {WantedRoom} wanted */
   want(wanted) {
-    const { room: name, since, epoch, presence } = typeof wanted === 'string' ? { room: wanted } : wanted;
+    const { room: given, since, epoch, presence } = typeof wanted === 'string' ? { room: wanted } : wanted;
+    const name = normalRoomName(given);
     if (!isRoomName(name)) {
       throw new WscastError('invalid_room', `${name} is not a room name; use 1 to 64 letters, digits or . _ - :`);
     }
@@ -60,7 +61,8 @@ export class Membership {
     } catch (error) {
       return Promise.reject(error);
     }
-    const { room, since, epoch } = wanted;
+    const { since, epoch } = wanted;
+    const room = normalRoomName(wanted.room);
     return this.#join(room, { reason: 'program', since: since === undefined ? undefined : { offset: since, epoch } });
   }
 

@@ -12,21 +12,46 @@ const ADDRESS_ROOMS_MAX = 32;
 /** Requests for missing messages that bring nothing new before the messages are reported as lost. */
 const REFETCHES_MAX = 3;
 
-/** @param {unknown} name */
-export function isRoomName(name) {
-  return typeof name === 'string' && ROOM_NAME.test(name);
+/**
+ * Returns a room's name in Unicode's normal form C, in which the server compares and sends names.
+ * @template Name
+ * @param {Name} name
+ * @returns {Name}
+ */
+export function normalRoomName(name) {
+  return typeof name === 'string' ? /** @type {any} */ (name.normalize('NFC')) : name;
 }
 
-/** The server's alphabet of room names. */
-const ROOM_NAME = roomNamePattern();
+/** The server has the same rule. @param {unknown} name */
+export function isRoomName(name) {
+  if (typeof name !== 'string' || !ROOM_NAME) return typeof name === 'string' && /^[^\s/]+$/.test(name);
+  const normal = normalRoomName(name);
+  return [...normal].length <= ROOM_NAME_CHARS_MAX && ROOM_NAME.test(normal.replace(JOINER, '$1'));
+}
 
-/** Old versions of Hermes, the engine of React Native, do not know `\p`. There only the server checks names. */
+const ROOM_NAME_CHARS_MAX = 64;
+const ROOM_NAME = roomNamePattern();
+/** A joiner inside a word of Arabic, Syriac, Mongolian, or a script of the Indic family, which spell with joiners. */
+const JOINER = joinerPattern();
+
+/**
+ * Matches separators, and letters and digits of any script, each with its marks and a sign that its script spells
+ * with. `null` in old versions of Hermes, the engine of React Native, which do not know `\p`. There only the server
+ * checks names.
+ */
 function roomNamePattern() {
   try {
-    return new RegExp('^[\\p{Alphabetic}\\p{N}._:-]{1,64}$', 'u');
+    const letter = '(?!\\p{M}|\\p{DI})[\\p{Alphabetic}\\p{N}]';
+    const mark = '(?!\\p{DI})\\p{M}';
+    return new RegExp(`^(?:[._:-]|${letter}(?:${mark})*[\\u00b7\\u05f3\\u05f4\\u0f0b\\u30fb]?)+$`, 'u');
   } catch {
-    return /^[^\s/]+$/;
+    return null;
   }
+}
+
+function joinerPattern() {
+  const letter = '[\\u0600-\\u109f\\u1780-\\u18af\\u1a00-\\u1cff\\ua800-\\uabff\\ufb50-\\ufdff\\ufe70-\\ufefc\\u{10a00}-\\u{11fff}]';
+  return new RegExp(`(${letter})[\\u200c\\u200d](?=${letter})`, 'gu');
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The test page of wscast: shows the client's events, and passes the reader's input to the client. */
 
 import { WscastClient } from '../client/client.js';
-import { isRoomName } from '../client/rooms.js';
+import { isRoomName, normalRoomName } from '../client/rooms.js';
 import { byId } from './element.js';
 import { formatJson, jsonError, parseFrame } from './json.js';
 import { createLog } from './log.js';
@@ -52,7 +52,7 @@ function roomsFromAddress() {
   for (const room of wanted.filter((name) => !isRoomName(name))) {
     log.add({ type: 'error', text: words.invalidRoomInUrl(room) });
   }
-  const rooms = [...new Set(wanted.filter(isRoomName))];
+  const rooms = [...new Set(wanted.filter(isRoomName).map(normalRoomName))];
   return (rooms.length > 0 ? rooms : ['lobby']).map((room) => ({ room, presence: true }));
 }
 
@@ -163,7 +163,7 @@ function sendEventByKey(event) {
 function joinRoom(event) {
   event.preventDefault();
   const input = byId('room-name');
-  const room = input.value.trim();
+  const room = normalRoomName(input.value.trim());
   input.focus();
   if (room === '') return;
   const isNew = !tab.rooms.has(room);
@@ -172,7 +172,7 @@ function joinRoom(event) {
     if (isNew) log.add({ type: 'joined', room, text: words.joinedRoom(room, state.members) });
     showAddress();
     showRooms();
-    if (input.value.trim() === room) input.value = '';
+    if (normalRoomName(input.value.trim()) === room) input.value = '';
   }).catch((error) => logError(error, room));
 }
 

@@ -92,6 +92,7 @@ pub struct RoomPatterns(Vec<RoomPattern>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RoomPattern {
     Exact(RoomName),
+    /// In the normal form of names.
     Prefix(Box<str>),
 }
 
@@ -108,14 +109,13 @@ impl RoomPatterns {
 
     /// Parses patterns. `Err` is the first pattern that is not valid, or says that there are too many.
     pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
-        let parse = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(prefix) if prefix.is_empty() || RoomName::parse(prefix).is_ok() => {
-                Ok(RoomPattern::Prefix(prefix.into()))
+        let parse = |pattern: &str| {
+            let name = |text| RoomName::parse(text).map_err(|_| pattern.to_owned());
+            match pattern.strip_suffix('*') {
+                Some("") => Ok(RoomPattern::Prefix("".into())),
+                Some(prefix) => Ok(RoomPattern::Prefix(name(prefix)?.as_str().into())),
+                None => name(pattern).map(RoomPattern::Exact),
             }
-            Some(_) => Err(pattern.to_owned()),
-            None => RoomName::parse(pattern)
-                .map(RoomPattern::Exact)
-                .map_err(|_| pattern.to_owned()),
         };
         let patterns: Vec<_> = patterns.into_iter().map(parse).collect::<Result<_, _>>()?;
         if patterns.len() > PATTERNS_MAX {
@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn pattern_matches_a_name_or_a_prefix() {
-        let patterns = RoomPatterns::parse(["ops", "team-*", "房间*"]).unwrap();
+        let patterns =
+            RoomPatterns::parse(["ops", "team-*", "房间*", "café", "cre\u{300}me-*"]).unwrap();
         for (room, allowed) in [
             ("ops", true),
             ("ops2", false),
@@ -163,6 +164,9 @@ mod tests {
             ("team-a", true),
             ("team", false),
             ("房间1", true),
+            ("cafe\u{301}", true),
+            ("crème-1", true),
+            ("creme-1", false),
         ] {
             assert_eq!(
                 patterns.allow(&RoomName::parse(room).unwrap()),

@@ -9,6 +9,7 @@ mod event;
 mod frame;
 mod name;
 mod publication;
+mod room_name;
 mod server_message;
 
 pub(crate) use client_message::invalid_room;
@@ -17,7 +18,8 @@ pub(crate) use code::CloseCode;
 pub use code::{ErrorCode, Refusal};
 pub use event::{last_event_id, write_event};
 pub(crate) use frame::{FrameBuffer, Frames};
-pub use name::{ClientId, Epoch, NameError, RequestId, RoomName, Scope};
+pub use name::{ClientId, Epoch, RequestId, Scope};
 pub use publication::{Kind, Position, Publication, Since};
 pub(crate) use publication::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page};
+pub use room_name::{NameError, RoomName};
 pub(crate) use server_message::{PresentClient, RoomState, ServerMessage};

@@ -1,4 +1,4 @@
-//! Identifiers: room names, request ids, client ids, epochs, and the scopes of publish ids.
+//! Identifiers: request ids, client ids, epochs, and the scopes of publish ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,80 +6,10 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// Longest room name, in characters.
-const ROOM_NAME_CHARS_MAX: usize = 64;
+use super::room_name::NameError;
+
 /// Longest request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
-
-/// The name of a room: 1–64 characters, each a letter or digit of any script or one of `. _ - :`.
-///
-/// These characters need no escaping in JSON, headers or log lines, and none of them separates parts of a path
-/// or of a storage key. Names are compared byte by byte, without Unicode normalisation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomName(Arc<str>);
-
-/// The reason why a text is not a [`RoomName`] or [`RequestId`]. Its text is for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameError {
-    /// The text is empty.
-    Empty,
-    /// The text is longer than 64 characters or bytes.
-    TooLong,
-    /// The text contains a character that is not allowed.
-    Character(char),
-}
-
-impl RoomName {
-    /// Returns the room that a client joins if it names no other.
-    pub fn lobby() -> Self {
-        Self(Arc::from("lobby"))
-    }
-
-    /// Parses a name given by a client.
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if text.chars().nth(ROOM_NAME_CHARS_MAX).is_some() {
-            return Err(NameError::TooLong);
-        }
-        match text.chars().find(|c| !is_room_character(*c)) {
-            Some(c) => Err(NameError::Character(c)),
-            None => Ok(Self(Arc::from(text))),
-        }
-    }
-
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-fn is_room_character(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')
-}
-
-impl Serialize for RoomName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl fmt::Display for RoomName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::TooLong => f.write_str("it is longer than 64"),
-            Self::Character(c) => write!(f, "it contains {c:?}"),
-        }
-    }
-}
 
 /// A client's id for one request, repeated in the reply: 1–64 bytes of any text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -232,20 +162,6 @@ impl fmt::Display for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_name_limits() {
-        assert_eq!(RoomName::parse(""), Err(NameError::Empty));
-        assert!(RoomName::parse(&"é".repeat(64)).is_ok());
-        assert_eq!(RoomName::parse(&"é".repeat(65)), Err(NameError::TooLong));
-        assert!(RoomName::parse("房间.1_a-b:c").is_ok());
-        for bad in ["a b", "a/b", "a\"b", "a\r\nb", "a\0", "*", "a%20", "<b>"] {
-            assert!(
-                matches!(RoomName::parse(bad), Err(NameError::Character(_))),
-                "{bad:?}"
-            );
-        }
-    }
 
     #[test]
     fn request_ids_are_limited_in_bytes() {

@@ -43,6 +43,7 @@
 //! | `rollback` | database, log and mark of different moments: numbering restarts; backups |
 //! | `rollback_at_random` | the same at random, with damaged files |
 //! | `room_limits` | members per room, rooms per server |
+//! | `room_names` | names in any script and normal form, in addresses, messages, tokens and old databases |
 //! | `rooms` | joining, leaving, offsets, and rooms that empty |
 //! | `settings` | flags, variables, defaults, and the line that each mistake gets |
 //! | `shutdown` | pending messages, closes, the drain, signals |
@@ -102,6 +103,7 @@ mod resume;
 mod rollback;
 mod rollback_at_random;
 mod room_limits;
+mod room_names;
 mod rooms;
 mod settings;
 mod shutdown;

@@ -20,7 +20,7 @@ pub(super) fn kind_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Kind> {
 }
 
 pub(super) fn room_at(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomName> {
-    RoomName::parse(row.get_ref(column)?.as_str()?).map_err(|_| corrupt("room"))
+    RoomName::from_store(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt("room"))
 }
 
 pub(super) fn epoch_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Epoch> {

@@ -14,6 +14,7 @@ use super::database::Database;
 use super::error::DatabaseError;
 use super::file_state::FileState;
 use super::mark::{FoundMark, Mark, Record, RunId};
+use super::old_names;
 use super::schema::{self, Progress, set_state, start_transaction};
 use crate::config::Durability;
 use crate::protocol::Epoch;
@@ -265,6 +266,7 @@ fn record_start(
         set_state(&transaction, "epoch", &epoch)?;
     }
     transaction.execute("DELETE FROM state WHERE key = 'file'", [])?;
+    old_names::normalize(&transaction)?;
     started.write(&transaction)?;
     transaction.commit()
 }

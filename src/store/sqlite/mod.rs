@@ -17,6 +17,7 @@ mod error;
 mod file_state;
 mod history;
 mod mark;
+mod old_names;
 mod schema;
 mod writer;
 
