@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
+/// Longest path of a Unix socket, in bytes (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// Returns the error with the directory and the user that it is about, as the end of a line.
 pub fn explain(path: &Path, error: &io::Error) -> String {
     let directory = directory(path);
@@ -22,6 +25,11 @@ pub fn explain(path: &Path, error: &io::Error) -> String {
             user()
         )),
         ErrorKind::NotADirectory => Some("a part of the path is a file; name a directory".into()),
+        ErrorKind::StorageFull => Some(format!("free some space for {directory:?}")),
+        // The structure that the kernel takes has room for 108, and one is zero.
+        ErrorKind::InvalidInput if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX => Some(format!(
+            "a socket's path may have at most {SOCKET_PATH_BYTES_MAX} bytes"
+        )),
         ErrorKind::IsADirectory => Some("name a file in a writable directory".into()),
         _ => None,
     };

@@ -77,11 +77,20 @@ impl fmt::Display for StartError {
                     "{address} is in use; stop the program that uses it or choose another --port"
                 )
             }
-            Self::Bind { address, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Bind { address, source } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                let ip = address.ip().to_string();
                 write!(
                     f,
-                    "cannot listen on {address}: {source}; only root may use ports below 1024, so choose \
-                     another --port, or grant CAP_NET_BIND_SERVICE"
+                    "--host {ip:?}: {source}; this machine does not have the address, so write one that it has, \
+                     or leave --host out"
+                )
+            }
+            Self::Bind { address, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let port = address.port().to_string();
+                write!(
+                    f,
+                    "--port {port:?}: {source}; only root may use ports below 1024, so choose another, or grant \
+                     CAP_NET_BIND_SERVICE"
                 )
             }
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),

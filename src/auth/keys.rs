@@ -11,6 +11,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 const SECRET_BYTES_MIN: usize = 32;
 /// Fewest different bytes in a secret; a random secret has more.
 const SECRET_VARIETY_MIN: usize = 8;
+/// The setting of the public keys.
+pub(super) const PUBLIC_KEY_FILE: &str = "--public-key-file";
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Texts that people copy from tutorials and do not replace.
@@ -48,8 +50,8 @@ impl fmt::Debug for VerifyingKey {
 /// The reason why a key cannot be used. Its text is one line without the key.
 #[derive(Debug)]
 pub enum KeyError {
-    /// The file cannot be read.
-    File(PathBuf, io::Error),
+    /// The file of this setting cannot be read.
+    File(&'static str, PathBuf, io::Error),
     /// The secret has fewer bytes than the algorithm's hash.
     TooShort(String),
     /// The secret is well known or repeats a few characters.
@@ -64,7 +66,7 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const REMEDY: &str = "create a random one with: openssl rand -base64 48";
         match self {
-            Self::File(path, why) => write!(f, "key file {path:?}: {why}"),
+            Self::File(setting, path, why) => write!(f, "{setting} {path:?}: {why}"),
             Self::TooShort(of) => write!(
                 f,
                 "{of}: a secret needs at least {SECRET_BYTES_MIN} bytes; {REMEDY}"
@@ -78,7 +80,7 @@ impl fmt::Display for KeyError {
             ),
             Self::NoKey(path, why) => write!(
                 f,
-                "key file {path:?}: {why}; name a PEM public key or a JWKS file with RSA, P-256 or \
+                "{PUBLIC_KEY_FILE} {path:?}: {why}; name a PEM public key or a JWKS file with RSA, P-256 or \
                  Ed25519 keys"
             ),
         }
@@ -112,9 +114,12 @@ impl Secret {
         Ok(Self(bytes.to_vec()))
     }
 
-    /// Reads a secret from a file, without the white space around it.
-    pub(super) fn read(path: &Path) -> Result<Self, KeyError> {
-        Self::new(&read_key_file(path)?, &format!("key file {path:?}"))
+    /// Reads a secret from the file of a setting, without the white space around it.
+    pub(super) fn read(path: &Path, setting: &'static str) -> Result<Self, KeyError> {
+        Self::new(
+            &read_key_file(path, setting)?,
+            &format!("{setting} {path:?}"),
+        )
     }
 
     pub(super) fn verifying(&self) -> VerifyingKey {
@@ -130,9 +135,9 @@ impl Secret {
     }
 }
 
-/// Reads a file of a key, up to its largest size.
-pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let failed = |why| KeyError::File(path.to_owned(), why);
+/// Reads the file of a setting with a key, up to its largest size.
+pub(super) fn read_key_file(path: &Path, setting: &'static str) -> Result<Vec<u8>, KeyError> {
+    let failed = |why| KeyError::File(setting, path.to_owned(), why);
     let file = fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     let mut bounded = io::Read::take(file, KEY_FILE_BYTES_MAX);

@@ -207,7 +207,7 @@ impl Authority {
 
 fn read_secret(settings: &AuthSettings) -> Result<Option<Secret>, KeyError> {
     match (&settings.secret_file, &settings.secret) {
-        (Some(path), _) => Secret::read(path).map(Some),
+        (Some(path), _) => Secret::read(path, "--secret-key-file").map(Some),
         (None, Some(secret)) => Secret::new(secret.as_bytes(), "SECRET_KEY").map(Some),
         (None, None) => Ok(None),
     }
@@ -217,7 +217,7 @@ fn read_keys(settings: &AuthSettings) -> Result<Vec<VerifyingKey>, KeyError> {
     let mut keys = Vec::new();
     keys.extend(read_secret(settings)?.map(|secret| secret.verifying()));
     if let Some(path) = &settings.previous_secret_file {
-        keys.push(Secret::read(path)?.verifying());
+        keys.push(Secret::read(path, "--previous-secret-key-file")?.verifying());
     }
     if let Some(path) = &settings.public_key_file {
         keys.extend(public_keys::read(path)?);

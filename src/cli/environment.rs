@@ -33,18 +33,19 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Classifies variables: those of the process, or those of a test.
+    /// Classifies variables: those of the process, or those of a test. A flag among `args` wins over its variable.
     pub(super) fn classify(
         command: &Command,
         variables: impl Iterator<Item = (OsString, OsString)>,
+        args: &[OsString],
     ) -> Self {
         let mut variables: BTreeMap<String, OsString> = variables
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
         let mut environment = Self::default();
         let mut links = Vec::new();
-        let args: Vec<(&str, &str)> = command.get_arguments().filter_map(names).collect();
-        for (id, name) in &args {
+        let settings: Vec<(&str, &str)> = command.get_arguments().filter_map(names).collect();
+        for (id, name) in &settings {
             let Some(value) = variables.remove(*name) else {
                 continue;
             };
@@ -58,13 +59,19 @@ impl Environment {
                 sources.insert((*id).to_owned(), (*name).to_owned());
             }
         }
-        environment.read_platform(&variables);
-        for (name, value) in &variables {
-            let is_ours = name.to_ascii_uppercase().starts_with(PREFIX);
-            if is_ours && is_link(name, value) {
+        environment.read_platform(&variables, args);
+        environment.sources.remove_flags(args);
+        let is_ours = |name: &str| name.to_ascii_uppercase().starts_with(PREFIX);
+        let (of_links, others): (Vec<_>, Vec<_>) = variables
+            .iter()
+            .filter(|(name, value)| is_ours(name) && !value.is_empty())
+            .partition(|(name, value)| is_link(name, value));
+        links.extend(of_links.into_iter().map(|(name, _)| name.clone()));
+        for (name, _) in others {
+            if is_detail_of_link(name, &links) {
                 links.push(name.clone());
-            } else if is_ours && !value.is_empty() {
-                environment.notices.push(unknown(name, &args));
+            } else {
+                environment.notices.push(unknown(name, &settings));
             }
         }
         if !links.is_empty() {
@@ -79,12 +86,18 @@ impl Environment {
 
     /// Reads HOST and PORT. Shells and compilers set HOST to a name, and platforms set PORT to a pipe, so other
     /// values are ignored.
-    fn read_platform(&mut self, variables: &BTreeMap<String, OsString>) {
-        let value = |name: &str| {
+    fn read_platform(&mut self, variables: &BTreeMap<String, OsString>, args: &[OsString]) {
+        let own = &self.sources.0;
+        let is_set = |id: &str| own.contains_key(id) || has_flag(args, id);
+        let value = |id: &str, name: &str| {
+            if is_set(id) {
+                return None;
+            }
             let value = variables.get(name)?.to_string_lossy().into_owned();
             (!value.is_empty()).then_some(value)
         };
-        if let Some(host) = value("HOST") {
+        let (host, port) = (value("host", "HOST"), value("port", "PORT"));
+        if let Some(host) = host {
             if is_address_or_localhost(&host) {
                 self.add_platform("host", "HOST", host);
             } else {
@@ -94,7 +107,7 @@ impl Environment {
                 self.notices.push(Notice::new(Level::Info, text));
             }
         }
-        if let Some(port) = value("PORT") {
+        if let Some(port) = port {
             if port.parse::<i64>().is_ok() {
                 self.add_platform("port", "PORT", port);
             } else {
@@ -105,10 +118,7 @@ impl Environment {
     }
 
     fn add_platform(&mut self, id: &'static str, name: &str, value: String) {
-        self.sources
-            .0
-            .entry(id.to_owned())
-            .or_insert_with(|| name.to_owned());
+        self.sources.0.insert(id.to_owned(), name.to_owned());
         self.platform.push((id, value));
     }
 
@@ -125,11 +135,8 @@ impl Environment {
 
 impl Sources {
     /// Removes the flags that the command line has, because there the flag wins.
-    pub(super) fn remove_flags(&mut self, args: &[OsString]) {
-        self.0.retain(|id, _| {
-            let flag = format!("--{}", id.replace('_', "-"));
-            !args.iter().any(|arg| is_flag(arg, &flag))
-        });
+    fn remove_flags(&mut self, args: &[OsString]) {
+        self.0.retain(|id, _| !has_flag(args, id));
     }
 
     /// Renames the flag at the start of an error to the variable that the wrong value came from, if it did.
@@ -157,16 +164,20 @@ fn names(arg: &Arg) -> Option<(&str, &str)> {
     Some((arg.get_id().as_str(), arg.get_env()?.to_str()?))
 }
 
-fn is_flag(arg: &OsStr, flag: &str) -> bool {
-    let arg = arg.to_string_lossy();
-    let rest = arg.strip_prefix(flag);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+/// Whether the command line has this flag, as `--flag` or `--flag=value`.
+fn has_flag(args: &[OsString], id: &str) -> bool {
+    let flag = format!("--{}", id.replace('_', "-"));
+    args.iter().any(|arg| {
+        let arg = arg.to_string_lossy();
+        let rest = arg.strip_prefix(&flag);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    })
 }
 
 /// Whether Kubernetes or Docker sets this variable for a service whose name starts like our variables.
 ///
-/// Kubernetes: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_HTTP`, `X_PORT=tcp://10.0.0.7:80`,
-/// `X_PORT_80_TCP`, `X_PORT_80_TCP_ADDR`. Docker's links: the latter too, `X_NAME=/web/x` and `X_ENV_PATH`.
+/// Kubernetes: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_HTTP`. Both: `X_PORT=tcp://10.0.0.7:80`,
+/// `X_PORT_80_TCP`, `X_PORT_80_TCP_ADDR`.
 fn is_link(name: &str, value: &OsStr) -> bool {
     let value = value.to_string_lossy();
     let is_link_address = ["tcp://", "udp://", "sctp://"]
@@ -184,8 +195,14 @@ fn is_link(name: &str, value: &OsStr) -> bool {
         || after(name, "_SERVICE_PORT").any(is_port_of_service)
         || (name.ends_with("_PORT") && is_link_address)
         || after(name, "_PORT_").any(is_port_and_protocol)
-        || (name.ends_with("_NAME") && value.starts_with('/'))
-        || name.contains("_ENV_")
+}
+
+/// Whether Docker sets this variable for a link: `X_NAME=/web/x` or `X_ENV_PATH`, beside `X_PORT=tcp://10.0.0.7:80`.
+fn is_detail_of_link(name: &str, links: &[String]) -> bool {
+    let alias = name
+        .strip_suffix("_NAME")
+        .or_else(|| name.split_once("_ENV_").map(|(alias, _)| alias));
+    alias.is_some_and(|alias| links.contains(&format!("{alias}_PORT")))
 }
 
 /// Returns the texts that follow each occurrence of `part`.
@@ -195,13 +212,13 @@ fn after<'a>(name: &'a str, part: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 /// Returns the warning about a variable that looks like a setting and is none.
-fn unknown(name: &str, args: &[(&str, &str)]) -> Notice {
+fn unknown(name: &str, settings: &[(&str, &str)]) -> Notice {
     let upper = name.to_ascii_uppercase();
     let similarity = |known: &str| {
         let known = known.strip_prefix(PREFIX).unwrap_or(known);
         strsim::jaro_winkler(&upper[PREFIX.len()..], known)
     };
-    let known = args.iter().map(|(_, variable)| *variable);
+    let known = settings.iter().map(|(_, variable)| *variable);
     let nearest = known
         .chain([SECRET_KEY])
         .map(|known| (similarity(known), known))
@@ -224,7 +241,7 @@ mod tests {
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()));
-        Environment::classify(&super::super::Cli::command(), variables)
+        Environment::classify(&super::super::Cli::command(), variables, &[])
     }
 
     #[test]
@@ -241,13 +258,27 @@ mod tests {
             ("WSCAST_REDIS_SERVICE_HOST", "10.96.12.8"),
             ("WSCAST_REDIS_PORT", "tcp://10.96.12.8:6379"),
             ("WSCAST_REDIS_PORT_6379_TCP_PORT", "6379"),
-            ("WSCAST_NAME", "/web/wscast"),
-            ("WSCAST_ENV_PATH", "/usr/bin"),
         ] {
             let found = classify(&[(name, value)]);
             let levels: Vec<_> = found.notices.iter().map(|notice| notice.level).collect();
             assert_eq!(levels, [Level::Debug], "{name}={value}");
             assert!(found.sources.0.is_empty(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn variables_of_docker_links_are_no_settings() {
+        let port = ("WSCAST_PORT", "tcp://172.17.0.5:5000");
+        for detail in [("WSCAST_NAME", "/web/wscast"), ("WSCAST_ENV_PATH", "/bin")] {
+            let levels = |variables: &[(&str, &str)]| {
+                let notices = classify(variables).notices;
+                notices
+                    .iter()
+                    .map(|notice| notice.level)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(levels(&[port, detail]), [Level::Debug], "{detail:?}");
+            assert_eq!(levels(&[detail]), [Level::Warn], "{detail:?}");
         }
     }
 

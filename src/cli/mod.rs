@@ -70,7 +70,7 @@ struct Cli {
     )]
     listen_mode: u32,
     /// Proxies that are trusted to name their clients' addresses: addresses and networks such as
-    /// 10.0.0.0/8,2001:db8::1, and unix for all peers on Unix sockets
+    /// 10.0.0.0/8,2001:db8::1, localhost, and unix for all peers on Unix sockets
     #[arg(long, env = "WSCAST_TRUSTED_PROXIES", value_name = "LIST")]
     trusted_proxies: Option<TrustedProxies>,
     /// Trusted proxies name their clients with the PROXY protocol, version 1 or 2; all of them must send it
@@ -211,8 +211,7 @@ impl Notice {
 /// An `Err` is one line for stderr; the exit code is then 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut environment = Environment::classify(&Cli::command(), std::env::vars_os());
-    environment.sources.remove_flags(&args);
+    let environment = Environment::classify(&Cli::command(), std::env::vars_os(), &args);
     let matches = environment.apply(Cli::command()).try_get_matches_from(args);
     let Environment {
         sources,

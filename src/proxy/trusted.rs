@@ -1,6 +1,6 @@
 //! The list of trusted proxies: addresses, networks, and Unix sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -17,6 +17,16 @@ impl TrustedProxies {
     /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.unix
+    }
+
+    /// Trusts both loopback addresses if one is listed, because a proxy that connects to `localhost` may use either.
+    /// A process that can connect from one can connect from the other, so this trusts no other process.
+    fn complete_loopback(&mut self) {
+        let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        if self.trusts(v4.into()) || self.trusts(v6.into()) {
+            self.networks
+                .extend([v4.to_ipv6_mapped(), v6].map(Ipv6Net::from));
+        }
     }
 
     /// Returns whether this is the address of a trusted proxy.
@@ -55,6 +65,10 @@ impl FromStr for TrustedProxies {
                 trusted.unix = true;
                 continue;
             }
+            if word == "localhost" {
+                trusted.networks.push(Ipv6Addr::LOCALHOST.into());
+                continue;
+            }
             trusted.networks.push(parse_network(word).ok_or_else(|| {
                 format!(
                     "{word:?} is not an address or network; write a list such as \
@@ -62,6 +76,7 @@ impl FromStr for TrustedProxies {
                 )
             })?);
         }
+        trusted.complete_loopback();
         Ok(trusted)
     }
 }
@@ -90,6 +105,12 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", true),
             ("2001:db8::/32", "2001:db9::1", false),
             ("192.0.2.1, 198.51.100.0/24", "198.51.100.7", true),
+            ("127.0.0.1", "::1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("::1", "127.0.0.1", true),
+            ("127.0.0.2", "::1", false),
+            ("localhost", "127.0.0.1", true),
+            ("localhost", "::1", true),
             ("unix", "127.0.0.1", false),
             ("", "127.0.0.1", false),
         ] {

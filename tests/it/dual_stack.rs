@@ -3,8 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use crate::support::{
-    ClientOptions, RawConnection, Socket, TestServer, USAGE, handshake, program, proxy_header, run,
-    skip, wait_until,
+    ClientOptions, RawConnection, Socket, TestServer, USAGE, handshake, handshake_with, program,
+    proxy_header, proxy_header_for, run, skip, wait_until, with_remote_network,
 };
 
 /// Whether this machine has IPv6, as the server finds out.
@@ -156,7 +156,7 @@ fn proxies_are_trusted_and_clients_limited_by_their_ipv4_addresses() {
     let open = |client: &str| {
         let mut raw = RawConnection::connect(at("127.0.0.1", &server));
         let line = format!("X-Forwarded-For: {client}");
-        raw.send(crate::support::handshake_with("/ws", &[&line]));
+        raw.send(handshake_with("/ws", &[&line]));
         let status = raw.response().status;
         (raw, status)
     };
@@ -192,6 +192,44 @@ fn proxy_header_of_a_mapped_address_names_the_ipv4_client() {
         server.log().contains("203.0.113.7:4711 connected")
     });
     let mut second = RawConnection::connect(server.address());
-    second.send(crate::support::proxy_header_for("203.0.113.7"));
+    second.send(proxy_header_for("203.0.113.7"));
     assert_eq!(second.response().status, 503);
+}
+
+#[test]
+fn remote_ipv4_client_has_the_limits_of_its_ipv4_address() {
+    let args = ["--host=0.0.0.0,::", "--max-connections-per-address=1"];
+    with_remote_network(&args, |network| {
+        let mut first = RawConnection::connect(network.address(0));
+        assert_eq!(first.get("/health").status, 200);
+        let mut second = RawConnection::connect(network.address(0));
+        assert_eq!(second.response().status, 503);
+        let mut other = RawConnection::connect(network.address(1));
+        assert_eq!(other.get("/health").status, 200);
+        let log = network.server.log();
+        assert!(
+            log.contains("203.0.113.7 has too many connections"),
+            "{log}"
+        );
+        assert!(!log.contains("::ffff:"), "{log}");
+    });
+}
+
+#[test]
+fn proxy_on_either_address_of_localhost_is_trusted_if_one_is_listed() {
+    for trusted in ["127.0.0.1", "::1", "localhost"] {
+        let server = TestServer::start(&["--host=localhost", "--trusted-proxies", trusted]);
+        for (ip, client) in [("127.0.0.1", "203.0.113.7"), ("::1", "203.0.113.8")] {
+            if ip == "::1" && !has_ipv6() {
+                continue;
+            }
+            let mut raw = RawConnection::connect(at(ip, &server));
+            let line = format!("X-Forwarded-For: {client}");
+            raw.send(handshake_with("/ws", &[&line]));
+            assert_eq!(raw.response().status, 101);
+            wait_until("the client is logged", || {
+                server.log().contains(&format!("{client} connected"))
+            });
+        }
+    }
 }

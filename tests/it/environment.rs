@@ -5,7 +5,8 @@ use crate::support::{TestServer, USAGE, program, run, wait_until};
 
 /// Starts a server with these variables and waits for a line of its log with all parts.
 fn assert_starts_and_logs(variables: &[(&str, &str)], parts: &[&str]) {
-    let mut command = TestServer::command(&[]);
+    let mut command = program();
+    command.args(["--port=0", "--log-level=debug"]);
     command.envs(variables.iter().copied());
     let server = TestServer::start_command(command);
     assert_eq!(server.raw().get("/health").status, 200, "{variables:?}");
@@ -113,10 +114,28 @@ fn host_and_port_of_a_platform_are_settings() {
 }
 
 #[test]
+fn platform_variable_that_has_no_effect_anyway_is_not_mentioned() {
+    for (ours, theirs) in [
+        (("WSCAST_PORT", "81"), ("PORT", "http")),
+        (("WSCAST_HOST", "127.0.0.1"), ("HOST", "build-7")),
+    ] {
+        let ended = run(program().arg("--check-config").envs([ours, theirs]));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    }
+    let mut command = TestServer::command(&["--port=0"]);
+    command.envs([("HOST", "build-7"), ("PORT", "http")]);
+    let server = TestServer::start_command(command);
+    assert_eq!(server.raw().get("/health").status, 200);
+    assert!(!server.log().contains("ignored"), "{}", server.log());
+}
+
+#[test]
 fn port_that_is_not_a_number_is_ignored_with_a_warning() {
     for value in ["tcp://10.0.0.7:80", "http", "/run/app.sock"] {
         assert_eq!(host_and_port(&[("PORT", value)]).1, "5000");
-        assert_starts_and_logs(&[("PORT", value)], &["WARN", "PORT", value]);
+        let ended = run(program().arg("--check-config").env("PORT", value));
+        let line = ended.stderr.trim_end();
+        assert!(line.contains("PORT") && line.contains(value), "{line}");
     }
 }
 
@@ -174,6 +193,17 @@ fn wrong_value_is_reported_under_its_variable() {
         "{}",
         ended.stderr
     );
+    for (variable, value) in [
+        ("WSCAST_SECRET_KEY_FILE", "/nonexistent/secret"),
+        ("WSCAST_PUBLIC_KEY_FILE", "/nonexistent/key.pem"),
+        ("WSCAST_LOG_FILE", "/nonexistent/wscast.log"),
+        ("WSCAST_HOST", "192.0.2.1"),
+    ] {
+        let ended = run(program().arg("--port=0").env(variable, value));
+        let start = format!("wscast: {variable} {value:?}: ");
+        let line = ended.only_line();
+        assert!(line.starts_with(&start), "{line}");
+    }
     // The flag wins over the variable, so its value is the flag's.
     let ended = run(program().arg("--port=http").env("WSCAST_PORT", "81"));
     assert!(

@@ -181,6 +181,29 @@ fn nohup_survives_its_terminal() {
     assert_still_serves(&mut server);
 }
 
+/// `wscast 2>&1 | head` closes the other end of the pipe.
+#[test]
+fn broken_pipe_ends_nothing() {
+    let dir = TempDir::new();
+    let pipe = dir.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let command = TestServer::command(&[]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$@\" 2>\"$0\"", &dir.arg("pipe")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    // A pipe opens at both ends at once, so this end is opened meanwhile.
+    let reader = std::thread::spawn(move || fs::File::open(pipe).expect("the pipe"));
+    let mut server = TestServer::start_command(shell);
+    drop(reader.join().expect("the other end"));
+    let mut alice = server.client();
+    alice.say("no one reads the log");
+    alice.expect("no one reads the log");
+    server.signal(Signal::TERM);
+    assert_eq!(alice.close_code(), 1001);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
 #[test]
 fn closed_output_ends_nothing() {
     let command = TestServer::command(&[]);

@@ -52,6 +52,25 @@ fn missing_directory_is_named() {
 }
 
 #[test]
+fn path_of_another_kind_is_told_apart() {
+    let dir = TempDir::new();
+    fs::write(dir.path("file"), "").expect("write");
+    let too_long = format!("unix:{}", dir.arg(&"x".repeat(120)));
+    for (flag, value, part) in [
+        ("--db", dir.arg("file/a.db"), "a part of the path is a file"),
+        ("--log-file", dir.arg("."), "name a file"),
+        (
+            "--listen",
+            format!("unix:{}", dir.arg("file")),
+            "not a socket",
+        ),
+        ("--listen", too_long, "at most 107 bytes"),
+    ] {
+        assert_fails_with(&mut server(flag, &value), &[flag, part]);
+    }
+}
+
+#[test]
 fn directory_that_the_user_may_not_write_is_named() {
     if !geteuid().is_root() {
         return skip("only root may start the server as another user");

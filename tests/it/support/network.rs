@@ -28,7 +28,9 @@ pub fn with_remote_network(args: &[&str], scenario: impl FnOnce(RemoteNetwork)) 
 
 impl RemoteNetwork {
     fn start(args: &[&str]) -> Result<Self, &'static str> {
-        let program = TestServer::command(&[&["--host=0.0.0.0"], args].concat());
+        let has_host = args.iter().any(|arg| arg.starts_with("--host="));
+        let host: &[&str] = if has_host { &[] } else { &["--host=0.0.0.0"] };
+        let program = TestServer::command(&[host, args].concat());
         let [one, two] = ADDRESSES;
         let script = format!(
             "ip link set lo up && ip addr add {one}/32 dev lo && ip addr add {two}/32 dev lo"
