@@ -31,6 +31,7 @@
 //! | `logs` | where the log goes, its levels, and what never appears in it |
 //! | `message_order` | many publishers, one order for all members |
 //! | `new_rooms` | idle rooms make space for new ones; limits per client address of new rooms |
+//! | `nearly_full_disk` | a disk with a few MiB left: the server's log never fills it for good |
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `presence_users` | lists of members name the user of each client |
@@ -91,6 +92,7 @@ mod liveness;
 mod load;
 mod logs;
 mod message_order;
+mod nearly_full_disk;
 mod new_rooms;
 mod nodes;
 mod origins;

@@ -261,11 +261,12 @@ fn record_start(
     if let Some(reason) = reason {
         log::warn!("{reason}: numbering restarts in a new epoch");
         let epoch = Epoch::random().to_string();
-        transaction.execute("UPDATE rooms SET epoch = ?1", [&epoch])?;
+        transaction.execute("UPDATE rooms SET epoch = ?1 WHERE room > 0", [&epoch])?;
         transaction.execute("UPDATE ids SET epoch = ?1", [&epoch])?;
         set_state(&transaction, "epoch", &epoch)?;
     }
-    transaction.execute("DELETE FROM state WHERE key = 'file'", [])?;
+    // Entries of versions that kept no mark.
+    transaction.execute("DELETE FROM state WHERE key IN ('run', 'file')", [])?;
     old_names::normalize(&transaction)?;
     started.write(&transaction)?;
     transaction.commit()

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileState {
     pub(super) inode: u64,
-    pub(super) created_ns: u128,
-    pub(super) modified_ns: u128,
+    pub(super) created_ns: u64,
+    pub(super) modified_ns: u64,
     pub(super) bytes: u64,
 }
 
@@ -25,8 +25,8 @@ impl FileState {
     }
 }
 
-/// Returns 0 for a time that the file system does not keep.
-fn unix_nanoseconds(time: Option<SystemTime>) -> u128 {
+/// Returns the Unix time in nanoseconds, which fits until the year 2554; 0 for a time that the file system does not keep.
+fn unix_nanoseconds(time: Option<SystemTime>) -> u64 {
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.unwrap_or_default().as_nanos()
+    since.map_or(0, |since| since.as_nanos() as u64)
 }

@@ -4,12 +4,11 @@
 //! seen would then be used again. The mark counts the batches that were acknowledged, so a database with fewer of
 //! them has lost some.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::num::NonZeroI64;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,30 +17,31 @@ use super::file_state::FileState;
 /// Bytes of the file. It is written with a single system call into one page of memory, so a killed process leaves
 /// the old record or the new one.
 const MARK_BYTES: usize = 512;
-/// The first words of the file: its format and version.
-const HEADER: [&str; 2] = ["wscast-mark", "1"];
+/// The first bytes of the file: its format and version.
+const HEADER: [u8; 8] = *b"wscamrk1";
+/// The longest boot id; that of Linux has 36 bytes.
+const BOOT_BYTES_MAX: usize = 64;
+/// Numbers in a record, the header included.
+const NUMBERS: usize = 11;
+/// Numbers, boot and checksum, in words of eight bytes.
+const WORDS: usize = NUMBERS + BOOT_BYTES_MAX / 8 + 1;
 
 /// A random number that names one run of a server on a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RunId(u64);
+pub(super) struct RunId(NonZeroI64);
 
 impl RunId {
     pub(super) fn random() -> Self {
-        Self(rand::random())
+        Self(NonZeroI64::new(rand::random()).unwrap_or(NonZeroI64::MIN))
     }
-}
 
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+    /// Converts a column's value; 0 is no run.
+    pub(super) fn from_column(column: i64) -> Option<Self> {
+        NonZeroI64::new(column).map(Self)
     }
-}
 
-impl FromStr for RunId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| ())
+    pub(super) fn to_column(self) -> i64 {
+        self.0.get()
     }
 }
 
@@ -73,66 +73,96 @@ impl Record {
         run == self.run || run == self.last_run
     }
 
+    /// Encodes the record: a header, numbers of eight bytes in little-endian order, the boot, a checksum.
     fn encode(&self) -> [u8; MARK_BYTES] {
-        let FileState {
+        let flags = [self.is_clean, self.is_copying, self.is_void];
+        let flags = flags.map(u64::from);
+        let (boot, boot_bytes) = self.boot_bytes();
+        let numbers = [
+            u64::from_le_bytes(HEADER),
+            flags[0] | flags[1] << 1 | flags[2] << 2,
+            self.run.to_column().cast_unsigned(),
+            self.last_run.to_column().cast_unsigned(),
+            self.batch,
+            self.copied_batch,
+            self.file.inode,
+            self.file.created_ns,
+            self.file.modified_ns,
+            self.file.bytes,
+            boot_bytes,
+        ];
+        let mut encoded = [0; MARK_BYTES];
+        let boot_words = boot
+            .as_chunks()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word));
+        let mut words: Vec<u64> = numbers.into_iter().chain(boot_words).collect();
+        words.push(checksum(&words));
+        for (bytes, word) in encoded.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        encoded
+    }
+
+    /// The boot, padded with zeros, and its length.
+    fn boot_bytes(&self) -> ([u8; BOOT_BYTES_MAX], u64) {
+        let mut padded = [0; BOOT_BYTES_MAX];
+        let boot = self.boot.as_bytes();
+        let length = boot.len().min(BOOT_BYTES_MAX);
+        padded[..length].copy_from_slice(&boot[..length]);
+        (padded, length as u64)
+    }
+
+    fn decode(encoded: &[u8]) -> Option<Self> {
+        let (words, rest) = encoded.as_chunks();
+        let is_whole = words.len() * 8 == MARK_BYTES && rest.is_empty();
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let (summed, rest) = words.split_at_checked(WORDS - 1)?;
+        if !is_whole || rest[0] != checksum(summed) || rest[1..].iter().any(|word| *word != 0) {
+            return None;
+        }
+        let boot: Vec<u8> = summed[NUMBERS..]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        let [
+            header,
+            flags,
+            run,
+            last_run,
+            batch,
+            copied_batch,
             inode,
             created_ns,
             modified_ns,
             bytes,
-        } = self.file;
-        let text = format!(
-            "{} {} {} {} {} {} {} {} -{} {inode} {created_ns} {modified_ns} {bytes}",
-            HEADER.join(" "),
-            u8::from(self.is_clean),
-            u8::from(self.is_copying),
-            u8::from(self.is_void),
-            self.run,
-            self.last_run,
-            self.batch,
-            self.copied_batch,
-            self.boot,
-        );
-        let mut encoded = [b' '; MARK_BYTES];
-        let line = format!("{text} {:016x}\n", checksum(text.as_bytes()));
-        encoded[..line.len()].copy_from_slice(line.as_bytes());
-        encoded
-    }
-
-    fn decode(encoded: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(encoded).ok()?;
-        let (line, _) = text.split_once('\n')?;
-        let (line, sum) = line.rsplit_once(' ')?;
-        if sum != format!("{:016x}", checksum(line.as_bytes())) {
-            return None;
-        }
-        let mut words = line.split(' ');
-        let mut word = || words.next();
-        if [word()?, word()?] != HEADER {
-            return None;
-        }
-        Some(Self {
-            is_clean: word()? == "1",
-            is_copying: word()? == "1",
-            is_void: word()? == "1",
-            run: word()?.parse().ok()?,
-            last_run: word()?.parse().ok()?,
-            batch: word()?.parse().ok()?,
-            copied_batch: word()?.parse().ok()?,
-            boot: word()?.strip_prefix('-')?.to_owned(),
+            boot_bytes,
+        ] = *summed.first_chunk::<NUMBERS>()?;
+        let run_id = |number: u64| RunId::from_column(number.cast_signed());
+        (header == u64::from_le_bytes(HEADER)).then_some(Self {
+            is_clean: flags & 1 != 0,
+            is_copying: flags & 2 != 0,
+            is_void: flags & 4 != 0,
+            run: run_id(run)?,
+            last_run: run_id(last_run)?,
+            batch,
+            copied_batch,
+            boot: String::from_utf8(boot.get(..boot_bytes as usize)?.to_vec()).ok()?,
             file: FileState {
-                inode: word()?.parse().ok()?,
-                created_ns: word()?.parse().ok()?,
-                modified_ns: word()?.parse().ok()?,
-                bytes: word()?.parse().ok()?,
+                inode,
+                created_ns,
+                modified_ns,
+                bytes,
             },
         })
     }
 }
 
-/// Returns the 64-bit FNV-1a hash.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+/// Returns a hash in the manner of FNV-1a, of words rather than bytes. Any change of one word changes it.
+fn checksum(words: &[u64]) -> u64 {
+    words.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+        (hash.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
@@ -260,8 +290,8 @@ mod tests {
             boot: String::new(),
             file: FileState {
                 inode: u64::MAX,
-                created_ns: u128::MAX,
-                modified_ns: u128::MAX,
+                created_ns: u64::MAX,
+                modified_ns: u64::MAX,
                 bytes: 4096,
             },
         }
@@ -281,8 +311,7 @@ mod tests {
     #[test]
     fn flipped_bit_is_detected() {
         let whole = record().encode();
-        let end = whole.iter().position(|byte| *byte == b'\n').unwrap();
-        for bit in 0..end * 8 {
+        for bit in 0..MARK_BYTES * 8 {
             let mut flipped = whole;
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Record::decode(&flipped), None, "bit {bit}");

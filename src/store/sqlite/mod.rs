@@ -53,6 +53,8 @@ pub(super) use self::backup::back_up;
 
 /// Free bytes on the disk below which nothing is stored. The log must always fit into the file as well.
 const SPACE_BYTES_MIN: u64 = 512 * 1024;
+/// Bytes that a publish of common size may add to the log. With less space, health stays degraded.
+const COMMON_LOG_BYTES: u64 = 160 * 1024;
 /// Bytes that a batch, and each of its publishes, may add to the log besides payloads.
 const BATCH_OVERHEAD_BYTES: u64 = 64 * 1024;
 const PUBLISH_OVERHEAD_BYTES: u64 = 8 * 1024;
@@ -147,7 +149,7 @@ impl Sqlite {
         let text = |why: rusqlite::Error| reason(&why);
         writer.check_progress().map_err(text)?;
         if self.health.check().is_err() {
-            self.require_space(writer, SPACE_BYTES_MIN)?;
+            self.require_space(writer, COMMON_LOG_BYTES)?;
             writer.probe().map_err(text)?;
         }
         writer.expire(now).map_err(text)?;
@@ -260,12 +262,15 @@ impl Sqlite {
             .collect()
     }
 
-    /// Fails unless the disk has space for what is written to the log, and for the whole log to be copied into the
-    /// file afterwards. Otherwise the log could fill the disk, and could then neither be copied nor deleted.
+    /// Fails unless the disk has space for a write to the log, and for the whole log to be copied into the file
+    /// afterwards. Otherwise the log could fill the disk, and could then neither be copied nor deleted.
     fn require_space(&self, writer: &Writer, log_bytes: u64) -> Result<(), String> {
         let enough = || {
-            let needed = self.database.wal_bytes() + 2 * log_bytes;
-            self.database.free_bytes() >= needed.max(SPACE_BYTES_MIN)
+            let reusable = writer.reusable_bytes();
+            let log = self.database.wal_bytes() + log_bytes;
+            let needed = log + log.saturating_sub(reusable);
+            let least = SPACE_BYTES_MIN.saturating_sub(reusable);
+            self.database.free_bytes() >= needed.max(least)
         };
         if enough() {
             return Ok(());

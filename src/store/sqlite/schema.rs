@@ -14,8 +14,11 @@ use super::mark::RunId;
 /// Marks a database as one of wscast (`wsca`), in the header field that SQLite reserves for this.
 const APPLICATION_ID: u32 = 0x7773_6361;
 /// The version of [`SCHEMA`]. A file with a higher number was written by a later version of wscast.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
+/// Row 0 of `rooms` is no room but the [`Progress`] of the database. It is in the page that publishing changes anyway, at
+/// least while rooms are few.
+///
 /// `messages.seq` is the order of storing over all rooms, in which messages expire. `ids` holds the recent
 /// publishes for deduplication.
 const SCHEMA: &str = "
@@ -120,6 +123,11 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<Origin> {
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         set_state(&transaction, "epoch", &Epoch::random().to_string())?;
     }
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if (1..SCHEMA_VERSION).contains(&version) {
+        // An earlier version would take row 0 of `rooms` for a room.
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
     let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get(0));
     let (application_id, version) = (number("application_id")?, number("user_version")?);
     transaction.commit()?;
@@ -166,36 +174,31 @@ pub(super) struct Progress {
 impl Progress {
     /// Returns `None` for a database of a version that kept no mark.
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        let select = "SELECT value FROM state WHERE key = 'batch'";
-        let batch = connection.query_row(select, [], |row| row.get(0));
-        let Some(batch) = batch.optional()? else {
-            return Ok(None);
-        };
-        let run = state(connection, "run")?;
-        Ok(Some(Self {
-            run: run.and_then(|run| run.parse().ok()),
-            batch,
-        }))
+        let select = "SELECT bytes, last_offset FROM rooms WHERE room = 0";
+        let mut select = connection.prepare_cached(select)?;
+        let progress = select.query_row([], |row| {
+            Ok(Self {
+                run: RunId::from_column(row.get(0)?),
+                batch: row.get(1)?,
+            })
+        });
+        progress.optional()
     }
 
     /// Writes this state over whatever state the database has.
     pub(super) fn write(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let upsert = "INSERT INTO state (key, value) VALUES ('batch', ?1)
-            ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        transaction.execute(upsert, [self.batch])?;
-        match self.run {
-            Some(run) => set_state(transaction, "run", &run.to_string()),
-            None => transaction
-                .execute("DELETE FROM state WHERE key = 'run'", [])
-                .map(drop),
-        }
+        let replace =
+            "INSERT OR REPLACE INTO rooms (room, name, epoch, first_offset, last_offset, bytes)
+            VALUES (0, '', '', 1, ?1, ?2)";
+        let run = self.run.map_or(0, RunId::to_column);
+        transaction.execute(replace, (self.batch, run)).map(drop)
     }
 }
 
 /// Counts a batch. Fails if the last batch is not the one before it, because another program has then replaced the
 /// contents of the database.
 pub(super) fn count_batch(transaction: &Transaction<'_>, batch: u64) -> rusqlite::Result<()> {
-    let update = "UPDATE state SET value = ?1 WHERE key = 'batch' AND value = ?2";
+    let update = "UPDATE rooms SET last_offset = ?1 WHERE room = 0 AND last_offset = ?2";
     let mut update = transaction.prepare_cached(update)?;
     match update.execute([batch, batch - 1])? {
         1 => Ok(()),

@@ -74,6 +74,14 @@ fn has_too_many_ids(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(count >= DEDUPE_IDS_MAX as i64)
 }
 
+/// Returns the bytes of free pages in the file.
+pub(super) fn free_page_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    const PAGE_BYTES: u64 = 4096;
+    let pages =
+        connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, u64>(0))?;
+    Ok(pages * PAGE_BYTES)
+}
+
 /// Returns surplus free pages to the file system.
 pub(super) fn release_free_pages(connection: &Connection) -> rusqlite::Result<()> {
     let pages = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, RoomName};
@@ -78,7 +78,13 @@ impl Writer {
             is_unmarked: false,
             pruned: 0,
         };
-        writer.prune_all()?;
+        match writer.prune_all() {
+            // Each publish prunes its room too.
+            Err(why) if why.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                log::warn!("the history is not pruned to its limits yet: {why}");
+            }
+            pruned => pruned?,
+        }
         Ok((writer, epoch))
     }
 
@@ -150,6 +156,11 @@ impl Writer {
     /// The connection that writes.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The bytes of pages in the file that are free for reuse.
+    pub(super) fn reusable_bytes(&self) -> u64 {
+        expiry::free_page_bytes(&self.connection).unwrap_or(0)
     }
 
     /// Checks that the database has the last batch. It has another if another program replaced its contents.

@@ -31,7 +31,8 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
 }
 
 fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, RoomRow>> {
-    let select = "SELECT name, room, epoch, first_offset, last_offset, bytes FROM rooms";
+    let select = "SELECT name, room, epoch, first_offset, last_offset, bytes FROM rooms
+        WHERE room > 0";
     let mut select = connection.prepare(select)?;
     let rooms = select.query_map([], |row| {
         let name = room_at(row, 0)?;
