@@ -133,17 +133,37 @@ class BehindNginx(unittest.IsolatedAsyncioTestCase):
         for _ in range(4):
             await self.connect(ALICE)
 
+    def start_stream(self, *directives):
+        """Starts nginx's stream module before the server, with these directives in its server block."""
+        block = " ".join([f"listen 1000; proxy_pass 127.0.0.1:{self.server.port};", *directives])
+        nginx = self.enterContext(Nginx(f"events {{}}\nstream {{\nserver {{ {block} }}\n}}\n"))
+        self.address = f"127.0.0.1:{nginx.ports[1000]}"
+
     async def test_websocket_works_through_the_stream_module(self):
         self.start()
-        server = f"server {{ listen 1000; proxy_pass 127.0.0.1:{self.server.port}; }}"
-        config = f"events {{}}\nstream {{\n{server}\n}}\n"
-        nginx = self.enterContext(Nginx(config))
-        self.address = f"127.0.0.1:{nginx.ports[1000]}"
+        self.start_stream()
 
         client = await self.connect(ALICE)
         await client.websocket.send('{"type":"message","payload":"hello"}')
 
         self.assertEqual((await client.frame())["payload"], "hello")
+
+    async def test_stream_module_names_the_client_with_the_proxy_protocol(self):
+        self.start("--proxy-protocol", "--log-level", "debug")
+        self.start_stream("proxy_protocol on;")
+
+        for address in (ALICE, BOB):
+            client = await self.connect(address)
+            self.assert_logged_address(client.welcome, address)
+
+    async def test_stream_module_without_the_proxy_protocol_is_logged(self):
+        self.start("--proxy-protocol")
+        self.start_stream()
+
+        with self.assertRaises((OSError, websockets.InvalidMessage)):
+            await self.connect(ALICE)
+
+        self.assertRegex(self.server.log(), "127.0.0.1.*proxy_protocol on")
 
 
 if __name__ == "__main__":
