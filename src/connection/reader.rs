@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::ResponseBox;
 
-use crate::http::{self, BodyLength, CONTINUE_100, Head, HeadError};
+use crate::http::{self, BodyLength, CONTINUE_100, ChunkedBody, ChunkedError, Head, HeadError};
 use crate::socket::Socket;
 
 use super::io::send_all;
@@ -23,8 +23,8 @@ pub(super) enum ReadError {
     Head(HeadError),
     /// The body is over the limit of its route, in bytes: 413.
     BodyTooLarge(usize),
-    /// The body is sent in chunks: 411.
-    LengthRequired,
+    /// The body's chunks are malformed: 400, with the rule that they break.
+    BadChunks(&'static str),
 }
 
 impl ReadError {
@@ -46,9 +46,7 @@ impl ReadError {
                 let message = format!("this path accepts a body of at most {max} bytes");
                 http::error(413, "message_too_large", &message)
             }
-            Self::LengthRequired => {
-                http::error(411, "length_required", "send Content-Length, not chunks")
-            }
+            Self::BadChunks(rule) => http::error(400, "bad_request", rule),
         })
     }
 }
@@ -116,7 +114,7 @@ impl<'a> RequestReader<'a> {
     pub(super) fn read_body(&mut self, head: &Head, max: usize) -> Result<Vec<u8>, ReadError> {
         let length = match self.unread_body {
             BodyLength::None => return Ok(Vec::new()),
-            BodyLength::Chunked => return Err(ReadError::LengthRequired),
+            BodyLength::Chunked => return self.read_chunks(head, max),
             BodyLength::Bytes(length) => usize::try_from(length)
                 .ok()
                 .filter(|length| *length <= max)
@@ -132,6 +130,29 @@ impl<'a> RequestReader<'a> {
         self.unread_body = BodyLength::None;
         let rest = self.buffer.split_off(length);
         Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// Reads a body in chunks, which has as much time as any other body.
+    #[inline(never)]
+    fn read_chunks(&mut self, head: &Head, max: usize) -> Result<Vec<u8>, ReadError> {
+        // A client that has sent a part of its body does not wait for the permission to send it.
+        if self.buffer.is_empty() && head.expects_continue() {
+            send_all(self.socket, CONTINUE_100).map_err(|_| ReadError::Closed)?;
+        }
+        let deadline = Instant::now() + self.timeout;
+        let mut chunked = ChunkedBody::new(max);
+        loop {
+            let decoded = chunked.decode(&self.buffer).map_err(|why| match why {
+                ChunkedError::Malformed(rule) => ReadError::BadChunks(rule),
+                ChunkedError::TooLarge => ReadError::BodyTooLarge(max),
+            })?;
+            self.buffer.drain(..decoded);
+            if let Some(body) = chunked.take() {
+                self.unread_body = BodyLength::None;
+                return Ok(body);
+            }
+            self.fill(deadline)?;
+        }
     }
 
     /// Waits for bytes and appends them to the buffer.

@@ -16,7 +16,10 @@ mod wire;
 
 pub use render::render;
 pub use response::error;
-pub use wire::{BodyLength, HEAD_BYTES_MAX, Head, HeadError, Headers, Persistence, Query, parse};
+pub use wire::{
+    BodyLength, ChunkedBody, ChunkedError, HEAD_BYTES_MAX, Head, HeadError, Headers, Persistence,
+    Query, parse,
+};
 
 pub(crate) use authorize::{Requirement, authorize, unauthorized};
 pub(crate) use client_address::client_address;

@@ -133,6 +133,11 @@ impl From<HeadError> for ResponseBox {
                 "head_too_large",
                 "send at most 16 KiB of head and 100 headers",
             ),
+            HeadError::Coding => error(
+                501,
+                "unknown_transfer_coding",
+                "send no Transfer-Encoding but `chunked`",
+            ),
             HeadError::Version => error(505, "http_version", "speak HTTP/1.0 or HTTP/1.1"),
         }
     }

@@ -1,6 +1,6 @@
 //! Cross-origin requests: preflights, and the origins whose pages may read responses.
 
-use crate::support::{READ_METHODS, TestServer};
+use crate::support::{READ_METHODS, TestServer, request};
 
 #[test]
 fn options_lists_the_methods_of_a_path() {
@@ -107,11 +107,14 @@ fn response_to_a_malformed_request_can_be_read_by_a_page() {
 fn page_on_the_allow_list_can_read_that_its_body_was_refused() {
     let server = TestServer::start(&["--allow-origin=https://a.example"]);
     let origin = "Origin: https://a.example";
-    for (framing, status) in [
-        ("Content-Length: 2000000", 413),
-        ("Transfer-Encoding: chunked", 411),
+    for (framing, body, status) in [
+        ("Content-Length: 2000000", "", 413),
+        ("Transfer-Encoding: chunked", "fffff\r\n", 413),
+        ("Transfer-Encoding: chunked", "0x5\r\n", 400),
     ] {
-        let response = server.raw().request("GET", "/health", &[origin, framing]);
+        let mut page = server.raw();
+        page.send(request("GET", "/health", &[origin, framing]) + body);
+        let response = page.response();
         assert_eq!(response.status, status, "{framing}");
         let allowed_origin = response.header("Access-Control-Allow-Origin");
         assert_eq!(allowed_origin, Some("https://a.example"), "{framing}");

@@ -132,7 +132,7 @@ fn bodies_that_never_end_get_408() {
             let mut chunked = attacked.server.raw();
             chunked.send(request("POST", target, &["Transfer-Encoding: chunked"]));
             chunked.try_send("ffffffff\r\n");
-            assert_eq!(chunked.response().status, 411);
+            assert_eq!(chunked.response().status, 413);
         }
     });
 }

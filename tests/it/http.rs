@@ -106,12 +106,14 @@ fn head_has_the_headers_of_get_and_no_body() {
 #[test]
 fn refusal_of_head_has_no_body() {
     let server = TestServer::start(&[]);
-    for (framing, status) in [
-        ("Content-Length: 2000000", 413),
-        ("Transfer-Encoding: chunked", 411),
+    for (framing, body, status) in [
+        ("Content-Length: 2000000", "", 413),
+        ("Transfer-Encoding: chunked", "fffff\r\n", 413),
+        ("Transfer-Encoding: chunked", "x", 400),
     ] {
         let mut client = server.raw();
-        let response = client.request("HEAD", "/health", &[framing]);
+        client.send(request("HEAD", "/health", &[framing]) + body);
+        let response = client.response_to("HEAD");
         assert_eq!(response.status, status, "{framing}");
         client.assert_closed();
     }

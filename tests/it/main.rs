@@ -9,6 +9,7 @@
 //! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
+//! | `chunked` | request bodies in chunks, and the content types of JSON |
 //! | `clock` | the wall clock steps: repeated ids are recognized, numbering continues |
 //! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
 //! | `connection_limits` | all connections or descriptors are in use |
@@ -71,6 +72,7 @@ mod accept_queue;
 mod address_limits;
 mod bodies;
 mod broadcast;
+mod chunked;
 mod clock;
 mod closing;
 mod connection_limits;

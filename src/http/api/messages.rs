@@ -116,20 +116,40 @@ fn created(room: &RoomName, position: Position) -> ResponseBox {
 
 fn json_text<'a>(admitted: &'a Admitted<'_>) -> Result<&'a str, ResponseBox> {
     let headers = &admitted.request.head.headers;
-    let content_type = headers.get("Content-Type").unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
+    if !is_json(headers.get("Content-Type").unwrap_or_default()) {
         let message = "send Content-Type: application/json";
         return Err(error(415, "unsupported_media_type", message));
     }
-    if !headers.contains("Content-Length") {
-        let message = "send a body with Content-Length";
+    if headers
+        .lines("Content-Encoding")
+        .any(|coding| !coding.eq_ignore_ascii_case("identity"))
+    {
+        let message = "send the body without Content-Encoding";
+        return Err(error(415, "unsupported_media_type", message));
+    }
+    if !headers.contains("Content-Length") && !headers.contains("Transfer-Encoding") {
+        let message = "send a body with Content-Length, or in chunks";
         return Err(error(411, "length_required", message));
     }
     std::str::from_utf8(&admitted.body).map_err(|_| {
         let refusal = Refusal::new(ErrorCode::InvalidJson, "the body is not UTF-8");
         bad_request(&refusal)
     })
+}
+
+/// Whether a `Content-Type` is one of JSON: `application/json`, `text/json` or `application/…+json`, with any
+/// parameters. A page of another origin can send none of them without a preflight.
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type.to_ascii_lowercase();
+    match media_type.split_once('/') {
+        Some(("application", "json") | ("text", "json")) => true,
+        Some(("application", subtype)) => {
+            let name = subtype.strip_suffix("+json");
+            name.is_some_and(|name| !name.is_empty() && !name.contains([' ', ',', '/']))
+        }
+        _ => false,
+    }
 }
 
 fn parse_message<'a>(

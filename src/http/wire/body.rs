@@ -13,27 +13,50 @@ pub enum BodyLength {
     None,
     /// A body of this many bytes, at least one.
     Bytes(u64),
-    /// A body in chunks, which no route accepts: the response is 411.
+    /// A body in chunks.
     Chunked,
 }
 
 impl BodyLength {
     /// Rejects every combination of headers that two servers could read differently.
     pub(super) fn parse(headers: &Headers, minor_version: u8) -> Result<Self, HeadError> {
-        let is_chunked = headers.contains("Transfer-Encoding");
+        let is_coded = headers.contains("Transfer-Encoding");
         let mut lengths = headers.lines("Content-Length");
         let length = lengths.next();
         if lengths.next().is_some() {
             return Err(HeadError::Bad("Content-Length stands twice"));
         }
-        match (is_chunked, length) {
+        match (is_coded, length) {
             (true, Some(_)) => Err(HeadError::Bad("both Content-Length and Transfer-Encoding")),
             (true, None) if minor_version == 0 => {
                 Err(HeadError::Bad("Transfer-Encoding in an HTTP/1.0 request"))
             }
-            (true, None) => Ok(Self::Chunked),
+            (true, None) => Self::parse_codings(headers),
             (false, None) => Ok(Self::None),
             (false, Some(digits)) => Self::parse_digits(digits),
+        }
+    }
+
+    /// Accepts `chunked` alone, in one line. Another coding in front of it is well-formed, but unknown here.
+    fn parse_codings(headers: &Headers) -> Result<Self, HeadError> {
+        let lines = headers.lines("Transfer-Encoding");
+        let codings: Vec<&str> = lines
+            .flat_map(|line| line.split(','))
+            .map(|coding| coding.trim_matches([' ', '\t']))
+            .collect();
+        let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+        match codings.split_last() {
+            Some((last, [])) if is_chunked(last) => Ok(Self::Chunked),
+            Some((last, others)) if is_chunked(last) => {
+                if others.iter().any(is_chunked) {
+                    return Err(HeadError::Bad("`chunked` stands twice"));
+                }
+                if others.iter().any(|coding| coding.is_empty()) {
+                    return Err(HeadError::Bad("Transfer-Encoding is not a list of codings"));
+                }
+                Err(HeadError::Coding)
+            }
+            _ => Err(HeadError::Bad("Transfer-Encoding must end with `chunked`")),
         }
     }
 

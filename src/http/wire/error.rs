@@ -7,6 +7,8 @@ pub enum HeadError {
     Bad(&'static str),
     /// 431.
     TooLarge,
+    /// 501: a transfer coding besides `chunked`.
+    Coding,
     /// 505.
     Version,
 }

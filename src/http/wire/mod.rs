@@ -1,6 +1,7 @@
 //! HTTP/1.1 on the wire (RFC 9112): bytes to values and back, without sockets or server state.
 
 mod body;
+mod chunked;
 mod error;
 mod head;
 mod headers;
@@ -8,6 +9,7 @@ mod render;
 mod target;
 
 pub use body::BodyLength;
+pub use chunked::{ChunkedBody, ChunkedError};
 pub use error::HeadError;
 pub use head::{HEAD_BYTES_MAX, Head, parse};
 pub use headers::Headers;
