@@ -29,6 +29,7 @@ pub use keys::KeyError;
 pub use origin::AllowedOrigins;
 pub(crate) use rights::parse_user;
 pub use rights::{Identity, RoomPatterns, Validity};
+pub(crate) use time::unix_time;
 pub use token::{Grant, RequiredClaims, TokenError};
 
 /// The keys that tokens are checked with, and the rights of clients without a token.

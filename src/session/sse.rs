@@ -20,8 +20,8 @@ use crate::rooms::Seat;
 use crate::socket::{Peer, Socket};
 use crate::threads;
 
-use super::new_outbox;
 use super::resume::HeldRoom;
+use super::{TOKEN_CHECK_INTERVAL, new_outbox};
 
 /// Bytes that a client may send after its request. They are ignored; more end the stream.
 const IGNORED_BYTES_MAX: usize = 16 * 1024;
@@ -78,7 +78,7 @@ pub(crate) fn serve(
     log::debug!("{client} {peer} opened an event stream of {room}");
     let disconnect = DisconnectOnDrop { app, client };
     if threads::run_on_deep_stack(|| start(&accepted, &outbox, app)) {
-        await_end(&outbox, accepted.identity.time_left(), app);
+        await_end(&outbox, &accepted.identity, app);
     }
     drop(disconnect);
     log::debug!("{client} {peer} closed its event stream");
@@ -120,20 +120,22 @@ fn joined_event(room: &HeldRoom) -> Frames {
 
 /// Waits for the client to close the socket. Closes the stream when its token expires or the client sends too much,
 /// and sends a comment after each ping interval, which detects a client that is gone.
-fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
-    let expires_at = time_left.and_then(|left| Instant::now().checked_add(left));
+fn await_end(outbox: &Arc<Outbox>, identity: &Identity, app: &App) {
+    let ping_interval = app.config.limits.ping_interval;
     let socket = outbox.socket();
     let (mut ignored, mut ignored_bytes) = ([0; 256], 0);
+    let mut ping_at = Instant::now() + ping_interval;
     while ignored_bytes <= IGNORED_BYTES_MAX {
-        let left = expires_at.map(|at| at.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return outbox.close(CloseCode::Unauthorized);
-        }
-        let ping_interval = app.config.limits.ping_interval;
-        let timeout = ping_interval
-            .min(left.unwrap_or(ping_interval))
-            .max(READ_TIMEOUT_MIN);
-        if socket.set_read_timeout(timeout).is_err() {
+        let until_ping = ping_at.saturating_duration_since(Instant::now());
+        let timeout = match identity.time_left() {
+            Some(Duration::ZERO) => return outbox.close(CloseCode::Unauthorized),
+            Some(left) => until_ping.min(left).min(TOKEN_CHECK_INTERVAL),
+            None => until_ping,
+        };
+        if socket
+            .set_read_timeout(timeout.max(READ_TIMEOUT_MIN))
+            .is_err()
+        {
             return;
         }
         match socket.read(&mut ignored) {
@@ -142,11 +144,16 @@ fn await_end(outbox: &Arc<Outbox>, time_left: Option<Duration>, app: &App) {
             // TLS records without data cost work too, so each counts as a byte.
             Err(error) if error.kind() == ErrorKind::Interrupted => ignored_bytes += 1,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let now = Instant::now();
+                if now < ping_at {
+                    continue;
+                }
                 // The server has closed the stream, and the client had this long to close the socket.
                 if outbox.is_ending() {
                     return;
                 }
                 outbox.push(&Frames::from(b":\n\n".to_vec()));
+                ping_at = now + ping_interval;
             }
             Err(_) => return,
         }

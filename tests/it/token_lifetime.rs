@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::token::{
     OTHER_SECRET, SECRET, admin_bearer, claims, now, ops_with_claims, signed,
 };
-use crate::support::{TestServer, request, wait_until};
+use crate::support::{TestServer, request, wait_until, with_fake_clock};
 
 #[test]
 fn session_is_warned_and_closed_before_its_token_expires() {
@@ -37,6 +37,49 @@ fn event_stream_ends_with_its_token() {
         "ended at {} for {end}",
         now()
     );
+}
+
+// Actors: a client and an event stream with tokens for ten minutes, a client with one for a day, and an anonymous one.
+// Faults: the clock of the server is set back an hour, then forward, beyond the end of the first tokens.
+// Invariants: the clients whose tokens have ended are closed with 4001; the others stay.
+#[test]
+fn clients_are_closed_when_the_clock_is_set_beyond_the_end_of_their_tokens() {
+    with_fake_clock(|clock| {
+        for jump in [11 * 60, 9 * 3600] {
+            let flags = [
+                "--audience=wscast",
+                "--anonymous=subscribe",
+                "--ping-interval=1",
+            ];
+            let mut command = TestServer::command(&flags);
+            command.env("SECRET_KEY", SECRET);
+            clock.set(0);
+            clock.give_to(&mut command);
+            let server = TestServer::start_command(command);
+            let mut short = server.client_at(&ops_with_claims(json!({})));
+            let mut long = server.client_at(&ops_with_claims(json!({"exp": now() + 86_400})));
+            let mut anonymous = server.client_at("/ws?room=ops");
+            let mut stream = server.raw();
+            let token = signed(SECRET, &claims(json!({})));
+            let target = format!("/rooms/ops/events?token={token}");
+            stream.send(request("GET", &target, &[]));
+            stream.read_until("event: joined");
+
+            clock.set(-3600);
+            short.say("still here");
+            for client in [&mut short, &mut long, &mut anonymous] {
+                client.expect("still here");
+            }
+            stream.read_until("still here");
+
+            clock.set(jump);
+            assert_eq!(short.close_code(), 4001);
+            stream.read_to_end();
+            long.say("and here");
+            long.expect("and here");
+            anonymous.expect("and here");
+        }
+    });
 }
 
 #[test]

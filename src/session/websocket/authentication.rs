@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::Identity;
+use crate::auth::{Identity, unix_time};
 use crate::protocol::{CloseCode, ErrorCode, Refusal, RequestId, RoomName, Scope, ServerMessage};
 
 use super::rooms::reserve_rooms;
@@ -25,7 +25,7 @@ impl Session<'_> {
             self.from = Arc::clone(user);
             self.scope = Scope::User(Arc::clone(user));
         }
-        self.token_timer = TokenTimer::for_identity(&identity, Instant::now());
+        self.token_timer = TokenTimer::for_identity(&identity, Instant::now(), unix_time());
         self.identity = Some(identity);
     }
 
@@ -115,7 +115,7 @@ impl Session<'_> {
 
     /// Warns the client that its token expires, or closes it because the token has.
     pub(super) fn check_token_timer(&mut self) {
-        match self.token_timer.take_due(Instant::now()) {
+        match self.token_timer.take_due(Instant::now(), unix_time()) {
             Some(TokenEvent::ExpiresSoon(left)) => {
                 let in_ms = left.as_millis() as u64;
                 let warning = ServerMessage::TokenExpiring { in_ms };

@@ -160,7 +160,11 @@ impl<'a> Session<'a> {
                     self.request(text.as_str(), bytes);
                 }
                 Incoming::Binary(bytes) => self.refuse_binary(bytes.len().max(transport.weight())),
-                Incoming::Control => self.count_control(transport.weight()),
+                Incoming::Control => {
+                    self.count_control(transport.weight());
+                    // The thread is awake, so the alarm need not wake it for that.
+                    self.check_token_timer();
+                }
                 Incoming::Alarm => self.check_token_timer(),
                 Incoming::End(end) => {
                     self.close(end);

@@ -64,6 +64,8 @@ pub(super) struct Transport {
     pong_timeout: Duration,
     /// Whether a Ping was sent and nothing was read since.
     is_pinged: bool,
+    /// When the client counts as silent, unless something is read before.
+    silent_at: Instant,
     /// The weight of the last message.
     weight: usize,
 }
@@ -88,6 +90,7 @@ impl Transport {
             ping_interval: limits.ping_interval,
             pong_timeout: limits.pong_timeout,
             is_pinged: false,
+            silent_at: Instant::now() + limits.ping_interval,
             weight: 0,
         }))
     }
@@ -97,7 +100,7 @@ impl Transport {
         if self.half().alarm != alarm {
             self.websocket.get_mut().alarm = alarm;
             // An error means that the socket is gone, which the next read reports.
-            self.set_read_timeout(self.silence_max()).ok();
+            self.arm().ok();
         }
     }
 
@@ -133,6 +136,11 @@ impl Transport {
                 }
                 Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(Error::Io(error)) if is_timeout(&error) && self.half().alarm_is_due() => {}
+                Err(Error::Io(error)) if is_timeout(&error) && self.is_early() => {
+                    if self.arm().is_err() {
+                        return Incoming::End(End::Gone);
+                    }
+                }
                 Err(Error::Io(error)) if is_timeout(&error) => {
                     if let Some(end) = self.check_silence() {
                         return Incoming::End(end);
@@ -176,18 +184,13 @@ impl Transport {
         }
         self.half().outbox.push(&Frames::ping());
         self.is_pinged = true;
-        self.set_read_timeout(self.pong_timeout)
-            .is_err()
-            .then_some(End::Gone)
+        self.silent_at = Instant::now() + self.pong_timeout;
+        self.arm().is_err().then_some(End::Gone)
     }
 
-    /// The time for which the client may be silent now.
-    fn silence_max(&self) -> Duration {
-        if self.is_pinged {
-            self.pong_timeout
-        } else {
-            self.ping_interval
-        }
+    /// Whether a time-out came before the client counts as silent, because it was that of an earlier alarm.
+    fn is_early(&self) -> bool {
+        Instant::now() < self.silent_at && !self.is_ending()
     }
 
     fn is_ending(&self) -> bool {
@@ -196,20 +199,23 @@ impl Transport {
 
     /// Takes back the ping of a client that was active since.
     fn note_activity(&mut self) {
-        let is_active = &mut self.websocket.get_mut().is_active;
-        if std::mem::take(is_active) && std::mem::take(&mut self.is_pinged) {
+        if !std::mem::take(&mut self.websocket.get_mut().is_active) {
+            return;
+        }
+        self.silent_at = Instant::now() + self.ping_interval;
+        if std::mem::take(&mut self.is_pinged) {
             // An error means that the socket is gone, which the next read reports.
-            self.set_read_timeout(self.ping_interval).ok();
+            self.arm().ok();
         }
     }
 
-    /// Sets the socket's time-out, shortened to the alarm.
-    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+    /// Sets the socket's time-out to the time until the client counts as silent, or until the alarm. The time-out
+    /// starts again with each read, so it needs no change when the client is active.
+    fn arm(&self) -> io::Result<()> {
         let ReadHalf { outbox, alarm, .. } = self.half();
-        let until_alarm = alarm.map(|alarm| alarm.saturating_duration_since(Instant::now()));
-        let timeout = timeout
-            .min(until_alarm.unwrap_or(timeout))
-            .max(READ_TIMEOUT_MIN);
+        let wake_at = alarm.map_or(self.silent_at, |alarm| alarm.min(self.silent_at));
+        let timeout = wake_at.saturating_duration_since(Instant::now());
+        let timeout = timeout.max(READ_TIMEOUT_MIN);
         outbox.socket().set_read_timeout(timeout)
     }
 
