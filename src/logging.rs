@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use simplelog::{CombinedLogger, ConfigBuilder, LevelFilter, SharedLogger, WriteLogger};
 
 use crate::config::Config;
+use crate::os_error;
 
 /// Least time between two lines of one [`ThrottledLog`].
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -61,9 +62,11 @@ impl LogFile {
         })
     }
 
-    /// Opens the path again, because the file may have been renamed. If that fails, the log stays in the old file.
-    pub fn reopen(&self) -> io::Result<()> {
-        *self.file.lock() = open_log(&self.path)?;
+    /// Opens the path again, because the file may have been renamed. If that fails, the log stays in the old file,
+    /// and the error is one line.
+    pub fn reopen(&self) -> Result<(), String> {
+        let opened = open_log(&self.path);
+        *self.file.lock() = opened.map_err(|error| os_error::explain(&self.path, &error))?;
         Ok(())
     }
 }

@@ -271,21 +271,20 @@ fn load_keys(
 ) -> Result<Arc<Authority>, StartError> {
     let authority = Authority::load(config.auth.clone());
     let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
-    if !authority.has_keys() {
-        if !addresses.iter().all(|address| address.ip().is_loopback()) {
-            let addresses = list(addresses);
-            log::warn!(
-                "no key is set: every client that can reach {addresses} may read and publish in every room"
-            );
-        }
-        return Ok(Arc::new(authority));
+    if !authority.has_keys() && !addresses.iter().all(|address| address.ip().is_loopback()) {
+        let addresses = list(addresses);
+        log::warn!(
+            "no key is set: every client that can reach {addresses} may read and publish in every room"
+        );
     }
     let authority = Arc::new(authority);
-    let reloaded = Arc::clone(&authority);
-    reloads.add(move || match reloaded.reload() {
-        Ok(()) => Ok("keys for tokens".to_owned()),
-        Err(why) => Err(why.to_string()),
-    });
+    if config.auth.has_key_files() {
+        let reloaded = Arc::clone(&authority);
+        reloads.add(move || match reloaded.reload() {
+            Ok(()) => Ok("keys for tokens".to_owned()),
+            Err(why) => Err(why.to_string()),
+        });
+    }
     Ok(authority)
 }
 

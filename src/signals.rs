@@ -61,7 +61,9 @@ impl SignalHandler {
         if let Some(file) = &self.log_file {
             match file.reopen() {
                 Ok(()) => log::info!("opened the log file again"),
-                Err(error) => log::error!("cannot open the log file again: {error}"),
+                Err(error) => log::error!(
+                    "cannot open the log file again, so the log stays in the old one: {error}"
+                ),
             }
         }
         self.reloads.run() || (self.log_file.is_some() && !is_from_closed_terminal(origin))

@@ -54,6 +54,16 @@ impl AuthSettings {
     pub fn has_keys(&self) -> bool {
         self.secret.is_some() || self.secret_file.is_some() || self.public_key_file.is_some()
     }
+
+    /// Returns whether a key is in a file, which can be read again.
+    pub(crate) fn has_key_files(&self) -> bool {
+        let files = [
+            &self.secret_file,
+            &self.previous_secret_file,
+            &self.public_key_file,
+        ];
+        files.into_iter().any(Option::is_some)
+    }
 }
 
 /// Shows whether there is a secret, not the secret.

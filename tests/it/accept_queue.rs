@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{TempDir, TestServer, allow_many_sockets, skip, wait_until};
+use crate::support::{
+    TempDir, TestServer, allow_many_sockets, skip, start_in_namespace, wait_until,
+};
 
 /// More than the 128 of std, and less than the 4096 of the server.
 const CLIENTS: usize = 1000;
@@ -57,31 +58,11 @@ fn connect_at_once(path: &std::path::Path) -> std::io::Result<UnixStream> {
 #[test]
 fn short_queue_of_the_machine_is_logged_with_its_limit() {
     for (somaxconn, is_logged) in [("64", true), ("128", true), ("4096", false)] {
-        let program = TestServer::command(&[]);
-        let script =
-            format!("ip link set lo up && echo {somaxconn} > /proc/sys/net/core/somaxconn");
-        let unshare = |script: &str| {
-            let mut command = Command::new("unshare");
-            command.args([
-                "--user",
-                "--map-root-user",
-                "--net",
-                "sh",
-                "-c",
-                script,
-                "sh",
-            ]);
-            command
+        let setup = format!("echo {somaxconn} > /proc/sys/net/core/somaxconn");
+        let server = match start_in_namespace(&setup, &TestServer::command(&[])) {
+            Ok(server) => server,
+            Err(why) => return skip(why),
         };
-        let probe = unshare(&script).output();
-        if !probe.is_ok_and(|output| output.status.success()) {
-            return skip(
-                "no right to make a network namespace, or to set net.core.somaxconn in it",
-            );
-        }
-        let mut command = unshare(&format!("{script} && exec \"$@\""));
-        command.arg(program.get_program()).args(program.get_args());
-        let server = TestServer::start_command(command);
         wait_until("the start is logged", || server.log().contains("set by"));
         server.signal(Signal::TERM);
         wait_until("the end is logged", || server.log().contains("stopped"));

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use crate::support::{
     ClientOptions, RawConnection, Socket, TestServer, USAGE, handshake, handshake_with, program,
-    proxy_header, proxy_header_for, run, skip, wait_until, with_remote_network,
+    proxy_header, proxy_header_for, run, skip, start_in_namespace, wait_until, with_remote_network,
 };
 
 /// Whether this machine has IPv6, as the server finds out.
@@ -166,11 +166,9 @@ fn proxies_are_trusted_and_clients_limited_by_their_ipv4_addresses() {
     let (_other, status) = open("::ffff:203.0.113.8");
     assert_eq!(status, 101);
     assert_eq!(open("203.0.113.8").1, 503);
-    assert!(
-        server.log().contains("203.0.113.8 connected"),
-        "{}",
-        server.log()
-    );
+    wait_until("the client is logged", || {
+        server.log().contains("203.0.113.8 connected")
+    });
     assert!(!server.log().contains("::ffff:"), "{}", server.log());
 }
 
@@ -232,4 +230,25 @@ fn proxy_on_either_address_of_localhost_is_trusted_if_one_is_listed() {
             });
         }
     }
+}
+
+#[test]
+fn machine_without_ipv6_addresses_serves_localhost() {
+    let setup = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+    for args in [&["--host=localhost"][..], &["--host=127.0.0.1,::1"]] {
+        let server = match start_in_namespace(setup, &TestServer::command(args)) {
+            Ok(server) => server,
+            Err(why) => return skip(why),
+        };
+        let line = format!("listening on 127.0.0.1:{}\n", server.address().port());
+        wait_until("IPv4 is left", || server.log().contains(&line));
+        assert!(server.log().contains("::1 is left out"), "{}", server.log());
+    }
+    // One address of several must be left.
+    let ended = run(program().args(["--port=0", "--host=198.51.100.1,198.51.100.2"]));
+    let line = ended.only_line();
+    assert!(
+        line.contains("--host") && line.contains("does not have"),
+        "{line}"
+    );
 }

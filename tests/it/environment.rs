@@ -197,7 +197,7 @@ fn wrong_value_is_reported_under_its_variable() {
         ("WSCAST_SECRET_KEY_FILE", "/nonexistent/secret"),
         ("WSCAST_PUBLIC_KEY_FILE", "/nonexistent/key.pem"),
         ("WSCAST_LOG_FILE", "/nonexistent/wscast.log"),
-        ("WSCAST_HOST", "192.0.2.1"),
+        ("WSCAST_HOST", "198.51.100.1"),
     ] {
         let ended = run(program().arg("--port=0").env(variable, value));
         let start = format!("wscast: {variable} {value:?}: ");

@@ -98,9 +98,10 @@ fn log_stays_in_the_old_file_if_the_new_one_cannot_be_opened() {
 fn hangup_reloads_keys_and_reopens_the_log_together() {
     let dir = TempDir::new();
     let path = dir.path("wscast.log");
-    let mut command = TestServer::command(&["--log-file", &dir.arg("wscast.log")]);
-    command.env("SECRET_KEY", SECRET);
-    let mut server = TestServer::start_command(command);
+    fs::write(dir.path("secret"), SECRET).expect("write");
+    let key = dir.arg("secret");
+    let log_file = dir.arg("wscast.log");
+    let mut server = TestServer::start(&["--log-file", &log_file, "--secret-key-file", &key]);
     fs::rename(&path, dir.path("old")).expect("rename");
     server.signal(Signal::HUP);
     wait_until("both are logged", || {
@@ -111,13 +112,19 @@ fn hangup_reloads_keys_and_reopens_the_log_together() {
 }
 
 #[test]
-fn hangup_without_anything_to_reload_shuts_down() {
+fn hangup_without_a_file_to_reload_shuts_down() {
     let mut server = TestServer::start(&[]);
     let mut alice = server.client();
     // A closed terminal may send it twice.
     server.signal(Signal::HUP);
     server.signal(Signal::HUP);
     assert_eq!(alice.close_code(), 1001);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    // A secret in a variable is no file.
+    let mut command = TestServer::command(&[]);
+    command.env("SECRET_KEY", SECRET);
+    let mut server = TestServer::start_command(command);
+    server.signal(Signal::HUP);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 

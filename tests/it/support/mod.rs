@@ -43,7 +43,7 @@ pub use fake_clock::{FakeClock, with_fake_clock};
 pub use history::{offsets, payloads, read_whole_history};
 pub use http::{READ_METHODS, Response, request};
 pub use lasting_disk::{LastingDisk, with_lasting_disk};
-pub use network::with_remote_network;
+pub use network::{start_in_namespace, with_remote_network};
 pub use program::{FAILURE, USAGE, program, run};
 pub use proxy::{forwarded_for, proxy_header, proxy_header_for};
 pub use readers::read_while_reconnecting;

@@ -32,17 +32,8 @@ impl RemoteNetwork {
         let host: &[&str] = if has_host { &[] } else { &["--host=0.0.0.0"] };
         let program = TestServer::command(&[host, args].concat());
         let [one, two] = ADDRESSES;
-        let script = format!(
-            "ip link set lo up && ip addr add {one}/32 dev lo && ip addr add {two}/32 dev lo"
-        );
-        let probe = unshare().arg(&script).output();
-        if !probe.is_ok_and(|output| output.status.success()) {
-            return Err("no right to make a network namespace, or no `ip`");
-        }
-        let mut command = unshare();
-        command.args([&format!("{script} && exec \"$@\""), "sh"]);
-        command.arg(program.get_program()).args(program.get_args());
-        let server = TestServer::start_command(command);
+        let setup = format!("ip addr add {one}/32 dev lo && ip addr add {two}/32 dev lo");
+        let server = start_in_namespace(&setup, &program)?;
         let namespace = File::open(format!("/proc/{}/ns/net", server.pid())).expect("namespace");
         let network = Some(LinkNameSpaceType::Network);
         if move_into_link_name_space(namespace.as_fd(), network).is_err() {
@@ -59,6 +50,20 @@ impl RemoteNetwork {
         let ip = ADDRESSES[nth].parse().expect("an address");
         SocketAddr::new(ip, self.server.address().port())
     }
+}
+
+/// Starts a server in a network namespace of its own, after a script has set the namespace up. `Err` says why that is
+/// not possible here.
+pub fn start_in_namespace(setup: &str, server: &Command) -> Result<TestServer, &'static str> {
+    let script = format!("ip link set lo up && {setup}");
+    let probe = unshare().arg(&script).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return Err("no right to make a network namespace, or no `ip`");
+    }
+    let mut command = unshare();
+    command.args([&format!("{script} && exec \"$@\""), "sh"]);
+    command.arg(server.get_program()).args(server.get_args());
+    Ok(TestServer::start_command(command))
 }
 
 fn unshare() -> Command {
