@@ -10,9 +10,10 @@ use crate::outbox::Outbox;
 use crate::protocol::{ClientId, CloseCode, RequestId, RoomName, RoomState, ServerMessage};
 use crate::rooms::{RemoteMembers, RoomNumbering};
 
+use super::connected_clients::ConnectedClient;
 use super::reply::{ReleaseOutcome, send_reply};
 use super::room::LocalRoom;
-use super::state::{BroadcasterState, ConnectedClient};
+use super::state::BroadcasterState;
 
 impl BroadcasterState {
     pub(super) fn await_auth(&mut self, outbox: Arc<Outbox>, now: Instant) {

@@ -6,6 +6,7 @@
 //! once, from its join position on.
 
 mod closing;
+mod connected_clients;
 mod delivery;
 mod drain;
 mod event;

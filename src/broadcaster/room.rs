@@ -12,9 +12,9 @@ use crate::protocol::{
 };
 use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering};
 
+use super::connected_clients::ConnectedClients;
 use super::held::HeldBatches;
 use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};
-use super::state::ConnectedClients;
 
 /// Bytes of a batch at which it is sent before more is added, so that a batch stays far smaller than an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;

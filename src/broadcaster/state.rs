@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
-use crate::protocol::{ClientId, RoomName};
+use crate::protocol::RoomName;
 use crate::rooms::RemoteMembers;
 
+use super::connected_clients::ConnectedClients;
 use super::drain::Drain;
 use super::presence::PresenceSchedule;
 use super::room::LocalRoom;
@@ -31,19 +30,6 @@ pub(super) struct BroadcasterState {
     pub(super) presence: PresenceSchedule,
     /// `Some` from the start of the shutdown on.
     pub(super) drain: Option<Drain>,
-}
-
-/// The connected clients, by id.
-pub(super) type ConnectedClients = HashMap<ClientId, ConnectedClient>;
-
-/// A connected client.
-pub(super) struct ConnectedClient {
-    pub(super) outbox: Arc<Outbox>,
-    /// The `sub` of the client's token, if it has one.
-    pub(super) user: Option<Arc<str>>,
-    /// The rooms it is a member of. A room that restarted stays here until the client's connection ends.
-    pub(super) rooms: Vec<RoomName>,
-    pub(super) connected: Instant,
 }
 
 impl BroadcasterState {

@@ -10,15 +10,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, Shutdown, recv, send, sendmsg, shutdown};
 
+mod nonblocking;
 pub(crate) mod tls;
 
+pub(crate) use self::nonblocking::Offered;
+
+use self::nonblocking::{SEND_FLAGS, wait};
 use self::tls::{TlsAcceptor, TlsConnection, TlsError};
 
 /// How long a closing connection is still read from; unread input would reset the connection, and the peer
@@ -26,7 +28,6 @@ use self::tls::{TlsAcceptor, TlsConnection, TlsError};
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// How many bytes are read from a closing connection at most, so that a flood of input ends too.
 pub(crate) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Bytes of a queue that are encrypted at once. Encrypting takes longer than sending, and a thread that pushes to
 /// the queue meanwhile waits for its lock.
@@ -91,16 +92,6 @@ impl fmt::Display for Peer {
             Self::Forwarded(ip) => ip.fmt(f),
         }
     }
-}
-
-/// How many of the offered bytes a socket took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offered {
-    /// The socket took all bytes.
-    All,
-    /// The socket took this many bytes and is full. The caller offers the rest once the socket is writable. If no
-    /// rest remains, the caller offers nothing, because encrypted bytes still wait in the socket.
-    Part(usize),
 }
 
 impl Socket {
@@ -241,15 +232,4 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Waits until a descriptor is ready for `flags`, or has failed or ended. Returns false at the deadline.
-pub(crate) fn wait(fd: impl AsFd, flags: PollFlags, deadline: Instant) -> bool {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec {
-        tv_sec: left.as_secs() as _,
-        tv_nsec: left.subsec_nanos() as _,
-    };
-    let mut fds = [PollFd::new(&fd, flags)];
-    matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
 }

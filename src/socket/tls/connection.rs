@@ -7,10 +7,10 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use rustls::ServerConnection;
 
-use crate::socket::{self, Offered};
+use crate::socket::nonblocking::{Offered, SEND_FLAGS, wait};
 use crate::threads;
 
 use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsError};
@@ -21,7 +21,6 @@ const HANDSHAKE_PIECES_MAX: usize = 64;
 /// Plaintext that is encrypted at a time, one record. It limits the ciphertext that a client which does not
 /// read can occupy.
 const RECORD_BYTES: usize = 16 * 1024;
-const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// A client's TLS connection after its handshake.
 #[derive(Debug)]
@@ -224,14 +223,14 @@ fn flush_before(
         match flush(connection, fd) {
             Ok(true) => return Ok(()),
             Ok(false) if Instant::now() >= deadline => return Err(TlsError::TimedOut),
-            Ok(false) => socket::wait(fd, PollFlags::OUT, deadline),
+            Ok(false) => wait(fd, PollFlags::OUT, deadline),
             Err(_) => return Err(TlsError::Closed),
         };
     }
 }
 
 fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), TlsError> {
-    while !socket::wait(fd, PollFlags::IN, deadline) {
+    while !wait(fd, PollFlags::IN, deadline) {
         if Instant::now() >= deadline {
             return Err(TlsError::TimedOut);
         }

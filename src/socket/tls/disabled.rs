@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::TlsError;
 use crate::config::TlsFiles;
-use crate::socket::Offered;
+use crate::socket::nonblocking::Offered;
 
 /// Has no values, so none of its methods can be called except [`load`](Self::load), which fails.
 #[derive(Debug)]
