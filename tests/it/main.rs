@@ -19,6 +19,7 @@
 //! | `drain_delay` | a balancer sees the shutdown before clients are closed |
 //! | `dual_stack` | IPv4 and IPv6 on one port, and names of addresses |
 //! | `environment` | variables of other programs, wrong and misspelt ones |
+//! | `failed_sync` | a disk that fails to sync: the outcome of a publish is unknown |
 //! | `floods` | floods of pings, messages and connections; a thousand clients that stop reading |
 //! | `handshake` | the opening handshake: accepted and refused requests |
 //! | `hostile_clients` | garbage, resets, deep JSON, huge lengths, random frames |
@@ -82,6 +83,7 @@ mod damage;
 mod drain_delay;
 mod dual_stack;
 mod environment;
+mod failed_sync;
 mod floods;
 mod handshake;
 mod hostile_clients;
