@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `accept_queue` | many clients that connect at once |
 //! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
+//! | `backup` | copies of a running server's database, and their restore |
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
 //! | `chunked` | request bodies in chunks, and the content types of JSON |
@@ -44,7 +45,7 @@
 //! | `rate_limits` | limits per connection: requests and bytes per second |
 //! | `request_limits` | heads and bodies that come slowly, are too large or never end |
 //! | `resume` | a client that reconnects gets every missed message once |
-//! | `rollback` | database, log and mark of different moments: numbering restarts; backups |
+//! | `rollback` | database, log and mark of different moments: numbering restarts |
 //! | `rollback_at_random` | the same at random, with damaged files |
 //! | `room_limits` | members per room, rooms per server |
 //! | `room_names` | names in any script and normal form, in addresses, messages, tokens and old databases |
@@ -71,6 +72,7 @@
 
 mod accept_queue;
 mod address_limits;
+mod backup;
 mod bodies;
 mod broadcast;
 mod chunked;

@@ -1,5 +1,6 @@
 //! The vocabulary of scenarios: servers on free ports, clients, raw connections, faults, waiting.
 
+mod acknowledged_history;
 mod attack;
 mod certificate;
 mod client;
@@ -31,6 +32,7 @@ mod welcome;
 pub use self::redis::{
     TestRedis, free_port, with_durable_redis, with_redis, with_redis_args, with_redis_at,
 };
+pub use acknowledged_history::AcknowledgedHistory;
 pub use attack::AttackedServer;
 pub use certificate::Certificate;
 pub use client::{ClientOptions, TestClient, message_frame};

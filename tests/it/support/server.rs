@@ -166,6 +166,12 @@ impl TestServer {
             .expect("connected_clients is a number")
     }
 
+    /// Ends the process with a signal.
+    pub fn end(&mut self, signal: Signal) {
+        self.signal(signal);
+        self.wait_for_exit();
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
         kill_process(pid, signal).expect("kill");
