@@ -63,6 +63,7 @@ fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
         shutdown: shutdown.clone(),
         reloads: reloads.clone(),
         log_file,
+        has_keys: config.auth.has_keys(),
     };
     handler
         .start()

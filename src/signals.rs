@@ -18,6 +18,8 @@ pub(crate) struct SignalHandler {
     pub(crate) shutdown: Shutdown,
     pub(crate) reloads: Reloads,
     pub(crate) log_file: Option<LogFile>,
+    /// Whether tokens are checked. Then an operator may send SIGHUP to reload keys, even if no key is in a file.
+    pub(crate) has_keys: bool,
 }
 
 impl SignalHandler {
@@ -33,30 +35,35 @@ impl SignalHandler {
         });
         let mut signals = SignalsInfo::<WithOrigin>::new(handled)?;
         threads::spawn_service("signals", move || {
+            let mut may_exit = false;
             for origin in signals.forever() {
-                self.handle(&origin);
+                may_exit = self.handle(&origin, may_exit);
             }
         })?;
         Ok(())
     }
 
     /// Handles one signal. The first SIGTERM or SIGINT requests shutdown; the second ends the process at once.
-    fn handle(&self, origin: &Origin) {
+    /// Returns whether the next one is the second.
+    fn handle(&self, origin: &Origin, may_exit: bool) -> bool {
         if origin.signal == SIGHUP {
-            // Never ends the process at once: a closed terminal may send it twice.
+            // Never counts as the first or second: a closed terminal may send it twice, and a SIGTERM after it.
             if !self.reload(origin) {
                 self.shutdown.request();
             }
-            return;
+            return may_exit;
         }
-        if self.shutdown.is_requested() {
+        if may_exit {
             std::process::exit(128 + origin.signal);
         }
         self.shutdown.request();
+        true
     }
 
-    /// Opens the log file again and reloads files. Returns whether the server is to go on: if there are no files to
-    /// reload, it is not when the terminal was closed, and without a log file that is the only meaning of a SIGHUP.
+    /// Opens the log file again and reloads files. Returns whether the server goes on.
+    ///
+    /// If there are no files to reload, it ends when the terminal was closed. If there is no log file and no key
+    /// either, that is the only meaning of a SIGHUP, whoever sent it.
     fn reload(&self, origin: &Origin) -> bool {
         if let Some(file) = &self.log_file {
             match file.reopen() {
@@ -66,7 +73,8 @@ impl SignalHandler {
                 ),
             }
         }
-        self.reloads.run() || (self.log_file.is_some() && !is_from_closed_terminal(origin))
+        let is_expected = self.log_file.is_some() || self.has_keys;
+        self.reloads.run() || (is_expected && !is_from_closed_terminal(origin))
     }
 }
 

@@ -23,7 +23,7 @@ fn ignoring(signal: &str, command: &Command) -> Command {
 }
 
 /// Starts a server as the leader of a session with a terminal of its own. The terminal is closed with the descriptor.
-fn start_in_terminal(command: &Command) -> Option<(TestServer, OwnedFd)> {
+fn start_in_terminal(command: &Command, secret: &str) -> Option<(TestServer, OwnedFd)> {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok()?;
     grantpt(&terminal).expect("grantpt");
     unlockpt(&terminal).expect("unlockpt");
@@ -37,7 +37,7 @@ fn start_in_terminal(command: &Command) -> Option<(TestServer, OwnedFd)> {
     let mut session = Command::new("setsid");
     session.args(["--ctty", "--wait"]);
     session.arg(command.get_program()).args(command.get_args());
-    session.stdin(Stdio::from(side));
+    session.stdin(Stdio::from(side)).env("SECRET_KEY", secret);
     Some((TestServer::start_command(session), terminal))
 }
 
@@ -120,11 +120,31 @@ fn hangup_without_a_file_to_reload_shuts_down() {
     server.signal(Signal::HUP);
     assert_eq!(alice.close_code(), 1001);
     assert_eq!(server.wait_for_exit().code(), Some(0));
-    // A secret in a variable is no file.
-    let mut command = TestServer::command(&[]);
-    command.env("SECRET_KEY", SECRET);
-    let mut server = TestServer::start_command(command);
+}
+
+/// A unit file may send SIGHUP for every reload.
+#[test]
+fn hangup_from_kill_ends_no_server_with_a_secret() {
+    let mut server = TestServer::with_tokens(&[]);
     server.signal(Signal::HUP);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let mut server = TestServer::with_tokens(&[]);
+    server.signal(Signal::HUP);
+    assert_eq!(server.raw().get("/health").status, 200);
+    assert!(server.is_running());
+}
+
+#[test]
+fn terminate_after_a_hangup_still_closes_everyone() {
+    let mut server = TestServer::start(&["--drain-delay=1s"]);
+    let mut alice = server.client();
+    server.signal(Signal::HUP);
+    wait_until("the shutdown has started", || {
+        server.log().contains("draining")
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(alice.close_code(), 1001);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
@@ -132,13 +152,20 @@ fn hangup_without_a_file_to_reload_shuts_down() {
 fn closed_terminal_shuts_down_even_with_a_log_file() {
     let dir = TempDir::new();
     let log_file = dir.arg("wscast.log");
-    for args in [&[][..], &["--log-file", log_file.as_str()]] {
-        let Some((mut server, terminal)) = start_in_terminal(&TestServer::command(args)) else {
+    for (args, secret) in [
+        (&[][..], ""),
+        (&["--log-file", log_file.as_str()], ""),
+        (&[], SECRET),
+    ] {
+        let command = TestServer::command(args);
+        let Some((mut server, terminal)) = start_in_terminal(&command, secret) else {
             return skip("no pseudo-terminal");
         };
-        let mut alice = server.client();
+        let mut alice = (secret.is_empty()).then(|| server.client());
         drop(terminal);
-        assert_eq!(alice.close_code(), 1001, "{args:?}");
+        if let Some(alice) = &mut alice {
+            assert_eq!(alice.close_code(), 1001, "{args:?}");
+        }
         assert_eq!(server.wait_for_exit().code(), Some(0), "{args:?}");
     }
 }
@@ -147,7 +174,7 @@ fn closed_terminal_shuts_down_even_with_a_log_file() {
 fn hangup_from_kill_in_a_terminal_only_reopens_the_log() {
     let dir = TempDir::new();
     let command = TestServer::command(&["--log-file", &dir.arg("wscast.log")]);
-    let Some((mut server, _terminal)) = start_in_terminal(&command) else {
+    let Some((mut server, _terminal)) = start_in_terminal(&command, "") else {
         return skip("no pseudo-terminal");
     };
     server.signal(Signal::HUP);
@@ -177,7 +204,7 @@ fn ignored_hangup_and_interrupt_stay_ignored() {
 #[test]
 fn nohup_survives_its_terminal() {
     let Some((mut server, terminal)) =
-        start_in_terminal(&ignoring("HUP", &TestServer::command(&[])))
+        start_in_terminal(&ignoring("HUP", &TestServer::command(&[])), "")
     else {
         return skip("no pseudo-terminal");
     };
