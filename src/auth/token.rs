@@ -46,7 +46,7 @@ pub enum TokenError {
     Audience,
     /// The claim `iss` is not a trusted issuer.
     Issuer,
-    /// The claims are not a JSON object, or one is there twice; the text says which.
+    /// The claims are not a JSON object, or one is there twice; the text says so.
     Claims(String),
     /// A claim is missing or has a wrong value; the text says which.
     Claim(InvalidClaim),
@@ -89,7 +89,7 @@ impl fmt::Display for TokenError {
             Self::NotYetValid => f.write_str("the token is not valid yet"),
             Self::Audience => f.write_str("the token is for another audience"),
             Self::Issuer => f.write_str("the token is from another issuer"),
-            Self::Claims(why) => write!(f, "the token's claims are not an object: {why}"),
+            Self::Claims(why) => write!(f, "the token's claims {why}"),
             Self::Claim(what) => write!(f, "the token's claim {what}"),
         }
     }
@@ -140,8 +140,12 @@ pub(super) fn check(
         return Err(TokenError::Signature);
     }
     let claims = decode_part(token.claims)?;
-    let claims: Claims =
-        serde_json::from_slice(&claims).map_err(|why| TokenError::Claims(why.to_string()))?;
+    // A struct can also be parsed from a list of its fields' values.
+    if !claims.trim_ascii_start().starts_with(b"{") {
+        return Err(TokenError::Claims("are not a JSON object".to_owned()));
+    }
+    let claims: Claims = serde_json::from_slice(&claims)
+        .map_err(|why| TokenError::Claims(format!("cannot be read: {why}")))?;
     identity(&claims, required, now)
 }
 

@@ -16,6 +16,14 @@ fn with(changes: Value) -> Value {
     claims
 }
 
+/// A token whose claims are this text.
+fn signed_text(claims: &str) -> String {
+    let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+    let message = format!("{}.{}", part("{\"alg\":\"HS256\"}"), part(claims));
+    let tag = BASE64URL_NOPAD.encode(&hs256(SECRET.as_bytes(), message.as_bytes()));
+    format!("{message}.{tag}")
+}
+
 /// Returns the response to a publish to `ops` with a token.
 fn publish(server: &TestServer, token: &str) -> Response {
     let body = json!({"type": "message", "payload": 1});
@@ -117,10 +125,7 @@ fn numbers_are_names_of_users_and_rooms() {
         let text = with(json!({"sub": "SUB"}))
             .to_string()
             .replace("\"SUB\"", sub);
-        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
-        let message = format!("{}.{}", part("{\"alg\":\"HS256\"}"), part(&text));
-        let tag = BASE64URL_NOPAD.encode(&hs256(SECRET.as_bytes(), message.as_bytes()));
-        let response = publish(&server, &format!("{message}.{tag}"));
+        let response = publish(&server, &signed_text(&text));
         assert_eq!(response.status, 201, "{sub}");
         assert_eq!(last_author(&server), sub);
     }
@@ -234,10 +239,27 @@ fn claim_of_a_wrong_type_is_named_with_what_was_expected() {
         let expected = format!("the token's claim {message}");
         assert_eq!(response.error_message(), expected, "{changes}");
     }
-    for set in [json!([]), json!("alice"), json!(7)] {
+    let list = json!([
+        "alice",
+        now() + 600,
+        null,
+        null,
+        "ops",
+        "ops",
+        false,
+        "wscast",
+        null
+    ]);
+    for set in [json!([]), list, json!("alice"), json!(7)] {
         let response = publish(&server, &signed(SECRET, &set));
         let message = response.error_message();
-        assert!(message.contains("not an object"), "{message}");
+        assert_eq!(message, "the token's claims are not a JSON object", "{set}");
+    }
+    for (name, value) in [("sub", "\"bob\""), ("exp", "1")] {
+        let twice = format!("{{\"{name}\":{value},{}", &with(json!({})).to_string()[1..]);
+        let message = publish(&server, &signed_text(&twice)).error_message();
+        let expected = format!("the token's claims cannot be read: duplicate field `{name}`");
+        assert!(message.starts_with(&expected), "{message}");
     }
 }
 

@@ -70,6 +70,30 @@ fn ids_messages_and_members_outlast_jumps_of_the_clock_of_redis() {
     });
 }
 
+/// The others stay, although the clock shows a time before their last heartbeats, or long after them.
+#[test]
+fn members_of_a_killed_node_disappear_after_the_clock_was_set() {
+    with_redis_at(|redis, clock| {
+        let nodes = redis.nodes(2, &[]);
+        let mut alice = nodes[0].client();
+        let _bob = nodes[1].client();
+        for offset in [-HOUR, HOUR] {
+            clock.set(offset);
+            let killed = redis.node(&[]);
+            let _carol = killed.client();
+            wait_until("members of all nodes are counted", || {
+                nodes.iter().all(|node| node.members("lobby") == 3)
+            });
+            drop(killed);
+            wait_until("members of the killed node disappear", || {
+                nodes.iter().all(|node| node.members("lobby") == 2)
+            });
+        }
+        alice.say("still here");
+        alice.expect("still here");
+    });
+}
+
 /// Messages still expire, by time that passes, whatever the clock of Redis shows.
 #[test]
 fn messages_expire_by_time_that_passes() {

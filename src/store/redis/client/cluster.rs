@@ -68,8 +68,8 @@ fn parse_slots(reply: Value, host: &str) -> Option<Topology> {
         let mut server = server.into_iter();
         let own_host = Option::<String>::from_redis_value(server.next()?).ok()?;
         let port = u16::from_redis_value(server.next()?).ok()?;
-        // A server that does not know its own address reports an empty one.
-        let own_host = own_host.filter(|own_host| !own_host.is_empty());
+        // A server that does not know its own address reports an empty one, or a question mark.
+        let own_host = own_host.filter(|own_host| !["", "?"].contains(&own_host.as_str()));
         let own_host = own_host.unwrap_or_else(|| host.to_owned());
         if last >= SLOTS {
             return None;
@@ -99,15 +99,18 @@ mod tests {
             ])
         };
         let (a, b) = (server("10.0.0.1", 7000), server("", 7001));
+        let c = server("?", 7002);
         let reply = Value::Array(vec![
             range(0, 99, &a),
             range(100, 200, &b),
             range(300, 16_383, &a),
+            range(201, 299, &c),
         ]);
         let servers = parse_slots(reply, "here").unwrap();
         let slots = |host: &str, port| servers[&(host.to_owned(), port)].clone();
         assert_eq!(slots("10.0.0.1", 7000), [0..=99, 300..=16_383]);
         assert_eq!(slots("here", 7001), [100..=200]);
+        assert_eq!(slots("here", 7002), [201..=299]);
         assert!(parse_slots(Value::Array(Vec::new()), "here").is_none());
         assert!(parse_slots(Value::Array(vec![range(0, 16_384, &a)]), "here").is_none());
     }

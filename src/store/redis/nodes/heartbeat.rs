@@ -186,7 +186,8 @@ fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) 
     call.arg(&names.node)
         .arg(NODE_LIFETIME.as_millis() as u64)
         .arg(names.report_channel())
-        .arg(message);
+        .arg(message)
+        .arg(state.steady_now());
     for (room, members) in &report.rooms {
         let members = match members.0 {
             0 => String::new(),

@@ -1,12 +1,12 @@
 -- Records a node's heartbeat and its changed rooms. Returns 1 if the node was unknown, in which case its earlier
 -- reports are lost, and the live nodes.
 -- KEYS: 1 the nodes by the time at which they expire, 2 the rooms of this node
--- ARGV: 1 the node, 2 milliseconds until it expires, 3 the channel of reports, 4 the report, or empty, then pairs of a
--- room and its members, which are empty if the room has none
-local now = milliseconds()
+-- ARGV: 1 the node, 2 milliseconds until it expires, 3 the channel of reports, 4 the report, or empty, 5 the time by
+-- the steady clock, then pairs of a room and its members, which are empty if the room has none
+local now = tonumber(ARGV[5])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', integer(now))
 local added = redis.call('ZADD', KEYS[1], integer(now + ARGV[2]), ARGV[1])
-for at = 5, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   if ARGV[at + 1] == '' then
     redis.call('HDEL', KEYS[2], ARGV[at])
   else
