@@ -44,6 +44,35 @@ fn user_and_password_may_have_any_characters() {
 }
 
 #[test]
+fn user_of_the_example_has_the_permissions_that_a_node_needs() {
+    let example = include_str!("../../../assets/deploy/redis.conf");
+    let line = example
+        .lines()
+        .find(|line| line.starts_with("# user wscast "));
+    let rules: Vec<&str> = line.expect("a user").split(' ').skip(2).collect();
+    for database in ["", "/4"] {
+        with_redis(|redis| {
+            redis.command::<()>(&[&["ACL", "SETUSER"][..], &rules].concat());
+            if !database.is_empty() {
+                redis.command::<()>(&["ACL", "SETUSER", "wscast", "+select"]);
+            }
+            let url = format!(
+                "redis://wscast:PASSWORD@127.0.0.1:{}{database}",
+                redis.port()
+            );
+            let nodes = [0, 1].map(|_| TestServer::start(&["--redis", &url]));
+            let mut alice = nodes[0].client();
+            assert_eq!(publish(&nodes[1], "received"), 201);
+            alice.expect("received");
+            wait_until("members are counted", || nodes[1].members("lobby") == 1);
+            assert_eq!(nodes[1].get_json("/rooms/lobby/messages")["last"], 1);
+            let denied: Vec<redis::Value> = redis.command(&["ACL", "LOG"]);
+            assert!(denied.is_empty(), "{denied:?}");
+        });
+    }
+}
+
+#[test]
 fn empty_password_is_no_password() {
     with_redis(|redis| {
         let url = format!("redis://:@127.0.0.1:{}/", redis.port());
