@@ -132,8 +132,13 @@ impl HttpConnection<'_> {
             // Counted by the rate of new connections instead of the rate of requests.
             return self.upgrade(request, kind);
         }
-        if let Err(response) = self.count(request) {
-            return self.respond(response, request);
+        if let Err(reply) = self.count(request) {
+            return match route {
+                Ok(route) if route.is_event_stream(&request.head) => {
+                    self.refuse_events(reply, request)
+                }
+                _ => self.respond(reply, request),
+            };
         }
         match route {
             Ok(route) if route.is_event_stream(&request.head) => self.stream_events(request, route),
@@ -160,13 +165,27 @@ impl HttpConnection<'_> {
             .and_then(|admitted| sse::accept(&admitted, self.app).map_err(Reply::Last));
         let accepted = match accepted {
             Ok(accepted) => accepted,
-            Err(reply) => return self.respond(reply, request),
+            Err(reply) => return self.refuse_events(reply, request),
         };
         let head = http::render_event_stream(&request.head, &self.app.config.allow_origin);
         match send_all(self.socket, &head) {
             Ok(()) => Next::Stream(Stream::Events(accepted)),
             Err(_) => Next::Close,
         }
+    }
+
+    #[inline(never)]
+    fn refuse_events(&self, reply: Reply, request: &Request) -> Next {
+        let reply = match reply {
+            Reply::Response(response) if request.accepts_events() => {
+                Reply::Response(http::as_event_stream(response))
+            }
+            Reply::Last(response) if request.accepts_events() => {
+                Reply::Last(http::as_event_stream(response))
+            }
+            reply => reply,
+        };
+        self.respond(reply, request)
     }
 
     #[inline(never)]

@@ -26,8 +26,8 @@ pub(crate) use client_address::client_address;
 pub(crate) use render::render_event_stream;
 pub(crate) use request::{Admitted, Request};
 pub(crate) use response::{
-    WithHeader, address_limited, bad_request, connection_refused, event_stream, forbidden,
-    rate_limited, unavailable_for,
+    WithHeader, address_limited, as_event_stream, bad_request, connection_refused, event_stream,
+    forbidden, rate_limited, unavailable_for,
 };
 pub(crate) use route::{Handler, Route, WebSocketKind, find, upgrade_required};
 pub(crate) use wire::CONTINUE_100;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Identity;
-use crate::protocol::{ErrorCode, Refusal, RoomName, Scope, Since, invalid_room, last_event_id};
+use crate::protocol::{ErrorCode, LastEventId, Refusal, RoomName, Scope, Since, invalid_room};
 use crate::socket::Peer;
 
 use super::wire::Head;
@@ -62,18 +62,28 @@ impl Request {
         positions.collect()
     }
 
-    /// The position in `Last-Event-ID`, or in `last_event_id` for clients that cannot send headers.
-    pub(crate) fn last_event_id(&self) -> Result<Option<Since>, Refusal> {
-        self.head
+    /// The id in `Last-Event-ID`, else in the query, for clients that cannot send headers. The header is newer: an
+    /// `EventSource` reconnects with it and with the query that it was created with.
+    pub(crate) fn last_event_id(&self) -> LastEventId {
+        let header = self.head.headers.lines("Last-Event-ID");
+        let mut ids = header.chain(self.head.query.last_event_ids());
+        LastEventId::parse(ids.find(|id| !id.is_empty()).unwrap_or_default())
+    }
+
+    /// Whether the client takes an event stream: `Accept` lists it or is absent.
+    pub(crate) fn accepts_events(&self) -> bool {
+        let ranges = self
+            .head
             .headers
-            .get("Last-Event-ID")
-            .or_else(|| self.head.query.first("last_event_id"))
-            .filter(|id| !id.is_empty())
-            .map(|id| {
-                last_event_id(id)
-                    .ok_or_else(|| invalid_field("Last-Event-ID", "an id that this stream sent"))
+            .lines("Accept")
+            .flat_map(|line| line.split(','));
+        let mut types = ranges
+            .filter_map(|range| range.split(';').next())
+            .map(str::trim);
+        !self.head.headers.contains("Accept")
+            || types.any(|name| {
+                ["text/event-stream", "text/*", "*/*"].contains(&name.to_ascii_lowercase().as_str())
             })
-            .transpose()
     }
 
     /// The size of a page: `limit`, which must be from 1 to `max`.

@@ -8,7 +8,7 @@ use tiny_http::{Header, Response, ResponseBox, StatusCode};
 
 use crate::admission::AdmissionError;
 use crate::limits::AddressLimitError;
-use crate::protocol::{ErrorCode, Refusal};
+use crate::protocol::{ErrorCode, RETRY, Refusal, refused_event};
 
 use super::wire::HeadError;
 
@@ -48,10 +48,33 @@ pub(super) fn data(status: u16, content_type: &str, bytes: impl Into<Vec<u8>>) -
 
 /// The response of an event stream, without events.
 pub(crate) fn event_stream() -> ResponseBox {
-    data(200, "text/event-stream", Vec::new())
-        .with("Cache-Control", "no-store")
-        // Proxies that buffer responses would hold events back.
+    event_stream_of(Vec::new())
+}
+
+fn event_stream_of(events: Vec<u8>) -> ResponseBox {
+    data(200, "text/event-stream; charset=utf-8", events)
+        // Proxies that compress responses would hold events back, and so would those that buffer them.
+        .with("Cache-Control", "no-store, no-transform")
         .with("X-Accel-Buffering", "no")
+}
+
+/// Turns a response with 429 or 503 into an event stream that ends after an `error` event. An `EventSource` reconnects
+/// when a stream ends, but never after another status than 200. Other responses stay as they are.
+pub(crate) fn as_event_stream(response: ResponseBox) -> ResponseBox {
+    if !matches!(response.status_code().0, 429 | 503) {
+        return response;
+    }
+    let header = |header: &&Header| header.field.equiv("Retry-After");
+    let seconds = response.headers().iter().find(header);
+    let seconds = seconds.and_then(|header| header.value.as_str().parse().ok());
+    let wait = Duration::from_secs(seconds.unwrap_or(0)).max(RETRY);
+    // The body is in memory, and it is JSON that this program wrote.
+    let body: serde_json::Value =
+        serde_json::from_reader(response.into_reader()).unwrap_or_default();
+    let mut error = body["error"].clone();
+    error["retry_after_ms"] = (wait.as_millis() as u64).into();
+    event_stream_of(refused_event(wait, &error.to_string()))
+        .with("Retry-After", &wait.as_secs().to_string())
 }
 
 /// A JSON error: a code for programs, a sentence for people.

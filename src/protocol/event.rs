@@ -1,6 +1,11 @@
 //! Server-Sent Events (HTML standard, §9.2): publications for clients that only read.
 
+use std::time::Duration;
+
 use super::{Epoch, Position, Since};
+
+/// Time after which a client reconnects whose stream ended.
+pub const RETRY: Duration = Duration::from_secs(2);
 
 /// Appends one event: `id` is the publication's position, `data` its JSON text.
 ///
@@ -16,14 +21,44 @@ pub fn write_event(out: &mut Vec<u8>, position: Position, json: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Parses the `Last-Event-ID` of a client that reconnects.
-pub fn last_event_id(text: &str) -> Option<Since> {
+/// The id of the last event that a client has, from which its stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastEventId {
+    /// The client names none: the stream starts now.
+    Missing,
+    /// `0`: the stream starts with the oldest message.
+    Zero,
+    /// The id of an event of this server.
+    Position(Since),
+    /// The id is not from this server. An `EventSource` cannot forget it, so it is no error.
+    Foreign,
+}
+
+impl LastEventId {
+    /// Parses an id; any text is one.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "" => Self::Missing,
+            "0" => Self::Zero,
+            _ => position(text).map_or(Self::Foreign, Self::Position),
+        }
+    }
+}
+
+fn position(text: &str) -> Option<Since> {
     let (epoch, offset) = text.split_once('-')?;
     let epoch: Epoch = epoch.parse().ok()?;
+    let is_number = offset.bytes().all(|byte| byte.is_ascii_digit());
     Some(Since {
-        offset: offset.parse().ok()?,
+        offset: offset.parse().ok().filter(|_| is_number)?,
         epoch: Some(epoch),
     })
+}
+
+/// Returns the only event of a stream that is refused for now. The client reconnects after `retry`.
+pub fn refused_event(retry: Duration, json: &str) -> Vec<u8> {
+    let retry = retry.max(RETRY).as_millis();
+    format!("retry: {retry}\nevent: error\ndata: {json}\n\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -43,8 +78,24 @@ mod tests {
             text,
             "id: 00000000000000ff-7\ndata: {\"a\":\ndata: \ndata: 1,\ndata: \"b\":2}\n\n"
         );
-        let since = last_event_id("00000000000000ff-7").unwrap();
-        assert_eq!((since.offset, since.epoch), (7, Some(position.epoch)));
-        assert_eq!(last_event_id("7"), None);
+    }
+
+    #[test]
+    fn any_text_is_an_id() {
+        let since = Since {
+            offset: 7,
+            epoch: Some("00000000000000ff".parse().unwrap()),
+        };
+        for (text, id) in [
+            ("00000000000000ff-7", LastEventId::Position(since)),
+            ("", LastEventId::Missing),
+            ("0", LastEventId::Zero),
+            ("7", LastEventId::Foreign),
+            ("00000000000000ff-", LastEventId::Foreign),
+            ("00000000000000ff-+7", LastEventId::Foreign),
+            ("undefined", LastEventId::Foreign),
+        ] {
+            assert_eq!(LastEventId::parse(text), id, "{text}");
+        }
     }
 }

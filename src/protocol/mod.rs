@@ -16,7 +16,7 @@ pub(crate) use client_message::invalid_room;
 pub use client_message::{ClientMessage, ClientRequest, DEPTH_MAX, ParseError, PublishRequest};
 pub(crate) use code::CloseCode;
 pub use code::{ErrorCode, Refusal};
-pub use event::{last_event_id, write_event};
+pub use event::{LastEventId, RETRY, refused_event, write_event};
 pub(crate) use frame::{FrameBuffer, Frames};
 pub use name::{ClientId, Epoch, RequestId, Scope};
 pub use publication::{Kind, Position, Publication, Since};

@@ -44,6 +44,43 @@ impl HeldRoom {
         Some(Self { state, target })
     }
 
+    /// Starts after the current position, for a client whose own position is unknown.
+    pub(crate) fn not_recovered(app: &App, state: RoomState) -> Self {
+        app.metrics.not_recovered.add(1);
+        let target = state.position.offset;
+        Self { state, target }
+    }
+
+    /// Starts with the oldest message that the store has. It is recovered if that is the first of the room. `None` if
+    /// the store cannot be reached.
+    pub(crate) fn from_oldest(app: &App, state: RoomState) -> Option<Self> {
+        let Position { epoch, offset } = state.position;
+        let query = HistoryQuery {
+            since: Some(0),
+            messages_max: 1,
+            bytes_max: 1,
+            until: None,
+        };
+        let numbering = app.broker.find(&state.room);
+        let page = numbering.and_then(|numbering| {
+            let page = numbering.map(|numbering| app.broker.history(&numbering, query));
+            page.transpose()
+        });
+        let oldest = match page {
+            Ok(Some(page)) if page.epoch == epoch => page.first.min(offset + 1),
+            Err(StoreError::Unreachable) => return None,
+            _ => offset + 1,
+        };
+        let since = Since {
+            offset: oldest - 1,
+            epoch: Some(epoch),
+        };
+        let is_complete = oldest == 1;
+        let mut room = Self::new(app, state, Some(since))?;
+        room.state.recovered &= is_complete;
+        Some(room)
+    }
+
     /// Sends the missed messages and releases the member. The client must have been sent `state` before. Returns
     /// whether the session goes on.
     pub(crate) fn go_live(self, app: &App, outbox: &Arc<Outbox>) -> bool {

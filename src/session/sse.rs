@@ -15,9 +15,10 @@ use crate::broadcaster::Event;
 use crate::http::{self, Admitted};
 use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
-use crate::protocol::{ClientId, CloseCode, Frames, Since};
+use crate::protocol::{ClientId, CloseCode, Frames, LastEventId, RETRY, Refusal, refused_event};
 use crate::rooms::Seat;
 use crate::socket::{Peer, Socket};
+use crate::store::StoreError;
 use crate::threads;
 
 use super::resume::HeldRoom;
@@ -32,7 +33,7 @@ const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub(crate) struct AcceptedStream {
     identity: Arc<Identity>,
     seat: Seat,
-    since: Option<Since>,
+    last_event_id: LastEventId,
     _address_permit: Option<AddressPermit>,
 }
 
@@ -43,9 +44,6 @@ pub(crate) fn accept(
 ) -> Result<Box<AcceptedStream>, ResponseBox> {
     let request = admitted.request;
     let room = request.room().map_err(|why| http::bad_request(&why))?;
-    let since = request
-        .last_event_id()
-        .map_err(|why| http::bad_request(&why))?;
     let address_permit = app
         .admission
         .open_stream(request.peer)
@@ -57,7 +55,7 @@ pub(crate) fn accept(
     Ok(Box::new(AcceptedStream {
         identity: Arc::clone(&admitted.identity),
         seat,
-        since,
+        last_event_id: request.last_event_id(),
         _address_permit: address_permit,
     }))
 }
@@ -97,7 +95,14 @@ fn start(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
         outbox.close(CloseCode::InternalError);
         return false;
     };
-    let Some(room) = HeldRoom::new(app, state, accepted.since) else {
+    let room = match accepted.last_event_id {
+        LastEventId::Missing => HeldRoom::new(app, state, None),
+        LastEventId::Zero => HeldRoom::from_oldest(app, state),
+        LastEventId::Position(since) => HeldRoom::new(app, state, Some(since)),
+        LastEventId::Foreign => Some(HeldRoom::not_recovered(app, state)),
+    };
+    let Some(room) = room else {
+        outbox.push(&storage_unavailable());
         outbox.close(CloseCode::TryAgainLater);
         return false;
     };
@@ -110,12 +115,24 @@ fn start(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
 fn joined_event(room: &HeldRoom) -> Frames {
     let (state, recovered) = (&room.state, room.state.recovered);
     let (epoch, offset) = (state.position.epoch, state.position.offset);
+    let retry = RETRY.as_millis();
     let text = format!(
-        "retry: 2000\nid: {epoch}-{offset}\nevent: joined\ndata: {{\"room\":\"{}\",\"epoch\":\"{epoch}\",\
+        "retry: {retry}\nid: {epoch}-{offset}\nevent: joined\ndata: {{\"room\":\"{}\",\"epoch\":\"{epoch}\",\
          \"offset\":{offset},\"recovered\":{recovered},\"members\":{}}}\n\n",
         state.room, state.members
     );
     Frames::from(text.into_bytes())
+}
+
+/// The event before the end of a stream whose missed messages cannot be read now.
+fn storage_unavailable() -> Frames {
+    let refusal = Refusal {
+        retry_after: Some(RETRY),
+        ..Refusal::from(StoreError::Unreachable)
+    };
+    // A struct of strings and numbers: serializing it to memory cannot fail.
+    let json = serde_json::to_string(&refusal).unwrap_or_default();
+    Frames::from(refused_event(RETRY, &json))
 }
 
 /// Waits for the client to close the socket. Closes the stream when its token expires or the client sends too much,

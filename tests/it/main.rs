@@ -20,6 +20,7 @@
 //! | `drain_delay` | a balancer sees the shutdown before clients are closed |
 //! | `dual_stack` | IPv4 and IPv6 on one port, and names of addresses |
 //! | `environment` | variables of other programs, wrong and misspelt ones |
+//! | `event_streams` | event streams as an `EventSource` uses them: start, resume, refusals |
 //! | `failed_sync` | a disk that fails to sync: the outcome of a publish is unknown |
 //! | `floods` | floods of pings, messages and connections; a thousand clients that stop reading |
 //! | `handshake` | the opening handshake: accepted and refused requests |
@@ -85,6 +86,7 @@ mod damage;
 mod drain_delay;
 mod dual_stack;
 mod environment;
+mod event_streams;
 mod failed_sync;
 mod floods;
 mod handshake;

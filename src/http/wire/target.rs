@@ -26,6 +26,19 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The values of `lastEventId`, in the spellings of the libraries that send it: `last_event_id`, `lastEventID`,
+    /// `Last-Event-ID`.
+    pub(in crate::http) fn last_event_ids(&self) -> impl Iterator<Item = &str> {
+        let is_name = |name: &str| {
+            let letters = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+            letters
+                .map(|byte| byte.to_ascii_lowercase())
+                .eq(*b"lasteventid")
+        };
+        let pairs = self.0.iter().filter(move |(name, _)| is_name(name));
+        pairs.map(|(_, value)| value.as_str())
+    }
+
     /// The first value of a parameter; later ones are ignored.
     pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.values(name).next()

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::RoomPatterns;
 use wscast::http;
-use wscast::protocol::{ClientId, Epoch, NameError, RequestId, RoomName, Scope, last_event_id};
+use wscast::protocol::{ClientId, Epoch, LastEventId, NameError, RequestId, RoomName, Scope};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -68,10 +68,10 @@ fn check_other_names(text: &str) {
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert!(epoch.to_string().eq_ignore_ascii_case(text));
     }
-    if let Some(since) = last_event_id(text) {
+    if let LastEventId::Position(since) = LastEventId::parse(text) {
         let epoch = since.epoch.expect("an epoch");
         let again = format!("{epoch}-{}", since.offset);
-        assert_eq!(last_event_id(&again), Some(since));
+        assert_eq!(LastEventId::parse(&again), LastEventId::Position(since));
     }
     if let Some(scope) = Scope::session(text) {
         let stored = scope.to_stored().expect("a session is stored");

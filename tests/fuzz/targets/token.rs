@@ -127,7 +127,11 @@ fn check_rights(claims: &Value, identity: &Identity) {
         (Some(user), Value::String(sub)) => assert_eq!(**user, **sub),
         // Large numbers keep their digits in the user only.
         (Some(user), Value::Number(_)) => {
-            assert!(user.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()));
+            assert!(
+                user.trim_start_matches('-')
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+            );
         }
         (user, sub) => assert!(user.is_none() && sub.is_null()),
     }

@@ -175,6 +175,23 @@ impl Response {
         seconds.parse().expect("Retry-After in seconds")
     }
 
+    /// Returns the `data` of the only event of a refused event stream.
+    pub fn refused_stream(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        let text = self.text();
+        let event = text.strip_prefix("retry: ").expect("retry");
+        let (retry, event) = event.split_once('\n').expect("lines");
+        let data = event.strip_prefix("event: error\ndata: ");
+        let data = data
+            .and_then(|data| data.strip_suffix("\n\n"))
+            .expect("an error event");
+        let data: Value = serde_json::from_str(data).expect("JSON");
+        let retry: u64 = retry.parse().expect("milliseconds");
+        assert!(retry >= 2000 && data["retry_after_ms"] == retry, "{text}");
+        assert!(data["message"].is_string(), "{text}");
+        data
+    }
+
     pub fn text(&self) -> String {
         lossy(&self.body)
     }
