@@ -196,7 +196,8 @@ impl Authority {
 
     /// Returns the identity that a token grants. An empty token is no token. Without keys the token is ignored.
     pub fn identify(&self, token: Option<&str>) -> Result<Arc<Identity>, AuthError> {
-        let token = token.filter(|token| !token.trim().is_empty());
+        // A token that was read from a file may end in a line break.
+        let token = token.map(str::trim).filter(|token| !token.is_empty());
         let Some(token) = token.filter(|_| self.has_keys()) else {
             return self.anonymous.clone().ok_or(AuthError::TokenNeeded);
         };
