@@ -65,8 +65,9 @@ fn both_normal_forms_of_a_name_are_one_room() {
             let page = server.get_json(&format!("/rooms/{}/messages", encoded(spelling)));
             assert_eq!(payloads(&page), ["over the socket", "over HTTP"]);
         }
-        alice.leave(name);
-        assert_eq!(bob.join(name)["members"], 1, "{name}");
+        alice.send_json(json!({"type": "leave", "room": name}));
+        assert_eq!(alice.next_of("left")["payload"]["room"], normal);
+        assert_eq!(bob.join(normal)["members"], 1, "{name}");
     }
 }
 
