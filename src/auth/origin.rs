@@ -44,10 +44,7 @@ impl AllowedOrigins {
 
     /// Returns the setting that would also allow `origin`; `None` if `origin` is not a valid origin.
     pub fn with(&self, origin: &str) -> Option<String> {
-        let is_one = origin.len() <= ORIGIN_BYTES_MAX
-            && origin.chars().all(|c| c.is_ascii_graphic() && c != '*')
-            && origin.parse::<OriginPattern>().is_ok();
-        is_one.then(|| match self {
+        is_origin(origin).then(|| match self {
             Self::Any => self.to_string(),
             Self::Listed(_) => format!("{self},{origin}"),
         })
@@ -66,6 +63,13 @@ impl OriginPattern {
             }
         }
     }
+}
+
+/// Returns whether a browser could send this `Origin`.
+pub(crate) fn is_origin(text: &str) -> bool {
+    text.len() <= ORIGIN_BYTES_MAX
+        && text.chars().all(|c| c.is_ascii_graphic() && c != '*')
+        && text.parse::<OriginPattern>().is_ok()
 }
 
 /// Returns whether this is a host name in the form that browsers send (RFC 6454 §6.2).

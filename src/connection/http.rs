@@ -132,6 +132,10 @@ impl HttpConnection<'_> {
             // Counted by the rate of new connections instead of the rate of requests.
             return self.upgrade(request, kind);
         }
+        if request.head.is_handshake_of_page() && request.head.headers.contains("Sec-WebSocket-Key")
+        {
+            return self.upgrade(request, WebSocketKind::Missing);
+        }
         if let Err(reply) = self.count(request) {
             return match route {
                 Ok(route) if route.is_event_stream(&request.head) => {

@@ -18,7 +18,7 @@ pub use render::render;
 pub use response::error;
 pub use wire::{
     BodyLength, ChunkedBody, ChunkedError, HEAD_BYTES_MAX, Head, HeadError, Headers, Persistence,
-    Query, parse,
+    Query, TOKEN_SUBPROTOCOL, parse,
 };
 
 pub(crate) use authorize::{Requirement, authorize, unauthorized};

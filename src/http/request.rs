@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::auth::Identity;
-use crate::protocol::{ErrorCode, LastEventId, Refusal, RoomName, Scope, Since, invalid_room};
+use crate::protocol::{
+    Epoch, ErrorCode, LastEventId, Refusal, RoomName, Scope, Since, invalid_room, quote,
+};
 use crate::socket::Peer;
 
 use super::wire::Head;
@@ -32,13 +34,13 @@ impl Request {
 
     /// The room in the path `/rooms/{room}/…`.
     pub(crate) fn room(&self) -> Result<RoomName, Refusal> {
-        RoomName::parse(self.subject()).map_err(invalid_room)
+        parse_room(self.subject())
     }
 
     /// The rooms that the query lists, in order, duplicates included.
     pub(crate) fn rooms(&self) -> impl Iterator<Item = Result<RoomName, Refusal>> {
         let names = self.head.query.values("room");
-        names.map(|name| RoomName::parse(name).map_err(invalid_room))
+        names.map(parse_room)
     }
 
     /// The offset in `since`.
@@ -53,9 +55,8 @@ impl Request {
             let epoch = epochs
                 .next()
                 .filter(|text| !text.is_empty())
-                .map(str::parse)
-                .transpose()
-                .map_err(|()| invalid_field("epoch", "an epoch that the server sent"))?;
+                .map(parse_epoch)
+                .transpose()?;
             let offset = parse_offset(offset)?;
             Ok(Since { offset, epoch })
         });
@@ -94,7 +95,7 @@ impl Request {
         text.parse()
             .ok()
             .filter(|limit| (1..=max).contains(limit))
-            .ok_or_else(|| invalid_field("limit", &format!("1 to {max}")))
+            .ok_or_else(|| invalid_field("limit", &format!("1 to {max}"), text))
     }
 
     /// The scope of publish ids that the client chose with `session`.
@@ -102,19 +103,32 @@ impl Request {
         let Some(text) = self.head.query.first("session") else {
             return Ok(None);
         };
-        Scope::session(text)
-            .map(Some)
-            .ok_or_else(|| invalid_field("session", "16 to 128 bytes drawn at random"))
+        // Without the text, which is a secret.
+        Scope::session(text).map(Some).ok_or_else(|| {
+            let given = text.len();
+            let message =
+                format!("`session` must be 16 to 128 bytes drawn at random, not {given} bytes");
+            Refusal::new(ErrorCode::InvalidField, message)
+        })
     }
+}
+
+fn parse_room(text: &str) -> Result<RoomName, Refusal> {
+    RoomName::parse(text).map_err(|why| invalid_room(text, why))
 }
 
 fn parse_offset(text: &str) -> Result<u64, Refusal> {
     text.parse()
-        .map_err(|_| invalid_field("since", "a whole number, 0 or more"))
+        .map_err(|_| invalid_field("since", "a whole number, 0 or more", text))
+}
+
+fn parse_epoch(text: &str) -> Result<Epoch, Refusal> {
+    text.parse()
+        .map_err(|()| invalid_field("epoch", "an epoch that the server sent", text))
 }
 
 /// The refusal of a parameter that is not what it must be.
-pub(super) fn invalid_field(name: &str, expected: &str) -> Refusal {
-    let message = format!("`{name}` must be {expected}");
+pub(super) fn invalid_field(name: &str, expected: &str, given: &str) -> Refusal {
+    let message = format!("`{name}` must be {expected}, not {}", quote(given));
     Refusal::new(ErrorCode::InvalidField, message)
 }

@@ -59,6 +59,8 @@ pub(crate) enum WebSocketKind {
     Session,
     /// Every message is echoed, for conformance suites.
     Echo,
+    /// No WebSocket has this path. A page learns that from a Close frame.
+    Missing,
 }
 
 const ROUTES: &[Route] = &[

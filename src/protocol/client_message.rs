@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since};
+use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since, quote};
 
 /// Deepest nesting of arrays and objects in a client's frame, including the envelope.
 ///
@@ -200,7 +200,9 @@ impl<'a> Envelope<'a> {
         let Some(text) = optional_string("room", self.room)? else {
             return Ok(None);
         };
-        RoomName::parse(&text).map(Some).map_err(invalid_room)
+        RoomName::parse(&text)
+            .map(Some)
+            .map_err(|why| invalid_room(&text, why))
     }
 
     fn since(&self) -> Result<Option<Since>, Refusal> {
@@ -216,10 +218,12 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Returns the refusal of a text that is not a room name.
-pub(crate) fn invalid_room(error: NameError) -> Refusal {
+/// Returns the refusal of a text that is not a room name. What is wrong comes first, because the reason of a close has
+/// no space for all of it.
+pub(crate) fn invalid_room(text: &str, error: NameError) -> Refusal {
+    let text = quote(text);
     let message = format!(
-        "a room's name is 1 to 64 letters, digits, '.', '_', '-' or ':' of any script; {error}"
+        "`room` must not be {text}: {error}; a name is 1 to 64 letters, digits, '.', '_', '-' or ':' of any script"
     );
     Refusal::new(ErrorCode::InvalidRoom, message)
 }

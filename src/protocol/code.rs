@@ -129,10 +129,15 @@ pub(crate) enum CloseCode {
     InternalError,
     /// 1013: the store cannot be read now.
     TryAgainLater,
+    /// 4000: the address with which a page connected is wrong.
+    BadRequest,
     /// 4001: the token is missing, refused or expired.
     Unauthorized,
-    /// 4003: an operator closed the connection, or the token does not grant the right.
+    /// 4003: an operator closed the connection, or the token does not grant the right, or the page's origin is not
+    /// allowed.
     Forbidden,
+    /// 4004: the path with which a page connected is not that of a WebSocket.
+    NotFound,
     /// 4100: the client reads too slowly.
     SlowConsumer,
     /// 4101: the client kept exceeding its rate, or too many tokens from its address were refused.
@@ -141,6 +146,8 @@ pub(crate) enum CloseCode {
     TooManyConnections,
     /// 4103: a room named on connect has the most members it may have.
     RoomFull,
+    /// 4104: the server, or its store, cannot take the client into a room named on connect.
+    Unavailable,
     /// 4200: a room's numbering restarted, or this node missed messages of the room.
     Restarted,
 }
@@ -155,17 +162,20 @@ impl CloseCode {
             Self::TooBig => 1009,
             Self::InternalError => 1011,
             Self::TryAgainLater => 1013,
+            Self::BadRequest => 4000,
             Self::Unauthorized => 4001,
             Self::Forbidden => 4003,
+            Self::NotFound => 4004,
             Self::SlowConsumer => 4100,
             Self::RateLimited => 4101,
             Self::TooManyConnections => 4102,
             Self::RoomFull => 4103,
+            Self::Unavailable => 4104,
             Self::Restarted => 4200,
         }
     }
 
-    /// Returns the reason in the Close frame, at most 123 bytes (RFC 6455 §5.5).
+    /// Returns the usual reason in the Close frame.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::GoingAway => "server is shutting down",
@@ -174,12 +184,15 @@ impl CloseCode {
             Self::TooBig => "message is too large",
             Self::InternalError => "internal error",
             Self::TryAgainLater => "try again later",
+            Self::BadRequest => "bad request",
             Self::Unauthorized => "token is missing, refused or expired",
             Self::Forbidden => "forbidden",
+            Self::NotFound => "no such path",
             Self::SlowConsumer => "slow consumer",
             Self::RateLimited => "rate limited",
             Self::TooManyConnections => "too many connections",
             Self::RoomFull => "room is full",
+            Self::Unavailable => "unavailable",
             Self::Restarted => "numbering of a room restarted",
         }
     }

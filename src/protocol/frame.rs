@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
-use super::CloseCode;
+use super::{CloseCode, cut};
 
 const FIN: u8 = 0x80;
 const OPCODE_TEXT: u8 = 0x1;
 const OPCODE_BINARY: u8 = 0x2;
 const OPCODE_CLOSE: u8 = 0x8;
 const OPCODE_PING: u8 = 0x9;
+/// Longest reason in a Close frame, in bytes (RFC 6455 §5.5).
+const REASON_BYTES_MAX: usize = 123;
 /// Longest header that a server writes: two bytes and a 64-bit length.
 const HEADER_BYTES_MAX: usize = 10;
 
@@ -32,10 +34,15 @@ impl Frames {
         Self(Bytes::from_static(&[FIN | OPCODE_PING, 0]))
     }
 
-    /// Returns a Close frame with the code and its reason.
+    /// Returns a Close frame with the code and its usual reason.
     pub(crate) fn close(code: CloseCode) -> Self {
+        Self::close_because(code, code.reason())
+    }
+
+    /// Returns a Close frame with the code and this reason, which is cut if it does not fit.
+    pub(crate) fn close_because(code: CloseCode, reason: &str) -> Self {
         let mut payload = code.number().to_be_bytes().to_vec();
-        payload.extend_from_slice(code.reason().as_bytes());
+        payload.extend_from_slice(cut(reason, REASON_BYTES_MAX).as_bytes());
         Self::single(OPCODE_CLOSE, &payload)
     }
 
@@ -157,6 +164,11 @@ mod tests {
             let frames = Frames::close(code);
             assert!(frames.is_close());
             assert!(frames.bytes().len() <= 2 + 125);
+        }
+        for reason in ["x".repeat(124), "房".repeat(42)] {
+            let frames = Frames::close_because(CloseCode::BadRequest, &reason);
+            assert!(frames.bytes().len() <= 2 + 125);
+            assert!(std::str::from_utf8(&frames.bytes()[4..]).is_ok());
         }
     }
 }

@@ -9,6 +9,7 @@ mod event;
 mod frame;
 mod name;
 mod publication;
+mod quote;
 mod room_name;
 mod server_message;
 
@@ -21,5 +22,6 @@ pub(crate) use frame::{FrameBuffer, Frames};
 pub use name::{ClientId, Epoch, RequestId, Scope};
 pub use publication::{Kind, Position, Publication, Since};
 pub(crate) use publication::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page};
+pub(crate) use quote::{cut, quote};
 pub use room_name::{NameError, RoomName};
 pub(crate) use server_message::{PresentClient, RoomState, ServerMessage};

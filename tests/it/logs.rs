@@ -105,7 +105,8 @@ fn messages_and_tokens_are_never_logged() {
         let refused = handshake_with("/ws?token=SECRET11", &["Origin: null"]);
         let mut page = server.raw();
         page.send(refused);
-        assert_eq!(page.response().status, 403);
+        assert_eq!(page.response().status, 101);
+        assert_eq!(page.close_code(), 4003);
         let mut garbage = server.raw();
         garbage.send(request("GET", "/SECRET12", &["SECRET13"]));
         assert_eq!(garbage.response().status, 400);

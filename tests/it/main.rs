@@ -38,6 +38,7 @@
 //! | `nearly_full_disk` | a disk with a few MiB left: the server's log never fills it for good |
 //! | `nodes` | several nodes on one Redis: numbering, faults, kills, presence, Redis Cluster |
 //! | `origins` | the origins whose pages may open a WebSocket |
+//! | `page_rejections` | a page reads in a Close frame why it cannot connect |
 //! | `presence_users` | lists of members name the user of each client |
 //! | `presence` | updates about members that join and leave |
 //! | `protocol` | invalid requests and their error codes |
@@ -59,6 +60,7 @@
 //! | `stats` | /health, /stats and /metrics |
 //! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
 //! | `storage` | history on disk: restarts, limits, copies, foreign files |
+//! | `subprotocols` | one of the offered subprotocols is chosen; a token as a subprotocol |
 //! | `tls` | https and wss, and a certificate that changes |
 //! | `token_claims` | tokens as other programs write them: empty, null and numeric claims, other algorithms |
 //! | `token_key_files` | public keys in every form that is read, and those that no algorithm can use |
@@ -104,6 +106,7 @@ mod nearly_full_disk;
 mod new_rooms;
 mod nodes;
 mod origins;
+mod page_rejections;
 mod presence;
 mod presence_users;
 mod protocol;
@@ -125,6 +128,7 @@ mod smuggling;
 mod stats;
 mod storage;
 mod storage_faults;
+mod subprotocols;
 mod support;
 mod tls;
 mod token_claims;

@@ -45,9 +45,9 @@ pub(in crate::http) fn list(
         .head
         .query
         .first("after")
-        .map(ClientId::from_str)
+        .map(|text| ClientId::from_str(text).map_err(|()| text))
         .transpose()
-        .map_err(|()| bad_request(&invalid_field("after", "a client's id")))?;
+        .map_err(|text| bad_request(&invalid_field("after", "a client's id", text)))?;
     let clients = app.broadcaster.clients(after, limit).ok_or_else(busy)?;
     let is_full = clients.len() == limit;
     let next = clients.last().filter(|_| is_full);

@@ -16,6 +16,8 @@ use super::target::{self, ParsedTarget, Query};
 
 /// Largest request head, in bytes (RFC 9110 §5.4 leaves the limit to the server).
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The start of a subprotocol that is no subprotocol but a token.
+pub const TOKEN_SUBPROTOCOL: &str = "wscast.token.";
 /// Most headers in a request.
 const HEADERS_MAX: usize = 100;
 
@@ -28,6 +30,9 @@ pub struct Head {
     pub segments: Vec<String>,
     /// The query's pairs.
     pub query: Query,
+    /// Whether the target's percent-encoding is UTF-8. Only the handshake of a page may have another, because a page
+    /// cannot read the response that names the mistake.
+    pub is_utf8: bool,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
     /// The header lines.
@@ -39,8 +44,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// The client's token: `Authorization: Bearer` (RFC 6750 §2.1), else `?token=`, because a browser cannot
-    /// send headers with a WebSocket handshake. An empty token is none. Never log it.
+    /// The client's token: `Authorization: Bearer` (RFC 6750 §2.1), else one of the two places for browsers, which
+    /// cannot send that header with a WebSocket handshake: the subprotocol `wscast.token.…`, else `?token=`. An empty
+    /// token is none. Never log it.
     pub fn token(&self) -> Option<&str> {
         let bearer = self.headers.get("Authorization").and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -48,7 +54,16 @@ impl Head {
         });
         let is_there = |token: &&str| !token.is_empty();
         let bearer = bearer.map(str::trim).filter(is_there);
-        bearer.or_else(|| self.query.first("token").map(str::trim).filter(is_there))
+        let offers = self.headers.list("Sec-WebSocket-Protocol");
+        let mut offered = offers.filter_map(|offer| offer.strip_prefix(TOKEN_SUBPROTOCOL));
+        bearer
+            .or_else(|| offered.find(is_there))
+            .or_else(|| self.query.first("token").map(str::trim).filter(is_there))
+    }
+
+    /// Whether a page opens a WebSocket. Only browsers send an Origin, and they always do (RFC 6455 §4.1).
+    pub fn is_handshake_of_page(&self) -> bool {
+        is_handshake_of_page(&self.method, &self.headers)
     }
 
     /// Whether the client lets the connection carry another request after this one (RFC 9112 §9.3).
@@ -126,22 +141,37 @@ fn parse_complete(head: &[u8]) -> Result<Head, HeadError> {
         Err(httparse::Error::Version) if names_a_version(head) => return Err(HeadError::Version),
         Err(_) => return Err(HeadError::Bad("not an HTTP/1.1 request")),
     }
-    let ParsedTarget { segments, query } = target::parse(raw.path.unwrap_or_default())?;
+    let ParsedTarget {
+        segments,
+        query,
+        is_utf8,
+    } = target::parse(raw.path.unwrap_or_default())?;
     let method = Method::from_str(raw.method.unwrap_or_default())
         .map_err(|()| HeadError::Bad("the method is not a token"))?;
     let minor_version = raw.version.unwrap_or(1);
     let headers = Headers::new(raw.headers);
     check_host(&headers, minor_version)?;
     let body = BodyLength::parse(&headers, minor_version)?;
+    if !is_utf8 && !is_handshake_of_page(&method, &headers) {
+        return Err(HeadError::Bad("the target's percent-encoding is not UTF-8"));
+    }
     Ok(Head {
         method,
         segments,
         query,
+        is_utf8,
         minor_version,
         headers,
         body,
         len: head.len(),
     })
+}
+
+fn is_handshake_of_page(method: &Method, headers: &Headers) -> bool {
+    let origin = headers.get("Origin");
+    *method == Method::Get
+        && origin.is_some_and(|origin| !origin.is_empty())
+        && headers.lists("Upgrade", "websocket")
 }
 
 /// Whether the request line has three words and the last is `HTTP/…`: httparse reports a version error for any

@@ -34,10 +34,16 @@ impl Headers {
         lines.next().filter(|_| lines.next().is_none())
     }
 
-    /// Whether a comma-separated header lists this token (RFC 9110 §5.6.1), on any of its lines.
-    pub fn lists(&self, name: &str, token: &str) -> bool {
+    /// The items of a comma-separated header (RFC 9110 §5.6.1) on all of its lines, without empty ones.
+    pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.lines(name)
             .flat_map(|line| line.split(','))
-            .any(|item| item.trim().eq_ignore_ascii_case(token))
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+    }
+
+    /// Whether a comma-separated header lists this token.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.list(name).any(|item| item.eq_ignore_ascii_case(token))
     }
 }

@@ -11,7 +11,7 @@ mod target;
 pub use body::BodyLength;
 pub use chunked::{ChunkedBody, ChunkedError};
 pub use error::HeadError;
-pub use head::{HEAD_BYTES_MAX, Head, parse};
+pub use head::{HEAD_BYTES_MAX, Head, TOKEN_SUBPROTOCOL, parse};
 pub use headers::Headers;
 pub use render::Persistence;
 pub use target::Query;

@@ -1,7 +1,5 @@
 //! The request target (RFC 9112 §3.2): a path's segments and the pairs of its query.
 
-use std::borrow::Cow;
-
 use percent_encoding::percent_decode_str;
 
 use super::error::HeadError;
@@ -11,6 +9,8 @@ use super::error::HeadError;
 pub(super) struct ParsedTarget {
     pub(super) segments: Vec<String>,
     pub(super) query: Query,
+    /// Whether the percent-encoding is UTF-8. Where it is not, `U+FFFD` stands instead.
+    pub(super) is_utf8: bool,
 }
 
 /// The decoded pairs of a query, in order.
@@ -18,6 +18,11 @@ pub(super) struct ParsedTarget {
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
+    /// The names of the parameters, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The values of one parameter, in order.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
@@ -51,6 +56,7 @@ pub(super) fn parse(raw: &str) -> Result<ParsedTarget, HeadError> {
         return Ok(ParsedTarget {
             segments: vec!["*".to_owned()],
             query: Query::default(),
+            is_utf8: true,
         });
     }
     let absolute = raw
@@ -67,32 +73,37 @@ pub(super) fn parse(raw: &str) -> Result<ParsedTarget, HeadError> {
     if !path.starts_with('/') || raw.contains('#') {
         return Err(HeadError::Bad("the target must be a path such as /health"));
     }
+    let mut is_utf8 = true;
     let segments = path[1..]
         .split('/')
-        .map(|segment| decode(segment).map(Cow::into_owned))
-        .collect::<Result<_, _>>()?;
+        .map(|segment| decode(segment, &mut is_utf8))
+        .collect();
     let query = query
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode_form(name)?, decode_form(value)?))
+            let mut decode_form = |text: &str| decode(&text.replace('+', " "), &mut is_utf8);
+            (decode_form(name), decode_form(value))
         })
-        .collect::<Result<_, _>>()?;
+        .collect();
     Ok(ParsedTarget {
         segments,
         query: Query(query),
+        is_utf8,
     })
 }
 
-fn decode(text: &str) -> Result<Cow<'_, str>, HeadError> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| HeadError::Bad("the target's percent-encoding is not UTF-8"))
-}
-
-fn decode_form(text: &str) -> Result<String, HeadError> {
-    decode(&text.replace('+', " ")).map(Cow::into_owned)
+/// Clears `is_utf8` if the text is not UTF-8.
+fn decode(text: &str, is_utf8: &mut bool) -> String {
+    let bytes = percent_decode_str(text);
+    match bytes.clone().decode_utf8() {
+        Ok(text) => text.into_owned(),
+        Err(_) => {
+            *is_utf8 = false;
+            bytes.decode_utf8_lossy().into_owned()
+        }
+    }
 }
 
 #[cfg(test)]

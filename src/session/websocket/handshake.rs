@@ -1,19 +1,24 @@
 //! The opening handshake (RFC 6455 §4.2), checked header by header. Each refusal names the header.
 
-use data_encoding::BASE64;
 use tiny_http::{Method, ResponseBox};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, is_origin};
 use crate::http::{self, BodyLength, Head, Request, WebSocketKind, WithHeader, error};
 use crate::limits::{AddressLimitError, AddressPermit};
-use crate::protocol::{CloseCode, ErrorCode, Refusal, Scope};
+use crate::protocol::{CloseCode, ErrorCode, Refusal, Scope, cut};
 
+use super::rejection::Rejection;
 use super::rooms::{RequestedRoom, SessionStart, requested_rooms, reserve_rooms};
+use super::{parameters, subprotocol};
 
-/// A key is 16 bytes in base64 (RFC 6455 §4.1).
-const KEY_BYTES: usize = 16;
+/// Characters of a key before its padding: 16 bytes in base64 (RFC 6455 §4.1).
+const KEY_CHARS: usize = 22;
+/// Longest origin in the reason of a close, in bytes.
+const ORIGIN_BYTES_MAX: usize = 80;
+/// Longest path in the reason of a close, in bytes.
+const PATH_BYTES_MAX: usize = 60;
 
 /// A handshake that succeeded; its response was not sent yet.
 pub(crate) struct AcceptedHandshake {
@@ -31,6 +36,8 @@ pub(super) enum Conversation {
         scope: Option<Scope>,
     },
     Echo,
+    /// The client is a page that is closed at once.
+    Rejected(Box<Rejection>),
 }
 
 impl AcceptedHandshake {
@@ -48,6 +55,8 @@ enum HandshakeError {
     Version,
     /// 403: the page's origin is not on the list.
     Origin,
+    /// 404: the path is not that of a WebSocket.
+    Path,
     /// 400: a parameter is wrong.
     Query(Refusal),
     /// 401, or 429 after too many refused tokens.
@@ -75,42 +84,56 @@ fn check(
     app: &App,
 ) -> Result<AcceptedHandshake, HandshakeError> {
     let accept_key = check_headers(&request.head)?;
-    let origins = request.head.headers.lines("Origin");
-    if !app.admission.allows_origins(origins) {
-        return Err(HandshakeError::Origin);
-    }
-    let response = format!(
+    let mut response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept_key}\r\n"
     );
-    let address_permit = app
-        .admission
-        .open_stream(request.peer)
-        .map_err(HandshakeError::Address);
-    if kind == WebSocketKind::Echo {
-        return Ok(AcceptedHandshake {
-            response,
-            conversation: Conversation::Echo,
-            address_permit: address_permit?,
-        });
+    if let Some(chosen) = subprotocol::choose(&request.head).map_err(HandshakeError::Malformed)? {
+        response.extend(["Sec-WebSocket-Protocol: ", chosen, "\r\n"]);
     }
-    let scope = request.session().map_err(HandshakeError::Query)?;
-    let rooms = requested_rooms(request, app).map_err(HandshakeError::Query)?;
-    let started = address_permit.and_then(|permit| Ok((start(request, rooms, app)?, permit)));
-    let (start, address_permit) = match started {
-        Err(why) if is_page(&request.head) => (SessionStart::Rejected(why.close_code()?), None),
+    response.push_str("\r\n");
+    let (conversation, address_permit) = match converse(request, kind, app) {
+        Err(why) if request.head.is_handshake_of_page() => {
+            let rejection = Box::new(why.rejection(&request.head)?);
+            app.metrics.handshakes_refused.add(1);
+            (Conversation::Rejected(rejection), None)
+        }
         other => other?,
     };
     Ok(AcceptedHandshake {
         response,
-        conversation: Conversation::Session { start, scope },
+        conversation,
         address_permit,
     })
 }
 
-/// Only browsers send an Origin, and they always do (RFC 6455 §4.1).
-fn is_page(head: &Head) -> bool {
-    head.headers.contains("Origin")
+/// Not inlined, so that its frame and that of the response are not on the stack at once.
+#[inline(never)]
+fn converse(
+    request: &Request,
+    kind: WebSocketKind,
+    app: &App,
+) -> Result<(Conversation, Option<AddressPermit>), HandshakeError> {
+    let address_permit = app
+        .admission
+        .open_stream(request.peer)
+        .map_err(HandshakeError::Address)?;
+    let origins = request.head.headers.lines("Origin");
+    if !app.admission.allows_origins(origins) {
+        return Err(HandshakeError::Origin);
+    }
+    let conversation = match kind {
+        WebSocketKind::Echo => Conversation::Echo,
+        WebSocketKind::Missing => return Err(HandshakeError::Path),
+        WebSocketKind::Session => {
+            parameters::check(&request.head).map_err(HandshakeError::Query)?;
+            let scope = request.session().map_err(HandshakeError::Query)?;
+            let rooms = requested_rooms(request, app).map_err(HandshakeError::Query)?;
+            let start = start(request, rooms, app)?;
+            Conversation::Session { start, scope }
+        }
+    };
+    Ok((conversation, address_permit))
 }
 
 fn start(
@@ -153,31 +176,53 @@ fn check_headers(head: &Head) -> Result<String, HandshakeError> {
     let Some(key) = head.headers.get("Sec-WebSocket-Key") else {
         return malformed("Sec-WebSocket-Key must stand once");
     };
-    match BASE64.decode(key.as_bytes()) {
-        Ok(bytes) if bytes.len() == KEY_BYTES => Ok(derive_accept_key(key.as_bytes())),
-        _ => malformed("Sec-WebSocket-Key must be 16 bytes in base64"),
+    if !is_key(key) {
+        return malformed("Sec-WebSocket-Key must be 16 bytes in base64");
     }
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+/// Whether a key decodes to 16 bytes. The last four bits say nothing, and the example of RFC 6455 §4.1 sets some.
+fn is_key(key: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let digits = key.strip_suffix("==");
+    digits.is_some_and(|digits| digits.len() == KEY_CHARS && digits.bytes().all(is_digit))
 }
 
 impl HandshakeError {
-    /// The code with which a page is closed after a handshake that succeeds only for that: a page cannot read the
-    /// status of a refused handshake, but it can read a Close frame.
-    ///
-    /// `Err` for errors that a page's user cannot fix, and for the rate of connections: a handshake that succeeds
-    /// costs more than a refused one.
-    fn close_code(self) -> Result<CloseCode, Self> {
-        match self {
-            Self::Token(why) => Ok(why.close_code()),
-            Self::Rooms(refusal) if refusal.code == ErrorCode::Forbidden => {
-                Ok(CloseCode::Forbidden)
+    /// Returns the close of a page's connection. `Err` for errors that a page cannot have made, and for the rate of
+    /// connections: a handshake that succeeds costs more than a refused one.
+    fn rejection(self, head: &Head) -> Result<Rejection, Self> {
+        let (code, reason) = match self {
+            Self::Origin => {
+                let origin = head.headers.get("Origin").filter(|text| is_origin(text));
+                let origin = cut(origin.ok_or(self)?, ORIGIN_BYTES_MAX);
+                let reason = format!("the origin {origin} is not on --allow-origin");
+                (CloseCode::Forbidden, reason)
             }
-            Self::Rooms(refusal) if refusal.code == ErrorCode::RoomFull => Ok(CloseCode::RoomFull),
-            Self::Rooms(refusal) if refusal.code == ErrorCode::RateLimited => {
-                Ok(CloseCode::RateLimited)
+            Self::Path => {
+                let path = cut(&head.segments.join("/"), PATH_BYTES_MAX);
+                let reason = format!("there is no WebSocket at /{path}; it is at /ws");
+                (CloseCode::NotFound, reason)
             }
-            Self::Address(AddressLimitError::Connections) => Ok(CloseCode::TooManyConnections),
-            other => Err(other),
-        }
+            Self::Query(refusal) => (CloseCode::BadRequest, refusal.message.into()),
+            Self::Token(why) => (why.close_code(), why.to_string()),
+            Self::Rooms(refusal) => {
+                let code = match refusal.code {
+                    ErrorCode::Forbidden => CloseCode::Forbidden,
+                    ErrorCode::RoomFull => CloseCode::RoomFull,
+                    ErrorCode::RateLimited => CloseCode::RateLimited,
+                    _ => CloseCode::Unavailable,
+                };
+                (code, refusal.message.into())
+            }
+            Self::Address(AddressLimitError::Connections) => {
+                let code = CloseCode::TooManyConnections;
+                (code, code.reason().to_owned())
+            }
+            other => return Err(other),
+        };
+        Ok(Rejection { code, reason })
     }
 
     fn into_response(self) -> ResponseBox {
@@ -190,6 +235,7 @@ impl HandshakeError {
                 "origin_not_allowed",
                 "this origin is not on the server's list",
             ),
+            Self::Path => error(404, "not_found", "there is no WebSocket here; it is at /ws"),
             Self::Query(refusal) => http::bad_request(&refusal),
             Self::Token(why) => http::unauthorized(&why),
             Self::Rooms(refusal) if refusal.code == ErrorCode::Forbidden => {

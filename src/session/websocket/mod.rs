@@ -3,10 +3,13 @@
 mod authentication;
 mod echo;
 mod handshake;
+mod parameters;
 mod read_half;
+mod rejection;
 mod requests;
 mod rooms;
 mod session;
+mod subprotocol;
 mod token_timer;
 mod transport;
 
@@ -43,5 +46,6 @@ pub(crate) fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &
     match conversation {
         Conversation::Session { start, scope } => session::serve(upgraded, start, scope, app),
         Conversation::Echo => echo::serve(upgraded, app),
+        Conversation::Rejected(rejection) => rejection::serve(upgraded, &rejection, app),
     }
 }

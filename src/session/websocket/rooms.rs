@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::http::Request;
-use crate::protocol::{CloseCode, Refusal, RoomName, Since};
+use crate::protocol::{Refusal, RoomName, Since};
 use crate::rooms::Seat;
 use crate::socket::Peer;
 
@@ -18,8 +18,6 @@ pub(super) enum SessionStart {
     },
     /// The client joins these rooms after it has sent a token.
     AwaitsToken { rooms: Vec<RequestedRoom> },
-    /// The client is a page that is closed at once.
-    Rejected(CloseCode),
 }
 
 /// A room that a client wants to start in.

@@ -102,7 +102,6 @@ impl<'a> Session<'a> {
                 let outbox = Arc::clone(&self.outbox);
                 self.app.broadcaster.send(Event::AwaitAuth { outbox });
             }
-            SessionStart::Rejected(code) => self.outbox.close(code),
         }
     }
 

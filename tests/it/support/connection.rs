@@ -42,6 +42,11 @@ impl RawFrame {
         u16::from_be_bytes([self.payload[0], self.payload[1]])
     }
 
+    /// Returns the reason of a Close frame.
+    pub fn close_reason(&self) -> String {
+        String::from_utf8(self.payload[2..].to_vec()).expect("a reason is UTF-8")
+    }
+
     pub fn json(&self) -> Value {
         assert_eq!(self.opcode, TEXT, "{self:?}");
         serde_json::from_slice(&self.payload).expect("text frames are JSON")

@@ -135,6 +135,17 @@ impl TestServer {
         response
     }
 
+    /// Sends the handshake of a page that must be rejected, and returns the response, the close code and the reason.
+    pub fn rejected_page(&self, handshake: &str) -> (Response, u16, String) {
+        let mut page = self.raw();
+        page.send(handshake);
+        let response = page.response();
+        assert_eq!(response.status, 101, "{handshake}: {}", response.text());
+        let frame = page.frame().expect("a Close frame");
+        page.assert_closed();
+        (response, frame.close_code(), frame.close_reason())
+    }
+
     /// Publishes a message with an id in this session and returns its position.
     pub fn publish(&self, room: &str, session: &str, id: &str, payload: impl Into<Value>) -> Value {
         let target = format!("/rooms/{room}/messages?session={session}");

@@ -1,0 +1,143 @@
+//! The parameters of a WebSocket's address. A misspelt one is refused: ignored, it would mean the lobby, or a start
+//! without what was missed.
+
+use crate::http::{Head, Query};
+use crate::protocol::{ErrorCode, Refusal, quote};
+
+const PARAMETERS: [&str; 5] = ["room", "since", "epoch", "session", "token"];
+/// Parameters that programs add to get past caches, or that trackers add to addresses which are copied.
+const IGNORED: [&str; 14] = [
+    "_",
+    "t",
+    "ts",
+    "time",
+    "timestamp",
+    "v",
+    "cb",
+    "rnd",
+    "rand",
+    "random",
+    "nocache",
+    "fbclid",
+    "gclid",
+    "msclkid",
+];
+/// The parameters of Socket.IO's clients, which speak another protocol.
+const SOCKET_IO: [&str; 2] = ["EIO", "transport"];
+/// Names that other servers have for a parameter.
+const OTHER_NAMES: [(&str, &str); 16] = [
+    ("channel", "room"),
+    ("topic", "room"),
+    ("group", "room"),
+    ("name", "room"),
+    ("offset", "since"),
+    ("after", "since"),
+    ("from", "since"),
+    ("last_event_id", "since"),
+    ("lasteventid", "since"),
+    ("session_id", "session"),
+    ("sessionid", "session"),
+    ("access_token", "token"),
+    ("auth", "token"),
+    ("auth_token", "token"),
+    ("authorization", "token"),
+    ("jwt", "token"),
+];
+/// Most letters by which a misspelt name differs.
+const TYPOS_MAX: usize = 2;
+
+/// Checks the names of the parameters and how often each stands.
+pub(super) fn check(head: &Head) -> Result<(), Refusal> {
+    if !head.is_utf8 {
+        return refuse("the percent-encoding of the address is not UTF-8".to_owned());
+    }
+    let query = &head.query;
+    if let Some(name) = query.names().find(|name| !is_known(name)) {
+        return refuse(unknown(name));
+    }
+    let count = |name| query.values(name).count();
+    for name in ["session", "token"] {
+        if count(name) > 1 {
+            return refuse(format!("`{name}` stands more than once"));
+        }
+    }
+    check_pairs(query, "since", count("room").max(1), "room")?;
+    check_pairs(query, "epoch", count("since"), "since")
+}
+
+/// Checks that each value has the parameter that it belongs to.
+fn check_pairs(query: &Query, name: &str, most: usize, owner: &str) -> Result<(), Refusal> {
+    let count = query.values(name).count();
+    if count <= most {
+        return Ok(());
+    }
+    refuse(format!("`{name}` stands more often than `{owner}`"))
+}
+
+fn is_known(name: &str) -> bool {
+    PARAMETERS.contains(&name) || IGNORED.contains(&name) || name.starts_with("utm_")
+}
+
+/// Without the value, which may be a token.
+fn unknown(name: &str) -> String {
+    if SOCKET_IO.contains(&name) {
+        return format!(
+            "`{name}` is not a parameter: this is not a Socket.IO server; use the browser's own WebSocket"
+        );
+    }
+    let shown = quote(name);
+    match meant(name) {
+        Some(meant) => format!("the parameter {shown} is unknown; write `{meant}`"),
+        None => {
+            let all = PARAMETERS.join(", ");
+            format!("the parameter {shown} is unknown; known are {all}")
+        }
+    }
+}
+
+/// The parameter that a program probably meant: `room[]`, `rooms`, `Room`, `rom`, `channel`.
+fn meant(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let name = name.split('[').next().unwrap_or_default();
+    let name = name.strip_suffix('s').unwrap_or(name);
+    let others = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+    let nearest = || {
+        let distance = |parameter: &&str| strsim::osa_distance(parameter, name);
+        let nearest = PARAMETERS.into_iter().min_by_key(distance)?;
+        (distance(&nearest) <= TYPOS_MAX).then_some(nearest)
+    };
+    others.map(|(_, parameter)| *parameter).or_else(nearest)
+}
+
+fn refuse(message: String) -> Result<(), Refusal> {
+    Err(Refusal::new(ErrorCode::InvalidField, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meant_parameter_is_found() {
+        for (name, parameter) in [
+            ("room[]", "room"),
+            ("rooms", "room"),
+            ("rooms[0]", "room"),
+            ("Room", "room"),
+            ("ROOM", "room"),
+            ("rom", "room"),
+            ("channel", "room"),
+            ("snice", "since"),
+            ("lastEventId", "since"),
+            ("sesion", "session"),
+            ("Token", "token"),
+            ("access_token", "token"),
+        ] {
+            assert_eq!(meant(name), Some(parameter), "{name}");
+            assert!(!is_known(name));
+        }
+        for name in ["user", "", "colour", "房间", "[]"] {
+            assert_eq!(meant(name), None, "{name}");
+        }
+    }
+}
