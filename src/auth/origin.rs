@@ -18,7 +18,8 @@ pub enum AllowedOrigins {
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginPattern {
-    /// An origin as browsers send it: `https://example.com`, `http://localhost:8080` or `null`.
+    /// An origin as browsers and apps send it: `https://example.com`, `http://localhost:8080`, `capacitor://localhost`,
+    /// `file://` or `null`.
     Exact(String),
     /// `https://*.example.com`: any host below the domain, not the domain itself.
     Subdomains {
@@ -79,6 +80,12 @@ fn is_host(labels: &str) -> bool {
     labels.all(|label| !label.is_empty() && label.bytes().all(fits))
 }
 
+/// Returns whether this is a scheme in lower case (RFC 3986 §3.1).
+fn is_scheme(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(fits)
+}
+
 /// Removes the default port. Browsers omit it (RFC 6454 §6.2), so an entry with it would never match.
 fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
     let port = match scheme {
@@ -94,7 +101,7 @@ impl FromStr for OriginPattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let instead = || {
-            "write *, null, or an origin such as https://example.com or https://*.example.com"
+            "write *, null, or an origin such as https://example.com, https://*.example.com or file://"
                 .to_owned()
         };
         if text == "null" {
@@ -108,8 +115,17 @@ impl FromStr for OriginPattern {
             );
         }
         let host = without_default_port(scheme, host);
-        if host.is_empty() || scheme.is_empty() || host.contains(['/', ' ', ',', '@', '?', '#']) {
+        if !is_scheme(scheme) || host.contains(['/', ' ', ',', '@', '?', '#']) {
             return Err(instead());
+        }
+        // Apps whose pages have no host send the scheme alone, such as `file://`.
+        if host.is_empty() {
+            let is_web = matches!(scheme, "http" | "https" | "ws" | "wss");
+            return if is_web {
+                Err(instead())
+            } else {
+                Ok(Self::Exact(text))
+            };
         }
         match host.strip_prefix("*.") {
             Some(domain) if !domain.is_empty() && !domain.contains('*') => Ok(Self::Subdomains {
@@ -209,6 +225,40 @@ mod tests {
     }
 
     #[test]
+    fn origins_of_apps_may_be_listed() {
+        for origin in [
+            "file://",
+            "wry://",
+            "null",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "https://tauri.localhost",
+            "http://localhost:8100",
+            "http://[::1]:8080",
+            "app://obsidian.md",
+            "app://.",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://6e9ab4c4-5b0a-4f0a-8f6f-0c6c7a1b2c3d",
+            "vscode-webview://0a1b2c",
+            "com.example.app://",
+        ] {
+            assert!(list(origin).allows(Some(origin)), "{origin}");
+            let others = list("https://a.example").with(origin).expect(origin);
+            assert!(list(&others).allows(Some(origin)), "{origin}");
+        }
+        for (listed, origin) in [
+            ("file://", "null"),
+            ("file://", "file://host"),
+            ("null", "file://"),
+            ("capacitor://localhost", "https://localhost"),
+            ("app://obsidian.md", "app://"),
+        ] {
+            assert!(!list(listed).allows(Some(origin)), "{listed} {origin}");
+        }
+    }
+
+    #[test]
     fn setting_is_suggested_for_valid_origins_only() {
         let list = list("https://a.example,https://*.b.example");
         let with = list.with("http://c.example:8080").unwrap();
@@ -243,6 +293,14 @@ mod tests {
             "https://a#b",
             "https://b\u{fc}cher.example",
             "https://:443",
+            "http://",
+            "ws://",
+            "://",
+            "1a://",
+            "fi le://",
+            "file:",
+            "file:///",
+            "file:///a.html",
         ] {
             assert!(bad.parse::<AllowedOrigins>().is_err(), "{bad:?}");
         }

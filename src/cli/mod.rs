@@ -102,7 +102,7 @@ struct Cli {
     )]
     welcome: String,
     /// Web origins that browsers may connect from: `*`, or a comma-separated list such as
-    /// `https://example.com,https://*.example.com,null`
+    /// `https://example.com,https://*.example.com,capacitor://localhost,file://`
     #[arg(
         long,
         env = "WSCAST_ALLOW_ORIGIN",

@@ -171,7 +171,7 @@ pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox
     }
     let allow = allow(&routes);
     if is_options {
-        return Err(cors::preflight(head, &allow));
+        return Err(cors::preflight(head, &allow, &app.config.allow_origin));
     }
     let message = format!("this path allows {allow}");
     Err(error(405, "method_not_allowed", &message).with("Allow", &allow))

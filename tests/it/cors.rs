@@ -1,6 +1,6 @@
 //! Cross-origin requests: preflights, and the origins whose pages may read responses.
 
-use crate::support::{READ_METHODS, TestServer, request};
+use crate::support::{READ_METHODS, TestServer, handshake_with, request};
 
 #[test]
 fn options_lists_the_methods_of_a_path() {
@@ -71,20 +71,158 @@ fn allow_list_lets_only_its_origins_read() {
             browser.request("GET", "/", &[&line]),
             browser.request("OPTIONS", "/health", &[&line, preflight]),
         ] {
-            let allowed_origin = response.header_lines("Access-Control-Allow-Origin");
             let expected: &[&str] = if allowed { &[origin] } else { &[] };
+            let allowed_origin = response.header_lines("Access-Control-Allow-Origin");
             assert_eq!(allowed_origin, expected, "{origin}: {}", response.head);
-            assert_eq!(
-                response.header_lines("Vary"),
-                ["Origin"],
-                "{}",
-                response.head
-            );
+            let credentials = response.header("Access-Control-Allow-Credentials");
+            assert_eq!(credentials, allowed.then_some("true"), "{origin}");
+            assert_eq!(response.header_lines("Vary").last(), Some(&"Origin"));
+            let names = response.header_names();
+            let count = names
+                .iter()
+                .filter(|name| name.starts_with("access-control-"))
+                .count();
+            assert_eq!(count > 0, allowed, "{origin}: {}", response.head);
         }
     }
     let without_origin = browser.get("/health");
     assert_eq!(without_origin.header("Access-Control-Allow-Origin"), None);
     assert_eq!(without_origin.header("Vary"), Some("Origin"));
+}
+
+/// Tracing libraries add headers of their own to every request of a page.
+#[test]
+fn page_of_an_allowed_origin_may_send_any_header() {
+    for (flags, origin) in [
+        (&[][..], "https://page.example"),
+        (
+            &["--allow-origin=https://a.example,file://"],
+            "https://a.example",
+        ),
+        (&["--allow-origin=https://a.example,file://"], "file://"),
+    ] {
+        let server = TestServer::start(flags);
+        let mut browser = server.raw();
+        let mut preflight = |requested: &str| {
+            let lines = [
+                &format!("Origin: {origin}"),
+                "Access-Control-Request-Method: POST",
+                requested,
+            ];
+            browser.request("OPTIONS", "/rooms/ops/messages", &lines)
+        };
+        for names in [
+            "sentry-trace,baggage",
+            "traceparent, tracestate",
+            "x-datadog-trace-id, X-Requested-With, authorization",
+            "content-type",
+        ] {
+            let response = preflight(&format!("Access-Control-Request-Headers: {names}"));
+            assert_eq!(response.status, 204);
+            let allowed = response
+                .header("Access-Control-Allow-Headers")
+                .expect(names);
+            let allowed: Vec<String> = allowed.split(", ").map(str::to_ascii_lowercase).collect();
+            for name in names.split(',').map(str::trim).chain(["last-event-id"]) {
+                let count = allowed
+                    .iter()
+                    .filter(|a| a.eq_ignore_ascii_case(name))
+                    .count();
+                assert_eq!(count, 1, "{origin} {name}: {allowed:?}");
+            }
+            let vary = response.header_lines("Vary");
+            assert!(vary.contains(&"Access-Control-Request-Headers"), "{vary:?}");
+        }
+        let known = "Authorization, Content-Type, Last-Event-ID";
+        for bad in ["a b", "a, b(c)", "x:y", "a, é", &"a,".repeat(60)] {
+            let response = preflight(&format!("Access-Control-Request-Headers: {bad}"));
+            let allowed = response.header("Access-Control-Allow-Headers");
+            assert_eq!(allowed, Some(known), "{bad}");
+        }
+    }
+}
+
+#[test]
+fn page_can_read_the_headers_that_tell_it_what_to_do() {
+    let server = TestServer::with_tokens(&["--allow-origin=https://a.example"]);
+    let mut page = server.raw();
+    for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {
+        let line = format!("Origin: {origin}");
+        for (method, target, header) in [
+            ("GET", "/stats", "WWW-Authenticate"),
+            ("DELETE", "/stats", "Allow"),
+            ("GET", "/", "ETag"),
+        ] {
+            let response = page.request(method, target, &[&line]);
+            assert!(response.header(header).is_some(), "{header}");
+            let exposed = response.header("Access-Control-Expose-Headers");
+            let exposed = exposed.unwrap_or_default();
+            let names: Vec<&str> = exposed.split(", ").collect();
+            assert_eq!(names.contains(&header), readable, "{origin}: {exposed}");
+            assert_eq!(
+                names.contains(&"Retry-After"),
+                readable,
+                "{origin}: {exposed}"
+            );
+        }
+    }
+}
+
+/// Chromium asks before a page of a public site reaches a private address.
+#[test]
+fn private_network_is_granted_to_allowed_origins() {
+    let listed = ["--allow-origin=https://a.example"];
+    for (flags, origin, granted) in [
+        (&[][..], "https://b.example", Some("true")),
+        (&listed, "https://a.example", Some("true")),
+        (&listed, "https://b.example", None),
+    ] {
+        let server = TestServer::start(flags);
+        let origin = format!("Origin: {origin}");
+        let lines = [&origin, "Access-Control-Request-Method: GET"];
+        let asks = [
+            lines[0],
+            lines[1],
+            "Access-Control-Request-Private-Network: true",
+        ];
+        let name = "Access-Control-Allow-Private-Network";
+        let response = server.raw().request("OPTIONS", "/stats", &asks);
+        assert_eq!(response.header(name), granted, "{origin}");
+        let response = server.raw().request("OPTIONS", "/stats", &lines);
+        assert_eq!(response.header(name), None, "{origin}");
+    }
+}
+
+/// Apps and extensions have origins of their own, some of them without a host.
+#[test]
+fn origins_of_apps_are_listed_like_others() {
+    let origins = "file://,capacitor://localhost,tauri://localhost,chrome-extension://abcdefgh,\
+                   app://obsidian.md,null";
+    let server = TestServer::start(&["--allow-origin", origins]);
+    let mut page = server.raw();
+    for origin in origins.split(',') {
+        let line = format!("Origin: {origin}");
+        let response = page.request("GET", "/stats", &[&line]);
+        let allowed = response.header("Access-Control-Allow-Origin");
+        assert_eq!(allowed, Some(origin), "{}", response.head);
+        let mut socket = server.raw();
+        socket.send(handshake_with("/ws", &[&line]));
+        assert_eq!(socket.response().status, 101, "{origin}");
+    }
+    for origin in [
+        "https://localhost",
+        "chrome-extension://other",
+        "app://",
+        "file://x",
+    ] {
+        let line = format!("Origin: {origin}");
+        let response = page.request("GET", "/stats", &[&line]);
+        assert_eq!(
+            response.header("Access-Control-Allow-Origin"),
+            None,
+            "{origin}"
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::headers::is_token;
+
 /// Most digits of a chunk's size: 64 bits.
 const SIZE_DIGITS_MAX: u32 = 16;
 /// Bytes of sizes, line ends, extensions and trailers that any body may have.
@@ -175,11 +177,6 @@ impl fmt::Debug for ChunkedBody {
 /// A character of a header's value (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
-/// A character of a header's name (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

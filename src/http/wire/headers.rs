@@ -1,5 +1,10 @@
 //! The header lines of a request.
 
+/// Whether a byte may stand in a header's name (RFC 9110 §5.6.2).
+pub(in crate::http) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Header names and values in the order received; names are matched without regard to case.
 #[derive(Debug)]
 pub struct Headers(Vec<(String, String)>);

@@ -17,4 +17,5 @@ pub use render::Persistence;
 pub use target::Query;
 
 pub(crate) use body::CONTINUE_100;
+pub(super) use headers::is_token;
 pub(super) use render::{render_response, render_stream_head};
