@@ -2,14 +2,17 @@
 //! reader that resumes from before learns that messages are missing.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rand::RngExt;
+use rusqlite::Connection;
 use rustix::process::Signal;
 
 use crate::support::database_files::{
     DATABASE, FILES, LOG, MARK, PutBack, Saved, delete, flip, restore_with_sqlite,
 };
-use crate::support::{AcknowledgedHistory, TempDir, TestServer, skip, wait_until};
+use crate::support::{AcknowledgedHistory, Seed, TempDir, TestServer, skip, wait_until};
 
 const BOTH_COMMANDS: [PutBack; 2] = [PutBack::Move, PutBack::Copy];
 
@@ -28,6 +31,53 @@ fn numbering_continues_after_every_end_of_the_process() {
         assert!(history.is_resumed(&server));
         assert_eq!(server.log(), "");
     }
+}
+
+/// A start writes to the database and to the mark several times.
+#[test]
+fn numbering_continues_after_kills_in_the_middle_of_starts() {
+    const KILLS: usize = 40;
+    const START_TIME: Duration = Duration::from_millis(60);
+    let seed = Seed::new();
+    let mut rng = seed.rng();
+    let mut history = AcknowledgedHistory::new();
+    history.run_until(Signal::KILL);
+    for _ in 0..KILLS {
+        let mut command = history.dir.command(&["--log-level", "warn"]);
+        let mut server = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start");
+        let kill_at = Instant::now() + rng.random_range(Duration::ZERO..START_TIME);
+        while Instant::now() < kill_at {
+            std::thread::yield_now();
+        }
+        server.kill().expect("kill");
+        server.wait().expect("wait");
+    }
+    let server = history.dir.serve(&["--log-level", "warn"]);
+    assert!(history.is_resumed(&server), "{}", server.log());
+    assert_eq!(server.log(), "");
+}
+
+/// The database is as a version left it that kept no mark.
+#[test]
+fn numbering_continues_once_without_a_mark_on_a_database_of_an_earlier_version() {
+    let mut history = AcknowledgedHistory::new();
+    history.run_until(Signal::TERM);
+    let database = Connection::open(history.dir.path(DATABASE)).expect("open");
+    let downgrade = "DELETE FROM rooms WHERE room = 0; PRAGMA user_version = 1";
+    database.execute_batch(downgrade).expect("update");
+    drop(database);
+    delete(&history.dir, MARK);
+    let mut server = history.dir.serve(&["--log-level", "warn"]);
+    assert!(history.is_resumed(&server));
+    assert_eq!(server.log(), "");
+    history.publish(&server, 1);
+    server.end(Signal::KILL);
+    delete(&history.dir, MARK);
+    history.assert_restarted("without a mark again");
 }
 
 #[test]

@@ -84,7 +84,15 @@ pub(super) fn start_run(
         FoundMark::Damaged => Some(Break::MarkDamaged),
         FoundMark::Valid(record) => compare_file(database, record, &boot).map_err(file_error)?,
     };
-    let run = RunId::random();
+    let (run, last_run) = match &found {
+        // An earlier start was interrupted. The database names either run.
+        FoundMark::Valid(record) if record.run != record.last_run => (record.run, record.last_run),
+        FoundMark::Valid(record) => (RunId::random(), record.run),
+        FoundMark::Missing | FoundMark::Damaged => {
+            let run = RunId::random();
+            (run, run)
+        }
+    };
     // From here on the database is written to. A start that is interrupted must not hide the reason from the next.
     let mark = match &found {
         FoundMark::Valid(record) => {
@@ -92,7 +100,7 @@ pub(super) fn start_run(
                 is_copying: true,
                 is_void: reason.is_some_and(Break::needs_integrity_check),
                 run,
-                last_run: record.run,
+                last_run,
                 ..record.clone()
             };
             Some(Mark::create(database.real_path(), record).map_err(file_error)?)
