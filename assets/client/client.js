@@ -57,6 +57,7 @@ export class WscastClient {
   session;
   #base;
   #token;
+  #tokenIn;
   /** @type {Connection} */ #connection;
   /** @type {Requests} */ #requests;
   /** @type {Membership} */ #membership;
@@ -82,6 +83,7 @@ export class WscastClient {
     this.session = options.session ?? randomText(RANDOM_BYTES);
     this.#base = webSocketAddress(url);
     this.#token = options.token;
+    this.#tokenIn = options.tokenIn ?? 'parameter';
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (typeof WebSocket !== 'function') throw new TypeError('there is no global WebSocket; pass the option WebSocket');
     if (byteLength(this.session) < 16 || byteLength(this.session) > 128) throw new RangeError('a session must have 16 to 128 bytes');
@@ -282,13 +284,18 @@ export class WscastClient {
 
   // The connection
 
-  /** @param {boolean} narrow */
+  /**
+   * @param {boolean} narrow
+   * @returns {Promise<import('./connection.js').Address>}
+   */
   async #address(narrow) {
     const token = await this.#currentToken();
     const parameters = [parameter('session', this.session)];
-    // An empty token would be refused as a wrong one.
-    if (token) parameters.push(parameter('token', String(token)));
-    return this.#membership.address(withParameters(this.#base, parameters), narrow);
+    const inSubprotocol = this.#tokenIn === 'subprotocol';
+    if (token && !inSubprotocol) parameters.push(parameter('token', String(token)));
+    const url = this.#membership.address(withParameters(this.#base, parameters), narrow);
+    // The server chooses the first, because its response must not repeat the token.
+    return token && inSubprotocol ? { url, subprotocols: ['wscast', `wscast.token.${token}`] } : { url };
   }
 
   async #currentToken() {

@@ -22,6 +22,8 @@ const TOKEN_CHECK_ID = 'wscast-client-token-check';
 const TOKEN_CHECK = JSON.stringify({ type: 'presence', room: 'lobby', id: TOKEN_CHECK_ID });
 /** Further doublings would change nothing and would overflow. */
 const DOUBLINGS_MAX = 30;
+/** The close code for a wrong address. An address with too many rooms is one. */
+const BAD_ADDRESS = 4000;
 /** After this many failed attempts in a row, every second attempt asks for one room only, see `narrow`. */
 const NARROW_AFTER_FAILURES = 4;
 
@@ -40,9 +42,11 @@ const NARROW_AFTER_FAILURES = 4;
  * @typedef {{ readyState: number, onopen: any, onmessage: any, onclose: any, onerror: any, send(text: string): void,
  *   close(code?: number): void, terminate?: () => void }} Socket
  *
+ * @typedef {{ url: string, subprotocols?: string[] }} Address
+ *
  * @typedef {object} ConnectionOptions
- * @property {new (url: string) => any} WebSocket
- * @property {(narrow: boolean) => Promise<string>} address called before every attempt; a narrow address
+ * @property {new (url: string, subprotocols?: string[]) => any} WebSocket
+ * @property {(narrow: boolean) => Promise<Address>} address called before every attempt; a narrow address
  *   is as short as possible
  * @property {import('./browser.js').Probe} probe
  * @property {boolean} canRenewToken whether another attempt may use another token
@@ -92,6 +96,10 @@ export class Connection {
   /** @type {any} */ #silenceTimer = undefined;
   /** @type {any} */ #stableTimer = undefined;
   /** @type {any} */ #tokenCheckTimer = undefined;
+  /** Whether the server has refused an address with several rooms. It may accept fewer than the client asks for. */
+  #narrowOnly = false;
+  /** Whether the address of the present attempt has several rooms. */
+  #isWide = false;
   #browser = new BrowserEvents({
     online: () => this.#online(),
     offline: () => this.#goneOffline(),
@@ -132,7 +140,7 @@ export class Connection {
     } else {
       probe.reset();
     }
-    const narrow = this.#failedAttempts >= NARROW_AFTER_FAILURES && this.#failedAttempts % 2 === 0;
+    const narrow = this.#narrowOnly || (this.#failedAttempts >= NARROW_AFTER_FAILURES && this.#failedAttempts % 2 === 0);
     address(narrow).then(
       (address) => { if (attempt === this.#attemptNumber) this.#openSocket(address); },
       (error) => { if (attempt === this.#attemptNumber) this.#ended('no_token', String(error?.message ?? error)); },
@@ -154,12 +162,14 @@ export class Connection {
     this.#stop('closed', 'closed by the client');
   }
 
-  /** @param {string} address */
-  #openSocket(address) {
+  /** @param {Address} address */
+  #openSocket({ url, subprotocols }) {
+    const { WebSocket } = this.#options;
+    this.#isWide = url.split(/[?&]room=/).length > 2;
     /** @type {Socket} */
     let socket;
     try {
-      socket = new this.#options.WebSocket(address);
+      socket = subprotocols ? new WebSocket(url, subprotocols) : new WebSocket(url);
     } catch (error) {
       // The browser allows no WebSocket to this address or from this page, and a retry would not change that.
       this.#stop('failed', String(error));
@@ -237,6 +247,10 @@ export class Connection {
     let policy = afterClose(code);
     if (code === 4001 && this.#options.canRenewToken && !this.#tokenRenewed) {
       this.#tokenRenewed = true;
+      policy = 'reconnect';
+    }
+    if (code === BAD_ADDRESS && this.#isWide && !this.#narrowOnly) {
+      this.#narrowOnly = true;
       policy = 'reconnect';
     }
     if (policy === 'stop') {

@@ -13,9 +13,11 @@
  * @typedef {object} Options all times are in milliseconds
  * @property {WantedRoom[]} [rooms] the rooms to start with; default `['lobby']`. Rooms that are joined or
  *   left later are added or removed
- * @property {string | (() => string | Promise<string>)} [token] sent in the address, unless it is empty; a
+ * @property {string | (() => string | Promise<string>)} [token] sent on connecting, unless it is empty; a
  *   function is called before every attempt
- * @property {new (url: string) => any} [WebSocket] the class to use if there is no global one
+ * @property {'parameter' | 'subprotocol'} [tokenIn] `subprotocol` keeps the token out of the address, and so out
+ *   of the logs of proxies; default `parameter`
+ * @property {new (url: string, subprotocols?: string[]) => any} [WebSocket] the class to use if there is no global one
  * @property {string} [session] the scope in which the ids of publishes are compared: 16 to 128 random bytes
  *   that are kept secret; random for every client by default
  * @property {number} [heartbeatInterval] silence before a ping is sent; default 25000

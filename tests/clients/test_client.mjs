@@ -9,6 +9,13 @@ import { Person, WebSocket, eventually, numbers, portOf, require, startAliceAndB
 import { Proxy } from "./proxy.mjs";
 import { startServer, withinDeadline } from "./server.mjs";
 
+/** Sends an Origin, and drops a connection whose server chooses no subprotocol, as browsers do. */
+class BrowserWebSocket extends WebSocket {
+  constructor(url, subprotocols = []) {
+    super(url, subprotocols, { origin: "https://a.example" });
+  }
+}
+
 describe("messages and rooms", () => {
   test("a publish resolves with its position, and members receive it once", async (t) => {
     const { alice, bob } = await startAliceAndBob(t);
@@ -86,6 +93,30 @@ describe("messages and rooms", () => {
     assert.deepEqual(alice.client.rooms, ["a", "b"]);
     await alice.client.publish("still works", { room: "b" });
   });
+
+  test("a browser's client is closed for too many rooms, and joins them one by one", async (t) => {
+    const server = await startServer(t, "--max-rooms-per-connection", "2");
+    const alice = new Person(t, server.ws, { rooms: ["a", "b", "c"], WebSocket: BrowserWebSocket });
+    await eventually("the refusal", () => alice.eventsOf("left").length > 0);
+    assert.deepEqual(alice.eventsOf("left").map(({ room, error }) => [room, error.code]), [["c", "too_many_rooms"]]);
+    assert.equal(alice.eventsOf("state").find(({ name }) => name === "waiting").code, 4000);
+    await alice.client.publish("still works", { room: "b" });
+  });
+
+  for (const [url, flags, code, reason] of [
+    ["?since[]=1", [], 4000, /"since\[\]" is unknown; write `since`/],
+    ["", ["--allow-origin", "https://b.example"], 4003, /the origin https:\/\/a\.example is not on --allow-origin/],
+    ["/chat", [], 4004, /no WebSocket at \/ws\/chat; it is at \/ws/],
+  ]) {
+    test(`a browser's client stops with the reason: ${code}`, async (t) => {
+      const server = await startServer(t, ...flags);
+      const alice = new Person(t, server.ws + url, { WebSocket: BrowserWebSocket });
+      await alice.waitForState("closed");
+      assert.equal(alice.client.state.code, code);
+      assert.match(alice.client.state.reason, reason);
+      await assert.rejects(alice.client.publish("x"), { code: "closed", message: reason });
+    });
+  }
 
   test("the client works with the WebSocket of undici", async (t) => {
     const server = await startServer(t);

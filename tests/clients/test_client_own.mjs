@@ -44,6 +44,26 @@ describe("own messages", () => {
     assert.deepEqual([phone, laptop, bob].map(ownPayloads), [["phone"], ["laptop"], ["bob", "a copied id"]]);
   });
 
+  test("a token in a subprotocol is not in the address", async (t) => {
+    const { server, token } = await startServerWithTokens(t);
+    const attempts = [];
+    class Recorded extends WebSocket {
+      constructor(url, subprotocols) {
+        super(url, subprotocols);
+        attempts.push({ url, subprotocols });
+        this.addEventListener("open", () => (attempts.at(-1).chosen = this.protocol));
+      }
+    }
+    const alice = await Person.connect(t, server.ws, { token: () => token("alice"), tokenIn: "subprotocol", WebSocket: Recorded });
+    await alice.client.publish("hi");
+    await eventually("the message", () => alice.messages[0]?.from === "alice");
+    assert.equal(attempts.length, 1);
+    assert.equal(attempts[0].chosen, "wscast");
+    assert.deepEqual(attempts[0].subprotocols.map((offer) => offer.replace(/[^.]+\.[^.]+\.[^.]+$/, "…")), ["wscast", "wscast.token.…"]);
+    assert.doesNotMatch(attempts[0].url, /token/);
+
+  });
+
   test("own is true for one's own messages only, though all clients count their ids from one", async (t) => {
     const { server, token } = await startServerWithTokens(t);
     const anonymous = await startServer(t);

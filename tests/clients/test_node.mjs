@@ -69,6 +69,30 @@ class Client {
 for (const [name, WebSocket] of Object.entries(implementations)) {
   const join = async (server, t) => (await Client.open(WebSocket, server.ws, t)).expectWelcome();
 
+  describe(`subprotocols with the WebSocket of ${name}`, () => {
+    /** Resolves with the subprotocol that the server has chosen, and with the first frame or the close. */
+    const connect = (url, subprotocols) => withinDeadline(new Promise((resolve, reject) => {
+      const socket = new WebSocket(url, subprotocols);
+      socket.onmessage = ({ data }) => { resolve([socket.protocol, JSON.parse(data).from]); socket.close(); };
+      socket.onclose = ({ code, reason }) => resolve([socket.protocol, code, reason]);
+      socket.onerror = (error) => reject(new Error(`the handshake failed: ${error.message ?? error}`));
+    }), "the welcome or the close");
+
+    for (const [offers, chosen] of [
+      [["wscast"], "wscast"],
+      [["json", "wscast"], "wscast"],
+      [["json", "v2.json"], "json"],
+      ["null", "null"],
+      [["wscast", "wscast.token.a.b.c"], "wscast"],
+      [[], ""],
+    ]) {
+      test(`the server chooses ${chosen || "none"} of ${JSON.stringify(offers)}`, async (t) => {
+        const server = await startServer(t);
+        assert.deepEqual(await connect(server.ws, offers), [chosen, "server"]);
+      });
+    }
+  });
+
   describe(`the original client with the WebSocket of ${name}`, () => {
     test("the client receives the welcome, and its own messages", async (t) => {
       const server = await startServer(t);

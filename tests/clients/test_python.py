@@ -42,11 +42,16 @@ class Client:
 
     async def close_code(self):
         """Reads until the connection closes and returns the close code."""
+        close = await self.close_frame()
+        return close.code if close else None
+
+    async def close_frame(self):
+        """Reads until the connection closes and returns the Close frame; None if there was none."""
         while True:
             try:
                 await self.text()
             except websockets.ConnectionClosed as closed:
-                return closed.rcvd.code if closed.rcvd else None
+                return closed.rcvd
 
 
 async def within_deadline(awaitable):
@@ -211,6 +216,32 @@ class OriginalProtocol(unittest.IsolatedAsyncioTestCase):
         await client.send("message", "from another origin")
 
         self.assertEqual((await client.frame())["payload"], "from another origin")
+
+    async def test_page_reads_why_it_may_not_connect_and_a_program_reads_the_response(self):
+        cases = [("?since=None", "`since` must be a whole number"), ("?room[]=a", "write `room`"), ("?room=a/b", "U+002F")]
+        for query, reason in cases:
+            connecting = websockets.connect(self.server.ws + query, origin="https://elsewhere.example", subprotocols=["json"])
+            page = Client(await within_deadline(connecting))
+            self.assertEqual(page.websocket.subprotocol, "json")
+            close = await page.close_frame()
+            self.assertEqual(close.code, 4000, query)
+            self.assertIn(reason, close.reason)
+            with self.assertRaises(websockets.InvalidStatus) as refused:
+                await within_deadline(websockets.connect(self.server.ws + query))
+            self.assertEqual(refused.exception.response.status_code, 400)
+            self.assertIn(reason, json.loads(refused.exception.response.body)["error"]["message"])
+
+    async def test_server_chooses_a_subprotocol(self):
+        cases = [
+            (["wscast"], "wscast"),
+            (["json", "wscast"], "wscast"),
+            (["v2.json", "json"], "v2.json"),
+            (["wscast", "wscast.token.a.b.c"], "wscast"),
+            (None, None),
+        ]
+        for offers, chosen in cases:
+            client = await self.connect(subprotocols=offers)
+            self.assertEqual(client.websocket.subprotocol, chosen)
 
     async def test_ping_is_answered(self):
         client = await self.connect()

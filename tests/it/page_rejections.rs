@@ -83,6 +83,7 @@ fn unknown_parameter_is_named_with_the_one_that_was_meant() {
         ),
         ("lobby", &["lobby", "room, since"]),
         ("%3D=x", &["\"=\""]),
+        ("room=a&roomId=b", &["roomId", "write `room`"]),
         ("EIO=4&transport=websocket", &["EIO", "Socket.IO"]),
         ("transport=polling", &["transport", "Socket.IO"]),
         (
@@ -105,10 +106,13 @@ fn unknown_parameter_is_named_with_the_one_that_was_meant() {
     assert!(!reason.contains("SECRET"), "{reason}");
 }
 
+/// Beside `room`, another parameter changes nothing, and gateways have parameters of their own.
 #[test]
-fn parameters_against_caches_and_of_trackers_are_ignored() {
+fn parameters_against_caches_of_trackers_and_of_gateways_are_ignored() {
     let server = TestServer::start(&[]);
     for query in [
+        "room=lobby&apikey=x&user=alice",
+        "api-version=1&room=lobby",
         "_=1700000000",
         "t=NaN",
         "v=2&utm_source=mail&fbclid=x",

@@ -1,11 +1,12 @@
 //! The parameters of a WebSocket's address. A misspelt one is refused: ignored, it would mean the lobby, or a start
-//! without what was missed.
+//! without what was missed. Others are ignored beside `room`, because gateways have parameters of their own.
 
 use crate::http::{Head, Query};
 use crate::protocol::{ErrorCode, Refusal, quote};
 
 const PARAMETERS: [&str; 5] = ["room", "since", "epoch", "session", "token"];
-/// Parameters that programs add to get past caches, or that trackers add to addresses which are copied.
+/// Parameters that programs add to get past caches, or that trackers add to addresses which are copied. They are ignored
+/// without `room` too.
 const IGNORED: [&str; 14] = [
     "_",
     "t",
@@ -25,11 +26,10 @@ const IGNORED: [&str; 14] = [
 /// The parameters of Socket.IO's clients, which speak another protocol.
 const SOCKET_IO: [&str; 2] = ["EIO", "transport"];
 /// Names that other servers have for a parameter.
-const OTHER_NAMES: [(&str, &str); 16] = [
+const OTHER_NAMES: [(&str, &str); 15] = [
     ("channel", "room"),
     ("topic", "room"),
     ("group", "room"),
-    ("name", "room"),
     ("offset", "since"),
     ("after", "since"),
     ("from", "since"),
@@ -52,10 +52,12 @@ pub(super) fn check(head: &Head) -> Result<(), Refusal> {
         return refuse("the percent-encoding of the address is not UTF-8".to_owned());
     }
     let query = &head.query;
-    if let Some(name) = query.names().find(|name| !is_known(name)) {
+    let count = |name| query.values(name).count();
+    let has_room = count("room") > 0;
+    let is_wrong = |name: &&str| !is_known(name) && (!has_room || is_misspelt(name));
+    if let Some(name) = query.names().find(is_wrong) {
         return refuse(unknown(name));
     }
-    let count = |name| query.values(name).count();
     for name in ["session", "token"] {
         if count(name) > 1 {
             return refuse(format!("`{name}` stands more than once"));
@@ -78,6 +80,10 @@ fn is_known(name: &str) -> bool {
     PARAMETERS.contains(&name) || IGNORED.contains(&name) || name.starts_with("utm_")
 }
 
+fn is_misspelt(name: &str) -> bool {
+    SOCKET_IO.contains(&name) || meant(name).is_some()
+}
+
 /// Without the value, which may be a token.
 fn unknown(name: &str) -> String {
     if SOCKET_IO.contains(&name) {
@@ -95,11 +101,14 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// The parameter that a program probably meant: `room[]`, `rooms`, `Room`, `rom`, `channel`.
+/// The parameter that a program probably meant: `room[]`, `rooms`, `Room`, `rom`, `roomId`, `channel`.
 fn meant(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let name = name.split('[').next().unwrap_or_default();
     let name = name.strip_suffix('s').unwrap_or(name);
+    if name.contains("room") {
+        return Some("room");
+    }
     let others = OTHER_NAMES.iter().find(|(other, _)| *other == name);
     let nearest = || {
         let distance = |parameter: &&str| strsim::osa_distance(parameter, name);
@@ -126,6 +135,8 @@ mod tests {
             ("Room", "room"),
             ("ROOM", "room"),
             ("rom", "room"),
+            ("roomId", "room"),
+            ("chat_room", "room"),
             ("channel", "room"),
             ("snice", "since"),
             ("lastEventId", "since"),
