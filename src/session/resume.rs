@@ -129,7 +129,9 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
         until: Some(offset),
     };
     let page = read(app, &state.room, query).ok()?;
-    Some(page.is_some_and(|page| page.contiguous && page.epoch == epoch))
+    // A store that was set back ends before the messages that were delivered.
+    let has_all = |page: Page| page.contiguous && page.epoch == epoch && page.last >= offset;
+    Some(page.is_some_and(has_all))
 }
 
 /// Reads a page; `None` if the store does not know the room.

@@ -74,7 +74,7 @@ fn back_up(dir: &TempDir, name: &str) {
 #[test]
 fn backup_has_every_acknowledged_message_while_publishers_go_on() {
     let mut history = AcknowledgedHistory::new();
-    let server = history.dir.serve(&[]);
+    let mut server = history.dir.serve(&["--log-level", "warn"]);
     history.publish_sized(&server, 50, 50_000);
     for round in 0..5 {
         history.publish(&server, 20);
@@ -90,6 +90,11 @@ fn backup_has_every_acknowledged_message_while_publishers_go_on() {
         assert!(page["last"].as_u64() >= Some(acknowledged), "{page}");
         (0..50).for_each(|_| drop(client.next_of("message")));
     }
+    // To the server a backup is no change.
+    history.publish(&server, 1);
+    server.end(Signal::KILL);
+    assert_eq!(server.log(), "");
+    assert!(history.is_resumed(&history.dir.serve(&[])));
 }
 
 #[test]

@@ -238,6 +238,9 @@ fn running_server_refuses_publishes_after_sqlite_restored_its_database() {
     );
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.error_code(), "storage_unavailable");
+    let (epoch, _) = history.last.clone().expect("a message");
+    let reader = server.client_at(&format!("/ws?since=1&epoch={epoch}"));
+    assert_eq!(reader.welcome().room("lobby").recovered, Some(false));
     let health = server.raw().get("/health").json();
     assert_eq!(health["status"], "degraded");
     let message = health["message"].as_str().expect("message");

@@ -86,7 +86,7 @@ fn database_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let disk = TempDir::new();
     let _server = disk.serve(&[]);
-    for name in ["history.db", "history.db-wal"] {
+    for name in ["history.db", "history.db-wal", "history.db-mark"] {
         let mode = fs::metadata(disk.path(name))
             .expect(name)
             .permissions()
