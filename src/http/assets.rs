@@ -93,7 +93,11 @@ pub(super) fn page(request: &Request, _app: &App) -> ResponseBox {
 
 /// `GET /assets/{name}` and `GET /assets/{folder}/{name}`
 pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
-    let path = request.head.segments.get(1..).unwrap_or_default();
+    let path = match request.head.segments.get(1..).unwrap_or_default() {
+        // A slash at the end of a path changes nothing.
+        [path @ .., last] if last.is_empty() => path,
+        path => path,
+    };
     match ASSETS
         .iter()
         .find(|asset| asset.name.split('/').eq(path.iter().map(String::as_str)))

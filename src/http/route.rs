@@ -127,8 +127,8 @@ impl Route {
         }
     }
 
-    fn matches_path(&self, head: &Head) -> bool {
-        let (pattern, path) = (self.pattern, &head.segments);
+    fn matches_path(&self, path: &[String]) -> bool {
+        let pattern = self.pattern;
         pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, s)| *p == "{}" || p == s)
     }
 
@@ -156,12 +156,16 @@ impl Route {
 /// Finds the route of a request. `Err` is the response to a request without a route: 404, 405, or the response to
 /// OPTIONS.
 pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox> {
-    let routes: Vec<&Route> = ROUTES
-        .iter()
-        .filter(|route| route.matches_path(head) && route.is_enabled(app))
-        .collect();
-    if let Some(route) = routes.iter().find(|route| route.matches_method(head)) {
-        return Ok(route);
+    let mut routes: Vec<&Route> = Vec::new();
+    for path in spellings(&head.segments) {
+        let matching = |route: &&Route| route.matches_path(path) && route.is_enabled(app);
+        let matching: Vec<&Route> = ROUTES.iter().filter(matching).collect();
+        if let Some(route) = matching.iter().find(|route| route.matches_method(head)) {
+            return Ok(route);
+        }
+        if routes.is_empty() {
+            routes = matching;
+        }
     }
     let is_options = head.method == Method::Options;
     let is_server_wide = is_options && head.segments == ["*"];
@@ -175,6 +179,19 @@ pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox
     }
     let message = format!("this path allows {allow}");
     Err(error(405, "method_not_allowed", &message).with("Allow", &allow))
+}
+
+/// The spellings of a path: as it is, then without one slash at its end, which frameworks and proxies add.
+///
+/// `/rooms/` stays the room without a name, which is an error, because a program that leaves out a name must not get
+/// the list of rooms. There is no other second spelling, so rules for a path in a proxy need not know any.
+fn spellings(path: &[String]) -> impl Iterator<Item = &[String]> {
+    let shorter = match path {
+        [shorter @ .., last] if last.is_empty() => Some(shorter),
+        _ => None,
+    };
+    let shorter = shorter.filter(|path| path.last().is_some_and(|last| !last.is_empty()));
+    std::iter::once(path).chain(shorter)
 }
 
 /// Lists the methods of a path. No two routes share both pattern and method, so none is listed twice.

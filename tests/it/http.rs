@@ -48,7 +48,7 @@ fn invalid_targets_get_a_json_error() {
     let mut browser = server.raw();
     for (target, status, code) in [
         ("/nothing", 404, "not_found"),
-        ("/health/", 404, "not_found"),
+        ("/health//", 404, "not_found"),
         ("//health", 404, "not_found"),
         ("/assets/nothing.js", 404, "not_found"),
         ("/assets/..%2f..%2fCargo.toml", 404, "not_found"),

@@ -40,6 +40,7 @@
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `page_rejections` | a page reads in a Close frame why it cannot connect |
 //! | `presence_users` | lists of members name the user of each client |
+//! | `paths` | spellings of paths: a slash at the end, and none that goes round a rule |
 //! | `presence` | updates about members that join and leave |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
@@ -107,6 +108,7 @@ mod new_rooms;
 mod nodes;
 mod origins;
 mod page_rejections;
+mod paths;
 mod presence;
 mod presence_users;
 mod protocol;
