@@ -84,8 +84,8 @@ pub(super) struct TimeoutFlags {
     #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration)]
     head_timeout: Duration,
-    /// How long an HTTP connection may be idle between requests
-    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "15s", value_name = "DURATION",
+    /// How long an HTTP connection may be idle between requests; longer than a load balancer keeps its own idle connections
+    #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "75s", value_name = "DURATION",
           value_parser = duration)]
     keep_alive: Duration,
     /// At shutdown, go on for this time with /health at 503, so that a balancer stops sending clients here before the

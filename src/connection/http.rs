@@ -274,7 +274,7 @@ impl HttpConnection<'_> {
             && !self.reader.has_unread_body()
             && !self.app.shutdown.is_requested();
         let persistence = if goes_on {
-            Persistence::KeepAlive
+            Persistence::KeepAlive(self.app.config.limits.keep_alive)
         } else {
             Persistence::Close
         };

@@ -83,7 +83,7 @@ fn accepted_body_gets_100_continue_and_the_connection_stays_open() {
         let response = client.response();
         assert_eq!(
             (response.status, response.header("Connection")),
-            (201, None)
+            (201, Some("keep-alive"))
         );
         assert_eq!(response.json()["offset"], offset);
     }

@@ -12,7 +12,7 @@ fn one_connection_carries_many_requests() {
         let response = client.get("/health");
         assert_eq!(
             (response.status, response.header("Connection")),
-            (200, None)
+            (200, Some("keep-alive"))
         );
     }
     assert_eq!(server.total("connections"), 2);
@@ -86,6 +86,45 @@ fn connection_close_is_honoured() {
             "{line}"
         );
         client.assert_closed();
+    }
+}
+
+/// Proxies and clients such as Node's `fetch` do not reuse a connection that is about to be closed.
+#[test]
+fn idle_time_is_announced_while_the_connection_goes_on() {
+    for (flags, timeout) in [
+        (&[][..], Some("timeout=75")),
+        (&["--keep-alive=10m"], Some("timeout=600")),
+        (&["--keep-alive=1.9"], Some("timeout=1")),
+        // No number of whole seconds would be true.
+        (&["--keep-alive=0.5"], None),
+    ] {
+        let server = TestServer::start(flags);
+        let mut client = server.raw();
+        for (method, target) in [("GET", "/health"), ("HEAD", "/"), ("GET", "/nothing")] {
+            let response = client.request(method, target, &[]);
+            assert_eq!(response.header("Keep-Alive"), timeout, "{flags:?} {target}");
+            let connection = timeout.map(|_| "keep-alive");
+            assert_eq!(
+                response.header("Connection"),
+                connection,
+                "{flags:?} {target}"
+            );
+        }
+        client.send("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(client.response().header("Keep-Alive"), timeout, "{flags:?}");
+        for bytes in [
+            "GET /health HTTP/1.0\r\n\r\n",
+            "GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            "GET /health HTTP/1.1\r\n\r\n",
+            "GET /rooms/ops/events HTTP/1.1\r\nHost: h\r\n\r\n",
+        ] {
+            let mut closing = server.raw();
+            closing.send(bytes);
+            let response = closing.response();
+            assert_eq!(response.header("Connection"), Some("close"), "{bytes:?}");
+            assert_eq!(response.header("Keep-Alive"), None, "{bytes:?}");
+        }
     }
 }
 

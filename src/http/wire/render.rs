@@ -1,5 +1,8 @@
 //! Responses as the bytes that go to the socket.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use tiny_http::{HTTPVersion, Header, Method, ResponseBox};
 
 use super::head::Head;
@@ -7,8 +10,8 @@ use super::head::Head;
 /// The state of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It carries the next request.
-    KeepAlive,
+    /// It carries the next request, if that arrives within this time.
+    KeepAlive(Duration),
     /// It is closed.
     Close,
 }
@@ -69,18 +72,25 @@ fn insert_connection_header(
     version: HTTPVersion,
     persistence: Persistence,
 ) {
-    let line: &[u8] = match (status, persistence) {
+    let lines = match (status, persistence) {
         // RFC 9110 §15.5.22: a 426 must name the protocol to upgrade to.
-        (426, Persistence::KeepAlive) => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
-        (426, Persistence::Close) => b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n",
-        (_, Persistence::Close) => b"Connection: close\r\n",
-        (_, Persistence::KeepAlive) if version <= HTTPVersion(1, 0) => {
-            b"Connection: keep-alive\r\n"
-        }
-        (_, Persistence::KeepAlive) => b"",
+        (426, Persistence::KeepAlive(_)) => "Connection: Upgrade\r\nUpgrade: websocket\r\n".into(),
+        (426, Persistence::Close) => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n".into(),
+        (_, Persistence::Close) => "Connection: close\r\n".into(),
+        (_, Persistence::KeepAlive(timeout)) => keep_alive_lines(timeout, version),
     };
     if let Some(end_of_status_line) = bytes.windows(2).position(|pair| pair == b"\r\n") {
         let at = end_of_status_line + 2;
-        bytes.splice(at..at, line.iter().copied());
+        bytes.splice(at..at, lines.bytes());
+    }
+}
+
+/// Names the idle time after which the connection is closed, because a proxy that reuses it at that moment would fail
+/// the request of its client.
+fn keep_alive_lines(timeout: Duration, version: HTTPVersion) -> Cow<'static, str> {
+    match timeout.as_secs() {
+        0 if version <= HTTPVersion(1, 0) => "Connection: keep-alive\r\n".into(),
+        0 => "".into(),
+        seconds => format!("Connection: keep-alive\r\nKeep-Alive: timeout={seconds}\r\n").into(),
     }
 }

@@ -2,6 +2,8 @@
 
 #![no_main]
 
+use std::time::Duration;
+
 use libfuzzer_sys::fuzz_target;
 use wscast::auth::AllowedOrigins;
 use wscast::http::{
@@ -120,7 +122,10 @@ fn check_body_length(head: &Head) {
 fn check_response_lines(head: &Head) {
     let pattern = "https://*.example.com".parse().expect("a pattern");
     for allowed in [AllowedOrigins::Any, AllowedOrigins::Listed(vec![pattern])] {
-        for after in [Persistence::KeepAlive, Persistence::Close] {
+        for after in [
+            Persistence::KeepAlive(Duration::from_secs(75)),
+            Persistence::Close,
+        ] {
             let response = render(error(404, "x", "y"), Some(head), &allowed, after);
             let response = String::from_utf8(response).expect("ASCII");
             let (lines, body) = response.split_once("\r\n\r\n").expect("a head");
