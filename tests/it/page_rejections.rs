@@ -84,6 +84,7 @@ fn unknown_parameter_is_named_with_the_one_that_was_meant() {
         ("lobby", &["lobby", "room, since"]),
         ("%3D=x", &["\"=\""]),
         ("room=a&roomId=b", &["roomId", "write `room`"]),
+        ("room=a&presence=true", &["presence", "`join`"]),
         ("EIO=4&transport=websocket", &["EIO", "Socket.IO"]),
         ("transport=polling", &["transport", "Socket.IO"]),
         (

@@ -33,6 +33,10 @@ fn one_of_the_offers_is_chosen() {
             Some("wscast"),
         ),
         (
+            &["Sec-WebSocket-Protocol: eyJhbGciOiJIUzI1NiJ9.e30.c2ln, Bearer"],
+            Some("Bearer"),
+        ),
+        (
             &["Sec-WebSocket-Protocol: wscast.token.x, json"],
             Some("json"),
         ),
@@ -71,9 +75,10 @@ fn rejected_page_gets_the_subprotocol_that_it_offers() {
 fn offer_that_cannot_be_chosen_is_refused_with_the_reason() {
     let server = TestServer::start(&[]);
     for (offer, named) in [
-        ("wscast.token.abc", "`wscast` too"),
-        ("wscast.token.abc, wscast.token.def", "`wscast` too"),
-        ("wscast.token.", "`wscast` too"),
+        ("wscast.token.abc", "`wscast` beside"),
+        ("wscast.token.abc, wscast.token.def", "`wscast` beside"),
+        ("wscast.token.", "`wscast` beside"),
+        ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "`wscast` beside"),
         ("Bearer abc", "names without spaces"),
         ("{\"token\":1}", "names without spaces"),
         ("ключ", "names without spaces"),

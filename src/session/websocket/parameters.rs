@@ -25,6 +25,8 @@ const IGNORED: [&str; 14] = [
 ];
 /// The parameters of Socket.IO's clients, which speak another protocol.
 const SOCKET_IO: [&str; 2] = ["EIO", "transport"];
+/// A field of `join` that an address does not have.
+const PRESENCE: &str = "presence";
 /// Names that other servers have for a parameter.
 const OTHER_NAMES: [(&str, &str); 15] = [
     ("channel", "room"),
@@ -81,7 +83,7 @@ fn is_known(name: &str) -> bool {
 }
 
 fn is_misspelt(name: &str) -> bool {
-    SOCKET_IO.contains(&name) || meant(name).is_some()
+    name == PRESENCE || SOCKET_IO.contains(&name) || meant(name).is_some()
 }
 
 /// Without the value, which may be a token.
@@ -92,6 +94,9 @@ fn unknown(name: &str) -> String {
         );
     }
     let shown = quote(name);
+    if name == PRESENCE {
+        return format!("the parameter {shown} is unknown; send a `join` with `presence`");
+    }
     match meant(name) {
         Some(meant) => format!("the parameter {shown} is unknown; write `{meant}`"),
         None => {

@@ -18,11 +18,18 @@ pub(super) fn choose(head: &Head) -> Result<Option<&str>, &'static str> {
     if !offers().all(is_token) {
         return Err("Sec-WebSocket-Protocol must list names without spaces");
     }
-    let mut names = offers().filter(|offer| !offer.starts_with(TOKEN_SUBPROTOCOL));
+    let mut names = offers().filter(|offer| !is_jwt(offer));
     let first = names.next().ok_or(
-        "Sec-WebSocket-Protocol must offer `wscast` too, because the server does not repeat the token",
+        "Sec-WebSocket-Protocol must offer `wscast` beside `wscast.token.…`, because the server repeats no token",
     )?;
     Ok(Some(names.find(|name| *name == WSCAST).unwrap_or(first)))
+}
+
+/// Whether an offer holds a JSON Web Token. Some programs offer one without the prefix.
+fn is_jwt(offer: &str) -> bool {
+    // The base64 of `{"`.
+    let is_bare = offer.starts_with("eyJ") && offer.split('.').count() == 3;
+    is_bare || offer.starts_with(TOKEN_SUBPROTOCOL)
 }
 
 /// Whether a text is a `token` of HTTP (RFC 9110 §5.6.2).
