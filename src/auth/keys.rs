@@ -58,6 +58,8 @@ pub enum KeyError {
     Guessable(String),
     /// The secret is a key or a certificate in PEM, which may be public.
     Pem(String),
+    /// The secret is in UTF-16, so that its bytes are not those that the tokens are signed with.
+    Utf16(String),
     /// The file holds no usable key.
     NoKey(PathBuf, String),
 }
@@ -74,6 +76,10 @@ impl fmt::Display for KeyError {
             Self::Guessable(of) => {
                 write!(f, "{of}: this secret is easy to guess; {REMEDY}")
             }
+            Self::Utf16(of) => write!(
+                f,
+                "{of}: the text is UTF-16, as PowerShell writes it; save it as UTF-8"
+            ),
             Self::Pem(of) => write!(
                 f,
                 "{of}: this is a PEM file, not a secret; set --public-key-file for public keys, or {REMEDY}"
@@ -95,6 +101,11 @@ pub(super) struct Secret(Vec<u8>);
 impl Secret {
     /// Checks a secret; `of` names its setting for the error.
     pub(super) fn new(bytes: &[u8], of: &str) -> Result<Self, KeyError> {
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return Err(KeyError::Utf16(of.to_owned()));
+        }
+        // Editors of Windows write a byte order mark, which is not part of the secret.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let bytes = bytes.trim_ascii();
         if bytes.starts_with(b"-----BEGIN ") {
             return Err(KeyError::Pem(of.to_owned()));

@@ -180,7 +180,9 @@ fn check(token: &str, settings: &AuthSettings) -> Result<String, String> {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(|why| format!("token: {why}"))?,
         token => token.to_owned(),
     };
-    let identity = identify(token.trim(), settings)?;
+    // Editors of Windows write a byte order mark.
+    let token = token.trim().trim_start_matches('\u{feff}');
+    let identity = identify(token, settings)?;
     let user = identity.user.as_deref().unwrap_or("(none)");
     let left = identity.time_left().unwrap_or_default().as_secs();
     Ok(format!(

@@ -91,6 +91,8 @@ pub struct ParseError {
 impl<'a> ClientMessage<'a> {
     /// Parses one text frame.
     pub fn parse(text: &'a str) -> Result<ClientRequest<'a>, ParseError> {
+        // RFC 8259 §8.1 lets a parser ignore a byte order mark, which some encoders of .NET and Windows write.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let envelope = Envelope::parse(text).map_err(|refusal| ParseError { id: None, refusal })?;
         let id = envelope
             .id()

@@ -10,6 +10,7 @@
 //! | `backup` | copies of a running server's database, and their restore |
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
+//! | `byte_order_mark` | a byte order mark is skipped in JSON, secrets and certificates |
 //! | `chunked` | request bodies in chunks, and the content types of JSON |
 //! | `clock` | the wall clock steps: repeated ids are recognized, numbering continues |
 //! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
@@ -79,6 +80,7 @@ mod address_limits;
 mod backup;
 mod bodies;
 mod broadcast;
+mod byte_order_mark;
 mod chunked;
 mod clock;
 mod closing;

@@ -50,7 +50,7 @@ fn text_that_is_not_json_is_refused() {
         r#"{"type":"message","payload":007}"#,
         "{\"type\":\"message\",\"payload\":\"a\nb\"}",
         r#"{"\ud800":1}"#,
-        "\u{feff}{\"type\":\"ping\"}",
+        "\u{feff}\u{feff}{\"type\":\"ping\"}",
     ];
     assert_refused("invalid_json", &texts);
 }

@@ -132,7 +132,10 @@ fn json_text<'a>(admitted: &'a Admitted<'_>) -> Result<&'a str, ResponseBox> {
         return Err(error(411, "length_required", message));
     }
     std::str::from_utf8(&admitted.body).map_err(|_| {
-        let refusal = Refusal::new(ErrorCode::InvalidJson, "the body is not UTF-8");
+        let refusal = Refusal::new(
+            ErrorCode::InvalidJson,
+            "the body is not UTF-8; send JSON in UTF-8",
+        );
         bad_request(&refusal)
     })
 }

@@ -1,5 +1,6 @@
 //! The server's certificate and key, and replacing them while clients are connected.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,8 +70,8 @@ fn configure(files: &TlsFiles) -> Result<ServerConfig, String> {
 
 fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     let (cert, key) = (&files.cert, &files.key);
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
+    let chain: Vec<CertificateDer<'static>> = read_pem(cert)
+        .and_then(|pem| CertificateDer::pem_slice_iter(&pem).collect())
         .and_then(|chain: Vec<_>| {
             if chain.is_empty() {
                 return Err(pem::Error::NoItemsFound);
@@ -78,7 +79,8 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
             Ok(chain)
         })
         .map_err(|error| cannot_read("--tls-cert", cert, error, "the certificate and its chain"))?;
-    let private_key = PrivateKeyDer::from_pem_file(key)
+    let private_key = read_pem(key)
+        .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem))
         .map_err(|error| cannot_read("--tls-key", key, error, "an unencrypted private key"))?;
     CertifiedKey::from_der(chain, private_key, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -91,6 +93,15 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
             format!("--tls-key {key:?}: cannot be used ({error}); name an RSA, ECDSA or Ed25519 key")
         }
     })
+}
+
+/// Reads a file, without the byte order mark that editors of Windows write.
+fn read_pem(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    let mut bytes = fs::read(path).map_err(pem::Error::Io)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    Ok(bytes)
 }
 
 fn cannot_read(setting: &str, path: &Path, error: pem::Error, what: &str) -> String {

@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     match ClientMessage::parse(text) {
-        Ok(request) => check_accepted(text, &request),
+        Ok(request) => check_accepted(text.trim_start_matches('\u{feff}'), &request),
         Err(error) => check_refused(text, &error),
     }
 });
