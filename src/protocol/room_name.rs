@@ -85,7 +85,7 @@ fn is_longer(text: &str, chars_max: usize) -> bool {
 }
 
 fn normalize(text: &str) -> Cow<'_, str> {
-    if is_nfc_quick(text.chars()) == IsNormalized::Yes {
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return Cow::Borrowed(text);
     }
     text.nfc().collect()
@@ -97,7 +97,7 @@ fn check(name: &str) -> Result<(), NameError> {
     let mut chars = name.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            _ if is_separator(c) => {}
+            _ if is_separator(c) || c.is_ascii_alphanumeric() => {}
             ZERO_WIDTH_NON_JOINER | ZERO_WIDTH_JOINER => {
                 let is_inside = previous.is_some_and(is_of_joining_script)
                     && chars.peek().copied().is_some_and(is_of_joining_script);
