@@ -83,15 +83,7 @@ fn check(
     kind: WebSocketKind,
     app: &App,
 ) -> Result<AcceptedHandshake, HandshakeError> {
-    let accept_key = check_headers(&request.head)?;
-    let mut response = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept_key}\r\n"
-    );
-    if let Some(chosen) = subprotocol::choose(&request.head).map_err(HandshakeError::Malformed)? {
-        response.extend(["Sec-WebSocket-Protocol: ", chosen, "\r\n"]);
-    }
-    response.push_str("\r\n");
+    let response = response_to(&request.head)?;
     let (conversation, address_permit) = match converse(request, kind, app) {
         Err(why) if request.head.is_handshake_of_page() => {
             let rejection = Box::new(why.rejection(&request.head)?);
@@ -107,8 +99,24 @@ fn check(
     })
 }
 
-/// Not inlined, so that its frame and that of the response are not on the stack at once.
+/// Returns the 101, if the headers are right.
+///
+/// Not inlined, like the functions that write the reason of a refusal: their frames are off the stack before the client
+/// is identified, and an idle client never touches what they took.
 #[inline(never)]
+fn response_to(head: &Head) -> Result<String, HandshakeError> {
+    let accept_key = check_headers(head)?;
+    let mut response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept_key}\r\n"
+    );
+    if let Some(chosen) = subprotocol::choose(head).map_err(HandshakeError::Malformed)? {
+        response.extend(["Sec-WebSocket-Protocol: ", chosen, "\r\n"]);
+    }
+    response.push_str("\r\n");
+    Ok(response)
+}
+
 fn converse(
     request: &Request,
     kind: WebSocketKind,
@@ -192,6 +200,7 @@ fn is_key(key: &str) -> bool {
 impl HandshakeError {
     /// Returns the close of a page's connection. `Err` for errors that a page cannot have made, and for the rate of
     /// connections: a handshake that succeeds costs more than a refused one.
+    #[inline(never)]
     fn rejection(self, head: &Head) -> Result<Rejection, Self> {
         let (code, reason) = match self {
             Self::Origin => {

@@ -49,6 +49,7 @@ const OTHER_NAMES: [(&str, &str); 15] = [
 const TYPOS_MAX: usize = 2;
 
 /// Checks the names of the parameters and how often each stands.
+#[inline(never)]
 pub(super) fn check(head: &Head) -> Result<(), Refusal> {
     if !head.is_utf8 {
         return refuse("the percent-encoding of the address is not UTF-8".to_owned());
