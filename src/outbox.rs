@@ -55,9 +55,30 @@ pub(crate) struct Outbox {
 pub(crate) enum Wire {
     /// WebSocket frames; the connection ends with a Close frame.
     WebSocket,
-    /// Server-Sent Events; the connection ends without a Close frame.
+    /// Server-Sent Events in a body that ends with the connection, for HTTP/1.0.
     Events,
+    /// Server-Sent Events in chunks, for HTTP/1.1. Many libraries hand on each chunk at once, but wait for a full
+    /// buffer of a body without chunks.
+    ChunkedEvents,
 }
+
+impl Wire {
+    /// Returns whether the client reads Server-Sent Events.
+    pub(crate) fn has_events(self) -> bool {
+        self != Self::WebSocket
+    }
+
+    /// Encodes Server-Sent Events for the socket.
+    pub(crate) fn encode_events(self, events: Vec<u8>) -> Frames {
+        match self {
+            Self::ChunkedEvents => Frames::chunk(&events),
+            Self::Events | Self::WebSocket => Frames::from(events),
+        }
+    }
+}
+
+/// The end of a body in chunks (RFC 9112 §7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[derive(Debug, Default)]
 struct OutboxState {
@@ -182,6 +203,7 @@ impl Outbox {
         match self.wire {
             Wire::WebSocket => Frames::close(code).bytes().clone(),
             Wire::Events => Bytes::new(),
+            Wire::ChunkedEvents => Bytes::from_static(LAST_CHUNK),
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct LocalRoom {
     events: Vec<u8>,
     /// The number of members that read Server-Sent Events.
     event_readers: usize,
+    /// The number of these whose events are sent in chunks.
+    chunk_readers: usize,
     /// The JSON text of one publication; reused for the next one.
     scratch: Vec<u8>,
 }
@@ -56,6 +58,7 @@ impl LocalRoom {
             batch: FrameBuffer::default(),
             events: Vec::new(),
             event_readers: 0,
+            chunk_readers: 0,
             scratch: Vec::new(),
         }
     }
@@ -97,7 +100,8 @@ impl LocalRoom {
         let client = outbox.client();
         let replaced = self.remove(client);
         self.watchers += usize::from(watches);
-        self.event_readers += usize::from(outbox.wire() == Wire::Events);
+        self.event_readers += usize::from(outbox.wire().has_events());
+        self.chunk_readers += usize::from(outbox.wire() == Wire::ChunkedEvents);
         let member = Member {
             outbox,
             watches,
@@ -113,7 +117,8 @@ impl LocalRoom {
             return false;
         };
         self.watchers -= usize::from(member.watches);
-        self.event_readers -= usize::from(member.outbox.wire() == Wire::Events);
+        self.event_readers -= usize::from(member.outbox.wire().has_events());
+        self.chunk_readers -= usize::from(member.outbox.wire() == Wire::ChunkedEvents);
         true
     }
 
@@ -176,11 +181,14 @@ impl LocalRoom {
             return 0;
         }
         let (frames, publications) = self.batch.take();
-        let events = Frames::from(mem::take(&mut self.events));
+        let events = mem::take(&mut self.events);
+        let chunk = Frames::chunk(if self.chunk_readers > 0 { &events } else { &[] });
+        let events = Frames::from(events);
         for member in self.members.values_mut() {
             let batch = match member.outbox.wire() {
                 Wire::WebSocket => &frames,
                 Wire::Events => &events,
+                Wire::ChunkedEvents => &chunk,
             };
             match &mut member.held {
                 None => member.outbox.push(batch),

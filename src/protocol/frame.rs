@@ -56,6 +56,19 @@ impl Frames {
         self.0.first() == Some(&(FIN | OPCODE_CLOSE))
     }
 
+    /// Returns bytes as one chunk of an HTTP body (RFC 9112 §7.1); nothing if there are none, because an empty chunk
+    /// ends the body.
+    pub(crate) fn chunk(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self(Bytes::new());
+        }
+        let mut out = format!("{:x}\r\n", bytes.len()).into_bytes();
+        out.reserve_exact(bytes.len() + 2);
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(b"\r\n");
+        Self(out.into())
+    }
+
     /// Returns the bytes for the socket.
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.0

@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::broadcaster::ReleaseOutcome;
 use crate::outbox::{Outbox, Wire};
 use crate::protocol::{
-    CloseCode, Epoch, FrameBuffer, Frames, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, Position,
-    Publication, RoomName, RoomState, Since, write_event,
+    CloseCode, Epoch, FrameBuffer, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, Position, Publication,
+    RoomName, RoomState, Since, write_event,
 };
 use crate::store::{HistoryQuery, StoreError};
 use crate::threads::REPLY_TIMEOUT;
@@ -230,7 +230,7 @@ impl Burst {
         let (epoch, offset) = (self.epoch, message.offset);
         match outbox.wire() {
             Wire::WebSocket => self.frames.push_text(&self.json),
-            Wire::Events => {
+            Wire::Events | Wire::ChunkedEvents => {
                 write_event(&mut self.events, Position { epoch, offset }, &self.json);
             }
         }
@@ -241,7 +241,9 @@ impl Burst {
     fn send(&mut self, outbox: &Arc<Outbox>) -> Option<()> {
         let burst = match outbox.wire() {
             Wire::WebSocket => self.frames.take().0,
-            Wire::Events => Frames::from(std::mem::take(&mut self.events)),
+            wire @ (Wire::Events | Wire::ChunkedEvents) => {
+                wire.encode_events(std::mem::take(&mut self.events))
+            }
         };
         outbox.push_or_wait(&burst).then_some(())
     }

@@ -15,7 +15,7 @@ use crate::broadcaster::Event;
 use crate::http::{self, Admitted};
 use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
-use crate::protocol::{ClientId, CloseCode, Frames, LastEventId, RETRY, Refusal, refused_event};
+use crate::protocol::{ClientId, CloseCode, LastEventId, RETRY, Refusal, refused_event};
 use crate::rooms::Seat;
 use crate::socket::{Peer, Socket};
 use crate::store::StoreError;
@@ -34,6 +34,7 @@ pub(crate) struct AcceptedStream {
     identity: Arc<Identity>,
     seat: Seat,
     last_event_id: LastEventId,
+    wire: Wire,
     _address_permit: Option<AddressPermit>,
 }
 
@@ -56,6 +57,11 @@ pub(crate) fn accept(
         identity: Arc::clone(&admitted.identity),
         seat,
         last_event_id: request.last_event_id(),
+        wire: if request.head.minor_version > 0 {
+            Wire::ChunkedEvents
+        } else {
+            Wire::Events
+        },
         _address_permit: address_permit,
     }))
 }
@@ -68,7 +74,7 @@ pub(crate) fn serve(
     socket: Socket,
     app: &App,
 ) {
-    let outbox = new_outbox(client, socket, Wire::Events, app);
+    let outbox = new_outbox(client, socket, accepted.wire, app);
     // Held until the socket is closed, because shutdown waits for it.
     let _permit = app.sessions.take();
     let _gauge = app.metrics.clients.hold();
@@ -81,6 +87,10 @@ pub(crate) fn serve(
     drop(disconnect);
     log::debug!("{client} {peer} closed its event stream");
     outbox.abort();
+}
+
+fn push(outbox: &Arc<Outbox>, events: Vec<u8>) {
+    outbox.push(&outbox.wire().encode_events(events));
 }
 
 /// Makes the client a member and sends the messages it missed. Returns whether it is live now.
@@ -102,17 +112,17 @@ fn start(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
         LastEventId::Foreign => Some(HeldRoom::not_recovered(app, state)),
     };
     let Some(room) = room else {
-        outbox.push(&storage_unavailable());
+        push(outbox, storage_unavailable());
         outbox.close(CloseCode::TryAgainLater);
         return false;
     };
-    outbox.push(&joined_event(&room));
+    push(outbox, joined_event(&room));
     room.go_live(app, outbox)
 }
 
 /// The first event. It carries the position at which the stream starts, so that a client that receives no message
 /// can resume too.
-fn joined_event(room: &HeldRoom) -> Frames {
+fn joined_event(room: &HeldRoom) -> Vec<u8> {
     let (state, recovered) = (&room.state, room.state.recovered);
     let (epoch, offset) = (state.position.epoch, state.position.offset);
     let retry = RETRY.as_millis();
@@ -121,18 +131,18 @@ fn joined_event(room: &HeldRoom) -> Frames {
          \"offset\":{offset},\"recovered\":{recovered},\"members\":{}}}\n\n",
         state.room, state.members
     );
-    Frames::from(text.into_bytes())
+    text.into_bytes()
 }
 
 /// The event before the end of a stream whose missed messages cannot be read now.
-fn storage_unavailable() -> Frames {
+fn storage_unavailable() -> Vec<u8> {
     let refusal = Refusal {
         retry_after: Some(RETRY),
         ..Refusal::from(StoreError::Unreachable)
     };
     // A struct of strings and numbers: serializing it to memory cannot fail.
     let json = serde_json::to_string(&refusal).unwrap_or_default();
-    Frames::from(refused_event(RETRY, &json))
+    refused_event(RETRY, &json)
 }
 
 /// Waits for the client to close the socket. Closes the stream when its token expires or the client sends too much,
@@ -169,7 +179,7 @@ fn await_end(outbox: &Arc<Outbox>, identity: &Identity, app: &App) {
                 if outbox.is_ending() {
                     return;
                 }
-                outbox.push(&Frames::from(b":\n\n".to_vec()));
+                push(outbox, b":\n\n".to_vec());
                 ping_at = now + ping_interval;
             }
             Err(_) => return,

@@ -48,6 +48,8 @@ class HttpInterface(unittest.TestCase):
     def fetch(self, path, *arguments):
         output = curl("-i", *arguments, self.server.http + path)
         head, body = output.split("\r\n\r\n", 1)
+        if head.startswith("HTTP/1.1 100"):
+            head, body = body.split("\r\n\r\n", 1)
         status, *lines = head.split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
         return Response(int(status.split()[1]), {k.lower(): v for k, v in headers.items()}, body)
@@ -71,6 +73,26 @@ class HttpInterface(unittest.TestCase):
         self.assertIsInstance(health["version"], str)
         self.assertGreaterEqual(health["uptime_seconds"], 0)
         self.assert_json(self.fetch("/health"))
+
+    def test_body_in_chunks_is_published(self):
+        small = '{"type":"message","payload":"small"}'
+        # More than 1 MiB makes curl wait for 100 Continue; more than 64 KiB is refused.
+        large = '{"type":"message","payload":"' + "x" * 2_000_000 + '"}'
+        json_type = ("-H", "Content-Type: application/json; charset=utf-8")
+        chunked = ("-H", "Transfer-Encoding: chunked")
+        with tempfile.NamedTemporaryFile("w") as file:
+            for body, status in ((small, 201), (large, 413)):
+                file.seek(0)
+                file.truncate()
+                file.write(body)
+                file.flush()
+                for arguments in (
+                    ("--data-binary", "@" + file.name),
+                    ("-X", "POST", "-T", file.name),
+                    ("--data-binary", "@" + file.name, "-H", "Expect: 100-continue"),
+                ):
+                    response = self.fetch("/rooms/chunks/messages", *json_type, *chunked, *arguments)
+                    self.assertEqual(response.status, status, response.body)
 
     def test_stats_has_the_documented_fields(self):
         stats = json.loads(curl(self.server.http + "/stats"))

@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use crate::support::token::{OTHER_SECRET, SECRET, claims, signed};
+use rustix::process::Signal;
+
 use crate::support::{RawConnection, Response, TestServer, forwarded_for, request, wait_for};
 
 const EVENTS: &str = "/rooms/ops/events";
@@ -74,6 +76,62 @@ fn proxies_may_neither_compress_nor_cache_nor_buffer_a_stream() {
         ] {
             assert_eq!(response.header(name), Some(value), "{}", response.head);
         }
+    }
+}
+
+/// Returns the content of a body in chunks. Panics if a chunk is malformed, or if the last one is missing.
+fn dechunk(mut body: &str) -> String {
+    let mut content = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n").expect("the size of a chunk");
+        let size = usize::from_str_radix(size, 16).expect("hexadecimal digits");
+        let (chunk, rest) = rest.split_at(size);
+        body = rest.strip_prefix("\r\n").expect("CR LF after a chunk");
+        if size == 0 {
+            assert_eq!(body, "");
+            return content;
+        }
+        content += chunk;
+    }
+}
+
+/// Libraries such as Python's `requests` hand on a chunk at once, but wait for a full buffer of other bodies.
+#[test]
+fn events_arrive_in_chunks_or_to_http_1_0_without() {
+    let mut server = TestServer::start(&["--ping-interval=0.2", "--drain=0"]);
+    publish(&server, 1..=3);
+    let mut texts = Vec::new();
+    for version in ["1.1", "1.0"] {
+        let mut raw = server.raw();
+        raw.send(format!(
+            "GET {EVENTS} HTTP/{version}\r\nHost: h\r\nLast-Event-ID: 0\r\n\r\n"
+        ));
+        let head = raw.response();
+        let chunked = (version == "1.1").then_some("chunked");
+        assert_eq!(head.header("Transfer-Encoding"), chunked, "{}", head.head);
+        assert_eq!(head.header("Content-Length"), None, "{}", head.head);
+        assert_eq!(head.header("Connection"), Some("close"), "{}", head.head);
+        let text = raw.read_until("no. 3.");
+        texts.push((raw, text));
+    }
+    publish(&server, 4..=6);
+    for (raw, text) in &mut texts {
+        *text += &raw.read_until("no. 6.");
+        // A comment after silence.
+        *text += &raw.read_until("\n:\n\n");
+    }
+    server.end(Signal::TERM);
+    for (i, (mut raw, text)) in texts.into_iter().enumerate() {
+        let text = text + &raw.read_to_end();
+        let text = if i == 0 { dechunk(&text) } else { text };
+        let events: Vec<&str> = text.split("\n\n").collect();
+        let with = |name: &str| events.iter().filter(|event| event.contains(name)).count();
+        assert_eq!(
+            (with("event: joined"), with("data: {\"type\"")),
+            (1, 6),
+            "{text}"
+        );
+        assert!(events.contains(&":") && text.ends_with("\n\n"), "{text}");
     }
 }
 

@@ -37,7 +37,8 @@ setup_python() {
     ensure_python3_packages "$target/venv" tests/clients/requirements.txt
 }
 run_python() {
-    limited "$target/venv/bin/python" tests/clients/test_python.py -v 2>&1
+    limited "$target/venv/bin/python" tests/clients/test_python.py -v 2>&1 || return
+    limited "$target/venv/bin/python" tests/clients/test_http_clients.py -v 2>&1
 }
 
 setup_curl() {

@@ -127,13 +127,19 @@ fn event_stream_reader_receives_events_and_others_receive_frames() {
     let mut broadcaster = TestBroadcaster::new();
     let lobby = TestRoom::new("lobby");
     let mut alice = broadcaster.member_of(&[&lobby]);
-    let mut reader = broadcaster.client_with(Wire::Events);
-    let states = broadcaster.request(|hold| reader.connect_held(&[&lobby], hold));
-    broadcaster.release(&reader, &lobby, states[0].position.offset);
+    let mut readers = [Wire::Events, Wire::ChunkedEvents].map(|wire| {
+        let reader = broadcaster.client_with(wire);
+        let states = broadcaster.request(|hold| reader.connect_held(&[&lobby], hold));
+        broadcaster.release(&reader, &lobby, states[0].position.offset);
+        reader
+    });
     broadcaster.handle([lobby.publish(), lobby.publish()]);
 
     assert_eq!(alice.offsets(), [1, 2]);
-    let text = String::from_utf8(reader.bytes()).expect("text");
+    let [text, chunk] = readers
+        .each_mut()
+        .map(|reader| String::from_utf8(reader.bytes()).expect("text"));
+    assert_eq!(chunk, format!("{:x}\r\n{text}\r\n", text.len()));
     let ids: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("id: "))

@@ -50,10 +50,13 @@ pub(in crate::http) fn render_response(
     bytes
 }
 
-/// Returns the head of a response whose body ends with the connection.
+/// Returns the head of a response whose body follows: in chunks, or for HTTP/1.0 up to the end of the connection.
 pub(in crate::http) fn render_stream_head(response: ResponseBox, head: &Head) -> Vec<u8> {
     let mut bytes = render_response(response, Some(head), Persistence::Close);
     remove_content_length(&mut bytes);
+    if head.minor_version > 0 {
+        insert_lines(&mut bytes, b"Transfer-Encoding: chunked\r\n");
+    }
     bytes
 }
 
@@ -79,9 +82,14 @@ fn insert_connection_header(
         (_, Persistence::Close) => "Connection: close\r\n".into(),
         (_, Persistence::KeepAlive(timeout)) => keep_alive_lines(timeout, version),
     };
+    insert_lines(bytes, lines.as_bytes());
+}
+
+/// Inserts header lines after the status line.
+fn insert_lines(bytes: &mut Vec<u8>, lines: &[u8]) {
     if let Some(end_of_status_line) = bytes.windows(2).position(|pair| pair == b"\r\n") {
         let at = end_of_status_line + 2;
-        bytes.splice(at..at, lines.bytes());
+        bytes.splice(at..at, lines.iter().copied());
     }
 }
 
