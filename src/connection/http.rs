@@ -181,10 +181,10 @@ impl HttpConnection<'_> {
     #[inline(never)]
     fn refuse_events(&self, reply: Reply, request: &Request) -> Next {
         let reply = match reply {
-            Reply::Response(response) if request.accepts_events() => {
+            Reply::Response(response) if request.head.accepts_events() => {
                 Reply::Response(http::as_event_stream(response))
             }
-            Reply::Last(response) if request.accepts_events() => {
+            Reply::Last(response) if request.head.accepts_events() => {
                 Reply::Last(http::as_event_stream(response))
             }
             reply => reply,

@@ -1,18 +1,21 @@
 //! The bytes before the first request: a proxy's PROXY header, and the TLS handshake.
 
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tiny_http::ResponseBox;
-
+use crate::admission::AdmissionError;
 use crate::app::App;
-use crate::http::{self, Persistence};
+use crate::http::{self, Head, Persistence};
 use crate::limits::AddressPermit;
 use crate::proxy::proxy_header::{self, Progress, ProxyHeader, ProxyHeaderError};
 use crate::socket::tls::{self, TlsAcceptor, TlsError};
 use crate::socket::{Peer, Socket};
 
 use super::io::{close_gently, respond, send_all};
+use super::reader::RequestReader;
+
+/// Time for the request of a refused client, which decides how it is refused.
+const REQUEST_WAIT: Duration = Duration::from_millis(50);
 
 /// Reads the PROXY header and shakes hands for TLS, where the settings ask for them. Returns whether requests can
 /// be read now.
@@ -42,13 +45,23 @@ fn speaks_tls(peer: Peer, app: &App) -> bool {
     app.tls.is_some() && peer != Peer::Unix
 }
 
-/// The bytes sent to a connection that is rejected before any request is read.
-pub(crate) fn rejection(response: ResponseBox, peer: Peer, app: &App) -> Vec<u8> {
+/// The bytes sent to a connection that is rejected without serving its request. `head` is `None` if none arrived.
+pub(crate) fn rejection(
+    why: AdmissionError,
+    head: Option<&Head>,
+    peer: Peer,
+    app: &App,
+) -> Vec<u8> {
     if speaks_tls(peer, app) {
         // The client could read a response only after a handshake, which costs more than a rejection may.
         return tls::INTERNAL_ERROR_ALERT.to_vec();
     }
-    http::render(response, None, &app.config.allow_origin, Persistence::Close)
+    let response = http::connection_refused(why);
+    let response = match head {
+        Some(head) if http::asks_for_events(head, app) => http::as_event_stream(response),
+        _ => response,
+    };
+    http::render(response, head, &app.config.allow_origin, Persistence::Close)
 }
 
 /// The connection was refused, and its client has its response.
@@ -76,7 +89,8 @@ fn read_client(
     match app.admission.connect_address(client) {
         Ok(permit) => Ok(Some((client, permit))),
         Err(why) => {
-            let bytes = rejection(http::connection_refused(why), proxy, app);
+            let head = RequestReader::new(socket, REQUEST_WAIT).first_head().ok();
+            let bytes = rejection(why, head.as_ref(), proxy, app);
             // The proxy may be gone already.
             send_all(socket, &bytes).ok();
             close_gently(socket);

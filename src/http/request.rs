@@ -71,22 +71,6 @@ impl Request {
         LastEventId::parse(ids.find(|id| !id.is_empty()).unwrap_or_default())
     }
 
-    /// Whether the client takes an event stream: `Accept` lists it or is absent.
-    pub(crate) fn accepts_events(&self) -> bool {
-        let ranges = self
-            .head
-            .headers
-            .lines("Accept")
-            .flat_map(|line| line.split(','));
-        let mut types = ranges
-            .filter_map(|range| range.split(';').next())
-            .map(str::trim);
-        !self.head.headers.contains("Accept")
-            || types.any(|name| {
-                ["text/event-stream", "text/*", "*/*"].contains(&name.to_ascii_lowercase().as_str())
-            })
-    }
-
     /// The size of a page: `limit`, which must be from 1 to `max`.
     pub(crate) fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         let Some(text) = self.head.query.first("limit") else {

@@ -181,6 +181,12 @@ pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox
     Err(error(405, "method_not_allowed", &message).with("Allow", &allow))
 }
 
+/// Whether the request asks for an event stream, so that it is refused with one.
+pub(crate) fn asks_for_events(head: &Head, app: &App) -> bool {
+    let is_stream = |route: &Route| route.is_event_stream(head);
+    head.accepts_events() && find(head, app).is_ok_and(is_stream)
+}
+
 /// The spellings of a path: as it is, then without one slash at its end, which frameworks and proxies add.
 ///
 /// `/rooms/` stays the room without a name, which is an error, because a program that leaves out a name must not get

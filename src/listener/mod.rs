@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::admission::AdmissionError;
 use crate::app::App;
 use crate::connection::{self, Connection};
-use crate::http;
+use crate::http::Head;
 use crate::logging::ThrottledLog;
 use crate::socket::{Peer, Socket};
 use crate::threads;
@@ -64,8 +64,9 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
 /// Starts a thread for an admitted socket; a refused socket gets a response.
 fn start_connection(socket: Socket, peer: Peer, refusals: &Refusals, app: &Arc<App>) {
     let refuse = |socket, why: AdmissionError| {
-        let response = http::connection_refused(why);
-        refusals.refuse(socket, &connection::rejection(response, peer, app));
+        let app = Arc::clone(app);
+        let response = move |head: Option<&Head>| connection::rejection(why, head, peer, &app);
+        refusals.refuse(socket, Box::new(response));
     };
     let (permit, address_permit) = match app.admission.connect(peer) {
         Ok(permits) => permits,

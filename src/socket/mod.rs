@@ -152,6 +152,19 @@ impl Socket {
         recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT).ok();
     }
 
+    /// Appends the bytes that wait, at most 4 KiB at once, without TLS. Never blocks. Returns whether more may follow.
+    pub(crate) fn read_now(&self, buffer: &mut Vec<u8>) -> bool {
+        let mut bytes = [0; 4096];
+        match recv(&self.fd, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => false,
+            Ok((read, _)) => {
+                buffer.extend_from_slice(&bytes[..read]);
+                true
+            }
+            Err(error) => matches!(error, Errno::AGAIN | Errno::INTR),
+        }
+    }
+
     /// Sends bytes until the socket is full. Never blocks.
     pub(crate) fn offer(&self, bytes: &[u8]) -> Result<Offered, Errno> {
         if let Some(tls) = &self.tls {

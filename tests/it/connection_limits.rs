@@ -39,6 +39,45 @@ fn connection_over_the_limit_is_refused_with_retry_after() {
     assert!(server.total("connections_refused") >= 20);
 }
 
+/// An `EventSource` comes back only after a stream, and a page reads a refusal only if its origin may.
+#[test]
+fn refusal_of_a_full_server_fits_the_request() {
+    let server = TestServer::start(&["--max-connections=1", "--allow-origin=https://a.example"]);
+    let _only = server.client();
+    let stream = "Accept: text/event-stream";
+    for (target, lines, is_stream) in [
+        ("/rooms/ops/events", &[stream][..], true),
+        ("/rooms/ops/events/?lastEventId=0", &[], true),
+        ("/rooms/ops/events", &["Accept: application/json"], false),
+        ("/rooms/ops", &[stream], false),
+        ("/health", &[], false),
+    ] {
+        let mut refused = server.raw();
+        let origin = "Origin: https://a.example";
+        refused.try_send(request("GET", target, &[lines, &[origin]].concat()));
+        let response = refused.response();
+        if is_stream {
+            assert_eq!(response.refused_stream()["code"], "too_many_connections");
+        } else {
+            assert_eq!(response.status, 503, "{target}");
+            assert_eq!(response.error_code(), "too_many_connections", "{target}");
+        }
+        let allowed = response.header("Access-Control-Allow-Origin");
+        assert_eq!(allowed, Some("https://a.example"), "{target}");
+        refused.assert_closed();
+    }
+    // A client that sends nothing, half a request, or no request at all is refused too.
+    for bytes in [
+        "",
+        "GET /rooms/ops/events HTTP/1.1\r\nHo",
+        "NONSENSE\r\n\r\n",
+    ] {
+        let mut refused = server.raw();
+        refused.try_send(bytes);
+        assert_is_full(&refused.read_to_end());
+    }
+}
+
 /// The crowd is larger than the number of refused sockets the server lingers on. None of them reads, sends or closes.
 #[test]
 fn refused_crowd_that_stays_costs_nothing() {
@@ -63,7 +102,9 @@ fn full_server_logs_about_once_a_second() {
     let server = TestServer::start(&["--max-connections=1", "--log-level=info"]);
     let _only = server.client();
     for _ in 0..500 {
-        assert_is_full(&server.raw().read_to_end());
+        let mut refused = server.raw();
+        refused.try_send(request("GET", "/health", &[]));
+        assert_is_full(&refused.read_to_end());
     }
     let count = |log: &str| log.matches("--max-connections sets").count() as u64;
     wait_until("the log names the setting", || count(&server.log()) > 0);

@@ -73,6 +73,17 @@ impl Head {
             && !self.headers.lists("Connection", "close")
     }
 
+    /// Whether the client takes an event stream: `Accept` lists its type or is absent.
+    pub fn accepts_events(&self) -> bool {
+        let lines = self.headers.lines("Accept");
+        let mut types = lines
+            .flat_map(|line| line.split(','))
+            .filter_map(|range| range.split(';').next())
+            .map(|name| name.trim().to_ascii_lowercase());
+        !self.headers.contains("Accept")
+            || types.any(|name| matches!(&*name, "text/event-stream" | "text/*" | "*/*"))
+    }
+
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1; HTTP/1.0 has no
     /// interim responses).
     pub fn expects_continue(&self) -> bool {
