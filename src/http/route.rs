@@ -155,6 +155,9 @@ impl Route {
 
 /// Finds the route of a request. `Err` is the response to a request without a route: 404, 405, or the response to
 /// OPTIONS.
+///
+/// Not inlined, so that its frame is off the stack before a session starts.
+#[inline(never)]
 pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox> {
     let mut routes: Vec<&Route> = Vec::new();
     for path in spellings(&head.segments) {

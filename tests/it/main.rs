@@ -11,6 +11,7 @@
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
 //! | `byte_order_mark` | a byte order mark is skipped in JSON, secrets and certificates |
+//! | `chunk_smuggling` | transfer codings and chunks that two servers could read differently |
 //! | `chunked` | request bodies in chunks, and the content types of JSON |
 //! | `clock` | the wall clock steps: repeated ids are recognized, numbering continues |
 //! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
@@ -81,6 +82,7 @@ mod backup;
 mod bodies;
 mod broadcast;
 mod byte_order_mark;
+mod chunk_smuggling;
 mod chunked;
 mod clock;
 mod closing;

@@ -38,6 +38,9 @@ impl BodyLength {
     }
 
     /// Accepts `chunked` alone, in one line. Another coding in front of it is well-formed, but unknown here.
+    ///
+    /// Not inlined, so that other requests do not take its stack.
+    #[inline(never)]
     fn parse_codings(headers: &Headers) -> Result<Self, HeadError> {
         let lines = headers.lines("Transfer-Encoding");
         let codings: Vec<&str> = lines

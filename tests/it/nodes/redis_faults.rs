@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::token::{SECRET, claims, signed};
 use crate::support::{
-    FAILURE, RawConnection, TestClient, TestServer, handshake, run, wait_for, wait_until,
+    FAILURE, RawConnection, TestClient, TestServer, handshake, request, run, wait_for, wait_until,
     with_durable_redis, with_redis, with_redis_args,
 };
 
@@ -211,6 +211,23 @@ fn client_joins_known_rooms_while_redis_is_down_and_is_refused_others() {
         let mut carol = RawConnection::connect(node.address());
         carol.upgrade(&format!("/ws?since=0&epoch={epoch}"));
         assert_eq!(carol.close_code(), 1013);
+        // An event stream ends after an error for both reasons, so that an `EventSource` comes back.
+        let refused = node.raw().get("/rooms/unknown/events");
+        assert_eq!(refused.refused_stream()["code"], "storage_unavailable");
+        for id in ["0".to_owned(), format!("{epoch}-0")] {
+            let mut stream = RawConnection::connect(node.address());
+            stream.send(request(
+                "GET",
+                &format!("/rooms/lobby/events?lastEventId={id}"),
+                &[],
+            ));
+            let text = stream.read_to_end();
+            assert!(
+                text.contains("event: error") && text.contains("storage_unavailable"),
+                "{text}"
+            );
+            assert!(!text.contains("event: joined"), "{text}");
+        }
         redis.restart();
         wait_for_recovery(&node);
         let target = format!("/ws?since=0&epoch={epoch}");
