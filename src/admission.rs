@@ -179,8 +179,16 @@ impl Admission {
         token: Option<&str>,
         peer: Peer,
     ) -> Result<Arc<Identity>, AuthError> {
-        let is_checked = token.is_some() && self.authority.has_keys();
-        let address = self.limited_address(peer).filter(|_| is_checked);
+        if token.is_none() || !self.authority.has_keys() {
+            return self.authority.identify(token);
+        }
+        self.check_token(token, peer)
+    }
+
+    /// Not inlined, so that clients without a token do not touch the stack that a check takes.
+    #[inline(never)]
+    fn check_token(&self, token: Option<&str>, peer: Peer) -> Result<Arc<Identity>, AuthError> {
+        let address = self.limited_address(peer);
         if let Some(address) = address
             && let Err(wait) = self.addresses.check_refused_tokens(address, Instant::now())
         {
@@ -226,6 +234,12 @@ impl Admission {
         if !is_new {
             return Ok(());
         }
+        self.count_room_of(address)
+    }
+
+    /// Not inlined, so that clients of known rooms do not touch the stack that counting takes.
+    #[inline(never)]
+    fn count_room_of(&self, address: Address) -> Result<(), Refusal> {
         let counted = self.addresses.count_new_room(address, Instant::now());
         counted.map_err(|wait| {
             self.metrics.new_rooms_rate_limited.add(1);

@@ -1,6 +1,10 @@
 //! The HTTP requests of one connection, until it closes or becomes a stream.
 //!
 //! Each request passes the same steps: head, client address, route, rate, authorization, body, handler, response.
+//!
+//! The functions on the way to a session are not inlined into each other. A page of stack that a thread has touched
+//! stays in memory for as long as its client is connected, so the deepest moment before a session costs every idle
+//! client 4 KiB a page.
 
 use tiny_http::ResponseBox;
 
@@ -64,38 +68,31 @@ impl From<ReadError> for Reply {
 }
 
 /// Serves requests until one becomes a stream. Returns `None` if the connection was closed.
-///
-/// Not inlined: its frame is off the stack before a session starts, and each page of stack that is never touched
-/// saves 4 KiB for every idle client.
 #[inline(never)]
 pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
-    let limits = &app.config.limits;
     let mut connection = HttpConnection {
         socket,
-        reader: RequestReader::new(socket, limits.head_timeout),
+        peer,
+        reader: RequestReader::new(socket, app.config.limits.head_timeout),
         rate_limited_in_a_row: 0,
         app,
     };
-    let mut head = connection.reader.first_head();
+    let mut is_first = true;
     loop {
-        let request = match head {
-            Ok(head) => {
-                let peer = http::client_address(&head, peer, app);
-                Request { head, peer }
-            }
+        let request = match connection.read_request(is_first) {
+            Ok(request) => request,
             Err(error) => {
-                if proxy_header::is_start(connection.reader.rest()) {
-                    app.admission.log_unexpected_proxy_header(peer);
-                }
-                if let Some(response) = error.into_response() {
-                    // The client may be gone already.
-                    respond(socket, response, None, Persistence::Close, app).ok();
-                }
+                connection.reject(error);
                 break;
             }
         };
-        match connection.serve_request(&request) {
-            Next::Request => head = connection.reader.next_head(limits.keep_alive),
+        let next = match connection.handshake_kind(&request) {
+            // Counted by the rate of new connections instead of the rate of requests.
+            Some(kind) => connection.upgrade(&request, kind),
+            None => connection.serve_request(&request),
+        };
+        match next {
+            Next::Request => is_first = false,
             Next::Stream(stream) => {
                 return Some(Upgrade {
                     stream,
@@ -113,29 +110,58 @@ pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
 
 struct HttpConnection<'a> {
     socket: &'a Socket,
+    /// The host or proxy that sends the requests.
+    peer: Peer,
     reader: RequestReader<'a>,
     rate_limited_in_a_row: u32,
     app: &'a App,
 }
 
 impl HttpConnection<'_> {
-    /// Serves a request from its route on.
-    ///
-    /// Each kind of response has a function of its own that is not inlined. The thread of a session therefore never
-    /// touches the stack that the handlers of other routes take.
+    /// Reads a head and finds the client's address. The request is on the heap because a handshake goes deeper while
+    /// it is there.
+    #[inline(never)]
+    fn read_request(&mut self, is_first: bool) -> Result<Box<Request>, ReadError> {
+        let head = if is_first {
+            self.reader.first_head()?
+        } else {
+            self.reader.next_head(self.app.config.limits.keep_alive)?
+        };
+        let peer = http::client_address(&head, self.peer, self.app);
+        Ok(Box::new(Request { head, peer }))
+    }
+
+    /// Answers a head that could not be read or parsed, if that has an answer.
+    #[inline(never)]
+    fn reject(&self, error: ReadError) {
+        if proxy_header::is_start(self.reader.rest()) {
+            self.app.admission.log_unexpected_proxy_header(self.peer);
+        }
+        if let Some(response) = error.into_response() {
+            // The client may be gone already.
+            respond(self.socket, response, None, Persistence::Close, self.app).ok();
+        }
+    }
+
+    /// The kind of WebSocket that the request asks for, if it asks for one.
+    #[inline(never)]
+    fn handshake_kind(&self, request: &Request) -> Option<WebSocketKind> {
+        let head = &request.head;
+        if !http::asks_for_upgrade(head) {
+            return None;
+        }
+        let route = http::find(head, self.app).ok();
+        if let Some(Handler::WebSocket(kind)) = route.map(|route| route.handler) {
+            return Some(kind);
+        }
+        let is_of_page = head.is_handshake_of_page() && head.headers.contains("Sec-WebSocket-Key");
+        is_of_page.then_some(WebSocketKind::Missing)
+    }
+
+    /// Serves a request that is not a handshake from its route on.
+    #[inline(never)]
     fn serve_request(&mut self, request: &Request) -> Next {
         let route = http::find(&request.head, self.app);
-        if let Ok(route) = &route
-            && let Handler::WebSocket(kind) = route.handler
-            && route.is_handshake(&request.head)
-        {
-            // Counted by the rate of new connections instead of the rate of requests.
-            return self.upgrade(request, kind);
-        }
-        if request.head.is_handshake_of_page() && request.head.headers.contains("Sec-WebSocket-Key")
-        {
-            return self.upgrade(request, WebSocketKind::Missing);
-        }
         if let Err(reply) = self.count(request) {
             return match route {
                 Ok(route) if route.is_event_stream(&request.head) => {
@@ -224,6 +250,7 @@ impl HttpConnection<'_> {
     }
 
     /// Counts a request against the rate of its client's address; `Err` is the 429.
+    #[inline(never)]
     fn count(&mut self, request: &Request) -> Result<(), Reply> {
         let Err(wait) = self.app.admission.count_request(request.peer) else {
             self.rate_limited_in_a_row = 0;
@@ -262,6 +289,7 @@ impl HttpConnection<'_> {
     }
 
     /// Sends a reply and decides whether the connection goes on.
+    #[inline(never)]
     fn respond(&self, reply: Reply, request: &Request) -> Next {
         let (response, is_last) = match reply {
             Reply::Response(response) => (response, false),

@@ -96,6 +96,7 @@ impl<'a> RequestReader<'a> {
         self.read_head(Instant::now() + self.timeout)
     }
 
+    #[inline(never)]
     fn read_head(&mut self, deadline: Instant) -> Result<Head, ReadError> {
         let mut scanned = 0;
         loop {

@@ -29,5 +29,7 @@ pub(crate) use response::{
     WithHeader, address_limited, as_event_stream, bad_request, connection_refused, event_stream,
     forbidden, rate_limited, unavailable_for,
 };
-pub(crate) use route::{Handler, Route, WebSocketKind, asks_for_events, find, upgrade_required};
+pub(crate) use route::{
+    Handler, Route, WebSocketKind, asks_for_events, asks_for_upgrade, find, upgrade_required,
+};
 pub(crate) use wire::CONTINUE_100;

@@ -136,21 +136,20 @@ impl Route {
     fn matches_method(&self, head: &Head) -> bool {
         self.method == head.method
             || (self.method == Method::Get && head.method == Method::Head)
-            || self.is_handshake(head)
+            || (matches!(self.handler, WebSocket(_)) && asks_for_upgrade(head))
     }
 
     /// Whether the request starts an event stream; a HEAD request gets only the head of its response.
     pub(crate) fn is_event_stream(&self, head: &Head) -> bool {
         matches!(self.handler, EventStream) && head.method == Method::Get
     }
+}
 
-    /// Whether the request is a WebSocket handshake, well-formed or not, for this route.
-    pub(crate) fn is_handshake(&self, head: &Head) -> bool {
-        let asks_for_upgrade = head.headers.contains("Upgrade")
-            || head.headers.lists("Connection", "upgrade")
-            || head.headers.contains("Sec-WebSocket-Key");
-        matches!(self.handler, WebSocket(_)) && asks_for_upgrade
-    }
+/// Whether the request is a WebSocket handshake, well-formed or not.
+pub(crate) fn asks_for_upgrade(head: &Head) -> bool {
+    head.headers.contains("Upgrade")
+        || head.headers.lists("Connection", "upgrade")
+        || head.headers.contains("Sec-WebSocket-Key")
 }
 
 /// Finds the route of a request. `Err` is the response to a request without a route: 404, 405, or the response to

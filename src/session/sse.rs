@@ -67,6 +67,7 @@ pub(crate) fn accept(
 }
 
 /// Streams until the client leaves or the server closes.
+#[inline(never)]
 pub(crate) fn serve(
     accepted: Box<AcceptedStream>,
     client: ClientId,

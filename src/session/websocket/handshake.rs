@@ -161,6 +161,7 @@ fn start(
 }
 
 /// Returns the value of `Sec-WebSocket-Accept`.
+#[inline(never)]
 fn check_headers(head: &Head) -> Result<String, HandshakeError> {
     let malformed = |rule| Err(HandshakeError::Malformed(rule));
     if head.method != Method::Get {
@@ -234,6 +235,7 @@ impl HandshakeError {
         Ok(Rejection { code, reason })
     }
 
+    #[inline(never)]
     fn into_response(self) -> ResponseBox {
         match self {
             Self::Malformed(rule) => error(400, "bad_handshake", rule),

@@ -37,6 +37,7 @@ pub(crate) fn accept(
     clippy::boxed_local,
     reason = "unboxed it would deepen the caller's stack"
 )]
+#[inline(never)]
 pub(crate) fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &App) {
     let AcceptedHandshake {
         conversation,

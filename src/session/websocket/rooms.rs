@@ -35,6 +35,7 @@ pub(super) struct ReservedRoom {
 }
 
 /// Returns the rooms in the query, each once, or the lobby if there are none.
+#[inline(never)]
 pub(super) fn requested_rooms(request: &Request, app: &App) -> Result<Vec<RequestedRoom>, Refusal> {
     let mut rooms: Vec<RequestedRoom> = Vec::new();
     let mut positions = request.positions()?.into_iter();
