@@ -2,7 +2,7 @@
 
 mod signals;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use log::Level;
@@ -40,13 +40,19 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::SUCCESS
         }
-        Command::Backup(backup) => match backup.run() {
-            Ok(line) => {
-                print(&line);
-                ExitCode::SUCCESS
-            }
-            Err(line) => fail(&sources.rename_flag(line), EXIT_FAILURE),
-        },
+        Command::Backup(backup) => finish(backup.run().map_err(|line| sources.rename_flag(line))),
+        Command::Healthcheck(check) => finish(check.run()),
+    }
+}
+
+/// Prints the result of a command, one line.
+fn finish(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(line) => {
+            print(&line);
+            ExitCode::SUCCESS
+        }
+        Err(line) => fail(&line, EXIT_FAILURE),
     }
 }
 
@@ -73,21 +79,12 @@ fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
     });
     let s = if config.tls.is_some() { "s" } else { "" };
     let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
-    let address = local_address(server.address());
+    let bound = server.address();
+    let address = SocketAddr::new(cli::connectable(bound.ip()), bound.port());
     print(&format!(
         "page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{sockets}"
     ));
     server.run().map_err(|error| error.to_string())
-}
-
-/// Returns an address that a person on this machine can connect to, in place of "any address".
-fn local_address(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
 }
 
 /// Prints to stdout. A closed stdout does not end the server.

@@ -15,6 +15,15 @@ const INSTEAD: &str =
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host(pub(super) Vec<IpAddr>);
 
+/// Returns an address that a process on this machine can connect to, in place of "any address".
+pub fn connectable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => LOCALHOST[0],
+        IpAddr::V6(ip) if ip.is_unspecified() => LOCALHOST[1],
+        ip => ip,
+    }
+}
+
 /// Parses a comma-separated list of addresses and names. Names are resolved.
 pub(super) fn host(text: &str) -> Result<Host, String> {
     let mut addresses = Vec::new();

@@ -3,6 +3,7 @@
 mod backup;
 mod environment;
 mod error;
+mod healthcheck;
 mod history;
 mod host;
 mod limits;
@@ -22,6 +23,8 @@ use log::{Level, LevelFilter};
 pub use self::backup::Backup;
 use self::environment::{Environment, Sources};
 use self::error::one_line;
+pub use self::healthcheck::Healthcheck;
+pub use self::host::connectable;
 use self::host::{Host, host};
 use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
@@ -167,6 +170,8 @@ enum Subcommand {
     Token(token::TokenCommand),
     /// Copy the database of the history, also while a server uses it
     Backup(backup::BackupCommand),
+    /// Ask a running server whether it works
+    Healthcheck(healthcheck::HealthcheckCommand),
 }
 
 /// The parsed command line and environment.
@@ -189,6 +194,8 @@ pub enum Command {
     Print(String),
     /// Copy the database.
     Backup(Backup),
+    /// Request /health.
+    Healthcheck(Healthcheck),
 }
 
 /// A message about settings that does not stop the program.
@@ -253,6 +260,9 @@ fn run(
         Some(Subcommand::Backup(backup)) => {
             let database = cli.history.database().map(|settings| settings.path);
             return backup.backup(database).map(Command::Backup);
+        }
+        Some(Subcommand::Healthcheck(check)) => {
+            return check.healthcheck(&cli).map(Command::Healthcheck);
         }
         None => {}
     }

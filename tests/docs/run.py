@@ -80,7 +80,7 @@ def run_program(block, terminal):
 
 def flags(binary):
     """The flags that the help texts of the program list."""
-    helps = [[binary, "--help"], [binary, "token", "--help"]]
+    helps = [[binary, *command, "--help"] for command in ([], ["token"], ["healthcheck"])]
     texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in helps]
     return set(re.findall(r"--[a-z][a-z-]+", "".join(texts)))
 

@@ -26,6 +26,7 @@
 //! | `failed_sync` | a disk that fails to sync: the outcome of a publish is unknown |
 //! | `floods` | floods of pings, messages and connections; a thousand clients that stop reading |
 //! | `handshake` | the opening handshake: accepted and refused requests |
+//! | `healthcheck` | `wscast healthcheck` over TCP, TLS and Unix sockets |
 //! | `hostile_clients` | garbage, resets, deep JSON, huge lengths, random frames |
 //! | `hostile_http` | slow, endless and forged requests |
 //! | `hostile_tls` | attacks on TLS itself |
@@ -97,6 +98,7 @@ mod event_streams;
 mod failed_sync;
 mod floods;
 mod handshake;
+mod healthcheck;
 mod hostile_clients;
 mod hostile_http;
 mod hostile_tls;
