@@ -2,12 +2,12 @@
 
 mod signals;
 
-use std::net::SocketAddr;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use log::Level;
 
-use wscast::cli::{self, Command, Invocation, Notice};
+use wscast::cli::{self, Command, Invocation, Notice, StartText};
 use wscast::config::Config;
 use wscast::reload::Reloads;
 use wscast::server::Server;
@@ -74,16 +74,14 @@ fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
     handler
         .start()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
-    let sockets: String = config.listen.iter().fold(String::new(), |lines, path| {
-        lines + &format!("socket  unix:{}\n", path.display())
-    });
-    let s = if config.tls.is_some() { "s" } else { "" };
+    let text = StartText::new(&config);
     let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
-    let bound = server.address();
-    let address = SocketAddr::new(cli::connectable(bound.ip()), bound.port());
-    print(&format!(
-        "page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{sockets}"
-    ));
+    // A program that starts the server reads these lines, so it gets no others.
+    print(&if std::io::stdout().is_terminal() {
+        text.for_terminal(server.address())
+    } else {
+        text.addresses(server.address())
+    });
     server.run().map_err(|error| error.to_string())
 }
 

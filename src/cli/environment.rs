@@ -164,11 +164,14 @@ fn names(arg: &Arg) -> Option<(&str, &str)> {
     Some((arg.get_id().as_str(), arg.get_env()?.to_str()?))
 }
 
-/// Whether the command line has this flag, as `--flag` or `--flag=value`.
+/// Whether the command line has this flag, as `--flag` or `--flag=value`, or as the one short flag, `-p`.
 fn has_flag(args: &[OsString], id: &str) -> bool {
     let flag = format!("--{}", id.replace('_', "-"));
     args.iter().any(|arg| {
         let arg = arg.to_string_lossy();
+        if id == "port" && arg.starts_with("-p") {
+            return true;
+        }
         let rest = arg.strip_prefix(&flag);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     })

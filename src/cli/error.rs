@@ -1,6 +1,19 @@
 //! Errors of the command line as one line: setting, value, what to write instead.
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Cli;
+
+/// Words of other programs for the commands of this one.
+const OTHER_WORDS: [(&str, &str); 4] = [
+    ("run", "serve"),
+    ("start", "serve"),
+    ("listen", "serve"),
+    ("jwt", "token"),
+];
+/// Least similarity, from 0 to 1, of an unknown word to the command that is suggested instead.
+const SIMILARITY_MIN: f64 = 0.7;
 
 /// Shortens clap's error, which has several lines, to one.
 pub(super) fn one_line(error: &clap::Error) -> String {
@@ -24,8 +37,15 @@ pub(super) fn one_line(error: &clap::Error) -> String {
         }
         ErrorKind::MissingRequiredArgument => missing(&setting),
         ErrorKind::InvalidSubcommand => {
-            let command = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            format!("{command}: no such command; `wscast --help` lists them")
+            unknown_word(&context(ContextKind::InvalidSubcommand).unwrap_or_default())
+        }
+        ErrorKind::UnknownArgument if !setting.starts_with('-') => unknown_word(&setting),
+        // Many programs print their version for -v.
+        ErrorKind::UnknownArgument if setting == "-v" => {
+            "-v: no such setting; did you mean -V? `wscast -h` lists them".to_owned()
+        }
+        ErrorKind::UnknownArgument if is_setting(&setting) => {
+            format!("{setting}: is a setting of the server; write `wscast serve {setting} …`")
         }
         ErrorKind::UnknownArgument => {
             let similar = context(ContextKind::SuggestedArg);
@@ -40,6 +60,38 @@ pub(super) fn one_line(error: &clap::Error) -> String {
             line.trim_start_matches("error: ").to_owned()
         }
     }
+}
+
+/// Returns the line for a word in the position of a command.
+fn unknown_word(word: &str) -> String {
+    let flag = format!("--{word}");
+    let flag = is_setting(&flag).then_some(flag);
+    let hint = flag
+        .or_else(|| nearest_command(word))
+        .map(|nearest| format!("did you mean {nearest}? "))
+        .unwrap_or_default();
+    format!("{word}: no such command; {hint}`wscast -h` lists them, `wscast --help` explains them")
+}
+
+/// Whether the server has this flag.
+fn is_setting(flag: &str) -> bool {
+    let command = Cli::command();
+    let mut flags = command.get_arguments().filter_map(clap::Arg::get_long);
+    flags.any(|long| flag.strip_prefix("--") == Some(long))
+}
+
+fn nearest_command(word: &str) -> Option<String> {
+    let other = OTHER_WORDS.iter().find(|(other, _)| *other == word);
+    if let Some((_, command)) = other {
+        return Some((*command).to_owned());
+    }
+    Cli::command()
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .map(|name| (strsim::jaro_winkler(word, &name), name))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
 }
 
 /// Returns the line for an argument without which a command cannot run; there is one such argument.

@@ -10,6 +10,8 @@ mod limits;
 mod nodes;
 #[cfg(test)]
 mod reference;
+mod short_help;
+mod start_text;
 mod token;
 mod values;
 
@@ -26,6 +28,8 @@ use self::error::one_line;
 pub use self::healthcheck::Healthcheck;
 pub use self::host::connectable;
 use self::host::{Host, host};
+use self::short_help::{EXAMPLES, short_help};
+pub use self::start_text::StartText;
 use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{Config, ConfigError, TlsFiles};
@@ -33,12 +37,12 @@ use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
-/// Every setting is a flag and an environment variable; the flag wins, and an empty variable counts as unset.
+/// Without a command it runs the server, as `wscast serve` does. Every setting is a flag and an environment variable; the flag wins, and an empty variable counts as unset.
 /// HOST and PORT are read where WSCAST_HOST and WSCAST_PORT are not set. A SIZE is a number of bytes, or a number with KiB, MiB or GiB:
 /// 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or a number with ms, s, m, h or d: 10, 0.5, 500ms,
 /// 15m, 7d.
 #[derive(Debug, Parser)]
-#[command(name = "wscast", version, max_term_width = 100)]
+#[command(name = "wscast", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Cli {
     /// Addresses to listen on, or names of them: one, or a comma-separated list. Of several, those that this
     /// machine does not have are left out
@@ -51,7 +55,7 @@ struct Cli {
     )]
     host: Host,
     /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "WSCAST_PORT", default_value = "5000")]
+    #[arg(short, long, env = "WSCAST_PORT", default_value = "5000")]
     port: u16,
     /// Also listen on a Unix socket, for a proxy on the same machine: unix:PATH. May be repeated, or a
     /// comma-separated list
@@ -163,15 +167,18 @@ struct Cli {
     command: Option<Subcommand>,
 }
 
-/// The commands besides serving, which is the default.
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
+    /// Run the server, which is the default; every setting is a flag of it
+    Serve,
     /// Create a token, or explain one
     Token(token::TokenCommand),
     /// Copy the database of the history, also while a server uses it
     Backup(backup::BackupCommand),
     /// Ask a running server whether it works
     Healthcheck(healthcheck::HealthcheckCommand),
+    /// Print the version
+    Version,
 }
 
 /// The parsed command line and environment.
@@ -217,9 +224,14 @@ impl Notice {
 ///
 /// An `Err` is one line for stderr; the exit code is then 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args = without_serve(args.into_iter().collect());
     let environment = Environment::classify(&Cli::command(), std::env::vars_os(), &args);
-    let matches = environment.apply(Cli::command()).try_get_matches_from(args);
+    let mut command = environment.apply(Cli::command());
+    if args.iter().any(|arg| arg == "-h") {
+        // Replaces only the help of the whole program, not that of a command.
+        command = command.override_help(short_help());
+    }
+    let matches = command.try_get_matches_from(args);
     let Environment {
         sources,
         mut notices,
@@ -245,6 +257,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
     })
 }
 
+/// Removes `serve` from the front, so that the flags of the server may follow it.
+fn without_serve(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|arg| arg == "serve") {
+        args.remove(1);
+    }
+    args
+}
+
 /// Runs a command that only prints, or prepares the server.
 fn run(
     mut cli: Cli,
@@ -264,7 +284,10 @@ fn run(
         Some(Subcommand::Healthcheck(check)) => {
             return check.healthcheck(&cli).map(Command::Healthcheck);
         }
-        None => {}
+        Some(Subcommand::Version) => {
+            return Ok(Command::Print(Cli::command().render_version()));
+        }
+        Some(Subcommand::Serve) | None => {}
     }
     let check_only = cli.check_config;
     let config = config(cli).and_then(Config::validate);

@@ -26,7 +26,8 @@ fn settings_markdown() -> String {
         let args = command.get_arguments().filter(|arg| heading(arg) == name);
         write_table(&mut out, name, args);
     }
-    for subcommand in command.get_subcommands().filter(|c| c.get_name() != "help") {
+    let has_flags = |command: &&Command| own_arguments(command).any(is_listed);
+    for subcommand in command.get_subcommands().filter(has_flags) {
         let name = format!("`wscast {}`", subcommand.get_name());
         write_table(&mut out, &name, own_arguments(subcommand));
     }
@@ -71,9 +72,11 @@ fn flag(arg: &Arg) -> String {
     let value = arg
         .get_value_names()
         .filter(|_| arg.get_action().takes_values());
+    let short = arg.get_short().map(|short| format!("`-{short}`, "));
+    let short = short.unwrap_or_default();
     match value.and_then(<[_]>::first) {
-        Some(value) => format!("`--{flag} {value}`"),
-        None => format!("`--{flag}`"),
+        Some(value) => format!("{short}`--{flag} {value}`"),
+        None => format!("{short}`--{flag}`"),
     }
 }
 

@@ -22,7 +22,7 @@ DEFAULT_PORT = "5000"
 REDIS_URL = "redis://127.0.0.1:6379"
 ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost):(\d+)")
 ANNOUNCED = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)/ws\b")
-SERVER = re.compile(r"^((?:\w+=\S+ )*)wscast(?= -|$)(?!.*--(?:help|version|check-config))")
+SERVER = re.compile(r"^((?:\w+=\S+ )*)wscast(?: serve)?(?= -|$)(?!.*--(?:help|version|check-config))")
 MAKE_RUN = re.compile(r'make run(?: ARGS="([^"]*)")?')
 
 # Values that differ from run to run: epochs, tokens and client ids, times, fractions.

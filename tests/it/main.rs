@@ -15,6 +15,7 @@
 //! | `chunked` | request bodies in chunks, and the content types of JSON |
 //! | `clock` | the wall clock steps: repeated ids are recognized, numbering continues |
 //! | `closing` | violations of the WebSocket protocol, close codes, the close handshake |
+//! | `commands` | `serve`, `version`, `-h`, misspelt words, and what the start prints on a terminal |
 //! | `connection_limits` | all connections or descriptors are in use |
 //! | `cors` | preflights, and the origins whose pages may read responses |
 //! | `crash` | the server is killed at random moments; acknowledged messages survive once |
@@ -87,6 +88,7 @@ mod chunk_smuggling;
 mod chunked;
 mod clock;
 mod closing;
+mod commands;
 mod connection_limits;
 mod cors;
 mod crash;

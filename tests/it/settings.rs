@@ -126,7 +126,7 @@ fn check_config_prints_each_setting_and_starts_nothing() {
         ("--ping-interval", "25s"),
         ("--pong-timeout", "10s"),
         ("--head-timeout", "10s"),
-        ("--keep-alive", "15s"),
+        ("--keep-alive", "75s"),
         ("--drain-delay", "0s"),
         ("--drain", "1s"),
         ("--shutdown-timeout", "10s"),

@@ -1,17 +1,14 @@
 //! SIGHUP of a closed terminal, of logrotate and of nohup, and signals that the parent ignores.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::OFlags;
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::token::SECRET;
-use crate::support::{TempDir, TestServer, skip, wait_until};
+use crate::support::{TempDir, TestServer, open_terminal, skip, wait_until};
 
 /// Returns a command that runs `command` while it ignores a signal, as `nohup` and shells do.
 fn ignoring(signal: &str, command: &Command) -> Command {
@@ -24,16 +21,7 @@ fn ignoring(signal: &str, command: &Command) -> Command {
 
 /// Starts a server as the leader of a session with a terminal of its own. The terminal is closed with the descriptor.
 fn start_in_terminal(command: &Command, secret: &str) -> Option<(TestServer, OwnedFd)> {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok()?;
-    grantpt(&terminal).expect("grantpt");
-    unlockpt(&terminal).expect("unlockpt");
-    let name = ptsname(&terminal, Vec::new()).expect("ptsname");
-    let path = name.to_str().expect("a path");
-    // The terminal must not become that of this process.
-    let flags = OFlags::NOCTTY.bits() as i32;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(flags);
-    let side = options.open(path).ok()?;
+    let (terminal, side) = open_terminal()?;
     let mut session = Command::new("setsid");
     session.args(["--ctty", "--wait"]);
     session.arg(command.get_program()).args(command.get_args());

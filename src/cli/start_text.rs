@@ -1,0 +1,98 @@
+//! What the server prints at its start: its addresses and, on a terminal, how open it is and what to type next.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::connectable;
+use crate::auth::{AllowedOrigins, Anonymous};
+use crate::config::Config;
+
+/// The text that the server prints once its sockets are bound.
+#[derive(Debug)]
+pub struct StartText {
+    /// `s` if the port uses TLS, for `https` and `wss`.
+    s: &'static str,
+    /// A line for each Unix socket.
+    unix_sockets: String,
+    /// The lines for a person: access, origins, history.
+    notes: String,
+}
+
+impl StartText {
+    /// Returns the text for a server with these settings.
+    pub fn new(config: &Config) -> Self {
+        let unix_sockets = config.listen.iter().fold(String::new(), |lines, path| {
+            lines + &format!("socket  unix:{}\n", path.display())
+        });
+        Self {
+            s: if config.tls.is_some() { "s" } else { "" },
+            unix_sockets,
+            notes: format!(
+                "reach   {}\naccess  {}\norigin  {}\nkeeps   {}\n",
+                reach(config),
+                access(config),
+                origins(config),
+                history(config)
+            ),
+        }
+    }
+
+    /// Returns the lines for programs: the page, the WebSocket and the Unix sockets.
+    pub fn addresses(&self, bound: SocketAddr) -> String {
+        let (s, address) = (self.s, local(bound));
+        let unix_sockets = &self.unix_sockets;
+        format!("page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{unix_sockets}")
+    }
+
+    /// Returns the lines for a person at a terminal.
+    pub fn for_terminal(&self, bound: SocketAddr) -> String {
+        let (s, address) = (self.s, local(bound));
+        format!(
+            "{}{}try     open the page in two windows, or: curl -N http{s}://{address}/rooms/lobby/events\n\
+             stop    Ctrl-C\n",
+            self.addresses(bound),
+            self.notes
+        )
+    }
+}
+
+/// Returns the bound address as a person on this machine can connect to it.
+fn local(bound: SocketAddr) -> SocketAddr {
+    SocketAddr::new(connectable(bound.ip()), bound.port())
+}
+
+fn reach(config: &Config) -> &'static str {
+    if config.host.iter().all(IpAddr::is_loopback) {
+        "from this machine only; --host 0.0.0.0,:: opens the port to its networks"
+    } else {
+        "from every network of this machine; --host 127.0.0.1 closes the port to them"
+    }
+}
+
+fn access(config: &Config) -> &'static str {
+    match (config.auth.has_keys(), config.auth.anonymous) {
+        (false, _) => "no key: everyone may read and publish; SECRET_KEY=… makes tokens necessary",
+        (true, Anonymous::None) => "with a token only; `wscast token` creates one",
+        (true, Anonymous::Subscribe) => "everyone may read; publishing needs a token",
+        (true, Anonymous::Both) => "everyone may read and publish; only operators need a token",
+    }
+}
+
+fn origins(config: &Config) -> String {
+    match &config.allow_origin {
+        AllowedOrigins::Any => {
+            "any: pages of every web site may connect; --allow-origin https://example.com limits them"
+                .to_owned()
+        }
+        listed @ AllowedOrigins::Listed(_) => format!("pages of {listed} may connect"),
+    }
+}
+
+fn history(config: &Config) -> String {
+    match (&config.database, &config.redis) {
+        (Some(database), _) => format!("the history, in {}", database.path.display()),
+        (None, Some(_)) => "the history, in Redis".to_owned(),
+        (None, None) => {
+            "the history in memory, until the server ends; --db wscast.db keeps it".to_owned()
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The words of the command line: `serve`, `version`, `-h`, misspelt ones; and what the start prints on a terminal.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::token::SECRET;
+use crate::support::{TestServer, USAGE, open_terminal, program, read_terminal_until, run, skip};
+
+#[test]
+fn serve_is_the_default_command_and_takes_the_same_flags() {
+    for args in [
+        &["serve", "-p", "0", "--host=127.0.0.1", "--welcome=hello"][..],
+        &["-p0", "--host=127.0.0.1", "--welcome=hello", "serve"],
+        &["-p", "0", "--host=127.0.0.1", "--welcome=hello"],
+    ] {
+        let mut command = program();
+        command.args(args);
+        let server = TestServer::start_command(command);
+        assert_eq!(server.client().welcome()["payload"], "hello", "{args:?}");
+    }
+}
+
+#[test]
+fn short_port_flag_overrides_the_variables() {
+    for args in [&["-p", "81"][..], &["-p81"], &["serve", "-p=81"]] {
+        let mut command = program();
+        command.args(args).arg("--check-config");
+        command.env("WSCAST_PORT", "82").env("PORT", "83");
+        assert_eq!(run(&mut command).setting("--port"), Some("81"), "{args:?}");
+    }
+}
+
+#[test]
+fn version_is_a_command_and_a_flag() {
+    let expected = format!("wscast {}\n", env!("CARGO_PKG_VERSION"));
+    for word in ["version", "--version", "-V"] {
+        let ended = run(program().arg(word));
+        assert_eq!((ended.code, &ended.stdout), (Some(0), &expected), "{word}");
+    }
+}
+
+#[test]
+fn short_help_is_short_and_ends_with_examples() {
+    for args in [&["-h"][..], &["serve", "-h"]] {
+        let ended = run(program().args(args));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        let (groups, examples) = ended.stdout.split_once("Examples:\n").expect("examples");
+        assert!(groups.contains("-p, --port PORT") && groups.contains("Several nodes:"));
+        assert!(!groups.contains("--outbox-bytes"), "{groups}");
+        assert_eq!(examples.matches("wscast ").count(), 3 + 1, "{examples}");
+    }
+    let long = run(program().arg("--help")).stdout;
+    assert!(long.contains("--outbox-bytes") && long.contains("Examples:"));
+    // Help of a command is not replaced.
+    let token = run(program().args(["token", "-h"])).stdout;
+    assert!(token.contains("--subscribe") && !token.contains("Several nodes:"));
+}
+
+#[test]
+fn unknown_word_names_the_nearest_right_word() {
+    for (args, given, meant) in [
+        (&["serv"][..], "serv", "did you mean serve?"),
+        (&["start"], "start", "did you mean serve?"),
+        (&["tokn"], "tokn", "did you mean token?"),
+        (&["bakcup"], "bakcup", "did you mean backup?"),
+        (&["versoin"], "versoin", "did you mean version?"),
+        (&["port"], "port", "did you mean --port?"),
+        (&["-v"], "-v", "did you mean -V?"),
+        (&["token", "--usr=ada"], "--usr", "did you mean --user?"),
+        (&["token", "--port=1"], "--port", "wscast serve --port"),
+        (&["xyzzy"], "xyzzy", "wscast -h"),
+    ] {
+        let ended = run(program().args(args));
+        let line = ended.only_line();
+        assert_eq!(ended.code, USAGE, "{line}");
+        assert!(line.contains(given) && line.contains(meant), "{line}");
+    }
+}
+
+/// Starts a program whose stdout is a terminal.
+fn start_on_terminal(mut command: Command) -> Option<(Running, OwnedFd)> {
+    let (terminal, side) = open_terminal()?;
+    command.stdin(Stdio::null()).stdout(side);
+    command.stderr(Stdio::null());
+    let child = command.spawn().expect("cannot start the server");
+    Some((Running(child), terminal))
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+// On a terminal the start says what it serves, where, how open it is, and what to type next.
+#[test]
+fn start_on_a_terminal_says_how_open_the_server_is() {
+    let open = &[
+        "no key: everyone may read and publish",
+        "any: pages of every",
+    ][..];
+    let open = [open, &["from this machine only", "in memory", "try "]].concat();
+    let closed = [
+        "with a token only",
+        "pages of https://a.example may connect",
+    ];
+    for (args, secret, parts) in [
+        (&["--host=127.0.0.1"][..], "", &open[..]),
+        (&["--allow-origin=https://a.example"], SECRET, &closed),
+        (&["--host=0.0.0.0"], "", &["from every network"]),
+    ] {
+        let mut command = program();
+        command
+            .args(["-p", "0"])
+            .args(args)
+            .env("SECRET_KEY", secret);
+        let Some((_server, terminal)) = start_on_terminal(command) else {
+            return skip("no pseudo-terminal");
+        };
+        let text = read_terminal_until(terminal, "Ctrl-C");
+        assert!(text.starts_with("page    http://127.0.0.1:"), "{text}");
+        assert!(text.contains("\nsocket  ws://127.0.0.1:"), "{text}");
+        for part in parts {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+        assert!(secret.is_empty() || !text.contains(secret));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn start_in_a_pipe_prints_only_the_addresses() {
+    let mut command = program();
+    command.args(["-p", "0", "--host=127.0.0.1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = Running(command.spawn().expect("cannot start the server"));
+    let mut stdout = server.0.stdout.take().expect("a pipe");
+    let mut text = String::new();
+    // Both lines come in one write.
+    let mut buffer = [0; 1024];
+    let read = std::io::Read::read(&mut stdout, &mut buffer).expect("stdout");
+    text += &String::from_utf8_lossy(&buffer[..read]);
+    drop(server);
+    std::io::Read::read_to_string(&mut stdout, &mut text).expect("stdout");
+    let names: Vec<_> = text.lines().map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, [Some("page"), Some("socket")], "{text}");
+}
