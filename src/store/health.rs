@@ -14,11 +14,11 @@ pub(super) struct Health {
     failing: &'static str,
     /// The log line when it works again.
     recovered: &'static str,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     /// The reason of the current failure.
     reason: Option<String>,
     logged_at: Option<Instant>,
@@ -73,7 +73,7 @@ impl Health {
     }
 }
 
-impl State {
+impl HealthState {
     fn may_log(&mut self) -> bool {
         let now = Instant::now();
         let is_due = self

@@ -8,9 +8,10 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::Database;
 use super::error::DatabaseError;
-use super::schema::{Origin, Progress, start_transaction};
+use super::files::{BUSY_TIMEOUT, Database, Origin};
+use super::progress::DatabaseProgress;
+use super::schema::start_transaction;
 
 /// Copies the database at `from` to the new file `to`. A server that is started on the copy starts new epochs.
 pub(in crate::store) fn back_up(from: &Path, to: &Path) -> Result<(), String> {
@@ -58,8 +59,8 @@ fn copy_all(source: &Connection, to: &Path) -> rusqlite::Result<()> {
     }
     // No run has this copy as its database, so a start on it is recognized without the mark too.
     let transaction = start_transaction(&mut copy)?;
-    if let Some(progress) = Progress::read(&transaction)? {
-        let progress = Progress {
+    if let Some(progress) = DatabaseProgress::read(&transaction)? {
+        let progress = DatabaseProgress {
             run: None,
             ..progress
         };
@@ -80,7 +81,7 @@ impl Database {
         log.push("-wal");
         let has_log = fs::metadata(log).is_ok_and(|log| log.len() > 0);
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(super::database::BUSY_TIMEOUT)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         // The log of a server that was killed is left for its next start.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
         Ok(connection)

@@ -12,9 +12,8 @@ use rusqlite::Connection;
 use crate::config::Durability;
 use crate::threads;
 
-use super::database::Database;
 use super::error::DatabaseError;
-use super::mark::Mark;
+use super::files::{Database, Mark};
 
 /// Growth of the log after which it is copied into the database.
 const CHECKPOINT_WAL_BYTES: u64 = 4 * 1024 * 1024;
@@ -56,13 +55,13 @@ impl Checkpointer {
         let (wake, woken) = bounded(1);
         let requests = Arc::new(Requests::default());
         requests.look_at_space(&database);
-        let worker = Worker {
+        let checkpoints = CheckpointThread {
             database,
             mark,
             connection,
             requests: Arc::clone(&requests),
         };
-        let thread = threads::spawn_service("checkpoint", move || worker.run(&woken))
+        let thread = threads::spawn_service("checkpoint", move || checkpoints.run(&woken))
             .map_err(DatabaseError::Thread)?;
         Ok(Self {
             wake: Some(wake),
@@ -110,14 +109,14 @@ impl Requests {
 }
 
 /// The state of the checkpoint thread.
-struct Worker {
+struct CheckpointThread {
     database: Arc<Database>,
     mark: Arc<Mark>,
     connection: Connection,
     requests: Arc<Requests>,
 }
 
-impl Worker {
+impl CheckpointThread {
     /// Copies the log while writers are active, and truncates it once they are quiet.
     ///
     /// After the whole log is copied, the next writer restarts it from the beginning, so it then shrinks below

@@ -8,8 +8,6 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::os_error;
 
-use super::schema::SCHEMA_VERSION;
-
 /// The reason why a database cannot be opened; its `Display` is one line for the operator.
 #[derive(Debug)]
 pub(in crate::store) enum DatabaseError {
@@ -19,8 +17,14 @@ pub(in crate::store) enum DatabaseError {
     NotAFile(PathBuf),
     /// The file belongs to another program.
     Foreign(PathBuf),
-    /// The file was written by a later version of wscast, with this schema version.
-    Newer(PathBuf, u32),
+    /// The file was written by a later version of wscast.
+    Newer {
+        path: PathBuf,
+        /// The schema version of the file.
+        schema: u32,
+        /// The latest schema version that is supported.
+        schema_max: u32,
+    },
     /// Another server has locked the file.
     InUse(PathBuf),
     /// The file does not have the structure that SQLite gave it, or has values that wscast does not write.
@@ -54,10 +58,14 @@ impl fmt::Display for DatabaseError {
                 f,
                 "--db {path:?}: not a wscast database; name another file (this one was left as it is)"
             ),
-            Self::Newer(path, version) => write!(
+            Self::Newer {
+                path,
+                schema,
+                schema_max,
+            } => write!(
                 f,
-                "--db {path:?}: written by a later version of wscast (schema {version}; this version \
-                 supports up to {SCHEMA_VERSION}); use that version (the file was left as it is)"
+                "--db {path:?}: written by a later version of wscast (schema {schema}; this version \
+                 supports up to {schema_max}); use that version (the file was left as it is)"
             ),
             Self::InUse(path) => write!(
                 f,

@@ -1,23 +1,20 @@
 //! The store that keeps history in a SQLite database: acknowledged messages survive the process.
 //!
 //! The broker thread alone writes, one transaction per batch ([`writer`]). Clients' threads read through a few
-//! connections ([`history`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins
+//! connections ([`reading`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins
 //! use the [`Directory`] in memory, so no join waits for the disk.
 //!
-//! A start compares the file and its log with a [`mark`], and restarts numbering if messages may have been lost
-//! ([`continuity`]). Messages that cannot be read are a gap ([`damage`]).
+//! A start compares the file and its log with a mark, and restarts numbering if messages may have been lost
+//! ([`continuity`]). Messages that cannot be read are a gap ([`reading`]).
 
 mod backup;
 mod checkpoint;
 mod columns;
 mod continuity;
-mod damage;
-mod database;
 mod error;
-mod file_state;
-mod history;
-mod mark;
-mod old_names;
+mod files;
+mod progress;
+mod reading;
 mod schema;
 mod writer;
 
@@ -30,16 +27,14 @@ use parking_lot::Mutex;
 
 use crate::config::{HistoryLimits, SqliteSettings};
 use crate::metrics::Metrics;
-use crate::protocol::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, RoomName};
+use crate::protocol::{Page, RoomName};
 use crate::rooms::RoomNumbering;
 
 use self::checkpoint::{Checkpointer, checkpoint};
 use self::continuity::start_run;
-use self::damage::{Unreadable, UnreadableParts};
-use self::database::Database;
-use self::error::{DatabaseError, is_damage, is_outcome_unknown, reason};
-use self::history::{HistoryReader, ReadPage};
-use self::mark::Mark;
+use self::error::{DatabaseError, is_outcome_unknown, reason};
+use self::files::{Database, Mark, Record};
+use self::reading::HistoryReader;
 use self::writer::Writer;
 use super::api::{HistoryQuery, Store, Usage};
 use super::directory::Directory;
@@ -47,10 +42,10 @@ use super::error::StoreError;
 use super::health::Health;
 use super::publish::{Publish, Stored};
 
-/// The longest time for which a client that was refused a room waits until idle rooms can be deleted.
-const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) use self::backup::back_up;
 
+/// The longest time for which a client that was refused a room waits until idle rooms can be deleted.
+const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Free bytes on the disk below which nothing is stored. The log must always fit into the file as well.
 const SPACE_BYTES_MIN: u64 = 512 * 1024;
 /// Bytes that a publish of common size may add to the log. With less space, health stays degraded.
@@ -69,8 +64,6 @@ pub(super) struct Sqlite {
     mark: Arc<Mark>,
     directory: Directory,
     health: Health,
-    reading: Health,
-    unreadable: UnreadableParts,
     /// Whether SQLite uses a write-ahead log, which some file systems do not support.
     uses_wal: bool,
     /// Whether the file or its log was moved or deleted.
@@ -107,11 +100,6 @@ impl Sqlite {
             mark,
             directory,
             health: Health::of_publishing(),
-            reading: Health::new(
-                "some messages cannot be read and are missing from history",
-                "all of history can be read again",
-            ),
-            unreadable: UnreadableParts::default(),
             is_misplaced: AtomicBool::new(false),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -282,75 +270,6 @@ impl Sqlite {
         let free_kib = self.database.free_bytes() / 1024;
         Err(format!("the disk is full, but for {free_kib} KiB"))
     }
-
-    /// Removes from a page what is known to be unreadable, and remembers what was found to be.
-    fn check_page(&self, read: ReadPage, query: HistoryQuery) -> Page {
-        let ReadPage { mut page, damage } = read;
-        if let Some((part, why)) = damage {
-            self.unreadable.add(&page.room, part);
-            let (room, first) = (&page.room, part.first);
-            self.reading
-                .failed(format!("{room} at offset {first}: {why}"));
-        }
-        if let (Some(since), Some(until)) = (query.since, query.until) {
-            page.contiguous &= !self.unreadable.are_between(&page.room, since, until);
-        }
-        page
-    }
-
-    /// Remembers a page that could not be read at all.
-    fn page_failed(
-        &self,
-        numbering: &RoomNumbering,
-        query: HistoryQuery,
-        why: &rusqlite::Error,
-    ) -> Result<Page, StoreError> {
-        let room = numbering.name();
-        let offset = query.since.unwrap_or(0).saturating_add(1);
-        let is_damaged = is_damage(why);
-        self.unreadable
-            .add(room, Unreadable::at(offset, is_damaged));
-        self.reading.failed(format!(
-            "{room} after offset {}: {}",
-            offset - 1,
-            reason(why)
-        ));
-        if !is_damaged {
-            return Err(StoreError::Unavailable);
-        }
-        Ok(Page {
-            contiguous: false,
-            ..Page::empty(room, numbering.position(), query.since)
-        })
-    }
-
-    /// Reads a part of history again that could not be read.
-    fn read_again(&self) {
-        let Some((room, part)) = self.unreadable.next() else {
-            return self.reading.succeeded();
-        };
-        let Some(numbering) = self.directory.find(&room) else {
-            return self.unreadable.remove_until(&room, u64::MAX);
-        };
-        let query = HistoryQuery {
-            since: Some(part.first.saturating_sub(1)),
-            messages_max: PAGE_MESSAGES_MAX,
-            bytes_max: PAGE_BYTES_MAX,
-            until: None,
-        };
-        let Some(Ok(ReadPage { page, damage })) = self.history.page(&numbering, query) else {
-            return;
-        };
-        let readable_until = match (damage, page.messages.last()) {
-            (Some((found, _)), _) => found.first - 1,
-            (None, Some(last)) => last.offset,
-            (None, None) => u64::MAX,
-        };
-        self.unreadable.remove_until(&room, readable_until);
-        if self.unreadable.are_none() {
-            self.reading.succeeded();
-        }
-    }
 }
 
 /// Returns the most bytes that a batch can add to the log.
@@ -380,11 +299,7 @@ impl Store for Sqlite {
     }
 
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
-        match self.history.page(numbering, query) {
-            Some(Ok(read)) => Ok(self.check_page(read, query)),
-            Some(Err(why)) => self.page_failed(numbering, query, &why),
-            None => Err(StoreError::Unavailable),
-        }
+        self.history.page(numbering, query)
     }
 
     fn maintain(&self, now: Instant) {
@@ -398,7 +313,7 @@ impl Store for Sqlite {
         }
         self.copy_totals(&mut writer);
         drop(writer);
-        self.read_again();
+        self.history.read_again(&self.directory);
     }
 
     fn usage(&self) -> Usage {
@@ -411,7 +326,7 @@ impl Store for Sqlite {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.health.check().and_then(|()| self.reading.check())
+        self.health.check().and_then(|()| self.history.health())
     }
 
     fn close(&self) {
@@ -419,7 +334,7 @@ impl Store for Sqlite {
         let is_complete = checkpoint(&self.database, &self.mark, writer.connection(), "TRUNCATE");
         let closed = writer.check_progress().map_err(|why| reason(&why));
         let closed = closed.and_then(|()| {
-            let update = |record: &mut mark::Record| {
+            let update = |record: &mut Record| {
                 // Otherwise closing the last connection copies the rest of the log.
                 record.is_clean = is_complete;
                 record.is_copying |= !is_complete;

@@ -16,8 +16,9 @@ use crate::rooms::RoomNumbering;
 
 use self::startup::Loaded;
 use self::transaction::{RoomRow, Totals, WriteTransaction};
-use super::mark::Mark;
-use super::schema::{Progress, count_batch, replaced, set_state, start_transaction};
+use super::files::Mark;
+use super::progress::{DatabaseProgress, count_batch, replaced};
+use super::schema::{set_state, start_transaction};
 use crate::store::dedupe::{DEDUPE_WINDOW, DedupeKey, RecentPublishes};
 use crate::store::error::StoreError;
 use crate::store::publish::{Publish, Stored, unix_milliseconds};
@@ -165,7 +166,7 @@ impl Writer {
 
     /// Checks that the database has the last batch. It has another if another program replaced its contents.
     pub(super) fn check_progress(&self) -> rusqlite::Result<()> {
-        match Progress::read(&self.connection)? {
+        match DatabaseProgress::read(&self.connection)? {
             Some(progress) if progress.batch == self.batch => Ok(()),
             _ => Err(replaced()),
         }

@@ -8,7 +8,7 @@ use crate::config::HistoryLimits;
 use crate::protocol::{Epoch, Position, Publication, RoomName};
 
 use super::super::columns::{corrupt, kind_to_column, room_at};
-use super::super::schema::count_batch;
+use super::super::progress::count_batch;
 use crate::store::dedupe::DedupeKey;
 
 /// Maximum number of messages that one statement drops.

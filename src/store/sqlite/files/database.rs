@@ -12,18 +12,18 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
 
-use super::error::DatabaseError;
+use super::super::error::DatabaseError;
 use super::file_state::FileState;
-use super::schema::Origin;
+use super::origin::Origin;
 
 /// How long a connection waits for a lock held by a checkpoint or by another program that reads the file.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+pub(in crate::store::sqlite) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages that a connection caches, in KiB.
 const CACHE_KIB: i32 = 1024;
 
 /// A database file, locked against other servers until this is dropped.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(in crate::store::sqlite) struct Database {
     path: PathBuf,
     /// The canonical path, for SQLite: it keeps its log beside the file that a symbolic link points to, and gives
     /// names such as `:memory:` and `file:…` a meaning of their own.
@@ -35,7 +35,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Locks the file, creating it if needed. A file of another program or of a later version is left as it is.
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+    pub(in crate::store::sqlite) fn open(path: &Path) -> Result<Self, DatabaseError> {
         let file_error = |why| DatabaseError::File(path.to_owned(), why);
         let file = OpenOptions::new()
             .read(true)
@@ -62,17 +62,20 @@ impl Database {
     }
 
     /// The path as the operator wrote it.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::store::sqlite) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path without symbolic links, beside which SQLite keeps its log.
-    pub(super) fn real_path(&self) -> &Path {
+    pub(in crate::store::sqlite) fn real_path(&self) -> &Path {
         &self.real_path
     }
 
     /// Opens a connection that can write.
-    pub(super) fn connect(&self, durability: Durability) -> rusqlite::Result<Connection> {
+    pub(in crate::store::sqlite) fn connect(
+        &self,
+        durability: Durability,
+    ) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = self.connect_with(flags)?;
         // Takes effect only before the first table is created; it lets free pages be returned to the file system.
@@ -90,13 +93,13 @@ impl Database {
     }
 
     /// Opens a connection that cannot write.
-    pub(super) fn connect_read_only(&self) -> rusqlite::Result<Connection> {
+    pub(in crate::store::sqlite) fn connect_read_only(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         self.connect_with(flags)
     }
 
     /// Opens a connection that reads the file without its log, and changes neither.
-    pub(super) fn connect_to_file_alone(&self) -> rusqlite::Result<Connection> {
+    pub(in crate::store::sqlite) fn connect_to_file_alone(&self) -> rusqlite::Result<Connection> {
         let path = self.real_path.as_os_str().as_bytes();
         let uri = format!(
             "file:{}?immutable=1",
@@ -108,7 +111,7 @@ impl Database {
 
     /// Copies the whole log into the file and deletes it. Needs no free space but for pages that the file does not
     /// have yet: a connection that excludes others keeps the index of the log in memory rather than in a file.
-    pub(super) fn empty_log(&self) -> rusqlite::Result<()> {
+    pub(in crate::store::sqlite) fn empty_log(&self) -> rusqlite::Result<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = self.connect_with(flags)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -135,7 +138,7 @@ impl Database {
     }
 
     /// Renames a log that does not belong to the file, so that SQLite does not mix the two. Returns its new path.
-    pub(super) fn set_log_aside(&self) -> io::Result<Option<PathBuf>> {
+    pub(in crate::store::sqlite) fn set_log_aside(&self) -> io::Result<Option<PathBuf>> {
         if self.wal_bytes() == 0 {
             return Ok(None);
         }
@@ -145,7 +148,7 @@ impl Database {
     }
 
     /// Whether SQLite would undo changes of another program by a journal that is not the log.
-    pub(super) fn has_foreign_journal(&self) -> bool {
+    pub(in crate::store::sqlite) fn has_foreign_journal(&self) -> bool {
         const READ_VERSION_AT: u64 = 19;
         const WITH_LOG: u8 = 2;
         let mut version = [0];
@@ -155,33 +158,33 @@ impl Database {
     }
 
     /// The bytes that are free on the disk of the file.
-    pub(super) fn free_bytes(&self) -> u64 {
+    pub(in crate::store::sqlite) fn free_bytes(&self) -> u64 {
         let disk = rustix::fs::fstatvfs(&self.file);
         disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// The size of the write-ahead log in bytes.
-    pub(super) fn wal_bytes(&self) -> u64 {
+    pub(in crate::store::sqlite) fn wal_bytes(&self) -> u64 {
         self.wal().map_or(0, |wal| wal.len())
     }
 
     /// Whether the write-ahead log exists beside the database.
-    pub(super) fn has_wal(&self) -> bool {
+    pub(in crate::store::sqlite) fn has_wal(&self) -> bool {
         self.wal().is_ok()
     }
 
     /// The size of all files of the database in bytes.
-    pub(super) fn disk_bytes(&self) -> u64 {
+    pub(in crate::store::sqlite) fn disk_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |file| file.len()) + self.wal_bytes()
     }
 
     /// The state of the file now.
-    pub(super) fn file_state(&self) -> io::Result<FileState> {
+    pub(in crate::store::sqlite) fn file_state(&self) -> io::Result<FileState> {
         Ok(FileState::of(&self.file.metadata()?))
     }
 
     /// Whether the path still names the opened file. Writes to a deleted file would be lost.
-    pub(super) fn is_in_place(&self) -> bool {
+    pub(in crate::store::sqlite) fn is_in_place(&self) -> bool {
         let identity = |file: &Metadata| (file.dev(), file.ino());
         match (self.file.metadata(), std::fs::metadata(&self.path)) {
             (Ok(opened), Ok(named)) => identity(&opened) == identity(&named),

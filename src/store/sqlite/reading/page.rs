@@ -1,4 +1,4 @@
-//! Reads pages of history, on clients' threads, through a few read-only connections.
+//! Reads one page of history, and finds the messages that are missing from it.
 
 use std::sync::Arc;
 
@@ -8,38 +8,10 @@ use serde::de::IgnoredAny;
 use crate::protocol::{Page, Position, Publication, RequestId, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::super::api::HistoryQuery;
-use super::super::pool::Pool;
-use super::columns::{corrupt, epoch_at, kind_at};
+use super::super::columns::{corrupt, epoch_at, kind_at};
+use super::super::error::{is_damage, reason};
 use super::damage::Unreadable;
-use super::database::Database;
-use super::error::{is_damage, reason};
-
-/// Number of read-only connections. A page takes well below a millisecond, so few connections serve many clients.
-const CONNECTIONS: usize = 4;
-
-/// The connections that read history.
-#[derive(Debug)]
-pub(super) struct HistoryReader(Pool<Connection>);
-
-impl HistoryReader {
-    pub(super) fn connect(database: &Database) -> rusqlite::Result<Self> {
-        let connections: rusqlite::Result<Vec<_>> = (0..CONNECTIONS)
-            .map(|_| database.connect_read_only())
-            .collect();
-        Ok(Self(Pool::new(connections?)))
-    }
-
-    /// Reads a page of a room. Returns `None` if no connection becomes free in time.
-    pub(super) fn page(
-        &self,
-        numbering: &RoomNumbering,
-        query: HistoryQuery,
-    ) -> Option<rusqlite::Result<ReadPage>> {
-        self.0
-            .with(|connection| read_page(connection, numbering, query))
-    }
-}
+use crate::store::api::HistoryQuery;
 
 /// A page, and the part of it that could not be read.
 #[derive(Debug)]
@@ -50,7 +22,7 @@ pub(super) struct ReadPage {
 }
 
 /// Reads a page. Damage within it is a gap: the messages that can be read are in the page, which is not contiguous.
-fn read_page(
+pub(super) fn read_page(
     connection: &mut Connection,
     numbering: &RoomNumbering,
     query: HistoryQuery,

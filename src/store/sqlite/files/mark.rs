@@ -28,48 +28,48 @@ const WORDS: usize = NUMBERS + BOOT_BYTES_MAX / 8 + 1;
 
 /// A random number that names one run of a server on a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RunId(NonZeroI64);
+pub(in crate::store::sqlite) struct RunId(NonZeroI64);
 
 impl RunId {
-    pub(super) fn random() -> Self {
+    pub(in crate::store::sqlite) fn random() -> Self {
         Self(NonZeroI64::new(rand::random()).unwrap_or(NonZeroI64::MIN))
     }
 
     /// Converts a column's value; 0 is no run.
-    pub(super) fn from_column(column: i64) -> Option<Self> {
+    pub(in crate::store::sqlite) fn from_column(column: i64) -> Option<Self> {
         NonZeroI64::new(column).map(Self)
     }
 
-    pub(super) fn to_column(self) -> i64 {
+    pub(in crate::store::sqlite) fn to_column(self) -> i64 {
         self.0.get()
     }
 }
 
 /// The contents of a mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(in crate::store::sqlite) struct Record {
     /// Whether the last run ended with a complete checkpoint, synced to disk.
-    pub(super) is_clean: bool,
+    pub(in crate::store::sqlite) is_clean: bool,
     /// Whether a checkpoint may be writing to the database file, so that `file` does not describe it.
-    pub(super) is_copying: bool,
+    pub(in crate::store::sqlite) is_copying: bool,
     /// Whether the database is known to have lost messages, so that the next run starts new epochs.
-    pub(super) is_void: bool,
+    pub(in crate::store::sqlite) is_void: bool,
     /// The run that the database names.
-    pub(super) run: RunId,
+    pub(in crate::store::sqlite) run: RunId,
     /// The run before it, while a start replaces one by the other; otherwise the same as `run`.
-    pub(super) last_run: RunId,
+    pub(in crate::store::sqlite) last_run: RunId,
     /// The number of the last acknowledged batch.
-    pub(super) batch: u64,
+    pub(in crate::store::sqlite) batch: u64,
     /// The number of a batch that the database file contains without its log.
-    pub(super) copied_batch: u64,
+    pub(in crate::store::sqlite) copied_batch: u64,
     /// The boot of the machine during the run; empty if unknown.
-    pub(super) boot: String,
+    pub(in crate::store::sqlite) boot: String,
     /// The database file after the last checkpoint.
-    pub(super) file: FileState,
+    pub(in crate::store::sqlite) file: FileState,
 }
 
 impl Record {
-    pub(super) fn is_of(&self, run: RunId) -> bool {
+    pub(in crate::store::sqlite) fn is_of(&self, run: RunId) -> bool {
         run == self.run || run == self.last_run
     }
 
@@ -168,7 +168,7 @@ fn checksum(words: &[u64]) -> u64 {
 
 /// The state in which a mark was found.
 #[derive(Debug)]
-pub(super) enum FoundMark {
+pub(in crate::store::sqlite) enum FoundMark {
     Missing,
     /// The file has no valid record.
     Damaged,
@@ -177,7 +177,7 @@ pub(super) enum FoundMark {
 
 impl FoundMark {
     /// Reads the mark of a database.
-    pub(super) fn read(database: &Path) -> io::Result<Self> {
+    pub(in crate::store::sqlite) fn read(database: &Path) -> io::Result<Self> {
         let file = match File::open(path_beside(database)) {
             Ok(file) => file,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
@@ -193,7 +193,7 @@ impl FoundMark {
 }
 
 /// Returns the path of a database's mark.
-pub(super) fn path_beside(database: &Path) -> PathBuf {
+fn path_beside(database: &Path) -> PathBuf {
     let mut path = database.to_owned().into_os_string();
     path.push("-mark");
     path.into()
@@ -201,7 +201,7 @@ pub(super) fn path_beside(database: &Path) -> PathBuf {
 
 /// The mark of the database in use, open for writing.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(in crate::store::sqlite) struct Mark {
     file: File,
     path: PathBuf,
     record: Mutex<Record>,
@@ -211,7 +211,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Opens the mark of a database, or creates it, and writes a record.
-    pub(super) fn create(database: &Path, record: Record) -> io::Result<Self> {
+    pub(in crate::store::sqlite) fn create(database: &Path, record: Record) -> io::Result<Self> {
         let path = path_beside(database);
         let file = OpenOptions::new()
             .write(true)
@@ -229,19 +229,25 @@ impl Mark {
     }
 
     /// Returns a copy of the record.
-    pub(super) fn record(&self) -> Record {
+    pub(in crate::store::sqlite) fn record(&self) -> Record {
         self.record.lock().clone()
     }
 
     /// Changes the record and writes it. A killed process cannot undo this; a loss of power can.
-    pub(super) fn update(&self, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+    pub(in crate::store::sqlite) fn update(
+        &self,
+        change: impl FnOnce(&mut Record),
+    ) -> io::Result<()> {
         let mut record = self.record.lock();
         change(&mut record);
         self.file.write_all_at(&record.encode(), 0)
     }
 
     /// Changes the record, writes it, and waits until it is on the disk.
-    pub(super) fn update_synced(&self, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+    pub(in crate::store::sqlite) fn update_synced(
+        &self,
+        change: impl FnOnce(&mut Record),
+    ) -> io::Result<()> {
         self.update(change)?;
         self.file.sync_all()?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
@@ -249,13 +255,13 @@ impl Mark {
     }
 
     /// Waits until no checkpoint runs, and keeps others from starting.
-    pub(super) fn lock_checkpoint(&self) -> MutexGuard<'_, ()> {
+    pub(in crate::store::sqlite) fn lock_checkpoint(&self) -> MutexGuard<'_, ()> {
         self.checkpoint.lock()
     }
 
     /// Compares the database file with its state after the last checkpoint. If another program has written to it,
     /// the next run starts new epochs.
-    pub(super) fn check_file(&self, now: impl FnOnce() -> io::Result<FileState>) {
+    pub(in crate::store::sqlite) fn check_file(&self, now: impl FnOnce() -> io::Result<FileState>) {
         let mut record = self.record.lock();
         if record.is_copying || record.is_void {
             return;

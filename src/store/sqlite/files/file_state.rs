@@ -7,15 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Identity, size and time of the last change of a file. A copy has another identity, and a file that was written in
 /// place has another time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileState {
-    pub(super) inode: u64,
-    pub(super) created_ns: u64,
-    pub(super) modified_ns: u64,
-    pub(super) bytes: u64,
+pub(in crate::store::sqlite) struct FileState {
+    pub(in crate::store::sqlite) inode: u64,
+    pub(in crate::store::sqlite) created_ns: u64,
+    pub(in crate::store::sqlite) modified_ns: u64,
+    pub(in crate::store::sqlite) bytes: u64,
 }
 
 impl FileState {
-    pub(super) fn of(file: &Metadata) -> Self {
+    pub(in crate::store::sqlite) fn of(file: &Metadata) -> Self {
         Self {
             inode: file.ino(),
             created_ns: unix_nanoseconds(file.created().ok()),
