@@ -53,12 +53,12 @@ impl Broker {
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, waiting) = bounded(QUEUE_PUBLISHES_MAX);
-        let worker = Worker {
+        let broker = BrokerThread {
             store: Arc::clone(&store),
             delivery,
             metrics,
         };
-        let thread = threads::spawn_service("broker", move || worker.run(&waiting))?;
+        let thread = threads::spawn_service("broker", move || broker.run(&waiting))?;
         Ok((Self { store, queue }, thread))
     }
 
@@ -126,13 +126,13 @@ impl Broker {
 }
 
 /// The state of the broker thread.
-struct Worker {
+struct BrokerThread {
     store: Arc<dyn Store>,
     delivery: Arc<dyn Delivery>,
     metrics: Arc<Metrics>,
 }
 
-impl Worker {
+impl BrokerThread {
     fn run(self, queue: &Receiver<Work>) {
         let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut replies = Vec::with_capacity(QUEUE_PUBLISHES_MAX);

@@ -85,13 +85,13 @@ struct OutboxState {
     /// Bytes that the socket has not taken yet. The first buffer lacks the bytes that it took.
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
-    phase: Phase,
+    phase: OutboxPhase,
     /// The close code, once the server has decided to close.
     closing: Option<CloseCode>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+enum OutboxPhase {
     /// Nothing is queued; a push goes straight to the socket.
     #[default]
     Direct,
@@ -152,10 +152,10 @@ impl Outbox {
     /// the connection is still open.
     pub(crate) fn push_or_wait(self: &Arc<Self>, frames: &Frames) -> bool {
         let mut state = self.state.lock();
-        while state.phase == Phase::Lagging && state.queued_bytes > self.bytes_max / 2 {
+        while state.phase == OutboxPhase::Lagging && state.queued_bytes > self.bytes_max / 2 {
             self.drained.wait(&mut state);
         }
-        let is_open = matches!(state.phase, Phase::Direct | Phase::Lagging);
+        let is_open = matches!(state.phase, OutboxPhase::Direct | OutboxPhase::Lagging);
         drop(state);
         self.push(frames);
         is_open
@@ -170,8 +170,8 @@ impl Outbox {
             return;
         }
         match state.phase {
-            Phase::Direct => self.send_or_queue(&mut state, frames.bytes()),
-            Phase::Lagging => {
+            OutboxPhase::Direct => self.send_or_queue(&mut state, frames.bytes()),
+            OutboxPhase::Lagging => {
                 let bytes = state.queued_bytes + frames.bytes().len();
                 if bytes > self.bytes_max || state.queue.len() >= QUEUE_LEN_MAX {
                     self.evict(&mut state);
@@ -179,7 +179,7 @@ impl Outbox {
                     state.enqueue(frames.bytes().clone());
                 }
             }
-            Phase::Finishing { .. } | Phase::Finished => {}
+            OutboxPhase::Finishing { .. } | OutboxPhase::Finished => {}
         }
     }
 
@@ -216,30 +216,30 @@ impl Outbox {
     pub(crate) fn is_ending(&self) -> bool {
         matches!(
             self.state.lock().phase,
-            Phase::Finishing { .. } | Phase::Finished
+            OutboxPhase::Finishing { .. } | OutboxPhase::Finished
         )
     }
 
     /// Returns whether everything was sent and only the peer's close is missing.
     pub(crate) fn is_finished(&self) -> bool {
-        self.state.lock().phase == Phase::Finished
+        self.state.lock().phase == OutboxPhase::Finished
     }
 
     fn finish(self: &Arc<Self>, state: &mut OutboxState, close: &Bytes, until: Option<Instant>) {
         match state.phase {
-            Phase::Direct => {
+            OutboxPhase::Direct => {
                 self.send_or_queue(state, close);
                 match state.phase {
-                    Phase::Direct => self.half_close(state),
-                    Phase::Lagging => state.phase = Phase::Finishing { until },
-                    Phase::Finishing { .. } | Phase::Finished => {}
+                    OutboxPhase::Direct => self.half_close(state),
+                    OutboxPhase::Lagging => state.phase = OutboxPhase::Finishing { until },
+                    OutboxPhase::Finishing { .. } | OutboxPhase::Finished => {}
                 }
             }
-            Phase::Lagging => {
+            OutboxPhase::Lagging => {
                 state.enqueue(close.clone());
-                state.phase = Phase::Finishing { until };
+                state.phase = OutboxPhase::Finishing { until };
             }
-            Phase::Finishing { .. } | Phase::Finished => {}
+            OutboxPhase::Finishing { .. } | OutboxPhase::Finished => {}
         }
     }
 
@@ -259,13 +259,13 @@ impl Outbox {
 
     /// Closes the sending direction (RFC 6455 §7.1.1). The session reads until the peer closes too.
     fn half_close(&self, state: &mut OutboxState) {
-        state.phase = Phase::Finished;
+        state.phase = OutboxPhase::Finished;
         state.clear();
         self.socket.finish();
     }
 
     fn close_now(&self, state: &mut OutboxState) {
-        state.phase = Phase::Finished;
+        state.phase = OutboxPhase::Finished;
         state.clear();
         self.socket.close();
     }
@@ -277,7 +277,7 @@ impl Outbox {
             Err(_) => return self.close_now(state),
         };
         state.enqueue(bytes.slice(taken..));
-        state.phase = Phase::Lagging;
+        state.phase = OutboxPhase::Lagging;
         let (outbox, lagging) = (Arc::clone(self), self.metrics.lagging.hold());
         let spawned = threads::spawn_client("drain", move || outbox.drain(lagging));
         if spawned.is_err() {
@@ -292,7 +292,7 @@ impl Outbox {
         let mut progress = Instant::now();
         loop {
             let deadline = match self.state.lock().phase {
-                Phase::Finishing { until: Some(until) } => until,
+                OutboxPhase::Finishing { until: Some(until) } => until,
                 _ => progress + self.slow_timeout(),
             };
             // Waits are short, because an eviction moves the deadline forward.
@@ -310,11 +310,11 @@ impl Outbox {
             }
             self.drained.notify_all();
             match state.phase {
-                Phase::Lagging if state.queue.is_empty() => {
-                    state.phase = Phase::Direct;
+                OutboxPhase::Lagging if state.queue.is_empty() => {
+                    state.phase = OutboxPhase::Direct;
                     return;
                 }
-                Phase::Finishing { until } if state.queue.is_empty() => {
+                OutboxPhase::Finishing { until } if state.queue.is_empty() => {
                     self.half_close(&mut state);
                     drop((state, lagging));
                     if until.is_some() {
@@ -323,8 +323,8 @@ impl Outbox {
                     }
                     return;
                 }
-                Phase::Finished => return,
-                Phase::Direct | Phase::Lagging | Phase::Finishing { .. } => {}
+                OutboxPhase::Finished => return,
+                OutboxPhase::Direct | OutboxPhase::Lagging | OutboxPhase::Finishing { .. } => {}
             }
         }
     }
@@ -333,7 +333,7 @@ impl Outbox {
     /// can be sent.
     fn close_if_stalled(&self, state: &mut OutboxState, progress: Instant) {
         let out_of_time = match state.phase {
-            Phase::Finishing { until: Some(until) } => until <= Instant::now(),
+            OutboxPhase::Finishing { until: Some(until) } => until <= Instant::now(),
             _ => progress + self.slow_timeout() <= Instant::now(),
         };
         if !out_of_time {

@@ -1,19 +1,15 @@
 //! Binds the port at every address of the setting `--host`.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_send_buffer_size};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
 
-use super::Endpoint;
+use super::accept_queue::lengthen_accept_queue;
+use super::endpoint::Endpoint;
 
-/// Connections that may wait for an accept. The kernel lowers it to `net.core.somaxconn`. With std's 128, thousands
-/// of clients that reconnect at once would overflow it and retry after seconds.
-const ACCEPT_QUEUE: i32 = 4096;
 /// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
 /// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and
 /// freeing it all at once would delay everyone else.
@@ -129,22 +125,4 @@ fn bind_one(address: SocketAddr, v6_only: bool) -> io::Result<(Endpoint, SocketA
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
     Ok((Endpoint::Tcp(listener), address))
-}
-
-/// Starts to listen, or changes the length of the queue of a socket that listens.
-pub(super) fn lengthen_accept_queue(socket: impl AsFd) -> io::Result<()> {
-    Ok(listen(socket, ACCEPT_QUEUE)?)
-}
-
-/// Logs the length of the accept queue if the machine makes it shorter.
-pub(crate) fn log_accept_queue() {
-    let path = "/proc/sys/net/core/somaxconn";
-    let somaxconn = fs::read_to_string(path).ok();
-    let max: Option<i32> = somaxconn.and_then(|text| text.trim().parse().ok());
-    if let Some(max) = max.filter(|max| *max < ACCEPT_QUEUE) {
-        log::info!(
-            "up to {max} connections may wait to be accepted, set by net.core.somaxconn; {ACCEPT_QUEUE} \
-             lets thousands of clients reconnect at once"
-        );
-    }
 }

@@ -13,7 +13,7 @@ use rustix::process::umask;
 
 use crate::socket::{Peer, Socket};
 
-use super::bind::lengthen_accept_queue;
+use super::accept_queue::lengthen_accept_queue;
 
 /// A listening socket.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The accept loop of one listening socket. No error ends it, only shutdown.
 
+mod accept_queue;
 mod bind;
 mod endpoint;
 mod refusals;
@@ -20,7 +21,8 @@ use crate::threads;
 
 use refusals::Refusals;
 
-pub(crate) use bind::{BindError, Bound, bind_port, log_accept_queue};
+pub(crate) use accept_queue::log_accept_queue;
+pub(crate) use bind::{BindError, Bound, bind_port};
 pub(crate) use endpoint::Endpoint;
 
 /// Pause after an accept that failed because descriptors or memory ran out.

@@ -25,7 +25,7 @@ pub enum ChunkedError {
 
 /// A body that arrives in chunks.
 pub struct ChunkedBody {
-    state: State,
+    state: ChunkedState,
     body: Vec<u8>,
     /// Most bytes of `body`.
     max: usize,
@@ -35,7 +35,7 @@ pub struct ChunkedBody {
 
 /// The next byte that is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkedState {
     Size {
         digits: u32,
         size: u64,
@@ -60,7 +60,7 @@ impl ChunkedBody {
     /// Expects a body of at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Self {
-            state: State::Size { digits: 0, size: 0 },
+            state: ChunkedState::Size { digits: 0, size: 0 },
             body: Vec::new(),
             max,
             framing: 0,
@@ -72,14 +72,14 @@ impl ChunkedBody {
     /// A chunk that would make the body too large is rejected for its size, before its bytes arrive.
     pub fn decode(&mut self, input: &[u8]) -> Result<usize, ChunkedError> {
         let mut at = 0;
-        while at < input.len() && self.state != State::Complete {
-            if let State::Data(missing) = self.state {
+        while at < input.len() && self.state != ChunkedState::Complete {
+            if let ChunkedState::Data(missing) = self.state {
                 let taken = missing.min(input.len() - at);
                 self.body.extend_from_slice(&input[at..at + taken]);
                 at += taken;
                 self.state = match missing - taken {
-                    0 => State::DataReturn,
-                    missing => State::Data(missing),
+                    0 => ChunkedState::DataReturn,
+                    missing => ChunkedState::Data(missing),
                 };
             } else {
                 self.state = self.after(input[at])?;
@@ -92,12 +92,12 @@ impl ChunkedBody {
 
     /// Returns the body once it is complete.
     pub fn take(&mut self) -> Option<Vec<u8>> {
-        (self.state == State::Complete).then(|| std::mem::take(&mut self.body))
+        (self.state == ChunkedState::Complete).then(|| std::mem::take(&mut self.body))
     }
 
     /// Returns the state after a byte of framing.
-    fn after(&self, byte: u8) -> Result<State, ChunkedError> {
-        use State::{
+    fn after(&self, byte: u8) -> Result<ChunkedState, ChunkedError> {
+        use ChunkedState::{
             AfterSize, Complete, Data, DataLineFeed, DataReturn, Extension, LastLineFeed, Size,
             SizeLineFeed, TrailerLineFeed, TrailerName, TrailerStart, TrailerValue,
         };

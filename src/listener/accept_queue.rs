@@ -1,0 +1,29 @@
+//! The kernel's queue of connections that wait for an accept.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::listen;
+
+/// Connections that may wait for an accept. The kernel lowers it to `net.core.somaxconn`. With std's 128, thousands
+/// of clients that reconnect at once would overflow it and retry after seconds.
+const ACCEPT_QUEUE: i32 = 4096;
+
+/// Starts to listen, or changes the length of the queue of a socket that listens.
+pub(super) fn lengthen_accept_queue(socket: impl AsFd) -> io::Result<()> {
+    Ok(listen(socket, ACCEPT_QUEUE)?)
+}
+
+/// Logs the length of the accept queue if the machine makes it shorter.
+pub(crate) fn log_accept_queue() {
+    let path = "/proc/sys/net/core/somaxconn";
+    let somaxconn = fs::read_to_string(path).ok();
+    let max: Option<i32> = somaxconn.and_then(|text| text.trim().parse().ok());
+    if let Some(max) = max.filter(|max| *max < ACCEPT_QUEUE) {
+        log::info!(
+            "up to {max} connections may wait to be accepted, set by net.core.somaxconn; {ACCEPT_QUEUE} \
+             lets thousands of clients reconnect at once"
+        );
+    }
+}
