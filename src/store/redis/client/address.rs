@@ -87,14 +87,14 @@ fn check_host(location: &str) -> Result<(), &'static str> {
     };
     let port = port.strip_prefix(':').unwrap_or(port);
     let database = database.trim_matches('/');
+    if host.contains(',') || port.contains(',') {
+        return Err("in a list, each address has its scheme: redis://a:6379,redis://b:6379");
+    }
     if port.contains(':') {
         return Err("an IPv6 address stands in brackets: redis://[::1]:6379");
     }
     if host.is_empty() {
         return Err("the host is missing");
-    }
-    if host.contains(',') || port.contains(',') {
-        return Err("in a list, each address has its scheme: redis://a:6379,redis://b:6379");
     }
     if !port.is_empty() && port.parse::<u16>().is_err() {
         return Err("the port is not a number up to 65535");
