@@ -4,11 +4,8 @@
 //! Algorithm and keys come from the settings, never from a token. Neither keys nor tokens are logged.
 
 mod claims;
-mod crypto;
-mod der;
 mod keys;
 mod origin;
-mod public_keys;
 mod rights;
 mod time;
 mod token;
@@ -167,7 +164,7 @@ impl fmt::Display for AuthError {
 impl Authority {
     /// Reads the keys that the settings name.
     pub fn load(settings: AuthSettings) -> Result<Self, KeyError> {
-        crypto::install();
+        keys::install_algorithms();
         let keys = RwLock::new(Arc::new(read_keys(&settings)?));
         let every = RoomPatterns::every;
         let anonymous = match settings.anonymous {
@@ -219,7 +216,7 @@ impl Authority {
         let Some(secret) = read_secret(settings)? else {
             return Ok(None);
         };
-        crypto::install();
+        keys::install_algorithms();
         Ok(token::mint(grant, &settings.required, &secret, time::unix_time()).ok())
     }
 }
@@ -239,7 +236,7 @@ fn read_keys(settings: &AuthSettings) -> Result<Vec<VerifyingKey>, KeyError> {
         keys.push(Secret::read(path, "--previous-secret-key-file")?.verifying());
     }
     if let Some(path) = &settings.public_key_file {
-        keys.extend(public_keys::read(path)?);
+        keys.extend(keys::read_public_keys(path)?);
     }
     Ok(keys)
 }

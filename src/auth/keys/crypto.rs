@@ -19,7 +19,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Installs these algorithms for the process. A second call changes nothing.
-pub(super) fn install() {
+pub(in crate::auth) fn install_algorithms() {
     // Fails only if it is installed already.
     PROVIDER.install_default().ok();
 }

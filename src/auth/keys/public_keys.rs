@@ -8,7 +8,9 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::der::{self, PublicKeyInfo};
-use super::keys::{KeyError, PUBLIC_KEY_FILE, VerifyingKey, read_key_file};
+use super::error::{KeyError, PUBLIC_KEY_FILE};
+use super::file::read_key_file;
+use super::verifying::VerifyingKey;
 
 /// Most keys that are read from a set.
 const KEYS_MAX: usize = 100;
@@ -38,7 +40,7 @@ type Unusable = String;
 
 /// Reads the public keys of a file: a PEM public key or certificate, a key set (JWKS), a single JSON Web Key, or a JSON
 /// object of PEM texts by key id.
-pub(super) fn read(path: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
+pub(in crate::auth) fn read(path: &Path) -> Result<Vec<VerifyingKey>, KeyError> {
     let bytes = read_key_file(path, PUBLIC_KEY_FILE)?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_start_matches('\u{feff}').trim();
