@@ -3,13 +3,11 @@
 mod authentication;
 mod echo;
 mod handshake;
-mod parameters;
 mod read_half;
 mod rejection;
 mod requests;
 mod rooms;
 mod session;
-mod subprotocol;
 mod token_timer;
 mod transport;
 

@@ -197,7 +197,7 @@ mod tests {
     use serde_json::Value;
 
     fn examples(list: &str) -> Vec<Value> {
-        let examples = include_str!("../../tests/room_names.json");
+        let examples = include_str!("../../../tests/room_names.json");
         let examples: Value = serde_json::from_str(examples).unwrap();
         examples[list].as_array().unwrap().clone()
     }
