@@ -18,7 +18,7 @@ export WSCAST_SKIPPED="$target/skipped.txt"
 # Without the library, the tests that need it are skipped.
 setup_rust() { ensure_faketime || :; }
 run_rust() {
-    limited cargo test --locked -- --skip nodes::
+    limited cargo test --locked --no-fail-fast -- --skip nodes::
 }
 
 setup_redis() { ensure_redis && { ensure_faketime || :; }; }

@@ -99,7 +99,8 @@ pub(in crate::http) fn publish(
         Ok(Err(why)) => Err(store_failed(why)),
         Err(RecvTimeoutError::Disconnected) => Err(store_failed(StoreError::Stopped)),
         Err(RecvTimeoutError::Timeout) => {
-            let message = "the store did not reply in time; the message may have been published";
+            let message = "the store did not reply in time and the message may have been published; \
+                           send it again with the same id";
             Err(unavailable(ErrorCode::StorageUnavailable.as_str(), message))
         }
     }
