@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use crate::support::database_files::{
     DATABASE, FILES, LOG, MARK, PutBack, Saved, delete, flip, restore_with_sqlite,
 };
-use crate::support::{AcknowledgedHistory, Seed, TempDir, TestServer, skip, wait_until};
+use crate::support::{
+    AcknowledgedHistory, Seed, TempDir, TestServer, command_without_settings, skip, wait_until,
+};
 
 const BOTH_COMMANDS: [PutBack; 2] = [PutBack::Move, PutBack::Copy];
 
@@ -317,7 +319,7 @@ fn after_a_reboot(dir: &TempDir, flags: &[&str]) -> Option<Command> {
     let boot_id = dir.path("boot-id");
     fs::write(&boot_id, "00000000-0000-4000-8000-000000000000\n").expect("write");
     let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
+        let mut command = command_without_settings("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
         let mount = "mount --bind \"$1\" /proc/sys/kernel/random/boot_id";
         command.args([&format!("{mount} && {script}"), "sh"]);

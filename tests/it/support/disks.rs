@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{TempDir, TestServer, skip, wait_for, wait_until};
+use super::{TempDir, TestServer, command_without_settings, skip, wait_for, wait_until};
 
 /// A server whose history is on a file system of a few MiB that only its process sees: a tmpfs in a mount
 /// namespace, which needs no privileges where user namespaces are allowed.
@@ -161,7 +161,7 @@ impl Drop for LoopDisk {
 }
 
 fn unshare() -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = command_without_settings("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
     command
 }

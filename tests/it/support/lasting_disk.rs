@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::{TempDir, TestServer, skip};
+use super::{TempDir, TestServer, command_without_settings, skip};
 
 /// A tmpfs in a mount namespace that a process of its own keeps, so that a server that is killed finds its files.
 pub struct LastingDisk {
@@ -48,7 +48,7 @@ impl LastingDisk {
     }
 
     fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = command_without_settings("nsenter");
         let keeper = self.keeper.id().to_string();
         command.args(["--user", "--mount", "--target", &keeper, "--"]);
         command

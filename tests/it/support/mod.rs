@@ -47,7 +47,7 @@ pub use history::{offsets, payloads, read_whole_history};
 pub use http::{READ_METHODS, Response, request};
 pub use lasting_disk::{LastingDisk, with_lasting_disk};
 pub use network::{start_in_namespace, with_remote_network};
-pub use program::{Ended, FAILURE, USAGE, program, run};
+pub use program::{Ended, FAILURE, USAGE, command_without_settings, program, run};
 pub use proxy::{forwarded_for, proxy_header, proxy_header_for};
 pub use readers::read_while_reconnecting;
 pub use redis_cluster::{TestRedisCluster, with_durable_redis_cluster, with_redis_cluster};

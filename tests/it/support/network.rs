@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{TestServer, skip, wait_until};
+use super::{TestServer, command_without_settings, skip, wait_until};
 
 /// Addresses for documentation (RFC 5737), added to the loopback interface.
 const ADDRESSES: [&str; 2] = ["203.0.113.7", "203.0.113.8"];
@@ -67,7 +67,7 @@ pub fn start_in_namespace(setup: &str, server: &Command) -> Result<TestServer, &
 }
 
 fn unshare() -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = command_without_settings("unshare");
     command.args(["--user", "--map-root-user", "--net", "sh", "-c"]);
     command
 }

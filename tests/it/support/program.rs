@@ -11,7 +11,12 @@ pub const FAILURE: Option<i32> = Some(1);
 
 /// Returns the program with no settings but its defaults.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wscast"));
+    command_without_settings(env!("CARGO_BIN_EXE_wscast"))
+}
+
+/// Returns a command, which may start the program, without the settings in the environment of the tests.
+pub fn command_without_settings(name: &str) -> Command {
+    let mut command = Command::new(name);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("WSCAST_") || name == "PORT" || name == "HOST" {
             command.env_remove(name);
