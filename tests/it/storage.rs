@@ -173,21 +173,18 @@ fn database_stops_growing() {
                 (0..100).for_each(|_| alice.say("x".repeat(2000)));
                 (0..100).for_each(|_| drop(alice.next_of("message")));
             }
-            let settled = wait_for("the log is checkpointed", || {
+            // Publishing leaves a log of any size up to its limit, which is emptied a second later.
+            let settled = wait_for("the log is emptied", || {
                 let now = disk_bytes(&server);
-                (now < 24 << 20).then_some(now)
+                (now < 10 << 20).then_some(now)
             });
             eprintln!("round {round}: {settled} bytes");
             sizes.push(settled);
         }
     }
-    // Each size is with the log or without, depending on when the round ended.
-    let earlier = sizes[0].max(sizes[1]);
-    assert!(sizes[3] < earlier + (12 << 20), "{sizes:?}");
+    assert!(sizes[3] < sizes[0].max(sizes[1]) + (2 << 20), "{sizes:?}");
     let server = disk.serve(&limits);
     assert_eq!(server.stats()["history"]["messages"], 500);
-    // A restart removes the log.
-    assert!(disk_bytes(&server) < 10 << 20, "{}", disk_bytes(&server));
 }
 
 #[test]

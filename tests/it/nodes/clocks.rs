@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, wait_for, wait_until, with_redis_at};
+use crate::support::{TestServer, wait_for, wait_until, with_redis, with_redis_at};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -106,5 +106,18 @@ fn messages_expire_by_time_that_passes() {
             assert!(stored_ids(&node).contains(&json!(id)));
             wait_until("the message expires", || stored_ids(&node).is_empty());
         }
+    });
+}
+
+/// A node that starts while the clock is wrong, and dies at once, leaves such a time.
+#[test]
+fn node_recorded_with_a_time_far_ahead_is_forgotten() {
+    with_redis(|redis| {
+        let nodes = redis.nodes(1, &[]);
+        let known = || nodes[0].stats()["cluster"]["nodes"].clone();
+        let far_ahead = "9000000000000";
+        redis.command::<i64>(&["ZADD", "wscast:{ nodes}", far_ahead, "a-dead-node"]);
+        wait_until("the dead node is counted", || known() == 2);
+        wait_until("the dead node is forgotten", || known() == 1);
     });
 }
