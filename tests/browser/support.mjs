@@ -76,7 +76,10 @@ export class Server {
   async start() {
     assert.ok(existsSync(SERVER), `no server at ${SERVER}: build it or set WSCAST_BIN`);
     const args = ['--host', '127.0.0.1', '--port', String(this.#port), ...this.#flags];
-    this.#process = spawn(SERVER, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    // Without the settings in the environment of the tests.
+    const isSetting = (name) => name.startsWith('WSCAST_') || ['HOST', 'PORT'].includes(name);
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name)));
+    this.#process = spawn(SERVER, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     this.#port = await announcedPort(this.#process);
   }
 

@@ -61,7 +61,7 @@ function announcedPort(child, exited) {
 }
 
 /** Returns the environment without the variables that the server reads as settings. */
-function environmentWithoutSettings() {
+export function environmentWithoutSettings() {
   return Object.fromEntries(
     Object.entries(process.env).filter(
       ([name]) => !name.startsWith("WSCAST_") && name !== "HOST" && name !== "PORT",

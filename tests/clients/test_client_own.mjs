@@ -10,7 +10,7 @@ import { describe, test } from "node:test";
 
 import { Person, WebSocket, eventually, portOf, startAliceAndBob } from "./person.mjs";
 import { Proxy } from "./proxy.mjs";
-import { startServer, withinDeadline } from "./server.mjs";
+import { environmentWithoutSettings, startServer, withinDeadline } from "./server.mjs";
 
 describe("own messages", () => {
   /** Starts a server that requires tokens. `token` makes one for a user. */
@@ -21,7 +21,8 @@ describe("own messages", () => {
     writeFileSync(key, "kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs");
     const token = (user) => {
       const args = ["token", "--secret-key-file", key, "--user", user, "--subscribe", "*", "--publish", "*"];
-      return execFileSync(process.env.WSCAST_BIN, args, { encoding: "utf8" }).trim();
+      const env = environmentWithoutSettings();
+      return execFileSync(process.env.WSCAST_BIN, args, { encoding: "utf8", env }).trim();
     };
     return { server: await startServer(t, "--secret-key-file", key), token };
   }
