@@ -1,6 +1,6 @@
-//! Admission: who may come in. Permits, rates, origins, identities and seats are granted or refused here.
+//! Admission: decides which connections and requests are accepted, by permits, rates, origins, identities and seats.
 //!
-//! Each refusal is counted here, and logged where a setting or the machine can change it.
+//! Each refusal is counted here. It is logged if a setting or a limit of the machine caused it.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::store::StoreError;
 /// Characters of a refused origin that are logged; a real origin has a host name of at most 253.
 const ORIGIN_CHARS_LOGGED: usize = 300;
 
-/// Grants and refuses; shared by all connections.
+/// The admission control of the server, shared by all connections.
 pub(crate) struct Admission {
     metrics: Arc<Metrics>,
     authority: Arc<Authority>,
@@ -310,7 +310,7 @@ impl Admission {
         );
     }
 
-    /// Warns once about a neighbour that sends a PROXY header although none is expected from it.
+    /// Warns once about a peer near this machine that sends a PROXY header although none is expected from it.
     pub(crate) fn log_unexpected_proxy_header(&self, peer: Peer) {
         if !peer.is_near() || self.proxy_logged.swap(true, Ordering::Relaxed) {
             return;
@@ -323,7 +323,7 @@ impl Admission {
     }
 
     /// Warns once about a peer that sends forwarding headers and is not trusted, because all clients of such a proxy
-    /// share one address and its limits. Not if the settings trust other proxies: then the operator knows.
+    /// share one address and its limits. Does not warn if other proxies are trusted.
     pub(crate) fn log_untrusted_proxy(&self, header: ForwardingHeader, peer: Peer) {
         if !self.trusted_proxies.is_empty() || self.proxy_logged.swap(true, Ordering::Relaxed) {
             return;

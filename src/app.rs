@@ -24,7 +24,7 @@ pub(crate) struct App {
     /// `None` if TCP connections speak plain HTTP.
     pub(crate) tls: Option<Arc<tls::TlsAcceptor>>,
     pub(crate) shutdown: Shutdown,
-    /// One permit for each session that has not ended; shutdown waits for them.
+    /// The permits of the running sessions. Shutdown waits until all are returned.
     pub(crate) sessions: Permits,
     /// When the server started.
     pub(crate) started: Instant,

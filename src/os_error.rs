@@ -26,7 +26,7 @@ pub fn explain(path: &Path, error: &io::Error) -> String {
         )),
         ErrorKind::NotADirectory => Some("a part of the path is a file; name a directory".into()),
         ErrorKind::StorageFull => Some(format!("free some space for {directory:?}")),
-        // The structure that the kernel takes has room for 108, and one is zero.
+        // `sun_path` has 108 bytes, including the terminating NUL.
         ErrorKind::InvalidInput if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX => Some(format!(
             "a socket's path may have at most {SOCKET_PATH_BYTES_MAX} bytes"
         )),
@@ -53,7 +53,7 @@ fn not_permitted(path: &Path, directory: &Path) -> String {
     if path.exists() && access(path, Access::WRITE_OK).is_err() {
         return format!("{user} may not write this file; let that user write it, or name another");
     }
-    // The first directory on the path that is closed, because the ones in it cannot even be seen.
+    // The first directory on the path that the user may not enter. Nothing below it can be checked.
     let mut ancestors: Vec<&Path> = directory.ancestors().collect();
     ancestors.reverse();
     let closed = ancestors.into_iter().find(|ancestor| {

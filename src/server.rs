@@ -189,12 +189,12 @@ impl Server {
         Ok(())
     }
 
-    /// Goes on for the drain delay with `/health` at 503, so that a balancer sends new clients elsewhere before the
-    /// port is gone.
+    /// Keeps serving for the drain delay while `/health` returns 503, so that a balancer sends new clients to other
+    /// servers before the port closes.
     fn announce_shutdown(&self) {
         let delay = self.app.config.drain_delay;
         if !delay.is_zero() {
-            log::info!("draining: /health is 503 and clients are still accepted for {delay:?}");
+            log::info!("draining: /health returns 503 and clients are still accepted for {delay:?}");
         }
         let end = Instant::now() + delay;
         while let left = end.saturating_duration_since(Instant::now())

@@ -19,7 +19,7 @@ struct Signal {
 enum ShutdownPhase {
     #[default]
     Running,
-    /// `/health` says so, and everything else goes on.
+    /// `/health` returns 503; all else continues.
     Requested,
     /// No connection is accepted any more, and clients are closed.
     Closing,

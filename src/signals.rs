@@ -25,8 +25,8 @@ pub(crate) struct SignalHandler {
 impl SignalHandler {
     /// Starts the thread that handles signals.
     ///
-    /// A SIGHUP or SIGINT that the parent ignores stays ignored: `nohup` asks for the one, and a shell that starts a
-    /// background job for the other.
+    /// A SIGHUP or SIGINT that the parent ignores stays ignored. `nohup` ignores SIGHUP, and a shell ignores SIGINT for
+    /// its background jobs.
     pub(crate) fn start(self) -> io::Result<()> {
         let ignored = ignored_signals();
         let may_be_ignored = [SIGHUP, SIGINT];
@@ -60,10 +60,10 @@ impl SignalHandler {
         true
     }
 
-    /// Opens the log file again and reloads files. Returns whether the server goes on.
+    /// Opens the log file again and reloads files. Returns whether the server keeps running.
     ///
-    /// If there are no files to reload, it ends when the terminal was closed. If there is no log file and no key
-    /// either, that is the only meaning of a SIGHUP, whoever sent it.
+    /// Without files to reload, the server ends if the terminal was closed. Without a log file and keys as well, every
+    /// SIGHUP ends the server.
     fn reload(&self, origin: &Origin) -> bool {
         if let Some(file) = &self.log_file {
             match file.reopen() {
@@ -78,7 +78,7 @@ impl SignalHandler {
     }
 }
 
-/// Returns the signals that the process ignores, as bits; none if the system does not tell.
+/// Returns the signals that the process ignores, as bits; none if the system does not report them.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -86,8 +86,8 @@ fn ignored_signals() -> u64 {
         .unwrap_or_default()
 }
 
-/// Whether a SIGHUP means that the terminal was closed. The kernel sends it then, or the shell whose terminal is
-/// gone. It does not mean that if another program sent it, such as logrotate.
+/// Whether a SIGHUP means that the terminal was closed. In that case the kernel or the terminal's shell
+/// sends it. A SIGHUP from another program, such as logrotate, has another meaning.
 fn is_from_closed_terminal(origin: &Origin) -> bool {
     match (&origin.cause, &origin.process) {
         (Cause::Kernel, _) => true,

@@ -13,8 +13,10 @@ const CLIENT_STACK_BYTES: usize = 128 * 1024;
 /// Stack of the few threads that serve all clients.
 const SERVICE_STACK_BYTES: usize = 512 * 1024;
 
-/// Stack of a thread for a rare and deep task. It is so large because glibc reuses the stack of an ended thread,
-/// with its used pages, for new threads that need at least a quarter of it; client threads must not get one.
+/// Stack of a thread for a rare and deep task.
+///
+/// glibc reuses the stack of an ended thread, with its used pages, for a new thread that needs at least a quarter of
+/// it. This size is large enough that client threads never get such a stack.
 const DEEP_STACK_BYTES: usize = 8 * CLIENT_STACK_BYTES;
 /// Niceness of such a thread. Otherwise a client that reads a long history would take as much of a core as all
 /// live traffic.

@@ -1,8 +1,8 @@
-/** What the browser knows and the connection does not: the network, the tab, and Firefox's own backoff. */
+/** Facts that only the browser knows: the state of the network and of the tab, and Firefox's own backoff. */
 
 /**
- * Calls back when the network, the visibility of the page or its place in the back/forward cache changes.
- * Outside browsers it never calls back.
+ * Calls back when the network, the visibility of the page changes, or when the page enters or leaves the
+ * back/forward cache. Outside browsers it never calls back.
  */
 export class BrowserEvents {
   /** @type {[any, string, (event: any) => void][]} */
@@ -11,8 +11,8 @@ export class BrowserEvents {
 
   /**
    * @param {{ online: () => void, offline: () => void, visible: () => void, cached: () => void,
-   *   restored: () => void }} callbacks `cached`: the page may go into the back/forward cache. `restored`: it
-   *   came back from there
+   *   restored: () => void }} callbacks `cached`: the page may enter the back/forward cache. `restored`: the
+   *   page has left it
    */
   constructor({ online, offline, visible, cached, restored }) {
     const window = /** @type {any} */ (globalThis);
@@ -44,10 +44,11 @@ export class BrowserEvents {
 const FAILED_PROBES_MAX = 3;
 
 /**
- * Asks over HTTP whether the server is there, before a WebSocket is opened in Firefox. After a WebSocket has
- * failed, Firefox delays the next one to the same server, by up to a minute if several have failed, even if
- * the server is back. It neither delays HTTP requests nor counts them. So while the server is down, the
- * probes fail and no WebSocket does.
+ * Requests the server's health check over HTTP before a WebSocket is opened in Firefox.
+ *
+ * After a WebSocket has failed, Firefox delays the next WebSocket to the same server: by up to a minute if
+ * several have failed, even if the server is reachable again. Firefox neither delays HTTP requests nor counts
+ * their failures. While the server is down, the probe fails instead of a WebSocket.
  */
 export class Probe {
   #address;

@@ -1,6 +1,6 @@
 /**
  * Recognises the messages that this client published. `from` is not enough: with a token it is the user, and
- * all clients of a user have it in common. But the server sends the id of a publish with its message.
+ * all clients of a user share it. The id of a publish also counts: the server sends it with the message.
  */
 
 /** Publishes that are remembered besides the pending ones. */

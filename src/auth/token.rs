@@ -34,7 +34,7 @@ pub enum TokenError {
         /// The algorithms of the keys.
         checked: String,
     },
-    /// The token names a key (`kid`) that no key of its algorithm has.
+    /// No key of the token's algorithm has the `kid` that the token names.
     UnknownKey,
     /// No key verifies the signature.
     Signature,

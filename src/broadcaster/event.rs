@@ -43,7 +43,7 @@ pub(crate) enum Event {
         client: ClientId,
         /// The numbering of the room.
         numbering: Arc<RoomNumbering>,
-        /// Whether the member wants presence updates.
+        /// Whether the member is subscribed to presence updates.
         presence: bool,
         /// Holds the member and receives the room's state; the client's thread then sends `joined`.
         hold: Option<Sender<Vec<RoomState>>>,
@@ -84,7 +84,7 @@ pub(crate) enum Event {
         /// The client whose connection has ended.
         client: ClientId,
     },
-    /// Closes a room's members with [`CloseCode::Restarted`], so that they reconnect and learn the new position.
+    /// Closes a room's members with [`CloseCode::Restarted`], so that they reconnect and receive the new position.
     /// Sent after the room's numbering restarted or some of its publications were lost.
     Restart {
         /// The room that restarted.
@@ -92,9 +92,8 @@ pub(crate) enum Event {
     },
     /// Sets the members that a room has on other nodes.
     RemoteMembers {
-        /// The room.
         room: RoomName,
-        /// Its members on all other nodes together.
+        /// The room's members on all other nodes together.
         remote: RemoteMembers,
     },
     /// Requests the rooms whose local members changed since the last such request. The first request starts the
@@ -109,7 +108,6 @@ pub(crate) enum Event {
     Rooms(Sender<Vec<RoomSummary>>),
     /// Requests the members of one room.
     Room {
-        /// The room.
         name: RoomName,
         /// Receives the members, or `None` if the room has none on any node.
         reply: Sender<Option<RoomDetail>>,

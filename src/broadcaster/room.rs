@@ -22,7 +22,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// A client in a room.
 struct Member {
     outbox: Arc<Outbox>,
-    /// Whether the member wants presence updates.
+    /// Whether the member is subscribed to presence updates.
     watches: bool,
     /// The member's batches while it is held; `None` once it is live.
     held: Option<Box<HeldBatches>>,
@@ -33,7 +33,7 @@ pub(super) struct LocalRoom {
     numbering: Arc<RoomNumbering>,
     members: HashMap<ClientId, Member>,
     remote: RemoteMembers,
-    /// The number of members that want presence updates.
+    /// The number of members subscribed to presence updates.
     watchers: usize,
     /// The pending batch as WebSocket frames.
     batch: FrameBuffer,

@@ -2,9 +2,9 @@
 //!
 //! Each request passes the same steps: head, client address, route, rate, authorization, body, handler, response.
 //!
-//! The functions on the way to a session are not inlined into each other. A page of stack that a thread has touched
-//! stays in memory for as long as its client is connected, so the deepest moment before a session costs every idle
-//! client 4 KiB a page.
+//! The functions that precede a session are not inlined into each other. A page of stack that a thread has touched
+//! stays in memory until its client disconnects. The deepest call before a session therefore determines how many
+//! pages of 4 KiB each idle client keeps.
 
 use tiny_http::ResponseBox;
 
@@ -19,9 +19,9 @@ use crate::socket::{Peer, Socket};
 use super::io::{close_gently, respond, send_all};
 use super::reader::{ReadError, RequestReader};
 
-/// Responses with 429 in a row after which a client's connection is closed, because even they cost work, and the
-/// address's new connections are limited. A trusted proxy's connection stays open: it carries the requests of
-/// other clients too.
+/// Responses with 429 in a row after which a client's connection is closed. Even these responses cost work, and the
+/// rate of new connections is limited too. A trusted proxy's connection stays open, because it carries the requests
+/// of other clients.
 const RATE_LIMITED_IN_A_ROW_MAX: u32 = 20;
 
 /// A stream that a connection has become.
@@ -51,7 +51,7 @@ enum Reply {
     Response(ResponseBox),
     /// A response after which the connection closes in any case.
     Last(ResponseBox),
-    /// None, because the client is gone.
+    /// No response: the client disconnected.
     Gone,
 }
 
@@ -131,7 +131,7 @@ impl HttpConnection<'_> {
         Ok(Box::new(Request { head, peer }))
     }
 
-    /// Answers a head that could not be read or parsed, if that has an answer.
+    /// Responds to a head that could not be read or parsed, if its error has a response.
     #[inline(never)]
     fn reject(&self, error: ReadError) {
         if proxy_header::is_start(self.reader.rest()) {
@@ -288,7 +288,7 @@ impl HttpConnection<'_> {
         Ok(self.reader.read_body(&request.head, max)?)
     }
 
-    /// Sends a reply and decides whether the connection goes on.
+    /// Sends a reply and decides whether the connection stays open.
     #[inline(never)]
     fn respond(&self, reply: Reply, request: &Request) -> Next {
         let (response, is_last) = match reply {

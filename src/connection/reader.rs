@@ -13,7 +13,7 @@ use super::io::send_all;
 /// Bytes requested of the socket at a time.
 const READ_BYTES: usize = 2048;
 
-/// The reason that a request could not be read; each ends the connection.
+/// The reason why a request could not be read. Each reason ends the connection.
 pub(super) enum ReadError {
     /// The client closed, or was idle longer than the keep-alive time: no response.
     Closed,
@@ -28,7 +28,7 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
-    /// Maps a time-out before the first byte of a request, which deserves no response.
+    /// Maps a time-out before the first byte of a request to [`Self::Closed`], which gets no response.
     fn while_idle(self) -> Self {
         match self {
             Self::TimedOut => Self::Closed,
@@ -77,7 +77,7 @@ impl<'a> RequestReader<'a> {
     }
 
     /// Whether a body follows the last head that was not read. Its bytes must not be taken for a request, so the
-    /// connection cannot go on.
+    /// connection must close.
     pub(super) fn has_unread_body(&self) -> bool {
         self.unread_body != BodyLength::None
     }

@@ -6,14 +6,14 @@ use crate::socket::Peer;
 
 use super::wire::Head;
 
-/// Returns the client of a request that arrived from `peer`. Only a trusted proxy is believed; if it names no
-/// client, it is the client itself.
+/// Returns the client of a request that arrived from `peer`. Only a trusted proxy is believed; a proxy
+/// that names no client counts as the client.
 pub(crate) fn client_address(head: &Head, peer: Peer, app: &App) -> Peer {
     let Some(header) = forwarding_header(head) else {
         return peer;
     };
     if !app.admission.is_trusted_proxy(peer) {
-        // Anyone can write the header; only a neighbour is likely to be the operator's proxy.
+        // Anyone can send the header; only a peer near this machine is likely to be the operator's proxy.
         if peer.is_near() {
             app.admission.log_untrusted_proxy(header, peer);
         }

@@ -41,8 +41,8 @@ pub(super) fn preflight(head: &Head, allow: &str, allowed: &AllowedOrigins) -> R
     }
 }
 
-/// Lists the headers that a page may send: the known ones and those that it asks for, because libraries for tracing
-/// add headers of their own. A list that is not one of names is ignored.
+/// Lists the headers that a page may send: the known headers and those that the page requests, because tracing
+/// libraries add headers of their own. A request that is not a list of header names is ignored.
 fn allowed_headers(head: &Head) -> String {
     let lines = head.headers.lines("Access-Control-Request-Headers");
     let requested: Vec<&str> = lines

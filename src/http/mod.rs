@@ -1,6 +1,6 @@
 //! HTTP: from a request to its response, without sockets.
 //!
-//! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may ask, and `api` and
+//! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may call, and `api` and
 //! `assets` hold the handlers.
 
 mod api;

@@ -14,7 +14,7 @@ use super::wire::Head;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) head: Head,
-    /// The client, which is not the connection's peer if a trusted proxy speaks for it.
+    /// The client, which is not the connection's peer if a trusted proxy forwards for it.
     pub(crate) peer: Peer,
 }
 

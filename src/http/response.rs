@@ -100,7 +100,7 @@ pub(crate) fn forbidden(refusal: &Refusal) -> ResponseBox {
     refused(403, refusal)
 }
 
-/// 503 for a state that passes: the client may retry after a second.
+/// 503 for a temporary state: the client may retry after a second.
 pub(crate) fn unavailable(code: &str, message: &str) -> ResponseBox {
     error(503, code, message).with("Retry-After", "1")
 }

@@ -59,7 +59,7 @@ pub(crate) enum WebSocketKind {
     Session,
     /// Every message is echoed, for conformance suites.
     Echo,
-    /// No WebSocket has this path. A page learns that from a Close frame.
+    /// No WebSocket has this path. A page receives a Close frame.
     Missing,
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox
     Err(error(405, "method_not_allowed", &message).with("Allow", &allow))
 }
 
-/// Whether the request asks for an event stream, so that it is refused with one.
+/// Returns whether the request asks for an event stream. A refusal of it is then sent as an event stream.
 pub(crate) fn asks_for_events(head: &Head, app: &App) -> bool {
     let is_stream = |route: &Route| route.is_event_stream(head);
     head.accepts_events() && find(head, app).is_ok_and(is_stream)

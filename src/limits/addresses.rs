@@ -20,8 +20,8 @@ use crate::config::AddressLimits;
 const IDLE_ADDRESSES_MAX: usize = 16 * 1024;
 /// Time after which an idle address may be forgotten, because its buckets are full again.
 const IDLE_ADDRESS_KEPT: Duration = NEW_ROOMS_BURST;
-/// The time whose new rooms may be created at once. It is long because after a restart all clients of an address
-/// join their rooms again at once.
+/// Window of the new-room burst: the new rooms of this time may be created at once. It is long because all clients of
+/// an address rejoin their rooms at once after a restart.
 const NEW_ROOMS_BURST: Duration = Duration::from_secs(600);
 /// Idle addresses forgotten at each use. A use may add one, so a full table becomes smaller again.
 const FORGOTTEN_AT_ONCE: usize = 2;

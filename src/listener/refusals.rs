@@ -18,7 +18,7 @@ const REFUSED_SOCKETS_MAX: usize = 256;
 const LINGER: Duration = Duration::from_millis(500);
 /// Time for a request to arrive. A client sends it together with the end of the TCP handshake.
 const REQUEST_WAIT: Duration = Duration::from_millis(50);
-/// Time between two looks at the sockets whose request is awaited.
+/// Time between two checks of the sockets whose request is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the response to a request, or to a client that sent none.
@@ -39,7 +39,7 @@ struct RefusedSocket {
 }
 
 impl Refusals {
-    /// Starts the thread; it ends with the handle.
+    /// Starts the thread, which ends when the handle is dropped.
     pub(super) fn start() -> io::Result<Self> {
         let (sender, receiver) = bounded(REFUSED_SOCKETS_MAX);
         threads::spawn_service("refusals", move || run(&receiver))?;

@@ -35,9 +35,9 @@ pub enum ClientMessage<'a> {
     Join {
         /// The room's name.
         room: RoomName,
-        /// Whether the client wants presence updates.
+        /// Whether the client subscribes to presence updates.
         presence: bool,
-        /// The client's last message, if it wants the messages it missed.
+        /// The client's last message, if the client resumes.
         since: Option<Since>,
     },
     /// `history`: stored messages of a room.

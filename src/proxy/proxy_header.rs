@@ -34,7 +34,7 @@ pub enum ProxyHeaderError {
     Missing,
     /// The version, command or family is unknown.
     Unknown,
-    /// The line is not as version 1 has it.
+    /// The line of version 1 is malformed.
     Text,
     /// The header is longer than 4 KiB, or the line of version 1 than 107 bytes.
     TooLong,

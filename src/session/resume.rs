@@ -82,7 +82,7 @@ impl HeldRoom {
     }
 
     /// Sends the missed messages and releases the member. The client must have been sent `state` before. Returns
-    /// whether the session goes on.
+    /// whether the session continues.
     pub(crate) fn go_live(self, app: &App, outbox: &Arc<Outbox>) -> bool {
         let room = &self.state.room;
         let Position { epoch, offset } = self.state.position;

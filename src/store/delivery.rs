@@ -12,7 +12,7 @@ pub(crate) trait Delivery: Send + Sync {
     /// Delivers a stored publication to its room's members. A room's publications must come in offset order.
     fn deliver(&self, numbering: &Arc<RoomNumbering>, publication: Arc<Publication>);
 
-    /// Closes a room's members because its numbering restarted or messages were lost. They reconnect and learn the
+    /// Closes a room's members because its numbering restarted or messages were lost. They reconnect and receive the
     /// new position; later joins use the new numbering.
     fn restart(&self, room: &RoomName);
 

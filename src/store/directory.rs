@@ -18,7 +18,7 @@ const IDLE_SEARCH_INTERVAL: Duration = Duration::from_millis(10);
 /// The rooms that have a numbering, up to a limit.
 ///
 /// A room is kept while anyone else holds its numbering, and for some time afterwards, so that a client that
-/// reconnects finds the numbering it knew.
+/// reconnects finds its earlier numbering.
 #[derive(Debug)]
 pub(super) struct Directory {
     rooms_max: usize,
@@ -134,7 +134,7 @@ impl Directory {
         expired
     }
 
-    /// Whether a room that was refused may find a place after [`expired`](Self::expired) rooms are forgotten.
+    /// Returns whether a refused room may fit after [`expired`](Self::expired) rooms are forgotten.
     pub(super) fn may_make_space(&self, now: Instant) -> bool {
         let found_none_at = self.table.lock().found_none_at;
         found_none_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE_SEARCH_INTERVAL)

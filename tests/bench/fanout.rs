@@ -10,7 +10,7 @@
 //! | C | the same clients, 64 messages outstanding | the same |
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
-//! | L | as A; as B with up to 100 publishers in turn; 100 publishers at 80 a second each | CPU per delivery and per publish, without rate limits and with the default ones |
+//! | L | load A; load B with up to 100 publishers in turn; 100 publishers at 80 messages a second each | CPU per delivery and per publish, without rate limits and with the default ones |
 //! | T | A, B, D and E over TLS | the same, without TLS and with it |
 //! | F | 1 800 clients, 100 messages a second, without and with 200 clients that never read | latency, CPU per delivery, peak RSS |
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |

@@ -58,7 +58,7 @@ impl Drop for DatabaseFolder {
     }
 }
 
-/// PublisherPlan that wait for acknowledgements, each alone in its room.
+/// Publishers that wait for acknowledgements, each in its own room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PublisherPlan {
     pub(crate) count: usize,

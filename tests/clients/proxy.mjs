@@ -6,7 +6,7 @@ import net from "node:net";
 export class Proxy {
   /** The port of the server. A restarted server has another one. */
   target;
-  /** What happens to connections: `pass`, `refuse` or `hang` (accepted, but nothing is sent). */
+  /** The treatment of connections: `pass`, `refuse` or `hang` (accepted, but nothing is sent). */
   mode = "pass";
   /** Returns after how many bytes, in both directions together, a new connection is cut. */
   cutAfter = () => Infinity;

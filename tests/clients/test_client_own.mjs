@@ -1,5 +1,5 @@
-// What assets/client.js learns from the real server about its own publishes: which messages are its own, and
-// which publishes were refused.
+// assets/client.js with the real server: it recognises its own messages and learns which of its publishes were
+// refused.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -117,7 +117,7 @@ class EventStreams(HttpClients):
         self.assertEqual(json.loads(message.data)["payload"], "你好, ðe")
         self.assertEqual(message.id, f"{json.loads(joined.data)['epoch']}-1")
 
-    def test_sseclient_py_is_told_why_and_when_to_come_back(self):
+    def test_sseclient_py_receives_the_reason_and_the_time_to_retry(self):
         with self.stream() as response:
             # Kept, because the stream is closed with its iterator.
             events = sseclient.SSEClient(response).events()

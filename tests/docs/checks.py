@@ -99,7 +99,7 @@ def code_failures(page):
     found = []
     for what, written, known in [("error", written_errors, errors), ("close", written_closes, closes)]:
         if not known or sorted(written) != sorted(known):
-            differ = sorted(set(written) ^ set(known)) or "one stands twice"
+            differ = sorted(set(written) ^ set(known)) or "a name is present twice"
             found.append(f"{page}: the {what} codes are not those of src/protocol/code.rs: {differ}")
     return found
 

@@ -32,7 +32,7 @@ fn stored() -> TempDir {
     dir
 }
 
-/// Finds the first bit of the only place where these bytes are.
+/// Returns the position of the first bit of these bytes, which must occur once.
 fn find(path: &Path, bytes: &[u8]) -> u64 {
     let contents = fs::read(path).expect("read");
     let found: Vec<_> = contents
@@ -50,7 +50,7 @@ fn payload(number: u64) -> String {
 }
 
 /// Reads the lobby from its start, reconnecting as a client does. Returns the offsets received, and whether the
-/// reader was told of a gap. Panics on a silent gap, a message that is not JSON, and an endless refusal.
+/// server reported a gap. Panics on a silent gap, a message that is not JSON, and an endless refusal.
 fn read_all(server: &TestServer) -> (Vec<u64>, bool) {
     let (mut received, mut position) = (Vec::new(), None::<(String, u64)>);
     for _ in 0..ATTEMPTS_MAX {
@@ -112,7 +112,7 @@ fn read_pages(server: &TestServer) -> (Vec<u64>, bool) {
 
 /// The first connection learns `recovered: true`, then 1013 at the damage. The next one learns `recovered: false`
 /// and is live.
-fn assert_gap_is_told(server: &TestServer, damaged: std::ops::RangeInclusive<u64>) {
+fn assert_gap_is_reported(server: &TestServer, damaged: std::ops::RangeInclusive<u64>) {
     let mut first = server.client_at("/ws?since=0");
     assert_eq!(first.welcome().room("lobby").recovered, Some(true));
     let epoch = first.welcome().room("lobby").epoch;
@@ -182,7 +182,7 @@ fn payload_that_is_no_longer_json_is_a_gap_that_readers_learn_of() {
     let opening_quote = find(&path, format!("\"{}", payload(100)).as_bytes());
     damage_unnoticed(&path, |path| flip(path, opening_quote));
     let server = dir.serve(&["--log-level", "warn"]);
-    assert_gap_is_told(&server, 101..=101);
+    assert_gap_is_reported(&server, 101..=101);
     assert_degraded(&server);
     let log = server.log();
     assert_eq!(log.matches("cannot be read").count(), 1, "{log}");
@@ -243,7 +243,7 @@ fn health_recovers_when_damaged_messages_are_dropped() {
     let (_, has_gap) = read_all(&server);
     assert!(has_gap);
     assert_degraded(&server);
-    // Its message has taken the place of the damaged one.
+    // Its message has replaced the damaged one.
     wait_until("health recovers", || {
         server.raw().get("/health").status == 200
     });
@@ -333,5 +333,5 @@ fn no_flipped_bit_is_a_silent_gap() {
         server.signal(Signal::KILL);
         server.wait_for_exit();
     }
-    println!("{flips} flips: {refused} starts refused, {gaps} gaps told, {whole} without effect");
+    println!("{flips} flips: {refused} starts refused, {gaps} gaps reported, {whole} without effect");
 }

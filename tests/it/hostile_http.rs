@@ -137,7 +137,7 @@ fn bodies_that_never_end_get_408() {
     });
 }
 
-// Attack: line breaks in every encoding, in every place where a client can name something.
+// Attack: line breaks in every encoding, in every part of a request that can hold a name.
 // Invariants: one response each, without the injected header; no injected line in the log.
 #[test]
 fn line_breaks_in_names_forge_no_header_and_no_log_line() {

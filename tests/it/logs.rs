@@ -74,7 +74,7 @@ fn connects_and_disconnects_are_not_logged_at_info() {
     assert!(!server.log().contains(&id), "{}", server.log());
 }
 
-// At each level, clients put a secret word into every place: queries, headers, messages, invalid frames.
+// At each level, clients put a secret word into every part of a request: queries, headers, messages, invalid frames.
 // Invariant: the word is in no line of the log.
 #[test]
 fn messages_and_tokens_are_never_logged() {

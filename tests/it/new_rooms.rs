@@ -1,4 +1,4 @@
-//! New rooms: idle rooms give their places to them, and the rate of one address is limited.
+//! New rooms: they replace idle rooms, and the rate of new rooms of one address is limited.
 
 use std::collections::HashSet;
 
@@ -24,8 +24,8 @@ const ROOMS_MAX: usize = 40;
 /// With these flags only payloads of one byte leave history.
 const FLAGS: [&str; 2] = ["--max-rooms=40", "--history-bytes=1"];
 
-/// Publishes to many times as many rooms as there may be, none of which keeps history. Asserts that each of them gets
-/// a place and that no position is used twice.
+/// Publishes to many times as many rooms as there may be, none of which keeps history. Asserts that each room
+/// is created and that no position is used twice.
 fn publish_to_many_rooms(server: &TestServer, positions: &mut HashSet<(String, String, u64)>) {
     const PUBLISHES: usize = 10 * ROOMS_MAX;
     let mut refused = 0;
@@ -35,7 +35,7 @@ fn publish_to_many_rooms(server: &TestServer, positions: &mut HashSet<(String, S
             0 => format!("returns:{}", n % (3 * ROOMS_MAX)),
             _ => format!("once:{n}"),
         };
-        let stored = wait_for("the new room has a place", || {
+        let stored = wait_for("the new room is created", || {
             let response = publish_without_history(server, &room);
             refused += usize::from(response.status != 201);
             (response.status == 201).then(|| response.json())
@@ -63,7 +63,7 @@ fn rooms_without_history_are_replaced(server: &TestServer) {
         (&page["epoch"], &page["last"]),
         (&kept_at["epoch"], &kept_at["offset"])
     );
-    // With members or history in every room there is no place left, until a member leaves.
+    // While every room has members or history, no room can be created until a member leaves.
     let joined: Vec<String> = (2..ROOMS_MAX).map(|n| format!("room=joined:{n}")).collect();
     let (some, others) = joined.split_at(ROOMS_MAX / 2);
     let [mut leaver, _stays] =
@@ -71,18 +71,18 @@ fn rooms_without_history_are_replaced(server: &TestServer) {
     let refused = publish_without_history(server, "late");
     assert_eq!(refused.error_code(), "too_many_rooms");
     leaver.leave("joined:2");
-    wait_until("the place of the empty room is free", || {
+    wait_until("the empty room can be replaced", || {
         publish_without_history(server, "late").status == 201
     });
 }
 
 #[test]
-fn room_without_members_and_history_gives_its_place_to_a_new_one_in_memory() {
+fn new_room_replaces_one_without_members_and_history_in_memory() {
     rooms_without_history_are_replaced(&TestServer::start(&FLAGS));
 }
 
 #[test]
-fn room_without_members_and_history_gives_its_place_to_a_new_one_in_a_database() {
+fn new_room_replaces_one_without_members_and_history_in_a_database() {
     rooms_without_history_are_replaced(&TempDir::new().serve(&FLAGS));
     // No position is used twice across a crash, either.
     let directory = TempDir::new();
@@ -93,7 +93,7 @@ fn room_without_members_and_history_gives_its_place_to_a_new_one_in_a_database()
 }
 
 #[test]
-fn room_whose_history_has_expired_gives_its_place_to_a_new_one() {
+fn new_room_replaces_one_whose_history_has_expired() {
     let server = TestServer::start(&["--max-rooms=2", "--history-age=3s"]);
     for rooms in [["a", "b"], ["c", "d"]] {
         for room in rooms {
@@ -101,7 +101,7 @@ fn room_whose_history_has_expired_gives_its_place_to_a_new_one() {
                 publish_without_history(&server, room).status == 201
             });
         }
-        // While the messages are young, there is no place.
+        // While the messages are young, no room can be replaced.
         assert_eq!(
             publish_without_history(&server, "e").error_code(),
             "too_many_rooms"
@@ -118,7 +118,7 @@ fn rooms_that_were_left_are_replaced(server: &TestServer) {
 }
 
 #[test]
-fn room_that_its_members_left_gives_its_place_to_a_new_one_at_once() {
+fn new_room_replaces_one_that_its_members_left_at_once() {
     let flags = ["--max-rooms=2"];
     rooms_that_were_left_are_replaced(&TestServer::start(&flags));
     let directory = TempDir::new();

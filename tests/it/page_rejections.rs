@@ -89,16 +89,16 @@ fn unknown_parameter_is_named_with_the_one_that_was_meant() {
         ("transport=polling", &["transport", "Socket.IO"]),
         (
             "since=1&since=2",
-            &["`since` stands more often than `room`"],
+            &["`since` is present more often than `room`"],
         ),
         (
             "room=a&since=1&epoch=&epoch=",
-            &["`epoch` stands more often than `since`"],
+            &["`epoch` is present more often than `since`"],
         ),
-        ("token=a&token=b", &["`token` stands more than once"]),
+        ("token=a&token=b", &["`token` is present more than once"]),
         (
             "session=0123456789abcdef&session=",
-            &["`session` stands more than once"],
+            &["`session` is present more than once"],
         ),
     ] {
         assert_refused(&server, &format!("/ws?{query}"), 4000, 400, parts);
@@ -163,7 +163,7 @@ fn address_that_is_not_utf_8_is_named() {
 }
 
 #[test]
-fn page_at_a_path_without_a_websocket_is_told_the_right_one() {
+fn page_at_a_path_without_a_websocket_receives_the_right_path() {
     let server = TestServer::start(&[]);
     for (target, named) in [
         ("/", "/;"),

@@ -1,4 +1,4 @@
-//! Spellings of paths: a slash at the end changes nothing, and no other spelling goes round a rule.
+//! Spellings of paths: a slash at the end changes nothing, and no other spelling bypasses a proxy's rule for a path.
 
 use serde_json::json;
 

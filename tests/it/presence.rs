@@ -36,7 +36,7 @@ fn ids(clients: &[&TestClient]) -> Value {
 }
 
 #[test]
-fn watcher_is_told_of_joins_and_leaves() {
+fn watcher_receives_joins_and_leaves() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob) = (server.client(), server.client());
     watch(&mut alice, "ops", true);
@@ -55,7 +55,7 @@ fn watcher_is_told_of_joins_and_leaves() {
 }
 
 #[test]
-fn watcher_is_told_of_disconnects() {
+fn watcher_receives_disconnects() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     watch(&mut alice, "lobby", true);
@@ -69,7 +69,7 @@ fn watcher_is_told_of_disconnects() {
 }
 
 #[test]
-fn member_that_does_not_watch_is_told_nothing() {
+fn member_that_does_not_watch_receives_no_update() {
     let server = TestServer::start(&[]);
     let (mut alice, mut bob, mut carol) = (server.client(), server.client(), server.client());
     bob.join("ops");

@@ -23,7 +23,7 @@ fn publish_until_refused(client: &mut TestClient) -> (u64, Value) {
 }
 
 #[test]
-fn connection_over_the_request_rate_is_told_when_to_retry() {
+fn connection_over_the_request_rate_receives_the_time_to_retry() {
     let server = TestServer::start(&["--max-request-rate", "5"]);
     let mut bob = server.client();
     let mut alice = server.client();

@@ -1,4 +1,4 @@
-//! A client that resumes gets every missed message once, or is told that some are gone.
+//! A client that resumes receives every missed message once, or `recovered: false` if some are no longer stored.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

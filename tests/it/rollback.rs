@@ -225,7 +225,7 @@ fn numbering_restarts_after_sqlite_restored_a_stopped_database() {
     }
 }
 
-/// The running server notices at the next publish or within a second, and stores nothing in the wrong place.
+/// The running server notices at the next publish or within a second, and stores nothing in the wrong file.
 #[test]
 fn running_server_refuses_publishes_after_sqlite_restored_its_database() {
     let mut history = AcknowledgedHistory::new();

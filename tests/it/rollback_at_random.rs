@@ -1,7 +1,7 @@
 //! Runs that end with `kill -9` or cleanly, between which files are deleted, cut, flipped and set back at random.
 //!
 //! Publishers note every acknowledged position. A reader of each room resumes in every run. No position is
-//! acknowledged twice, and a reader that is told `recovered: true` receives every acknowledged message after its own
+//! acknowledged twice, and a reader that receives `recovered: true` receives every acknowledged message after its own
 //! position, in order. `WSCAST_TEST_RUNS` sets the number of runs.
 
 use std::collections::{BTreeMap, HashMap};

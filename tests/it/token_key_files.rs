@@ -125,7 +125,7 @@ fn keys_are_read_in_the_forms_that_providers_publish() {
 }
 
 #[test]
-fn token_of_a_key_that_is_not_in_the_set_is_told_so() {
+fn token_of_a_key_that_is_not_in_the_set_is_refused_with_the_reason() {
     let provider = Provider::new();
     let disk = TempDir::new();
     let set = json!({"keys": [provider.jwk(json!({"kid": "old"}))]});

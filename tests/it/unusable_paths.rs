@@ -52,7 +52,7 @@ fn missing_directory_is_named() {
 }
 
 #[test]
-fn path_of_another_kind_is_told_apart() {
+fn error_names_a_path_of_another_kind() {
     let dir = TempDir::new();
     fs::write(dir.path("file"), "").expect("write");
     let too_long = format!("unix:{}", dir.arg(&"x".repeat(120)));

@@ -95,7 +95,7 @@ struct ClosedClients {
     closed: usize,
     /// Other nodes that were asked to close theirs.
     #[serde(skip_serializing_if = "is_zero")]
-    nodes_told: usize,
+    nodes_notified: usize,
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -109,8 +109,8 @@ pub(in crate::http) fn close_user(
 ) -> Result<ResponseBox, ResponseBox> {
     let selector = ClientSelector::User(admitted.request.subject().into());
     let closed = close_here(&selector, app)?;
-    let nodes_told = app.broker.close_on_other_nodes(&selector);
-    Ok(json(&ClosedClients { closed, nodes_told }))
+    let nodes_notified = app.broker.close_on_other_nodes(&selector);
+    Ok(json(&ClosedClients { closed, nodes_notified }))
 }
 
 /// Closes the matching clients of this node and returns their number.

@@ -24,7 +24,7 @@ impl BodyLength {
         let mut lengths = headers.lines("Content-Length");
         let length = lengths.next();
         if lengths.next().is_some() {
-            return Err(HeadError::Bad("Content-Length stands twice"));
+            return Err(HeadError::Bad("Content-Length is present twice"));
         }
         match (is_coded, length) {
             (true, Some(_)) => Err(HeadError::Bad("both Content-Length and Transfer-Encoding")),
@@ -37,7 +37,7 @@ impl BodyLength {
         }
     }
 
-    /// Accepts `chunked` alone, in one line. Another coding in front of it is well-formed, but unknown here.
+    /// Accepts `chunked` alone, on one header line. Another coding in front of it is well-formed, but not supported.
     ///
     /// Not inlined, so that other requests do not take its stack.
     #[inline(never)]
@@ -52,7 +52,7 @@ impl BodyLength {
             Some((last, [])) if is_chunked(last) => Ok(Self::Chunked),
             Some((last, others)) if is_chunked(last) => {
                 if others.iter().any(is_chunked) {
-                    return Err(HeadError::Bad("`chunked` stands twice"));
+                    return Err(HeadError::Bad("`chunked` is present twice"));
                 }
                 if others.iter().any(|coding| coding.is_empty()) {
                     return Err(HeadError::Bad("Transfer-Encoding is not a list of codings"));

@@ -155,7 +155,7 @@ impl ChunkedBody {
             .ok_or(ChunkedError::TooLarge)
     }
 
-    /// Counts a byte of framing: without a limit, a body of no bytes could go on for ever.
+    /// Counts a byte of framing: without a limit, the framing of an empty body could be endless.
     fn count_framing(&mut self) -> Result<(), ChunkedError> {
         self.framing += 1;
         if self.framing > FRAMING_BYTES_BASE + FRAMING_BYTES_PER_BYTE * self.body.len() {

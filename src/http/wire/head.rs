@@ -1,6 +1,6 @@
 //! A request head (RFC 9112): found at the start of a buffer, then parsed strictly.
 //!
-//! A head that two servers could read differently is rejected, not repaired, because request smuggling lives on
+//! A head that two servers could read differently is rejected, not repaired, because request smuggling depends on
 //! such differences.
 
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use super::target::{self, ParsedTarget, Query};
 
 /// Largest request head, in bytes (RFC 9110 §5.4 leaves the limit to the server).
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The start of a subprotocol that is no subprotocol but a token.
+/// Prefix of a token sent as a subprotocol.
 pub const TOKEN_SUBPROTOCOL: &str = "wscast.token.";
 /// Most headers in a request.
 const HEADERS_MAX: usize = 100;
@@ -44,9 +44,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// The client's token: `Authorization: Bearer` (RFC 6750 §2.1), else one of the two places for browsers, which
-    /// cannot send that header with a WebSocket handshake: the subprotocol `wscast.token.…`, else `?token=`. An empty
-    /// token is none. Never log it.
+    /// The client's token: `Authorization: Bearer` (RFC 6750 §2.1), else the subprotocol `wscast.token.…`, else
+    /// `?token=`. The last two sources exist because browsers cannot send that header with a WebSocket handshake. An
+    /// empty token counts as none. Never log the token.
     pub fn token(&self) -> Option<&str> {
         let bearer = self.headers.get("Authorization").and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -91,9 +91,9 @@ impl Head {
     }
 }
 
-/// Looks for a complete head at the start of `buffer`; `Ok(None)` means that more bytes are needed.
+/// Searches for a complete head at the start of `buffer`; `Ok(None)` means that more bytes are needed.
 ///
-/// `scanned` remembers how far earlier calls have looked, so that a head that arrives byte by byte costs
+/// `scanned` is the number of bytes that earlier calls have searched, so that a head that arrives byte by byte costs
 /// no more than one that arrives at once.
 pub fn parse(buffer: &[u8], scanned: &mut usize) -> Result<Option<Head>, HeadError> {
     if buffer.first() == Some(&tls::HANDSHAKE_BYTE) {
@@ -200,7 +200,7 @@ fn check_host(headers: &Headers, minor_version: u8) -> Result<(), HeadError> {
     match (lines.next(), lines.next()) {
         (None, _) if minor_version == 0 => Ok(()),
         (None, _) => Err(HeadError::Bad("Host is missing")),
-        (Some(_), Some(_)) => Err(HeadError::Bad("Host stands twice")),
+        (Some(_), Some(_)) => Err(HeadError::Bad("Host is present twice")),
         (Some(host), None) if host.contains([' ', '\t', '/', '\\', '@', ',', '?', '#']) => {
             Err(HeadError::Bad("Host is not a host and port"))
         }

@@ -37,7 +37,7 @@ pub(crate) enum TlsError {
     Closed,
     /// The deadline passed, or the handshake came in too many pieces.
     TimedOut,
-    /// The client's part of the handshake was refused; an alert told it why.
+    /// The client's part of the handshake was refused. An alert named the reason.
     Refused(String),
 }
 

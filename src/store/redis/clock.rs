@@ -18,8 +18,8 @@ use super::scripts;
 
 /// Least difference that counts as a clock that was set. A smaller one may be the time that Redis took to reply.
 const JUMP_MIN: Duration = Duration::from_secs(5);
-/// How far the clock of Redis may jump without the loss of data. Keys in Redis expire by that clock, so each key lives
-/// this much longer than its content counts.
+/// Largest jump of the clock of Redis that loses no data. Keys in Redis expire by that clock, so each key expires this
+/// much later than its content.
 pub(super) const JUMP_MAX: Duration = Duration::from_secs(70 * 60);
 
 /// The clocks of Redis, extrapolated from the last reading.

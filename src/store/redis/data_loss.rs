@@ -1,4 +1,4 @@
-//! Has Redis lost data? Counts the restarts of each Redis server after which data may be missing.
+//! Data loss in Redis: counts the restarts of each Redis server after which data may be missing.
 //!
 //! Every start of a Redis server has a run id. A server whose run id has changed, and that does not restore all its
 //! data after a restart, gets a new *generation*: a number kept in Redis itself (`scripts/generation.lua`). The
@@ -22,7 +22,7 @@ const RUN_IDS_MAX: usize = 1024;
 pub(super) struct DataLoss {
     /// By slot, because each server of a cluster restarts on its own.
     generations: Mutex<SlotMap>,
-    /// The last run id of each server, by its generation key.
+    /// The last run id of each server. The map's key is the Redis key of the server's generation.
     run_ids: Mutex<HashMap<String, String>>,
 }
 

@@ -1,4 +1,4 @@
-//! The lag of the subscription: the time from publishing until the message comes back to this node.
+//! The lag of the subscription: the time from publishing until the message returns through the subscription.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -30,7 +30,7 @@ pub(super) struct NodeState {
     pub(super) rooms: SubscribedRooms,
     /// Whether messages can be stored.
     pub(super) publishing: Health,
-    /// Whether stored messages come back through the subscription.
+    /// Whether stored messages return through the subscription.
     pub(super) subscription: Health,
     pub(super) lag: LagMeter,
     /// Number of live nodes.
@@ -67,8 +67,8 @@ impl NodeState {
                 rooms: SubscribedRooms::default(),
                 publishing: Health::of_publishing(),
                 subscription: Health::new(
-                    "published messages do not come back from Redis, where they stay stored",
-                    "published messages come back from Redis again",
+                    "published messages are stored in Redis but not received",
+                    "published messages are received from Redis again",
                 ),
                 lag: LagMeter::new(),
                 nodes: AtomicUsize::new(1),

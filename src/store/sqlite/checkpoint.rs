@@ -20,7 +20,7 @@ const CHECKPOINT_WAL_BYTES: u64 = 4 * 1024 * 1024;
 /// Size of the log at which publishers wait until it is empty. Under constant load it would otherwise grow without
 /// limit.
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Least time between two looks at the log's size.
+/// Least time between two checks of the log's size.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Time without a write after which the log is truncated, because no publisher has to wait for it then.
 const QUIET: Duration = Duration::from_secs(1);
@@ -167,7 +167,7 @@ pub(super) fn checkpoint(
     let _no_other = mark.lock_checkpoint();
     mark.check_file(|| database.file_state());
     let batch = mark.record().batch;
-    // A mark that cannot be written makes the next start suspicious, which does no harm.
+    // If the mark cannot be written, the next start may assume a loss and use new epochs, which is safe.
     let log_failure = |why| log::debug!("checkpoint: {why}");
     mark.update(|record| record.is_copying = true)
         .unwrap_or_else(log_failure);

@@ -6,8 +6,8 @@ use crate::protocol::Epoch;
 
 use super::files::{APPLICATION_ID, Origin, SCHEMA_VERSION};
 
-/// Row 0 of `rooms` is no room but the progress of the database. It is in the page that publishing changes anyway, at
-/// least while rooms are few.
+/// Row 0 of `rooms` holds the progress of the database instead of a room. While rooms are few, this row is in the
+/// page that publishing changes anyway.
 ///
 /// `messages.seq` is the order of storing over all rooms, in which messages expire. `ids` holds the recent
 /// publishes for deduplication.

@@ -38,7 +38,7 @@ fn check_address(header: ForwardingHeader, lines: &[&str]) {
     if !lines.iter().any(|line| line.contains('"')) {
         assert_eq!(client(header, &[&lines.join(",")], &TRUSTED), found);
     }
-    // Without trusted proxies, only the last hop counts.
+    // Without trusted proxies, only the right-most hop counts.
     let last = client(header, lines, &TRUSTS_NONE);
     if let Some(last) = last.filter(|last| !TRUSTED.trusts(*last)) {
         assert_eq!(found, Some(last));

@@ -250,7 +250,7 @@ fn acknowledged_messages_survive_kills_of_nodes() {
 }
 
 /// A Redis that stops for ten seconds executes commands it received before, once it continues. It must not execute
-/// publishes that the client was told are refused.
+/// publishes that the server reported as refused.
 #[test]
 fn stopped_redis_costs_no_message_and_no_connection() {
     with_durable_redis(|redis| {

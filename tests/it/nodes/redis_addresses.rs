@@ -167,7 +167,7 @@ fn databases_of_one_redis_share_nothing() {
             here.say("still here");
             here.expect("still here");
             with_here.expect("still here");
-            assert_eq!(close(&second), json!({"closed": 1, "nodes_told": 1}));
+            assert_eq!(close(&second), json!({"closed": 1, "nodes_notified": 1}));
             assert_eq!((here.close_code(), with_here.close_code()), (4003, 4003));
         }
     });

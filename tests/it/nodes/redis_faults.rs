@@ -35,7 +35,7 @@ fn wait_for_recovery(node: &TestServer) {
         let log = node.log();
         let count = |what: &str| log.matches(what).count();
         count("publishes are refused: ") == count("the store works again")
-            && count("where they stay stored: ") == count("come back from Redis again")
+            && count("stored in Redis but not received: ") == count("received from Redis again")
     });
 }
 

@@ -199,7 +199,7 @@ fn administrator_closes_a_users_clients_on_all_nodes() {
         assert_eq!(clients[1].close_code(), 4003);
         clients[1] = nodes[1].client_at(&format!("/ws?room=ops&token={token}"));
         let closed = delete("/users/mallory/clients").json();
-        assert_eq!(closed, json!({"closed": 1, "nodes_told": 1}));
+        assert_eq!(closed, json!({"closed": 1, "nodes_notified": 1}));
         for client in &mut clients {
             assert_eq!(client.close_code(), 4003);
         }

@@ -147,8 +147,8 @@ impl RawConnection {
         }
     }
 
-    /// Reads frames until a Close and returns its code; `None` if the connection ends without one, in the middle of a
-    /// frame too.
+    /// Reads frames until a Close and returns its code. `None` if the connection ends without a Close, even in the middle
+    /// of a frame.
     pub fn close_code_if_any(&mut self) -> Option<u16> {
         loop {
             match self.buffered_frame() {

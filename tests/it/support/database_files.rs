@@ -51,7 +51,7 @@ impl Saved {
         Self(vec![(name, contents)])
     }
 
-    /// Puts the copy in the place of the files.
+    /// Replaces the files by the copy.
     pub fn put_back(&self, dir: &TempDir, how: PutBack) {
         for (name, contents) in &self.0 {
             let path = dir.path(name);

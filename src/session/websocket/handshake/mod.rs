@@ -163,7 +163,7 @@ fn check_headers(head: &Head) -> Result<String, HandshakeError> {
         return Err(HandshakeError::Version);
     }
     let Some(key) = head.headers.get("Sec-WebSocket-Key") else {
-        return malformed("Sec-WebSocket-Key must stand once");
+        return malformed("Sec-WebSocket-Key must be present once");
     };
     if !is_key(key) {
         return malformed("Sec-WebSocket-Key must be 16 bytes in base64");

@@ -1,12 +1,13 @@
-//! The parameters of a WebSocket's address. A misspelt one is refused: ignored, it would mean the lobby, or a start
-//! without what was missed. Others are ignored beside `room`, because gateways have parameters of their own.
+//! The parameters of a WebSocket's address. A misspelt parameter is refused, because ignoring it would put the client
+//! into the lobby, or start it without the messages it missed. Unknown parameters beside `room` are ignored, because
+//! gateways add parameters of their own.
 
 use crate::http::{Head, Query};
 use crate::protocol::{ErrorCode, Refusal, quote};
 
 const PARAMETERS: [&str; 5] = ["room", "since", "epoch", "session", "token"];
-/// Parameters that programs add to get past caches, or that trackers add to addresses which are copied. They are ignored
-/// without `room` too.
+/// Parameters that programs add to bypass caches, or that trackers add to addresses. They are ignored without `room`
+/// too.
 const IGNORED: [&str; 14] = [
     "_",
     "t",
@@ -48,7 +49,7 @@ const OTHER_NAMES: [(&str, &str); 15] = [
 /// Most letters by which a misspelt name differs.
 const TYPOS_MAX: usize = 2;
 
-/// Checks the names of the parameters and how often each stands.
+/// Checks the names of the parameters and how often each is present.
 #[inline(never)]
 pub(super) fn check(head: &Head) -> Result<(), Refusal> {
     if !head.is_utf8 {
@@ -63,7 +64,7 @@ pub(super) fn check(head: &Head) -> Result<(), Refusal> {
     }
     for name in ["session", "token"] {
         if count(name) > 1 {
-            return refuse(format!("`{name}` stands more than once"));
+            return refuse(format!("`{name}` is present more than once"));
         }
     }
     check_pairs(query, "since", count("room").max(1), "room")?;
@@ -76,7 +77,7 @@ fn check_pairs(query: &Query, name: &str, most: usize, owner: &str) -> Result<()
     if count <= most {
         return Ok(());
     }
-    refuse(format!("`{name}` stands more often than `{owner}`"))
+    refuse(format!("`{name}` is present more often than `{owner}`"))
 }
 
 fn is_known(name: &str) -> bool {
@@ -87,7 +88,7 @@ fn is_misspelt(name: &str) -> bool {
     name == PRESENCE || SOCKET_IO.contains(&name) || meant(name).is_some()
 }
 
-/// Without the value, which may be a token.
+/// Describes an unknown parameter, without its value, which may be a token.
 fn unknown(name: &str) -> String {
     if SOCKET_IO.contains(&name) {
         return format!(

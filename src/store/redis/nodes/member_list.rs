@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn list_keeps_clients_and_users() {
         let long = "u".repeat(128);
-        // One user's name reads like a client id, another one's like the prefix of a user.
+        // Two users have names that look like a client id and like the prefix `user:`.
         let users = [
             Some("alice"),
             None,

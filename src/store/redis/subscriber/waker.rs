@@ -30,7 +30,7 @@ impl SubscriberWaker {
         result
     }
 
-    /// Records that the subscriber is awake. It must look at its queue of requests afterwards.
+    /// Records that the subscriber is awake. It must check its queue of requests afterwards.
     pub(super) fn arrived(&self) {
         self.0.store(false, Ordering::SeqCst);
     }
