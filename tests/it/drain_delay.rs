@@ -1,4 +1,4 @@
-//! `--drain-delay`: `/health` is 503 for a while before clients are closed and the port is gone.
+//! `--drain-delay`: `/health` returns 503 for a while before clients are closed and the port closes.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
