@@ -194,7 +194,9 @@ impl Server {
     fn announce_shutdown(&self) {
         let delay = self.app.config.drain_delay;
         if !delay.is_zero() {
-            log::info!("draining: /health returns 503 and clients are still accepted for {delay:?}");
+            log::info!(
+                "draining: /health returns 503 and clients are still accepted for {delay:?}"
+            );
         }
         let end = Instant::now() + delay;
         while let left = end.saturating_duration_since(Instant::now())

@@ -333,5 +333,7 @@ fn no_flipped_bit_is_a_silent_gap() {
         server.signal(Signal::KILL);
         server.wait_for_exit();
     }
-    println!("{flips} flips: {refused} starts refused, {gaps} gaps reported, {whole} without effect");
+    println!(
+        "{flips} flips: {refused} starts refused, {gaps} gaps reported, {whole} without effect"
+    );
 }

@@ -110,7 +110,10 @@ pub(in crate::http) fn close_user(
     let selector = ClientSelector::User(admitted.request.subject().into());
     let closed = close_here(&selector, app)?;
     let nodes_notified = app.broker.close_on_other_nodes(&selector);
-    Ok(json(&ClosedClients { closed, nodes_notified }))
+    Ok(json(&ClosedClients {
+        closed,
+        nodes_notified,
+    }))
 }
 
 /// Closes the matching clients of this node and returns their number.
