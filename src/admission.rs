@@ -38,9 +38,9 @@ pub(crate) struct Admission {
     connection_log: ThrottledLog,
     address_log: ThrottledLog,
     origin_log: ThrottledLog,
-    /// Whether a proxy that is not trusted was logged.
+    /// True if a proxy that is not trusted was logged.
     proxy_logged: AtomicBool,
-    /// Whether a trusted proxy without a PROXY header was logged.
+    /// True if a trusted proxy without a PROXY header was logged.
     missing_proxy_header_logged: AtomicBool,
     /// The random part of the client ids of this process.
     process: u32,
@@ -205,7 +205,7 @@ impl Admission {
         identity
     }
 
-    /// Whether pages of all these origins may connect. A client that is not a browser sends none.
+    /// Returns whether pages of all these origins may connect. A client that is not a browser sends none.
     pub(crate) fn allows_origins<'a>(&self, mut origins: impl Iterator<Item = &'a str>) -> bool {
         let refused = origins.find(|origin| !self.allowed_origins.allows(Some(origin)));
         let Some(refused) = refused else {
@@ -286,7 +286,7 @@ impl Admission {
         ClientId::new(self.process, count)
     }
 
-    /// Whether the peer is a proxy that may name its clients.
+    /// Returns whether the peer is a proxy that may name its clients.
     pub(crate) fn is_trusted_proxy(&self, peer: Peer) -> bool {
         match peer {
             Peer::Unix => self.trusted_proxies.trusts_unix(),

@@ -32,7 +32,7 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Proxies that are trusted to name their clients' addresses.
     pub trusted_proxies: TrustedProxies,
-    /// Whether they use the PROXY protocol for it.
+    /// True if they use the PROXY protocol for it.
     pub proxy_protocol: bool,
     /// Text of the first frame of every connection.
     pub welcome: String,
@@ -40,7 +40,7 @@ pub struct Config {
     pub allow_origin: AllowedOrigins,
     /// Keys for tokens, and the rights of clients without one.
     pub auth: AuthSettings,
-    /// Whether `/echo` is served.
+    /// True if `/echo` is served.
     pub echo: bool,
     /// Limits and time-outs of clients.
     pub limits: Limits,
@@ -144,7 +144,7 @@ pub struct HistoryLimits {
 pub struct SqliteSettings {
     /// Path of the file; SQLite creates two more beside it while it is in use.
     pub path: PathBuf,
-    /// What acknowledged messages survive.
+    /// The events that acknowledged messages survive.
     pub durability: Durability,
 }
 
@@ -204,7 +204,7 @@ pub struct ConfigError {
     pub setting: &'static str,
     /// The wrong value.
     pub value: String,
-    /// What to write instead.
+    /// The value or form to write instead.
     pub instead: String,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct OutboxLimits {
     pub(crate) slow_timeout: Duration,
 }
 
-/// One client's outbound queue. The socket is closed when the last owner drops it.
+/// A client's outbound queue. The socket is closed when the last owner drops it.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     client: ClientId,

@@ -25,7 +25,7 @@ pub(super) type Claim = Option<Box<RawValue>>;
 /// A claim that has a wrong type or value: its description, which follows the words "the token's claim".
 pub(super) type InvalidClaim = String;
 
-/// Whether a number stands for its digits. Some programs use numbers as names of users and rooms.
+/// The meaning of a number in a text claim. Some programs use numbers as names of users and rooms.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
     AreTexts,

@@ -15,7 +15,7 @@ pub enum AllowedOrigins {
     Listed(Vec<OriginPattern>),
 }
 
-/// One entry of the list.
+/// An entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginPattern {
     /// An origin as browsers and apps send it: `https://example.com`, `http://localhost:8080`, `capacitor://localhost`,

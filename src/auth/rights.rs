@@ -21,7 +21,7 @@ pub struct Identity {
     pub subscribe: RoomPatterns,
     /// Rooms that the client may publish to.
     pub publish: RoomPatterns,
-    /// Whether the client may list and close clients.
+    /// True if the client may list and close clients.
     pub admin: bool,
     /// When the token is valid; `None` without a token.
     pub validity: Option<Validity>,

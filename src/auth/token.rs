@@ -270,7 +270,7 @@ pub struct Grant {
     pub subscribe: Vec<String>,
     /// Patterns of the rooms to publish to.
     pub publish: Vec<String>,
-    /// Whether the token allows to list and close clients.
+    /// True if the token allows to list and close clients.
     pub admin: bool,
     /// How long the token is valid.
     pub lifetime: Duration,

@@ -13,7 +13,7 @@ pub(super) struct HeldBatches {
     after: u64,
     batches: Vec<Frames>,
     bytes: usize,
-    /// Whether the batches were dropped because they exceeded the limit. The store still has their publications.
+    /// True if the batches were dropped because they exceeded the limit. The store still has their publications.
     overflowed: bool,
 }
 

@@ -164,7 +164,7 @@ fn names(arg: &Arg) -> Option<(&str, &str)> {
     Some((arg.get_id().as_str(), arg.get_env()?.to_str()?))
 }
 
-/// Whether the command line has this flag, as `--flag` or `--flag=value`, or as the one short flag, `-p`.
+/// Returns whether the command line has this flag, as `--flag` or `--flag=value`, or as the one short flag, `-p`.
 fn has_flag(args: &[OsString], id: &str) -> bool {
     let flag = format!("--{}", id.replace('_', "-"));
     args.iter().any(|arg| {
@@ -177,7 +177,7 @@ fn has_flag(args: &[OsString], id: &str) -> bool {
     })
 }
 
-/// Whether Kubernetes or Docker sets this variable for a service whose name starts like our variables.
+/// Returns whether Kubernetes or Docker sets this variable for a service whose name starts like our variables.
 ///
 /// Kubernetes: `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_HTTP`. Both: `X_PORT=tcp://10.0.0.7:80`,
 /// `X_PORT_80_TCP`, `X_PORT_80_TCP_ADDR`.
@@ -200,7 +200,8 @@ fn is_link(name: &str, value: &OsStr) -> bool {
         || after(name, "_PORT_").any(is_port_and_protocol)
 }
 
-/// Whether Docker sets this variable for a link: `X_NAME=/web/x` or `X_ENV_PATH`, beside `X_PORT=tcp://10.0.0.7:80`.
+/// Returns whether Docker sets this variable for a link: `X_NAME=/web/x` or `X_ENV_PATH`, beside
+/// `X_PORT=tcp://10.0.0.7:80`.
 fn is_detail_of_link(name: &str, links: &[String]) -> bool {
     let alias = name
         .strip_suffix("_NAME")

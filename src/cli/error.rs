@@ -73,7 +73,7 @@ fn unknown_word(word: &str) -> String {
     format!("{word}: no such command; {hint}`wscast -h` lists them, `wscast --help` explains them")
 }
 
-/// Whether the server has this flag.
+/// Returns whether the server has this flag.
 fn is_setting(flag: &str) -> bool {
     let command = Cli::command();
     let mut flags = command.get_arguments().filter_map(clap::Arg::get_long);

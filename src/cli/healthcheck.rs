@@ -32,7 +32,7 @@ const PROXY_HEADER: &str = "PROXY UNKNOWN\r\n";
 /// WSCAST_HOST and the others, or flags before the command.
 #[derive(Debug, clap::Args)]
 pub(super) struct HealthcheckCommand {
-    /// What to request: http://HOST:PORT, https://HOST:PORT or unix:PATH, with the path /health where the URL has
+    /// The URL to request: http://HOST:PORT, https://HOST:PORT or unix:PATH, with the path /health where the URL has
     /// none. Certificates are not verified
     #[arg(long, value_name = "URL", value_parser = target)]
     url: Option<Target>,

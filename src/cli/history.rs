@@ -15,7 +15,7 @@ pub(super) struct HistoryFlags {
     /// Keep the history in this SQLite database, so that it survives a restart
     #[arg(long, env = "WSCAST_DB", value_name = "PATH")]
     db: Option<PathBuf>,
-    /// What an acknowledged message survives. normal: the end of the process; full: also a power loss, at the
+    /// Events that an acknowledged message survives. normal: the end of the process; full: also a power loss, at the
     /// cost of a disk sync for each batch
     #[arg(
         long,

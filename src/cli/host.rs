@@ -37,7 +37,7 @@ pub(super) fn host(text: &str) -> Result<Host, String> {
     Ok(Host(addresses))
 }
 
-/// Whether a text needs no resolver: all parts are addresses or `localhost`.
+/// Returns whether a text needs no resolver: all parts are addresses or `localhost`.
 pub(super) fn is_address_or_localhost(text: &str) -> bool {
     text.split(',')
         .all(|word| parse_local(word.trim()).is_some())

@@ -119,7 +119,7 @@ struct Cli {
     allow_origin: AllowedOrigins,
     #[command(flatten)]
     keys: token::KeyFlags,
-    /// What clients without a token may do, where tokens are checked: none, subscribe or both
+    /// Rights of clients without a token, where tokens are checked: none, subscribe or both
     #[arg(
         long,
         env = "WSCAST_ANONYMOUS",
@@ -184,7 +184,7 @@ enum Subcommand {
 /// The parsed command line and environment.
 #[derive(Debug)]
 pub struct Invocation {
-    /// What the program is to do.
+    /// The task of the program.
     pub command: Command,
     /// Messages about settings that were ignored or are doubtful.
     pub notices: Vec<Notice>,
@@ -210,7 +210,7 @@ pub enum Command {
 pub struct Notice {
     /// The level at which it is logged.
     pub level: Level,
-    /// One line.
+    /// The message, on a single line.
     pub text: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the server prints at its start: its addresses and, on a terminal, how open it is and what to type next.
+//! The text that the server prints at its start: its addresses and, on a terminal, how open it is and the next command.
 
 use std::net::{IpAddr, SocketAddr};
 

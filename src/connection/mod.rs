@@ -1,4 +1,4 @@
-//! One accepted socket: what precedes HTTP, the HTTP requests, then perhaps a session.
+//! An accepted socket: the bytes before HTTP, the HTTP requests, then perhaps a session.
 
 mod http;
 mod io;

@@ -14,7 +14,7 @@ use super::response::{WithHeader, bad_request, error, forbidden, rate_limited};
 /// Longest description of an error in a challenge, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 200;
 
-/// What a route requires of its client.
+/// The rights that a route requires of its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
     /// An identity. A handler that lists rooms leaves out those the client may not read.

@@ -16,7 +16,7 @@ struct PermitPool {
     emptied: Condvar,
 }
 
-/// One permit; returned to its pool when dropped.
+/// A permit; returned to its pool when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<PermitPool>);
 

@@ -23,7 +23,7 @@ pub(crate) struct RateMeter {
 pub(crate) struct Exceeded {
     /// When the same request would be accepted.
     pub(crate) retry_after: Duration,
-    /// Whether so many requests were refused that the connection ends.
+    /// True if so many requests were refused that the connection ends.
     pub(crate) is_abuse: bool,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct BindError {
 
 /// Binds one port at each address; port 0 means any that is free at all of them.
 ///
-/// Of several addresses, those that this machine does not have are left out, such as `::` without IPv6. `::`
+/// Among several addresses, an address that this machine lacks is left out, such as `::` without IPv6. `::`
 /// accepts IPv4 too, so `0.0.0.0` needs no socket beside it.
 pub(crate) fn bind_port(host: &[IpAddr], port: u16) -> Result<Bound, BindError> {
     let mut tries = 1..FREE_PORT_TRIES;
@@ -99,7 +99,7 @@ fn reachable(bound: &[SocketAddr], is_dual: bool) -> Vec<SocketAddr> {
     addresses
 }
 
-/// Whether the machine does not have the address, or its whole family.
+/// Returns whether the machine does not have the address, or its whole family.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
     let errno = Errno::from_io_error(error);

@@ -107,7 +107,7 @@ pub(crate) struct Page {
     pub(crate) first: u64,
     /// The newest offset.
     pub(crate) last: u64,
-    /// Whether the page starts right after the requested offset and has no gap.
+    /// True if the page starts right after the requested offset and has no gap.
     pub(crate) contiguous: bool,
     /// The messages, in the order of their offsets.
     pub(crate) messages: Vec<Arc<Publication>>,

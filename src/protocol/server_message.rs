@@ -14,7 +14,7 @@ pub(crate) struct RoomState {
     /// The position at which the member joined; it receives every later offset.
     #[serde(flatten)]
     pub(crate) position: Position,
-    /// Whether every message since the position that the client named is delivered.
+    /// True if every message since the position that the client named is delivered.
     pub(crate) recovered: bool,
     /// Number of members, this one included.
     pub(crate) members: usize,

@@ -82,12 +82,12 @@ pub fn parse(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
     }
 }
 
-/// Whether bytes that are no request are the start of a header.
+/// Returns whether bytes that are no request are the start of a header.
 pub(crate) fn is_start(bytes: &[u8]) -> bool {
     bytes.starts_with(&SIGNATURE) || bytes.starts_with(&TEXT_START)
 }
 
-/// Whether `bytes` start with `start`, or are a start of it.
+/// Returns whether `bytes` start with `start`, or are a start of it.
 fn starts_like(bytes: &[u8], start: &[u8]) -> bool {
     let arrived = bytes.len().min(start.len());
     bytes[..arrived] == start[..arrived]

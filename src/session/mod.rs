@@ -1,4 +1,4 @@
-//! One client's conversation, over WebSocket or Server-Sent Events, and how it resumes.
+//! A client's conversation, over WebSocket or Server-Sent Events, and how it resumes.
 
 pub(crate) mod resume;
 pub(crate) mod sse;

@@ -110,7 +110,7 @@ impl HeldRoom {
     }
 }
 
-/// Whether the store has every message after `since`. `None` if it cannot be read now.
+/// Returns whether the store has every message after `since`. `None` if it cannot be read now.
 ///
 /// A client may have a later offset than this node, because it came from a node that was faster. The store decides
 /// whether such an offset exists.

@@ -63,7 +63,7 @@ impl Peer {
         self.ip().map_or("unix".to_owned(), |ip| ip.to_string())
     }
 
-    /// Whether the peer belongs to this machine or its local network.
+    /// Returns whether the peer belongs to this machine or its local network.
     pub(crate) fn is_near(&self) -> bool {
         match self.ip() {
             None => true,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// Least time between two log lines about a store that keeps failing and recovering.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether some part of a store works.
+/// The health of a part of a store.
 #[derive(Debug)]
 pub(super) struct Health {
     /// The log line when it starts failing; the reason follows.
@@ -22,7 +22,7 @@ struct HealthState {
     /// The reason of the current failure.
     reason: Option<String>,
     logged_at: Option<Instant>,
-    /// Whether the last log line reported a failure.
+    /// True if the last log line reported a failure.
     logged_failure: bool,
 }
 

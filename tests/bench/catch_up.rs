@@ -27,7 +27,7 @@ const LOWEST_PRIORITY: i32 = 19;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReturningClients {
     None,
-    /// One client, once a second.
+    /// A single client, once a second.
     OneASecond,
     /// Ten clients. Each resumes again as soon as it has caught up.
     TenAtOnce,

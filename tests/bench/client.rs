@@ -1,4 +1,4 @@
-//! One client of the load generator: counts what it receives and checks the order of messages.
+//! A client of the load generator: counts what it receives and checks the order of messages.
 
 use std::io;
 use std::time::Duration;

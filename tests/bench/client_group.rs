@@ -23,7 +23,7 @@ use crate::frames::upgrade_request;
 /// The index of the publisher. With one room, its own messages pace the closed loops.
 pub(crate) const PUBLISHER: usize = 0;
 
-/// One client of this many checks that offsets count up. The publisher is one of them.
+/// The share of clients that check that offsets count up: one in this many. The publisher is one of them.
 const SAMPLE_EVERY: usize = 50;
 
 /// Connections that open at a time: enough to keep the server busy, and fewer than its backlog.

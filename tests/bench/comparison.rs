@@ -10,7 +10,7 @@ use crate::report::{Columns, Row, Target};
 /// A name, a unit, and the function that reads the figure from a measurement.
 pub(crate) type Definition<M> = (&'static str, &'static str, fn(&M) -> f64);
 
-/// One figure of a measurement, with the label of its row.
+/// A figure of a measurement, with the label of its row.
 #[derive(Debug)]
 pub(crate) struct Figure<M> {
     label: String,
@@ -143,7 +143,7 @@ impl<S: Copy, M> Comparison<S, M> {
     }
 }
 
-/// One of the two things that a round measures.
+/// A server and setup that a round measures.
 struct Candidate<'a, S> {
     /// Names the server to start.
     bench: &'a Bench,

@@ -15,7 +15,7 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// One figure of both sides of a comparison, in all rounds.
+/// A figure of both sides of a comparison, in all rounds.
 #[derive(Debug)]
 pub(crate) struct Row {
     label: String,

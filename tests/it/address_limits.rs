@@ -183,7 +183,7 @@ fn client_that_guesses_tokens_is_limited_and_no_one_else() {
     assert_eq!(refused.error_code(), "rate_limited");
     assert_eq!(refused.retry_after(), 1);
 
-    // One attempt a second is regained and used up by a wrong token. Then even a valid token is refused.
+    // An attempt a second is regained and used up by a wrong token. Then even a valid token is refused.
     let refused_over = |what: &str, attempt: &dyn Fn() -> bool| {
         wait_until(what, || {
             stats(ALICE, &bad);

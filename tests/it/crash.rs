@@ -151,7 +151,7 @@ fn acknowledged_messages_survive_every_kill_exactly_once() {
             .collect();
         let stored = read_whole_history(address, "plant");
         last.store(stored.len() as u64, Ordering::Relaxed);
-        // One more message wakes the reader if it has all of them already.
+        // Another message wakes the reader if it has all of them already.
         server.client_at("/ws?room=plant").say("the end");
         (stored, acks, reader.join().expect("the reader failed"))
     });

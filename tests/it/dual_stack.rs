@@ -7,7 +7,7 @@ use crate::support::{
     proxy_header, proxy_header_for, run, skip, start_in_namespace, wait_until, with_remote_network,
 };
 
-/// Whether this machine has IPv6, as the server finds out.
+/// Returns whether this machine has IPv6, as the server finds out.
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
@@ -16,7 +16,7 @@ fn at(ip: &str, server: &TestServer) -> SocketAddr {
     SocketAddr::new(ip.parse().expect("an address"), server.address().port())
 }
 
-/// Whether a server answers at this address.
+/// Returns whether a server answers at this address.
 fn answers(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
         && RawConnection::connect(address).get("/health").status == 200
@@ -244,7 +244,7 @@ fn machine_without_ipv6_addresses_serves_localhost() {
         wait_until("IPv4 is left", || server.log().contains(&line));
         assert!(server.log().contains("::1 is left out"), "{}", server.log());
     }
-    // One address of several must be left.
+    // At least one address of several must be left.
     let ended = run(program().args(["--port=0", "--host=198.51.100.1,198.51.100.2"]));
     let line = ended.only_line();
     assert!(

@@ -49,7 +49,7 @@ fn ping_flood_is_survived() {
     attacked.withstands("ping floods", |attacked| {
         thread::scope(|scope| {
             for size in [0, 1, 125] {
-                // One client of each size reads every pong; another reads nothing.
+                // A client of each size reads every pong; another reads nothing.
                 scope.spawn(move || {
                     let ping = frame(true, PING, &vec![b'x'; size]);
                     let mut client = flooding_client(Socket::tcp(address));

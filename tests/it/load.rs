@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 const CLIENTS: usize = 300;
-/// One in this many clients never reads.
+/// The share of clients that never read: one in this many.
 const STALLED_EVERY: usize = 10;
 const MESSAGES: u64 = 2000;
 /// Messages in flight at once. The kernel can buffer them all for one client, so that clients that read never lag for

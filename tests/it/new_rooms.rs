@@ -241,7 +241,7 @@ fn every_request_that_creates_a_room_counts() {
     assert_join_rate_limited(&reply, "one-more");
     assert_no_new_room(&joiner);
 
-    // One network of IPv6 is one address.
+    // A network of IPv6 counts as one address.
     let [near, far] = ["2001:db8:7::1", "2001:db8:7::2"].map(client);
     let query: Vec<String> = rooms("connect")
         .map(|room| format!("room={room}"))

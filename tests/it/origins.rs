@@ -49,7 +49,7 @@ fn second_origin_header_is_refused() {
     }
 }
 
-/// Whether a page of this origin is welcomed.
+/// Returns whether a page of this origin is welcomed.
 fn is_allowed(server: &TestServer, origin: &str) -> bool {
     let origin = format!("Origin: {origin}");
     let mut client = server.raw();

@@ -87,7 +87,7 @@ fn many_changes_are_merged_into_few_updates() {
     let (mut alice, mut bob) = (server.client(), server.client());
     watch(&mut alice, "ops", true);
     const TIMES: usize = 200;
-    // One by one, so that the updates are not merged by the batches of a busy server.
+    // The requests are sent singly, so that the updates are not merged by the batches of a busy server.
     for _ in 0..TIMES {
         bob.join("ops");
         bob.leave("ops");

@@ -127,7 +127,7 @@ fn token_is_offered_as_a_subprotocol_and_never_repeated() {
         (4001, Some("wscast"))
     );
     assert!(!reason.contains(&bad), "{reason}");
-    // Of two tokens, that in the header wins, and that in the address comes last.
+    // The token in the header wins over another, and the token in the address comes last.
     let bearer = format!("Authorization: Bearer {token}");
     for (target, lines, status) in [
         ("/ws?room=ops".to_owned(), vec![offers(&bad), bearer], 101),

@@ -222,8 +222,8 @@ fn from_jwk(jwk: &Value) -> Result<VerifyingKey, Unusable> {
     }
 }
 
-/// Whether a JSON Web Key with this `alg` is for the algorithm. `Ed25519` is the newer name of EdDSA with that curve
-/// (RFC 9864).
+/// Returns whether a JSON Web Key with this `alg` is for the algorithm. `Ed25519` is the newer name of EdDSA with that
+/// curve (RFC 9864).
 fn is_name_of(name: &str, algorithm: Algorithm) -> bool {
     name == format!("{algorithm:?}") || (name == "Ed25519" && algorithm == Algorithm::EdDSA)
 }

@@ -141,7 +141,7 @@ fn json_text<'a>(admitted: &'a Admitted<'_>) -> Result<&'a str, ResponseBox> {
     })
 }
 
-/// Whether a `Content-Type` is one of JSON: `application/json`, `text/json` or `application/…+json`, with any
+/// Returns whether a `Content-Type` is one of JSON: `application/json`, `text/json` or `application/…+json`, with any
 /// parameters. A page of another origin can send none of them without a preflight.
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();

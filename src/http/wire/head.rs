@@ -30,7 +30,7 @@ pub struct Head {
     pub segments: Vec<String>,
     /// The query's pairs.
     pub query: Query,
-    /// Whether the target's percent-encoding is UTF-8. Only the handshake of a page may have another, because a page
+    /// True if the target's percent-encoding is UTF-8. Only the handshake of a page may have another, because a page
     /// cannot read the response that names the mistake.
     pub is_utf8: bool,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
@@ -61,19 +61,19 @@ impl Head {
             .or_else(|| self.query.first("token").map(str::trim).filter(is_there))
     }
 
-    /// Whether a page opens a WebSocket. Only browsers send an Origin, and they always do (RFC 6455 §4.1).
+    /// Returns whether a page opens a WebSocket. Only browsers send an Origin, and they always do (RFC 6455 §4.1).
     pub fn is_handshake_of_page(&self) -> bool {
         is_handshake_of_page(&self.method, &self.headers)
     }
 
-    /// Whether the client lets the connection carry another request after this one (RFC 9112 §9.3).
+    /// Returns whether the client lets the connection carry another request after this one (RFC 9112 §9.3).
     pub fn keeps_alive(&self) -> bool {
         let is_default = self.minor_version > 0;
         (is_default || self.headers.lists("Connection", "keep-alive"))
             && !self.headers.lists("Connection", "close")
     }
 
-    /// Whether the client takes an event stream: `Accept` lists its type or is absent.
+    /// Returns whether the client takes an event stream: `Accept` lists its type or is absent.
     pub fn accepts_events(&self) -> bool {
         let lines = self.headers.lines("Accept");
         let mut types = lines
@@ -84,7 +84,7 @@ impl Head {
             || types.any(|name| matches!(&*name, "text/event-stream" | "text/*" | "*/*"))
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1; HTTP/1.0 has no
+    /// Returns whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1; HTTP/1.0 has no
     /// interim responses).
     pub fn expects_continue(&self) -> bool {
         self.minor_version > 0 && self.headers.lists("Expect", "100-continue")
@@ -185,7 +185,7 @@ fn is_handshake_of_page(method: &Method, headers: &Headers) -> bool {
         && headers.lists("Upgrade", "websocket")
 }
 
-/// Whether the request line has three words and the last is `HTTP/…`: httparse reports a version error for any
+/// Returns whether the request line has three words and the last is `HTTP/…`: httparse reports a version error for any
 /// third word.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.trim_ascii_start().split(|b| *b == b'\r').next();

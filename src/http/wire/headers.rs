@@ -1,6 +1,6 @@
 //! The header lines of a request.
 
-/// Whether a byte may stand in a header's name (RFC 9110 §5.6.2).
+/// Returns whether a byte may stand in a header's name (RFC 9110 §5.6.2).
 pub(in crate::http) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -28,7 +28,7 @@ impl Headers {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether the header is present, on one line or on several.
+    /// Returns whether the header is present, on one line or on several.
     pub fn contains(&self, name: &str) -> bool {
         self.lines(name).next().is_some()
     }
@@ -47,7 +47,7 @@ impl Headers {
             .filter(|item| !item.is_empty())
     }
 
-    /// Whether a comma-separated header lists this token.
+    /// Returns whether a comma-separated header lists this token.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.list(name).any(|item| item.eq_ignore_ascii_case(token))
     }

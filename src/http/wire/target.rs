@@ -9,7 +9,7 @@ use super::error::HeadError;
 pub(super) struct ParsedTarget {
     pub(super) segments: Vec<String>,
     pub(super) query: Query,
-    /// Whether the percent-encoding is UTF-8. Where it is not, `U+FFFD` stands instead.
+    /// True if the percent-encoding is UTF-8. Where it is not, `U+FFFD` stands instead.
     pub(super) is_utf8: bool,
 }
 

@@ -124,13 +124,13 @@ fn is_separator(c: char) -> bool {
     matches!(c, '.' | '_' | '-' | ':')
 }
 
-/// Whether words are spelled with this sign although it is no letter: the dots of Catalan and Japanese, the geresh
-/// and gershayim of Hebrew, and the sign between the syllables of Tibetan (UAX #31, section 2.4).
+/// Returns whether words are spelled with this sign although it is no letter: the dots of Catalan and Japanese, the
+/// geresh and gershayim of Hebrew, and the sign between the syllables of Tibetan (UAX #31, section 2.4).
 fn is_spelling(c: char) -> bool {
     matches!(c, '\u{b7}' | '\u{5f3}' | '\u{5f4}' | '\u{f0b}' | '\u{30fb}')
 }
 
-/// Whether a letter or mark shows nothing: fillers and selectors (the property `Default_Ignorable_Code_Point`).
+/// Returns whether a letter or mark shows nothing: fillers and selectors (the property `Default_Ignorable_Code_Point`).
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -139,8 +139,8 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// Whether a character is in a block of Arabic, Syriac, Mongolian, or a script of the Indic family. Only these spell
-/// with joiners; in other scripts a joiner would make a name that looks like another.
+/// Returns whether a character is in a block of Arabic, Syriac, Mongolian, or a script of the Indic family. Only these
+/// spell with joiners; in other scripts a joiner would make a name that looks like another.
 fn is_of_joining_script(c: char) -> bool {
     matches!(
         c,

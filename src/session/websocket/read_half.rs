@@ -14,7 +14,7 @@ const FRAMING_FACTOR_MAX: usize = 8;
 /// they keep their order among everything else that is sent.
 pub(super) struct ReadHalf {
     pub(super) outbox: Arc<Outbox>,
-    /// Whether any byte was read since this was last cleared.
+    /// True if any byte was read since this was last cleared.
     pub(super) is_active: bool,
     /// The time at which reading is interrupted.
     pub(super) alarm: Option<Instant>,
@@ -44,8 +44,8 @@ impl ReadHalf {
         std::mem::take(&mut self.bytes).min(self.bytes_max) / FRAMING_FACTOR_MAX
     }
 
-    /// Whether reading must stop in the middle of a message. tungstenite reads until a message is complete, but a
-    /// client can send a frame byte by byte, or fragments without end.
+    /// Returns whether reading must stop in the middle of a message. tungstenite reads until a message is complete, but
+    /// a client can send a frame byte by byte, or fragments without end.
     fn is_interrupted(&self) -> bool {
         self.alarm_is_due() || (self.bytes > 0 && self.outbox.is_ending())
     }

@@ -62,7 +62,7 @@ pub(super) struct Transport {
     websocket: WebSocket<ReadHalf>,
     ping_interval: Duration,
     pong_timeout: Duration,
-    /// Whether a Ping was sent and nothing was read since.
+    /// True if a Ping was sent and nothing was read since.
     is_pinged: bool,
     /// When the client counts as silent, unless something is read before.
     silent_at: Instant,
@@ -188,7 +188,7 @@ impl Transport {
         self.arm().is_err().then_some(End::Gone)
     }
 
-    /// Whether a time-out came before the client counts as silent, because it was that of an earlier alarm.
+    /// Returns whether a time-out came before the client counts as silent, because it was that of an earlier alarm.
     fn is_early(&self) -> bool {
         Instant::now() < self.silent_at && !self.is_ending()
     }

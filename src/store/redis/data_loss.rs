@@ -29,7 +29,7 @@ pub(super) struct DataLoss {
 /// The facts that a server reports about itself.
 struct ServerInfo {
     run_id: String,
-    /// Whether the server restores all its data after a restart.
+    /// True if the server restores all its data after a restart.
     ///
     /// Only an append-only file promises that. A server that was a replica before may have less than the server it
     /// replaced.

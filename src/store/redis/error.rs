@@ -32,7 +32,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// Whether Redis refuses the user and password, or requires one.
+/// Returns whether Redis refuses the user and password, or requires one.
 fn is_about_password(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
     ["authentication", "wrongpass", "noauth"]

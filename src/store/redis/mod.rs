@@ -1,6 +1,6 @@
 //! The store that keeps rooms in Redis, so that several nodes share them: one order, one history.
 //!
-//! One script call deduplicates, numbers, stores and publishes a message ([`publisher`], `scripts/publish.lua`). Every
+//! A script call deduplicates, numbers, stores and publishes messages ([`publisher`], `scripts/publish.lua`). Every
 //! node subscribes to the rooms that have members there, and delivers their messages from the subscription
 //! ([`subscriber`]). Heartbeats report the members of each node ([`nodes`]). Clients' threads read history through a
 //! pool of clients ([`history`]).

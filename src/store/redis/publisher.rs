@@ -16,7 +16,7 @@ pub(super) struct Publisher(RedisClient);
 
 /// The results of a batch.
 pub(super) struct Appended {
-    /// One result per publish.
+    /// The result of each publish.
     pub(super) results: Vec<Result<Stored, StoreError>>,
     /// The reason why some or all of the batch were not stored.
     pub(super) failure: Option<String>,
@@ -86,7 +86,7 @@ fn dedupe_id(publish: &Publish) -> String {
     }
 }
 
-/// Whether the script rejected a publish because its deadline had passed.
+/// Returns whether the script rejected a publish because its deadline had passed.
 fn is_late(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "LATE")
 }

@@ -38,7 +38,7 @@ pub(super) struct Checkpointer {
     requests: Arc<Requests>,
 }
 
-/// What the checkpoint thread and the writer tell each other.
+/// Flags that the writer and the checkpoint thread share.
 #[derive(Debug, Default)]
 struct Requests {
     /// A write failed, and space in the log may help.
@@ -70,7 +70,7 @@ impl Checkpointer {
         })
     }
 
-    /// Whether the disk is nearly full.
+    /// Returns whether the disk is nearly full.
     pub(super) fn space_is_low(&self) -> bool {
         self.requests.space_is_low.load(Ordering::Relaxed)
     }
@@ -157,7 +157,7 @@ impl CheckpointThread {
 }
 
 /// Runs one checkpoint, and records in the mark what the file then contains. Returns whether it copied the whole log.
-/// What cannot be copied now stays in the log, which is durable, until the next checkpoint.
+/// Pages that cannot be copied now stay in the log, which is durable, until the next checkpoint.
 pub(super) fn checkpoint(
     database: &Database,
     mark: &Mark,

@@ -103,7 +103,7 @@ pub(super) fn reason(error: &Error) -> String {
     }
 }
 
-/// Whether an error means that the file is damaged, rather than busy, full or out of reach.
+/// Returns whether an error means that the file is damaged, rather than busy, full or out of reach.
 pub(super) fn is_damage(error: &Error) -> bool {
     match error {
         Error::SqliteFailure(failure, _) => matches!(
@@ -118,8 +118,8 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
-/// Whether the transaction that failed with this error may be stored nevertheless: SQLite has written it and does not
-/// know whether it is on the disk. A server that is killed then finds it in the log.
+/// Returns whether the transaction that failed with this error may be stored nevertheless: SQLite has written it and
+/// does not know whether it is on the disk. A server that is killed then finds it in the log.
 pub(super) fn is_outcome_unknown(error: &Error) -> bool {
     let code = error.sqlite_error().map(|failure| failure.extended_code);
     matches!(

@@ -64,9 +64,9 @@ pub(super) struct Sqlite {
     mark: Arc<Mark>,
     directory: Directory,
     health: Health,
-    /// Whether SQLite uses a write-ahead log, which some file systems do not support.
+    /// True if SQLite uses a write-ahead log, which some file systems do not support.
     uses_wal: bool,
-    /// Whether the file or its log was moved or deleted.
+    /// True if the file or its log was moved or deleted.
     is_misplaced: AtomicBool,
     /// The number of stored messages, readable without the writer's lock.
     messages: AtomicU64,

@@ -195,7 +195,7 @@ fn run_with_faults(nodes: &mut Nodes, inject: impl FnOnce(&FaultRun, &mut Nodes,
             .collect();
         let stored = read_whole_history(run.addresses[0], "plant");
         run.last.store(stored.len() as u64, Ordering::Relaxed);
-        // One more message on each node wakes readers that have all of them already.
+        // Another message on each node wakes readers that have all of them already.
         for node in &nodes.nodes {
             node.client_at("/ws?room=plant").say("the end");
         }

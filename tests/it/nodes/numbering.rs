@@ -219,7 +219,7 @@ fn promoted_replica_with_less_data_restarts_the_numbering() {
     });
 }
 
-// One node publishes beyond each limit of history in turn: count, bytes, age.
+// A single node publishes beyond each limit of history in turn: count, bytes, age.
 // Invariants: the limit holds, a position before the first message is not recovered, and offsets continue.
 #[test]
 fn limits_of_count_bytes_and_age_prune_history_and_gaps_are_reported() {

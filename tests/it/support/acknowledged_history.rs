@@ -55,7 +55,7 @@ impl AcknowledgedHistory {
         server.end(signal);
     }
 
-    /// Whether a reader of all acknowledged messages resumes without a gap.
+    /// Returns whether a reader of all acknowledged messages resumes without a gap.
     pub fn is_resumed(&self, server: &TestServer) -> bool {
         let (epoch, offset) = self.last.as_ref().expect("a message");
         let reader = server.client_at(&format!("/ws?since={offset}&epoch={epoch}"));

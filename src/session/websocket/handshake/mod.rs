@@ -171,7 +171,8 @@ fn check_headers(head: &Head) -> Result<String, HandshakeError> {
     Ok(derive_accept_key(key.as_bytes()))
 }
 
-/// Whether a key decodes to 16 bytes. The last four bits say nothing, and the example of RFC 6455 §4.1 sets some.
+/// Returns whether a key decodes to 16 bytes. The last four bits say nothing, and the example of RFC 6455 §4.1 sets
+/// some.
 fn is_key(key: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let digits = key.strip_suffix("==");

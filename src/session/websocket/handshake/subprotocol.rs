@@ -25,14 +25,14 @@ pub(super) fn choose(head: &Head) -> Result<Option<&str>, &'static str> {
     Ok(Some(names.find(|name| *name == WSCAST).unwrap_or(first)))
 }
 
-/// Whether an offer holds a JSON Web Token. Some programs offer one without the prefix.
+/// Returns whether an offer holds a JSON Web Token. Some programs offer one without the prefix.
 fn is_jwt(offer: &str) -> bool {
     // The base64 of `{"`.
     let is_bare = offer.starts_with("eyJ") && offer.split('.').count() == 3;
     is_bare || offer.starts_with(TOKEN_SUBPROTOCOL)
 }
 
-/// Whether a text is a `token` of HTTP (RFC 9110 §5.6.2).
+/// Returns whether a text is a `token` of HTTP (RFC 9110 §5.6.2).
 fn is_token(text: &str) -> bool {
     let is_symbol = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
     text.bytes()

@@ -143,7 +143,7 @@ impl ServerConnection {
     }
 }
 
-/// Whether the server has become a replica, so that writes must go to another server.
+/// Returns whether the server has become a replica, so that writes must go to another server.
 fn is_read_only(reply: &Value) -> bool {
     use ServerErrorKind::{MasterDown, ReadOnly};
     matches!(reply, Value::ServerError(error)

@@ -22,7 +22,7 @@ const TOPOLOGY_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct RedisClient {
     config: Arc<ClientConfig>,
     servers: BTreeMap<Address, SlotServer>,
-    /// Whether slots may have moved to other servers since the topology was learned.
+    /// True if slots may have moved to other servers since the topology was learned.
     is_stale: bool,
     topology_at: Option<Instant>,
     topology_backoff: Backoff,
@@ -250,7 +250,7 @@ fn request_from_new_connection(client: &Client) -> Result<Option<Topology>, Stri
     cluster::request_topology(&mut connection, client).map_err(|why| why.to_string())
 }
 
-/// Whether a reply means that a slot may have moved to another server.
+/// Returns whether a reply means that a slot may have moved to another server.
 fn is_topology_change(reply: &Reply) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
     match reply {

@@ -40,9 +40,9 @@ pub(crate) struct Heartbeat {
     events: Receiver<RosterEvent>,
     client: RedisClient,
     roster: Roster,
-    /// Whether the reports of all nodes are to be read from Redis, because some may have been missed.
+    /// True if the reports of all nodes are to be read from Redis, because some may have been missed.
     must_read_all: bool,
-    /// Whether the next report must have all rooms, because earlier reports may be lost.
+    /// True if the next report must have all rooms, because earlier reports may be lost.
     must_report_all: bool,
     /// Until then no node counts as dead, because Redis may not have received heartbeats.
     grace_until: Instant,

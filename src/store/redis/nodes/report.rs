@@ -23,10 +23,10 @@ pub(super) type ReportedMembers = (usize, Option<Vec<String>>);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct NodeReport {
     pub(super) node: NodeName,
-    /// Whether the node shuts down.
+    /// True if the node shuts down.
     #[serde(default, rename = "leaves")]
     pub(super) is_leaving: bool,
-    /// Whether the report has all rooms of the node and replaces its earlier reports.
+    /// True if the report has all rooms of the node and replaces its earlier reports.
     #[serde(default, rename = "anew")]
     pub(super) is_complete: bool,
     /// Rooms whose members have changed.

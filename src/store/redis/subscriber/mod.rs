@@ -42,7 +42,7 @@ pub(super) struct Subscriber {
     requests: Receiver<OpenRequest>,
     waker: Arc<SubscriberWaker>,
     roster_events: Sender<RosterEvent>,
-    /// Whether reports of other nodes may have been missed and the heartbeat thread does not know yet.
+    /// True if reports of other nodes may have been missed and the heartbeat thread does not know yet.
     missed_reports: bool,
     reconciler: Reconciler,
 }
@@ -100,7 +100,7 @@ struct Feed<'a> {
     /// Rooms whose subscription is confirmed and that are to be compared with Redis.
     confirmed: Vec<RoomName>,
     compare_at: Instant,
-    /// Whether rooms may have missed messages.
+    /// True if rooms may have missed messages.
     is_behind: bool,
 }
 

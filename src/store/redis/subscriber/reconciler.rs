@@ -52,7 +52,7 @@ pub(super) struct Reconciler {
     opening: HashMap<RoomName, Vec<OpenRequest>>,
     /// Rooms that cannot be opened and whose channels are to be unsubscribed.
     rejected: Vec<RoomName>,
-    /// Whether a server of the cluster did not reply, so that its rooms are to be compared again soon.
+    /// True if a server of the cluster did not reply, so that its rooms are to be compared again soon.
     retry_soon: bool,
 }
 
@@ -98,7 +98,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether this many more rooms can be opened.
+    /// Returns whether this many more rooms can be opened.
     pub(super) fn has_space_for(&self, rooms: usize) -> bool {
         self.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max
     }

@@ -1,4 +1,4 @@
-//! One subscribed room, and the last message of it that this node has seen.
+//! A subscribed room, and the last message of it that this node has seen.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! One connection with its subscriptions to channels.
+//! A connection with its subscriptions to channels.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Subscription {
         self.send("UNSUBSCRIBE", channels)
     }
 
-    /// Whether Redis has confirmed every subscription.
+    /// Returns whether Redis has confirmed every subscription.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.unconfirmed == 0
     }

@@ -7,7 +7,7 @@ use redis::Cmd;
 use super::super::client::CommandError;
 use super::super::names::Names;
 
-/// Whether a wake-up is under way. Threads that queue requests at the same time share one.
+/// Wakes the subscriber thread. Threads that queue requests at the same time share a wake-up.
 #[derive(Debug, Default)]
 pub(crate) struct SubscriberWaker(AtomicBool);
 

@@ -49,12 +49,12 @@ impl fmt::Display for Break {
 }
 
 impl Break {
-    /// Whether the database may be a mixture of several moments, or damaged.
+    /// Returns whether the database may be a mixture of several moments, or damaged.
     pub(super) fn needs_integrity_check(self) -> bool {
         self != Self::PowerLost
     }
 
-    /// Whether the log belongs to another file.
+    /// Returns whether the log belongs to another file.
     pub(super) fn separates_log(self) -> bool {
         self == Self::FilePutBack
     }
@@ -135,8 +135,8 @@ pub(super) fn compare_progress(
     }
 }
 
-/// Whether the machine went down during the run. A disk that was set back looks the same, so this holds for every
-/// durability.
+/// Returns whether the machine went down during the run. A disk that was set back looks the same, so this holds for
+/// every durability.
 fn lost_power(record: &Record, boot: &str) -> bool {
     !record.is_clean && (boot.is_empty() || record.boot != boot)
 }

@@ -147,7 +147,7 @@ impl Database {
         Ok(Some(aside))
     }
 
-    /// Whether SQLite would undo changes of another program by a journal that is not the log.
+    /// Returns whether SQLite would undo changes of another program by a journal that is not the log.
     pub(in crate::store::sqlite) fn has_foreign_journal(&self) -> bool {
         const READ_VERSION_AT: u64 = 19;
         const WITH_LOG: u8 = 2;
@@ -168,7 +168,7 @@ impl Database {
         self.wal().map_or(0, |wal| wal.len())
     }
 
-    /// Whether the write-ahead log exists beside the database.
+    /// Returns whether the write-ahead log exists beside the database.
     pub(in crate::store::sqlite) fn has_wal(&self) -> bool {
         self.wal().is_ok()
     }
@@ -183,7 +183,7 @@ impl Database {
         Ok(FileState::of(&self.file.metadata()?))
     }
 
-    /// Whether the path still names the opened file. Writes to a deleted file would be lost.
+    /// Returns whether the path still names the opened file. Writes to a deleted file would be lost.
     pub(in crate::store::sqlite) fn is_in_place(&self) -> bool {
         let identity = |file: &Metadata| (file.dev(), file.ino());
         match (self.file.metadata(), std::fs::metadata(&self.path)) {

@@ -48,11 +48,11 @@ impl RunId {
 /// The contents of a mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store::sqlite) struct Record {
-    /// Whether the last run ended with a complete checkpoint, synced to disk.
+    /// True if the last run ended with a complete checkpoint, synced to disk.
     pub(in crate::store::sqlite) is_clean: bool,
-    /// Whether a checkpoint may be writing to the database file, so that `file` does not describe it.
+    /// True if a checkpoint may be writing to the database file, so that `file` does not describe it.
     pub(in crate::store::sqlite) is_copying: bool,
-    /// Whether the database is known to have lost messages, so that the next run starts new epochs.
+    /// True if the database is known to have lost messages, so that the next run starts new epochs.
     pub(in crate::store::sqlite) is_void: bool,
     /// The run that the database names.
     pub(in crate::store::sqlite) run: RunId,

@@ -14,7 +14,7 @@ const ROOMS_MAX: usize = 1000;
 pub(super) struct Unreadable {
     pub(super) first: u64,
     pub(super) last: u64,
-    /// Whether the file is damaged, rather than out of reach for a moment.
+    /// True if the file is damaged, rather than out of reach for a moment.
     pub(super) is_damaged: bool,
 }
 
@@ -52,7 +52,7 @@ impl UnreadableParts {
         }
     }
 
-    /// Whether a damaged part lies after `since` and not after `until`.
+    /// Returns whether a damaged part lies after `since` and not after `until`.
     pub(super) fn are_between(&self, room: &RoomName, since: u64, until: u64) -> bool {
         let parts = &self.0.lock().by_room;
         let part = parts.get(room).filter(|part| part.is_damaged);

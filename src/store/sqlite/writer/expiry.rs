@@ -19,7 +19,7 @@ pub(super) fn before(now_ts: u64, age: Duration) -> u64 {
     now_ts.saturating_sub(age.as_millis() as u64)
 }
 
-/// Whether the oldest row of a table was stored at or before `ts`.
+/// Returns whether the oldest row of a table was stored at or before `ts`.
 pub(super) fn oldest_is_until(
     connection: &Connection,
     table: &str,

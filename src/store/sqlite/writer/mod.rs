@@ -41,7 +41,7 @@ pub(super) struct Writer {
     mark: Arc<Mark>,
     /// The number of the last batch in the database.
     batch: u64,
-    /// Whether that batch could not be written to the mark.
+    /// True if that batch could not be written to the mark.
     is_unmarked: bool,
     /// Messages dropped since the counter was last taken.
     pruned: u64,

@@ -1,4 +1,4 @@
-//! One write transaction: its changes on disk, and the changes in memory that take effect when it commits.
+//! A write transaction: its changes on disk, and the changes in memory that take effect when it commits.
 
 use std::collections::HashMap;
 
