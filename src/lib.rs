@@ -91,11 +91,11 @@
 //!
 //! # Layers
 //!
-//! `cli` → `config` → `logging` → `server` (composition) → `listener` → `connection` → `http` and
-//! `session` → `app` (handles) → `admission` → `broker` → `store` and `broadcaster` → `outbox` →
-//! `rooms` → `socket` → `protocol`. Below these are `auth`, `limits`, `proxy`, `metrics`, `reload`,
-//! `shutdown` and `threads`. A module uses only modules to its right. The store reports to the broadcaster through
-//! the trait `Delivery`, which keeps it free of the broadcaster.
+//! `main` → `cli` → `server` (composition) → `listener` → `connection` → `session` → `http` → `app` (handles) →
+//! `admission` → `broker` → `broadcaster` → `store` → `outbox` → `rooms` → `socket` → `limits` and `logging` → `config` →
+//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `threads` and `os_error`. A module
+//! uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
+//! free of the broadcaster.
 //!
 //! # Where to look
 //!
@@ -103,7 +103,10 @@
 //! |---|---|
 //! | Where is a slow client evicted? | `outbox.rs`, `evict` |
 //! | Where is an offset assigned? | `store/memory.rs`, `store/sqlite/writer/`, with Redis `store/redis/scripts/publish.lua` |
-//! | Where are a token's rights checked? | `auth/rights.rs`; for HTTP by `http/authorize.rs`, for sessions by `session/websocket/` |
+//! | Where are a token's rights checked? | `auth/rights.rs`; for HTTP by `http/authorize.rs`, for sessions by `rooms.rs` and `requests.rs` in `session/websocket/` |
+//! | Where does a start decide whether SQLite's numbering continues? | `store/sqlite/continuity/` |
+//! | Where is a WebSocket handshake checked? | `session/websocket/handshake/` |
+//! | Where are keys read and weak ones refused? | `auth/keys/` |
 //! | Where is a new HTTP route added? | one row in `http/route.rs`, a handler in `http/api/` |
 
 // A build without a feature contains values and methods that only this feature uses.

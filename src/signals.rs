@@ -13,12 +13,12 @@ use wscast::reload::Reloads;
 use wscast::shutdown::Shutdown;
 use wscast::threads;
 
-/// What the signals act on.
+/// The parts of the server that signals act on.
 pub(crate) struct SignalHandler {
     pub(crate) shutdown: Shutdown,
     pub(crate) reloads: Reloads,
     pub(crate) log_file: Option<LogFile>,
-    /// Whether tokens are checked. Then an operator may send SIGHUP to reload keys, even if no key is in a file.
+    /// True if tokens are checked. Then an operator may send SIGHUP to reload keys, even if no key is in a file.
     pub(crate) has_keys: bool,
 }
 
@@ -86,7 +86,7 @@ fn ignored_signals() -> u64 {
         .unwrap_or_default()
 }
 
-/// Whether a SIGHUP means that the terminal was closed. In that case the kernel or the terminal's shell
+/// Returns whether a SIGHUP means that the terminal was closed. In that case the kernel or the terminal's shell
 /// sends it. A SIGHUP from another program, such as logrotate, has another meaning.
 fn is_from_closed_terminal(origin: &Origin) -> bool {
     match (&origin.cause, &origin.process) {
@@ -104,7 +104,7 @@ fn session_leader() -> Option<i32> {
     rest.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Whether the process has a terminal. Linux takes it from all processes when it is closed.
+/// Returns whether the process has a terminal. Linux takes it from all processes when it is closed.
 fn has_terminal() -> bool {
     fs::File::open("/dev/tty").is_ok()
 }

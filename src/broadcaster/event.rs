@@ -43,7 +43,7 @@ pub(crate) enum Event {
         client: ClientId,
         /// The numbering of the room.
         numbering: Arc<RoomNumbering>,
-        /// Whether the member is subscribed to presence updates.
+        /// True if the member is subscribed to presence updates.
         presence: bool,
         /// Holds the member and receives the room's state; the client's thread then sends `joined`.
         hold: Option<Sender<Vec<RoomState>>>,
@@ -99,7 +99,7 @@ pub(crate) enum Event {
     /// Requests the rooms whose local members changed since the last such request. The first request starts the
     /// record of changes.
     ChangedRooms {
-        /// Whether to return every room with local members instead.
+        /// True to return every room with local members instead.
         all: bool,
         /// Receives the local members of each room.
         reply: Sender<Vec<LocalMembers>>,

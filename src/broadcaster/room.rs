@@ -1,4 +1,4 @@
-//! One room with members on this node: its numbering, its members and the batch that is to be sent to them.
+//! A room with members on this node: its numbering, its members and the batch that is to be sent to them.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// A client in a room.
 struct Member {
     outbox: Arc<Outbox>,
-    /// Whether the member is subscribed to presence updates.
+    /// True if the member is subscribed to presence updates.
     watches: bool,
     /// The member's batches while it is held; `None` once it is live.
     held: Option<Box<HeldBatches>>,

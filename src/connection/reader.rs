@@ -76,8 +76,8 @@ impl<'a> RequestReader<'a> {
         &self.buffer
     }
 
-    /// Whether a body follows the last head that was not read. Its bytes must not be taken for a request, so the
-    /// connection must close.
+    /// Returns whether a body follows the last head that was not read. Its bytes must not be taken for a request, so
+    /// the connection must close.
     pub(super) fn has_unread_body(&self) -> bool {
         self.unread_body != BodyLength::None
     }

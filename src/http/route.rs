@@ -17,7 +17,7 @@ use Handler::{EventStream, Private, Public, WebSocket};
 /// Bytes of a body that no handler reads. Few clients send a body with a GET, and none needs a large one.
 const UNUSED_BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// One row of the table.
+/// A row of the table.
 pub(crate) struct Route {
     /// A `GET` route also matches `HEAD`.
     method: Method,
@@ -139,13 +139,13 @@ impl Route {
             || (matches!(self.handler, WebSocket(_)) && asks_for_upgrade(head))
     }
 
-    /// Whether the request starts an event stream; a HEAD request gets only the head of its response.
+    /// Returns whether the request starts an event stream; a HEAD request gets only the head of its response.
     pub(crate) fn is_event_stream(&self, head: &Head) -> bool {
         matches!(self.handler, EventStream) && head.method == Method::Get
     }
 }
 
-/// Whether the request is a WebSocket handshake, well-formed or not.
+/// Returns whether the request is a WebSocket handshake, well-formed or not.
 pub(crate) fn asks_for_upgrade(head: &Head) -> bool {
     head.headers.contains("Upgrade")
         || head.headers.lists("Connection", "upgrade")

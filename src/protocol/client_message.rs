@@ -35,7 +35,7 @@ pub enum ClientMessage<'a> {
     Join {
         /// The room's name.
         room: RoomName,
-        /// Whether the client subscribes to presence updates.
+        /// True if the client subscribes to presence updates.
         presence: bool,
         /// The client's last message, if the client resumes.
         since: Option<Since>,

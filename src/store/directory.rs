@@ -33,7 +33,7 @@ struct Table {
     /// The epoch of rooms created from now on. Forgetting a room that had offsets draws a new epoch, so that no
     /// offset is used twice within an epoch.
     epoch: Epoch,
-    /// Whether a room was refused since [`Directory::expired`] ran last.
+    /// True if a room was refused since [`Directory::expired`] ran last.
     refused_room: bool,
     /// When the last search for rooms to forget at once found none.
     found_none_at: Option<Instant>,
@@ -153,7 +153,7 @@ impl Directory {
         table.epoch = epoch;
     }
 
-    /// Whether any of these rooms has used an offset.
+    /// Returns whether any of these rooms has used an offset.
     pub(super) fn any_has_offsets(&self, rooms: &[RoomName]) -> bool {
         let table = self.table.lock();
         rooms

@@ -28,9 +28,9 @@ pub(super) struct NodeState {
     pub(super) limits: HistoryLimits,
     pub(super) rooms_max: usize,
     pub(super) rooms: SubscribedRooms,
-    /// Whether messages can be stored.
+    /// True if messages can be stored.
     pub(super) publishing: Health,
-    /// Whether stored messages return through the subscription.
+    /// True if stored messages return through the subscription.
     pub(super) subscription: Health,
     pub(super) lag: LagMeter,
     /// Number of live nodes.
@@ -86,7 +86,7 @@ impl NodeState {
         RedisClient::new(Arc::clone(&self.client_config))
     }
 
-    /// Whether Redis is a cluster.
+    /// Returns whether Redis is a cluster.
     pub(super) fn is_cluster(&self) -> bool {
         self.client_config.endpoints.is_cluster()
     }

@@ -1,8 +1,8 @@
 //! The store that keeps history in a SQLite database: acknowledged messages survive the process.
 //!
 //! The broker thread alone writes, one transaction per batch ([`writer`]). Clients' threads read through a few
-//! connections ([`reading`]), and a third thread copies the write-ahead log into the database ([`checkpoint`]). Joins
-//! use the [`Directory`] in memory, so no join waits for the disk.
+//! connections ([`reading`]), and a third thread copies the write-ahead log into the database ([`mod@checkpoint`]).
+//! Joins use the [`Directory`] in memory, so no join waits for the disk.
 //!
 //! A start compares the file and its log with a mark, and restarts numbering if messages may have been lost
 //! ([`continuity`]). Messages that cannot be read are a gap ([`reading`]).
