@@ -133,6 +133,34 @@ class BehindNginx(unittest.IsolatedAsyncioTestCase):
         for _ in range(4):
             await self.connect(ALICE)
 
+    async def test_everything_works_below_a_path_prefix(self):
+        for prefix in ("/chat/", "/a/b-c/"):
+            with self.subTest(prefix):
+                server = self.enterContext(Server("--trusted-proxies", "127.0.0.1"))
+                config = deployed_config(f"127.0.0.1:{server.port}")
+                below = config.replace("location / {", f"location {prefix} {{")
+                below = below.replace("proxy_pass http://nodes;", "proxy_pass http://nodes/;")
+                self.assertNotEqual(config, below)
+                nginx = self.enterContext(Nginx(below))
+                self.address = f"127.0.0.1:{nginx.ports[80]}{prefix.rstrip('/')}"
+
+                page = self.get(prefix)
+                addresses = re.findall(r'(?:href|src)="([^"#]+)"', page)
+                self.assertTrue(any(address.endswith(".js") for address in addresses), page)
+                for address in addresses:
+                    self.assertNotRegex(address, "^/", "an absolute address leaves the prefix")
+                    self.get(prefix + address)
+
+                client = await self.connect(ALICE)
+                await client.websocket.send('{"type":"message","payload":"hello"}')
+                self.assertEqual((await client.frame())["payload"], "hello")
+
+    def get(self, path):
+        """The text of a page of nginx."""
+        host = self.address.split("/")[0]
+        with urllib.request.urlopen(f"http://{host}{path}", timeout=DEADLINE_SECONDS) as response:
+            return response.read().decode()
+
     def start_stream(self, *directives):
         """Starts nginx's stream module before the server, with these directives in its server block."""
         block = " ".join([f"listen 1000; proxy_pass 127.0.0.1:{self.server.port};", *directives])
