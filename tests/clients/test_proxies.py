@@ -146,6 +146,7 @@ class BehindNginx(unittest.IsolatedAsyncioTestCase):
 
                 page = self.get(prefix)
                 addresses = re.findall(r'(?:href|src)="([^"#]+)"', page)
+                addresses = [address for address in addresses if not address.startswith("data:")]
                 self.assertTrue(any(address.endswith(".js") for address in addresses), page)
                 for address in addresses:
                     self.assertNotRegex(address, "^/", "an absolute address leaves the prefix")
