@@ -54,7 +54,7 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Time over which Close frames are spread at shutdown.
     pub drain: Duration,
-    /// Most time that shutdown waits for clients and the store.
+    /// Longest time that shutdown waits for clients and the store.
     pub shutdown_timeout: Duration,
     /// Most detailed level that is logged.
     pub log_level: LevelFilter,

@@ -80,7 +80,7 @@
 //! # Invariants
 //!
 //! - A delivery to a healthy client wakes no thread, and no message is encoded twice for one kind of stream.
-//! - A batch holds what waits already; no thread waits for a batch to grow.
+//! - A batch takes only items that are queued already; no thread waits for a batch to grow.
 //! - A push to an outbox never blocks: a slow client costs no other client time.
 //! - Only the broadcaster changes rooms; its only I/O is a non-blocking send.
 //! - A full queue blocks the publisher; no message is dropped between two threads.

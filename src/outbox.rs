@@ -41,7 +41,8 @@ pub(crate) struct Outbox {
     /// Not behind a pointer, so that a delivery reads less memory.
     socket: Socket,
     bytes_max: usize,
-    /// Half the size of a `Duration`. With it an outbox fits into the 176 bytes that the request's head leaves free.
+    /// A `u64` is half the size of a `Duration`. The outbox therefore fits into the 176 bytes that the request's head
+    /// has freed.
     slow_timeout_nanos: u64,
     metrics: Arc<Metrics>,
     wire: Wire,
@@ -57,8 +58,8 @@ pub(crate) enum Wire {
     WebSocket,
     /// Server-Sent Events in a body that ends with the connection, for HTTP/1.0.
     Events,
-    /// Server-Sent Events in chunks, for HTTP/1.1. Many libraries hand on each chunk at once, but wait for a full
-    /// buffer of a body without chunks.
+    /// Server-Sent Events in chunks, for HTTP/1.1. Many libraries pass on each chunk at once, but buffer a body
+    /// without chunks.
     ChunkedEvents,
 }
 
@@ -295,7 +296,7 @@ impl Outbox {
                 OutboxPhase::Finishing { until: Some(until) } => until,
                 _ => progress + self.slow_timeout(),
             };
-            // Waits are short, because an eviction moves the deadline forward.
+            // Waits are short, because an eviction sets an earlier deadline.
             let deadline = deadline.min(Instant::now() + EVICTION_GRACE);
             let writable = self.socket.wait_writable(deadline);
             let mut state = self.state.lock();
@@ -391,7 +392,8 @@ impl OutboxState {
         }
     }
 
-    /// Keeps the queue from being empty while encrypted bytes wait in the socket: an empty buffer stands for them.
+    /// Queues an empty buffer if the queue is empty, so that the drain thread continues while encrypted bytes wait in
+    /// the socket.
     fn keep_waiting(&mut self) {
         if self.queue.is_empty() {
             self.enqueue(Bytes::new());

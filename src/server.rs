@@ -228,8 +228,8 @@ impl Server {
         self.app.broadcaster.send(Event::Stop);
         // A panic of the broadcaster has ended the process already.
         self.broadcaster_thread.join().ok();
-        // Published messages are stored before the process ends, even past the deadline. A store that hangs is
-        // waited for until its own deadline.
+        // Published messages are stored before the process ends, even past the deadline. A store that hangs
+        // delays the exit until its own deadline.
         let store_deadline = deadline.max(Instant::now() + STORE_FLUSH_MIN);
         self.app.broker.stop(store_deadline);
         while !self.broker_thread.is_finished() && Instant::now() < store_deadline {

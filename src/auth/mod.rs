@@ -43,7 +43,7 @@ pub struct AuthSettings {
     pub public_key_file: Option<PathBuf>,
     /// Claims that a token must have.
     pub required: RequiredClaims,
-    /// Rights of clients without a token, where there are keys.
+    /// Rights of clients without a token, if tokens are checked.
     pub anonymous: Anonymous,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Debug for AuthSettings {
     }
 }
 
-/// The rights of clients without a token, where tokens are checked.
+/// The rights of clients without a token, if tokens are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anonymous {
     /// No rights.
@@ -120,8 +120,8 @@ pub enum AuthError {
     TokenNeeded,
     /// The token is refused.
     Token(TokenError),
-    /// The token was not checked, because too many from this address were refused. The next one is checked after
-    /// this time.
+    /// The token was not checked, because too many tokens from this address were refused. The next token is checked
+    /// after this time.
     TooManyFailures(Duration),
 }
 

@@ -11,13 +11,13 @@ use super::claims::{self, Claim, Claims, InvalidClaim, Numbers};
 use super::keys::{Secret, VerifyingKey};
 use super::rights::{Identity, RoomPatterns, Validity, parse_user};
 
-/// Longest token, in bytes; a request's head must hold it.
+/// Longest token, in bytes. It must fit into a request's head.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Parts of an encrypted token (RFC 7516 §7.1). A signed one has three.
 const JWE_PARTS: usize = 5;
 /// Longest name of an algorithm that an error repeats, in bytes.
 const ALGORITHM_BYTES_MAX: usize = 20;
-/// How far the token issuer's clock may be ahead of ours.
+/// Largest accepted lead of the token issuer's clock over this machine's.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The reason why a token is refused. Its text is for the client and does not contain the token.
@@ -46,7 +46,7 @@ pub enum TokenError {
     Audience,
     /// The claim `iss` is not a trusted issuer.
     Issuer,
-    /// The claims are not a JSON object, or one is there twice; the text says so.
+    /// The claims are not a JSON object, or a claim is present twice. The text says which.
     Claims(String),
     /// A claim is missing or has a wrong value; the text says which.
     Claim(InvalidClaim),
@@ -149,7 +149,7 @@ pub(super) fn check(
     identity(&claims, required, now)
 }
 
-/// A token (RFC 7515 §7.1). Nothing of it is trusted before its signature was verified.
+/// A token (RFC 7515 §7.1). No part of it is trusted before its signature is verified.
 struct SignedToken<'a> {
     algorithm: String,
     key_id: Option<String>,

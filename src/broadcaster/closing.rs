@@ -30,7 +30,7 @@ impl BroadcasterState {
         });
     }
 
-    /// Closes the clients whose turn it is. Aborts closed clients that keep their connections open.
+    /// Closes the clients that are due. Aborts closed clients that keep their connections open.
     pub(super) fn continue_drain(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else {
             return;
@@ -52,7 +52,7 @@ impl BroadcasterState {
         }
     }
 
-    /// Aborts clients that have been sent everything, the Close frame last, but do not close on their side.
+    /// Aborts clients that were sent everything, the Close frame included, but keep their connections open.
     fn abort_finished(&self) {
         let outboxes = self.clients.values().map(|client| &client.outbox);
         outboxes

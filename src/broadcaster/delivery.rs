@@ -1,4 +1,4 @@
-//! The broadcaster as a store sees it.
+//! The broadcaster's implementation of [`Delivery`], through which a store reaches it.
 
 use std::sync::Arc;
 

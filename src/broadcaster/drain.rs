@@ -1,5 +1,5 @@
 //! The schedule that closes every client at shutdown: in random order and spread over time, so that the clients do
-//! not all reconnect to the next server at once or in the order in which they came.
+//! not all reconnect to the next server at once or in the order in which they connected.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::socket::LINGER;
 /// The time between two steps. Each step closes a share of the clients.
 const STEP: Duration = Duration::from_millis(10);
 
-/// The clients that are still to be closed, and when.
+/// The clients that are still to be closed, and the times of the next steps.
 pub(super) struct Drain {
     remaining: Vec<ClientId>,
     total: usize,

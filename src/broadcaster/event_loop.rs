@@ -21,8 +21,8 @@ impl BroadcasterState {
         loop {
             match self.wait_for_event(events) {
                 Ok(first) => {
-                    // Lets readers that can run already add to this batch. That saves more in system calls than it
-                    // costs, and unlike a sleep it adds no delay on an idle machine.
+                    // Lets threads that are ready to run add events to this batch. This saves more time in system calls
+                    // than it costs. Unlike a sleep, it adds no delay on an idle machine.
                     thread::yield_now();
                     let batch = iter::once(first).chain(events.try_iter());
                     let flow = self.handle_batch(batch.take(BATCH_EVENTS_MAX), Instant::now());

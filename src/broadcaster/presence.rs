@@ -11,7 +11,7 @@ use super::room::LocalRoom;
 /// The minimum time between two presence updates of a room.
 pub(super) const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When to send which room's presence update. Holds a room only while an update is due or was sent within the last
+/// The due and recent presence updates. Holds a room only while an update is due or was sent within the last
 /// interval. A room in `updates` has exactly one entry in `due_times`.
 #[derive(Default)]
 pub(super) struct PresenceSchedule {
@@ -21,7 +21,7 @@ pub(super) struct PresenceSchedule {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PresenceUpdate {
-    /// The members changed and the watchers were not sent the change yet.
+    /// The members changed, and the change was not sent to the watchers yet.
     Due,
     /// The watchers were sent an update within the last interval, and nothing changed after it.
     Sent,

@@ -12,7 +12,7 @@ use crate::protocol::{ClientId, Position, PresentClient, RoomName};
 pub(crate) enum ReleaseOutcome {
     /// The member is live: it is sent every later publication at once.
     Live,
-    /// The member missed more than could be held. It is held anew from this offset, and its thread must read up to
+    /// The member missed more than could be held. It is held again from this offset, and its thread must read up to
     /// this offset before it releases the member again.
     ReadOn(u64),
     /// The client has a later offset than this node has delivered, because it came from a faster node. The member

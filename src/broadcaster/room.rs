@@ -41,7 +41,7 @@ pub(super) struct LocalRoom {
     events: Vec<u8>,
     /// The number of members that read Server-Sent Events.
     event_readers: usize,
-    /// The number of these whose events are sent in chunks.
+    /// The number of those readers whose events are sent in chunks.
     chunk_readers: usize,
     /// The JSON text of one publication; reused for the next one.
     scratch: Vec<u8>,
@@ -122,7 +122,7 @@ impl LocalRoom {
         true
     }
 
-    /// Makes a held member live if it has everything up to the room's position, `reached` and held batches together.
+    /// Makes a held member live if `reached` and its held batches together cover the room's position.
     /// The pending batch must be empty. A client that is not held or not a member counts as live.
     pub(super) fn release(&mut self, client: ClientId, reached: u64) -> ReleaseOutcome {
         let offset = self.position().offset;

@@ -24,12 +24,13 @@ pub(super) fn respond(
     send_all(socket, &bytes)
 }
 
-/// Sends within a time of its own, so that a client that does not read cannot hold its thread.
+/// Sends within [`RESPONSE_TIMEOUT`], so that a client that does not read cannot block its thread for longer.
 pub(super) fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
     socket.send_before(bytes, Instant::now() + RESPONSE_TIMEOUT)
 }
 
-/// Half-closes and drains the input, because closing a socket with unread input would reset the response away.
+/// Half-closes and drains the input, because closing a socket with unread input sends a reset, which discards the
+/// response.
 pub(super) fn close_gently(socket: &Socket) {
     socket.finish();
     let deadline = Instant::now() + LINGER;

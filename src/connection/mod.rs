@@ -20,10 +20,10 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     /// The host or proxy that connected.
     pub(crate) peer: Peer,
-    /// Its share of the connections the server can have.
+    /// The permit among the connections of the server.
     pub(crate) permit: Permit,
     pub(crate) gauge: GaugeGuard,
-    /// Its share of the connections of its address, if that is limited and known yet.
+    /// The permit among the connections of the client's address. `None` if the address is unlimited or not known yet.
     pub(crate) address_permit: Option<AddressPermit>,
 }
 

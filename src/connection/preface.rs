@@ -17,7 +17,7 @@ use super::reader::RequestReader;
 /// Time for the request of a refused client, which decides how it is refused.
 const REQUEST_WAIT: Duration = Duration::from_millis(50);
 
-/// Reads the PROXY header and shakes hands for TLS, where the settings ask for them. Returns whether requests can
+/// Reads the PROXY header and performs the TLS handshake, if the settings require them. Returns whether requests can
 /// be read now.
 ///
 /// The PROXY header replaces the proxy's peer and address permit by the client's.
@@ -40,7 +40,7 @@ pub(super) fn complete(
     tls.is_none_or(|tls| start_tls(socket, *peer, tls, app))
 }
 
-/// Proxies on this machine have terminated TLS already.
+/// Returns whether the peer connects with TLS. Unix sockets never do: a proxy has terminated TLS already.
 fn speaks_tls(peer: Peer, app: &App) -> bool {
     app.tls.is_some() && peer != Peer::Unix
 }

@@ -1,4 +1,4 @@
-//! Authorization of a request: the identity of its client, or the response without it (RFC 6750 §3).
+//! Authorization of a request: the identity of its client, or the response to a client without one (RFC 6750 §3).
 
 use std::sync::Arc;
 

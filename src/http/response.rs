@@ -90,7 +90,7 @@ pub(crate) fn refused(status: u16, refusal: &Refusal) -> ResponseBox {
     error(status, refusal.code.as_str(), &refusal.message)
 }
 
-/// 400 for a request that asks for something impossible.
+/// 400 with the code and the sentence of a refusal.
 pub(crate) fn bad_request(refusal: &Refusal) -> ResponseBox {
     refused(400, refusal)
 }

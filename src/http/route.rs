@@ -36,7 +36,7 @@ enum BodyLimit {
     Message,
 }
 
-/// The response of a route.
+/// The handler of a route.
 #[derive(Clone, Copy)]
 pub(crate) enum Handler {
     /// A response to any client.
@@ -46,7 +46,7 @@ pub(crate) enum Handler {
         Requirement,
         fn(&Admitted<'_>, &App) -> Result<ResponseBox, ResponseBox>,
     ),
-    /// A WebSocket. The handshake authorizes the client itself, because a token may follow it.
+    /// A WebSocket. The handshake authorizes the client itself, because the token may follow the handshake.
     WebSocket(WebSocketKind),
     /// The events of the room in the path.
     EventStream,
@@ -189,10 +189,10 @@ pub(crate) fn asks_for_events(head: &Head, app: &App) -> bool {
     head.accepts_events() && find(head, app).is_ok_and(is_stream)
 }
 
-/// The spellings of a path: as it is, then without one slash at its end, which frameworks and proxies add.
+/// Returns the spellings of a path: unchanged, then without a slash at its end, because frameworks and proxies add one.
 ///
 /// `/rooms/` stays the room without a name, which is an error, because a program that leaves out a name must not get
-/// the list of rooms. There is no other second spelling, so rules for a path in a proxy need not know any.
+/// the list of rooms. No other spellings exist that a proxy's rule for a path would have to cover.
 fn spellings(path: &[String]) -> impl Iterator<Item = &[String]> {
     let shorter = match path {
         [shorter @ .., last] if last.is_empty() => Some(shorter),

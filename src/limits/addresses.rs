@@ -1,8 +1,7 @@
 //! Limits of each client address: connections, new connections, HTTP requests, new rooms and refused tokens.
 //!
 //! No timer removes idle addresses: each use of the table removes a few, the least recently used first.
-//! The table is therefore bounded, however many addresses clients connect from, and no use of it takes
-//! long because it is full.
+//! The table is therefore bounded, however many addresses clients connect from, and a full table is not slower.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ struct AddressTable {
     usages: Mutex<AddressUsages>,
 }
 
-/// An address stands in one of the two maps.
+/// An address is in exactly one of the two maps.
 #[derive(Debug)]
 struct AddressUsages {
     connected: HashMap<Address, AddressUsage>,
@@ -91,7 +90,7 @@ impl Addresses {
         let max = self.0.limits.connections;
         let max = max.map_or(usize::MAX, |max| max.get() as usize);
         self.0.with_usage(address, now, |usage| {
-            // The rate comes first: a client with too many connections must not retry at full speed.
+            // The rate is checked first, because a client with too many connections must not retry at full speed.
             take(&mut usage.new_connections, 1, now).map_err(AddressLimitError::Rate)?;
             if usage.connections >= max {
                 return Err(AddressLimitError::Connections);
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_limited_and_permits_come_back() {
+    fn connections_are_limited_and_permits_are_returned() {
         let (addresses, now) = addresses(2, 0, 0);
         let connect = |n| addresses.connect(address(n), now);
         let first = connect(1).unwrap();
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_of_connections_and_requests_may_come_at_once() {
+    fn burst_of_ten_seconds_of_connections_and_requests_is_accepted() {
         let (addresses, now) = addresses(0, 2, 0);
         for _ in 0..20 {
             drop(addresses.connect(address(1), now).unwrap());
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_minutes_of_new_rooms_may_come_at_once() {
+    fn burst_of_ten_minutes_of_new_rooms_is_accepted() {
         let (addresses, now) = addresses(0, 6, 0);
         let create = |n, at| addresses.count_new_room(address(n), at);
         assert!((0..60).all(|_| create(1, now).is_ok()));
@@ -310,7 +309,7 @@ mod tests {
         assert_eq!(create(2, now), Ok(()));
         assert_eq!(create(1, now + 10 * SECOND), Ok(()));
         assert_eq!(create(1, now + 15 * SECOND), Err(5 * SECOND));
-        // Neither a pause nor other addresses make it forgotten before its bucket is full.
+        // Neither a pause nor other addresses remove the address before its bucket is full.
         for n in 10..20 {
             create(n, now + 590 * SECOND).unwrap();
         }

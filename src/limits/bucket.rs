@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// A token bucket. It starts full.
 #[derive(Clone, Debug)]
 pub(super) struct TokenBucket {
-    /// Time in which one token comes back.
+    /// Time in which one token is refilled.
     interval: Duration,
     /// Time in which an empty bucket becomes full.
     refill: Duration,
@@ -14,7 +14,7 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Returns a full bucket that holds `capacity` tokens and gets one back each `interval`.
+    /// Returns a full bucket that holds `capacity` tokens and refills one each `interval`.
     pub(super) fn new(capacity: u32, interval: Duration, now: Instant) -> Self {
         Self {
             interval,
@@ -50,7 +50,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn full_bucket_gives_its_capacity_and_then_one_each_interval() {
+    fn full_bucket_grants_its_capacity_and_then_one_token_each_interval() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(3, SECOND, start);
         assert!((0..3).all(|_| bucket.take(1, start).is_ok()));

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Most connections, whatever the machine allows.
+/// Most connections on any machine.
 const CONNECTIONS_MAX: usize = 100_000;
 /// Descriptors and threads reserved for the server itself: log, listener, services, drain threads.
 /// Where the limit is very low, half of it is reserved.

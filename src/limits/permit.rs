@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_are_limited_and_come_back() {
+    fn permits_are_limited_and_returned() {
         let permits = Permits::new(2);
         let held = [permits.take(), permits.take()];
         assert!(held.iter().all(Option::is_some));

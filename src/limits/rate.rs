@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::bucket::TokenBucket;
 use crate::config::RequestRate;
 
-/// The seconds of a rate that may be used up at once.
+/// The burst of a rate: the requests and bytes of this many seconds may come at once.
 const BURST_SECONDS: u32 = 10;
 
 /// Counts one connection's requests.
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_of_requests_may_come_at_once_and_the_next_is_refused() {
+    fn burst_of_ten_seconds_of_requests_is_accepted_and_the_next_request_is_refused() {
         let now = Instant::now();
         let mut meter = meter(5, 0, now);
         for n in 0..50 {

@@ -10,7 +10,7 @@ use rustix::net::listen;
 /// of clients that reconnect at once would overflow it and retry after seconds.
 const ACCEPT_QUEUE: i32 = 4096;
 
-/// Starts to listen, or changes the length of the queue of a socket that listens.
+/// Starts listening, or changes the length of a listening socket's accept queue.
 pub(super) fn lengthen_accept_queue(socket: impl AsFd) -> io::Result<()> {
     Ok(listen(socket, ACCEPT_QUEUE)?)
 }

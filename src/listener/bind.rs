@@ -29,7 +29,7 @@ pub(crate) struct BindError {
     pub(crate) source: io::Error,
 }
 
-/// Binds one port at each address; port 0 means any that is free at all of them.
+/// Binds one port at each address; port 0 means a port that is free at all of them.
 ///
 /// Among several addresses, an address that this machine lacks is left out, such as `::` without IPv6. `::`
 /// accepts IPv4 too, so `0.0.0.0` needs no socket beside it.
@@ -56,7 +56,7 @@ fn bind_all(host: &[IpAddr], port: u16) -> Result<Bound, BindError> {
         addresses: Vec::new(),
     };
     let mut missing = None;
-    // IPv6 first: where its socket accepts IPv4 too, that port is taken then.
+    // IPv6 is bound first. If its socket accepts IPv4 too, the port is then in use for IPv4.
     let mut ordered = host.to_vec();
     ordered.sort_by_key(|ip| *ip != any_v6);
     for ip in ordered {

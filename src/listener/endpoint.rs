@@ -32,8 +32,8 @@ pub(crate) struct SocketFile {
 }
 
 impl Endpoint {
-    /// Listens on a path, where a killed server may have left its file. The umask keeps out users without bits in
-    /// `mode` from the first moment.
+    /// Listens on a path, where a killed server may have left its file. The umask excludes users without bits in
+    /// `mode` from the moment the file exists.
     pub(crate) fn unix(path: &Path, mode: u32) -> io::Result<Self> {
         remove_stale(path)?;
         // The umask is that of the whole process, but no other thread that creates files runs yet.

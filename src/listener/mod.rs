@@ -49,7 +49,7 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
                 start_connection(socket, peer, &refusals, app);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The client was gone before it was accepted; the server is fine.
+            // The client disconnected before it was accepted, which is no failure of the server.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 app.metrics.accept_errors.add(1);
             }
@@ -74,7 +74,7 @@ fn start_connection(socket: Socket, peer: Peer, refusals: &Refusals, app: &Arc<A
         Ok(permits) => permits,
         Err(why) => return refuse(socket, why),
     };
-    // Left here until the thread takes it, so that the client gets a response if no thread can be started.
+    // The socket stays here until the thread takes it, so that the client gets a response if no thread can start.
     let handover = Arc::new(Mutex::new(Some(socket)));
     let gauge = app.metrics.connections.hold();
     let (thread_app, offered) = (Arc::clone(app), Arc::clone(&handover));

@@ -1,6 +1,7 @@
 //! Sockets that were refused: each gets a response that fits its request, and a moment to read it.
 //!
-//! Closing a socket with unread input would reset the response away, so the request is drained before the close.
+//! Closing a socket with unread input sends a reset, which discards the response. The request is therefore drained
+//! before the close.
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,8 +47,8 @@ impl Refusals {
         Ok(Self(sender))
     }
 
-    /// Hands a socket over, which gets its response by the request that it sends. Never blocks the accept loop: if too
-    /// many are open, the socket gets its response now and is closed.
+    /// Hands over a socket. The thread sends the response that fits the client's request. Never blocks the accept loop:
+    /// if too many refused sockets are open, this socket gets its response now and is closed.
     pub(super) fn refuse(&self, socket: Socket, response: Response) {
         let refused = RefusedSocket {
             socket,

@@ -14,7 +14,7 @@ use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since, quo
 /// The server relays payloads without parsing them, but members parse them, often recursively.
 pub const DEPTH_MAX: usize = 64;
 
-/// Most characters of a key that are repeated in a refusal. Escaped, a key can grow to seven times its length.
+/// Most characters of a key that are repeated in a refusal. Escaping can make a key seven times as long.
 const KEY_CHARS_SHOWN: usize = 64;
 
 /// A parsed request of a client.
@@ -220,8 +220,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Returns the refusal of a text that is not a room name. What is wrong comes first, because the reason of a close has
-/// no space for all of it.
+/// Returns the refusal of a text that is not a room name. The mistake comes first, because a close reason has no
+/// space for the whole text.
 pub(crate) fn invalid_room(text: &str, error: NameError) -> Refusal {
     let text = quote(text);
     let message = format!(
@@ -306,7 +306,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         f.write_str("an object")
     }
 
-    /// Checks every key, known or not: of a duplicate key, two parsers may use different values.
+    /// Checks every key, known or not, because two parsers may use different values of a duplicate key.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut envelope = Envelope::default();
         let mut others = HashSet::new();

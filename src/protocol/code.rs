@@ -28,9 +28,9 @@ pub enum ErrorCode {
     InvalidId,
     /// The client is not a member of the room it names.
     NotInRoom,
-    /// The client, or the server, has the most rooms it may have.
+    /// The client or the server has reached its limit of rooms.
     TooManyRooms,
-    /// The room has the most members it may have.
+    /// The room has reached its limit of members.
     RoomFull,
     /// The message, with its envelope, does not fit an outbox.
     MessageTooLarge,
@@ -144,7 +144,7 @@ pub(crate) enum CloseCode {
     RateLimited,
     /// 4102: the client's address has too many connections.
     TooManyConnections,
-    /// 4103: a room named on connect has the most members it may have.
+    /// 4103: a room named on connect has reached its limit of members.
     RoomFull,
     /// 4104: the server, or its store, cannot take the client into a room named on connect.
     Unavailable,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Epoch, Position, Since};
 
-/// Time after which a client reconnects whose stream ended.
+/// Time after which a client whose stream ended reconnects.
 pub const RETRY: Duration = Duration::from_secs(2);
 
 /// Appends one event: `id` is the publication's position, `data` its JSON text.
@@ -21,7 +21,7 @@ pub fn write_event(out: &mut Vec<u8>, position: Position, json: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// The id of the last event that a client has, from which its stream goes on.
+/// The id of the last event that a client has, after which its stream continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastEventId {
     /// The client names none: the stream starts now.

@@ -56,8 +56,8 @@ impl Frames {
         self.0.first() == Some(&(FIN | OPCODE_CLOSE))
     }
 
-    /// Returns bytes as one chunk of an HTTP body (RFC 9112 §7.1); nothing if there are none, because an empty chunk
-    /// ends the body.
+    /// Returns bytes as one chunk of an HTTP body (RFC 9112 §7.1). Without bytes there is no chunk, because an empty
+    /// chunk ends the body.
     pub(crate) fn chunk(bytes: &[u8]) -> Self {
         if bytes.is_empty() {
             return Self(Bytes::new());

@@ -1,17 +1,17 @@
-//! Texts of clients, shown to them again in a message or in the reason of a close.
+//! Quotes a client's text in a message or in a close reason.
 
 /// Longest quotation, in bytes. A reason of 123 bytes has space for it and for a sentence.
 const BYTES_MAX: usize = 40;
 
 /// Returns a text in quotes, with characters that cannot be seen escaped. A long text ends with `…`.
 pub(crate) fn quote(text: &str) -> String {
-    // Takes one character more, so that a text that is too long is cut.
+    // One character more than the maximum, so that `cut` detects a text that is too long.
     let start = text.chars().take(BYTES_MAX + 1);
     let escaped: String = start.flat_map(escape).collect();
     format!("\"{}\"", cut(&escaped, BYTES_MAX))
 }
 
-/// Marks are shown, because names in many scripts have them.
+/// Escapes a character as `Debug` does, except marks, because names in many scripts contain them.
 fn escape(c: char) -> impl Iterator<Item = char> {
     let is_mark = unicode_normalization::char::is_combining_mark(c);
     let shown = is_mark.then_some(c);
@@ -19,7 +19,7 @@ fn escape(c: char) -> impl Iterator<Item = char> {
     shown.into_iter().chain(escaped.into_iter().flatten())
 }
 
-/// Returns the start of a text that has at most this many bytes, with `…` at its end if something is missing.
+/// Shortens a text to at most this many bytes. A shortened text ends with `…`.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     const ELLIPSIS: char = '…';
     if text.len() <= bytes_max {

@@ -85,7 +85,7 @@ fn is_escaped(text: &[u8], at: usize) -> bool {
     before.take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// Returns the value of an element's parameter `for`, which must stand there once (RFC 7239 §4).
+/// Returns the value of an element's parameter `for`, which must be present once (RFC 7239 §4).
 fn for_parameter(element: &str) -> Option<&str> {
     let mut values = rsplit_unquoted(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_walk_where_it_was() {
+    fn hop_that_is_no_address_ends_the_search() {
         for (line, expected) in [
             ("203.0.113.7, unknown, 10.0.0.1", Some("10.0.0.1")),
             ("203.0.113.7, , 10.0.0.1", Some("10.0.0.1")),

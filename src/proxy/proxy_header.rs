@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol, versions 1 and 2. A proxy sends it before the client's own bytes, before TLS
-//! too.
+//! The header of the PROXY protocol, versions 1 and 2. A proxy sends it before the client's own bytes, and before
+//! a TLS handshake.
 //!
 //! Version 1 is a line of text. Version 2 is binary: a signature, command and address family, the length of the rest,
 //! two addresses with their ports, and details (TLVs), which are skipped.
@@ -97,7 +97,7 @@ fn starts_like(bytes: &[u8], start: &[u8]) -> bool {
 fn parse_text(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
     let window = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        // The line needs its end yet; more must not be read, because what follows is not the header's.
+        // Only the line's end is requested, because the bytes after it do not belong to the header.
         let missing = if window.ends_with(b"\r") { 1 } else { 2 };
         return match window.len() + missing {
             wanted if wanted <= TEXT_BYTES_MAX => Ok(Progress::Needs(wanted)),
@@ -139,7 +139,7 @@ fn text_port(word: &str) -> Option<u16> {
 
 fn parse_binary(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
     if bytes.len() < SIGNATURE.len() {
-        // No more, because a header of version 1 may be shorter than one of version 2.
+        // No more bytes are requested, because a header of version 1 may be shorter than one of version 2.
         return Ok(Progress::Needs(SIGNATURE.len()));
     }
     let &[.., command, family, high, low] = match bytes.first_chunk::<FIXED_BYTES>() {
@@ -160,7 +160,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Progress, ProxyHeaderError> {
         (0x20, _) => ProxyHeader::NoClient,
         (_, 0x11) => ProxyHeader::Client(ipv4(rest).ok_or(ProxyHeaderError::TooShort)?),
         (_, 0x21) => ProxyHeader::Client(ipv6(rest).ok_or(ProxyHeaderError::TooShort)?),
-        // Unspecified, or the path of a Unix socket.
+        // An unspecified family, or a Unix socket.
         (_, 0x00 | 0x31) => ProxyHeader::NoClient,
         // Datagrams do not arrive on a stream socket.
         _ => return Err(ProxyHeaderError::Unknown),

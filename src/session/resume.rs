@@ -129,7 +129,7 @@ fn is_recoverable(app: &App, state: &RoomState, since: Since) -> Option<bool> {
         until: Some(offset),
     };
     let page = read(app, &state.room, query).ok()?;
-    // A store that was set back ends before the messages that were delivered.
+    // A store that was restored from a backup may end before messages that were delivered.
     let has_all = |page: Page| page.contiguous && page.epoch == epoch && page.last >= offset;
     Some(page.is_some_and(has_all))
 }

@@ -1,8 +1,7 @@
 //! A client's socket, over TCP or a Unix socket, with TLS or without.
 //!
-//! Once accepted, TCP and Unix sockets are used in the same manner. The socket stays in blocking mode for its
-//! reader; a send never blocks. The state of TLS is behind a pointer, so that a client without TLS pays nothing
-//! for it.
+//! Once accepted, TCP and Unix sockets are used alike. The socket stays in blocking mode for its reader; a send never
+//! blocks. The state of TLS is behind a pointer, so that a client without TLS uses no memory for it.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -23,10 +22,10 @@ pub(crate) use self::nonblocking::Offered;
 use self::nonblocking::{SEND_FLAGS, wait};
 use self::tls::{TlsAcceptor, TlsConnection, TlsError};
 
-/// How long a closing connection is still read from; unread input would reset the connection, and the peer
-/// would lose the Close frame.
+/// How long a closing connection is still read. Unread input would reset the connection, and the peer would lose the
+/// Close frame.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
-/// How many bytes are read from a closing connection at most, so that a flood of input ends too.
+/// Most bytes that are read from a closing connection, so that reading ends even if the peer never stops sending.
 pub(crate) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of a queue that are encrypted at once. Encrypting takes longer than sending, and a thread that pushes to

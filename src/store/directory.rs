@@ -11,8 +11,8 @@ use crate::rooms::RoomNumbering;
 
 use super::error::StoreError;
 
-/// The time after a search for idle rooms that found none, before a full directory is searched again. Otherwise
-/// clients that ask a full server for rooms could keep the store busy.
+/// Least time from a search that found no idle rooms to the next search of a full directory. Without it, clients that
+/// request rooms of a full server could keep the store busy.
 const IDLE_SEARCH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The rooms that have a numbering, up to a limit.
@@ -110,8 +110,8 @@ impl Directory {
         self.table.lock().rooms.len()
     }
 
-    /// Returns the rooms to forget: nobody holds them, they have no history, and they have been so for long enough
-    /// or the directory is full.
+    /// Returns the rooms to forget. Nobody holds such a room, it has no history, and it was idle for long enough or
+    /// the directory is full.
     pub(super) fn expired(
         &self,
         now: Instant,
@@ -140,9 +140,9 @@ impl Directory {
         found_none_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE_SEARCH_INTERVAL)
     }
 
-    /// Forgets those of the [`expired`](Self::expired) rooms that are still idle; rooms created later are numbered
-    /// within `epoch`. The caller holds the lock of the store's messages since `expired`, so that no publish comes in
-    /// between.
+    /// Forgets the [`expired`](Self::expired) rooms that are still idle. Rooms created later are numbered within
+    /// `epoch`. The caller has held the lock of the store's messages since the call of `expired`, so that no publish
+    /// happens in between.
     pub(super) fn forget(&self, rooms: &[RoomName], epoch: Epoch) {
         let mut table = self.table.lock();
         for name in rooms {

@@ -27,7 +27,7 @@ struct HealthState {
 }
 
 impl Health {
-    /// The health of something that works so far, with its two log lines.
+    /// Returns the health of a part that works, with its two log lines.
     pub(super) fn new(failing: &'static str, recovered: &'static str) -> Self {
         Self {
             failing,

@@ -22,7 +22,7 @@ fn balancer_sees_503_while_clients_are_served() {
         let mut alice = server.client();
         server.signal(signal);
         wait_until("new connections see 503", || draining(&server));
-        // Everything else goes on, for new clients too.
+        // Everything else continues, for new clients too.
         let mut bob = server.client();
         bob.say("during the delay");
         alice.expect("during the delay");
@@ -32,7 +32,7 @@ fn balancer_sees_503_while_clients_are_served() {
 }
 
 #[test]
-fn clients_are_closed_and_the_port_is_gone_after_the_delay() {
+fn clients_and_the_port_are_closed_after_the_delay() {
     const DELAY: Duration = Duration::from_millis(1500);
     let mut server = TestServer::start(&["--drain-delay=1500ms", "--drain=0"]);
     let mut alice = server.client();

@@ -20,7 +20,7 @@ pub enum KeyError {
     Guessable(String),
     /// The secret is a key or a certificate in PEM, which may be public.
     Pem(String),
-    /// The secret is in UTF-16, so that its bytes are not those that the tokens are signed with.
+    /// The secret is in UTF-16, so its bytes differ from the secret that tokens are signed with.
     Utf16(String),
     /// The file holds no usable key.
     NoKey(PathBuf, String),

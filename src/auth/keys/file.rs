@@ -9,7 +9,7 @@ use super::error::KeyError;
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// Reads the file of a setting with a key, up to its largest size.
+/// Reads the key file of a setting, up to [`KEY_FILE_BYTES_MAX`].
 pub(super) fn read_key_file(path: &Path, setting: &'static str) -> Result<Vec<u8>, KeyError> {
     let failed = |why| KeyError::File(setting, path.to_owned(), why);
     let file = fs::File::open(path).map_err(failed)?;

@@ -1,5 +1,5 @@
-//! Public keys that tokens are checked with: reading them from PEM or JSON Web Keys (RFC 7517), and refusing keys that no
-//! algorithm here can use.
+//! Public keys that tokens are checked with: reads them from PEM or JSON Web Keys (RFC 7517), and refuses keys that no
+//! supported algorithm can use.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ const OTHER_CURVES: [(&[u8], &str); 5] = [
     (&[0x2b, 0x65, 0x6e], "X25519"),
 ];
 
-/// The reason why a key cannot be used, with the cure if there is one.
+/// The reason why a key cannot be used, with the remedy if there is one.
 type Unusable = String;
 
 /// Reads the public keys of a file: a PEM public key or certificate, a key set (JWKS), a single JSON Web Key, or a JSON

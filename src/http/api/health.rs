@@ -14,7 +14,7 @@ struct HealthReport {
     details: Option<HealthDetails>,
 }
 
-/// Only for clients with an identity: with keys configured, strangers learn the status alone.
+/// Sent only to clients with an identity. If tokens are checked, other clients receive only the status.
 #[derive(Serialize)]
 struct HealthDetails {
     message: String,

@@ -42,7 +42,7 @@ pub(in crate::http) fn list(
         .history(&numbering, query)
         .map_err(store_failed)?;
     let epoch = page.epoch.to_string();
-    // Offsets of another epoch do not count in this one, so the page starts at the oldest message.
+    // Offsets of another epoch mean nothing in this epoch, so the page starts at the oldest message.
     if request.head.query.values("epoch").any(|e| e != epoch) {
         let query = HistoryQuery {
             since: Some(page.first - 1),

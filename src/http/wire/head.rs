@@ -30,8 +30,8 @@ pub struct Head {
     pub segments: Vec<String>,
     /// The query's pairs.
     pub query: Query,
-    /// True if the target's percent-encoding is UTF-8. Only the handshake of a page may have another, because a page
-    /// cannot read the response that names the mistake.
+    /// True if the target's percent-encoding is UTF-8. Another encoding is accepted only in the handshake of a page:
+    /// a Close frame then names the mistake, because a page cannot read an HTTP error.
     pub is_utf8: bool,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,

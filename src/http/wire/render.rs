@@ -93,8 +93,8 @@ fn insert_lines(bytes: &mut Vec<u8>, lines: &[u8]) {
     }
 }
 
-/// Names the idle time after which the connection is closed, because a proxy that reuses it at that moment would fail
-/// the request of its client.
+/// Returns the header that names the idle time after which the connection is closed. A proxy that reused the connection
+/// at that moment would fail its client's request.
 fn keep_alive_lines(timeout: Duration, version: HTTPVersion) -> Cow<'static, str> {
     match timeout.as_secs() {
         0 if version <= HTTPVersion(1, 0) => "Connection: keep-alive\r\n".into(),

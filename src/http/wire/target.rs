@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(segments("http://h"), [""]);
     }
 
-    /// A proxy that guards /clients takes this for a query, and so must we.
+    /// A proxy that protects /clients parses this as a query, so the server must do the same.
     #[test]
     fn a_query_ends_the_host_of_an_absolute_target() {
         let target = parse("http://h?/clients").expect("a target");

@@ -52,7 +52,7 @@ impl Scope {
             .then(|| Self::Session(text.into()))
     }
 
-    /// Returns the scope's text in a store that survives restarts; `None` for a connection, which does not.
+    /// Returns the scope's text in a store that survives restarts. `None` for a connection, which ends at a restart.
     pub fn to_stored(&self) -> Option<String> {
         match self {
             Self::User(user) => Some(format!("u:{user}")),
@@ -61,7 +61,7 @@ impl Scope {
         }
     }
 
-    /// Returns the scope's text in a store where connections have one too.
+    /// Returns the scope's text in a store that keeps the scopes of connections too.
     pub fn to_text(&self) -> String {
         match self {
             Self::Connection(client) => format!("c:{client}"),

@@ -16,7 +16,8 @@ const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
 /// The name of a room: 1–64 characters, each a letter or digit of any script, a mark that belongs to one, or one of
-/// `. _ - :`. Words may be spelled with the signs of their script, such as the dot in `col·lecció`. The two joiners are allowed inside words of the scripts that spell with them.
+/// `. _ - :`. Words may contain the signs of their script, such as the dot in `col·lecció`. The two joiners are allowed
+/// inside words of the scripts that use them.
 ///
 /// These characters need no escaping in JSON, headers or log lines, and none of them separates parts of a path
 /// or of a storage key. A name is kept in Unicode's normal form C, so that two spellings that look alike because one
@@ -64,8 +65,8 @@ impl RoomName {
         Ok(Self(Arc::from(text)))
     }
 
-    /// Parses a name that a store kept, as it is. Earlier versions had no normal form and no rule of order, so such a
-    /// name may be one that no client can give now.
+    /// Parses a stored name without normalizing it. Earlier versions neither normalized names nor checked the order of
+    /// characters, so a stored name may be one that no client can send now.
     #[cfg(feature = "sqlite")]
     pub(crate) fn from_store(text: &str) -> Option<Self> {
         let was_allowed = |c: char| c.is_alphanumeric() || is_separator(c);
@@ -176,7 +177,7 @@ impl fmt::Display for NameError {
     }
 }
 
-/// A character as it is shown to people, and its code point, because many characters look like another or like none.
+/// Displays a character with its code point, because many characters look alike or are invisible.
 struct Named(char);
 
 impl fmt::Display for Named {

@@ -231,7 +231,7 @@ impl Session<'_> {
             room: room.clone(),
             id,
         });
-        // Only now: the next owner of the seat must join after this client has left.
+        // The seat is returned last, because its next owner must join after this client has left.
         self.rooms.retain(|seat| *seat.numbering().name() != room);
         Ok(())
     }

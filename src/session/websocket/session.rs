@@ -161,7 +161,7 @@ impl<'a> Session<'a> {
                 Incoming::Binary(bytes) => self.refuse_binary(bytes.len().max(transport.weight())),
                 Incoming::Control => {
                     self.count_control(transport.weight());
-                    // The thread is awake, so the alarm need not wake it for that.
+                    // The thread is awake, so the token is checked now and the alarm need not wake the thread again.
                     self.check_token_timer();
                 }
                 Incoming::Alarm => self.check_token_timer(),

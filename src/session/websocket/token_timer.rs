@@ -1,7 +1,7 @@
 //! The timer of a session's token: a warning before the token expires, then the close.
 //!
-//! A token expires by the wall clock, which may be set, and which goes on while the machine is suspended. Sessions wait
-//! by the monotonic clock, so the timer compares the wall clock again from time to time.
+//! A token expires by the wall clock, which may be set, and which keeps running while the machine is suspended.
+//! Sessions wait by the monotonic clock, so the timer compares the wall clock again from time to time.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::session::TOKEN_CHECK_INTERVAL;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between the warning and the expiry.
 const EXPIRY_WARNING: Duration = Duration::from_secs(30);
-/// Sessions whose tokens expire together are closed over this part of the warning, all before the expiry.
+/// Sessions whose tokens expire together are closed at random times in the last tenth of the warning.
 const EXPIRY_SPREAD_PART: u32 = 10;
 
 /// Waits for the next event of a token, if there is one.

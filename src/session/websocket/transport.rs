@@ -151,8 +151,8 @@ impl Transport {
         }
     }
 
-    /// Drains the input until the client closes too, or the time is up. Closing a socket with unread input would
-    /// reset the Close frame away.
+    /// Drains the input until the client closes too, or the time is up. Closing a socket with unread input
+    /// sends a reset, which discards the Close frame.
     pub(super) fn linger(&mut self) {
         let socket = self.half().outbox.socket();
         let deadline = Instant::now() + LINGER;
@@ -197,7 +197,7 @@ impl Transport {
         self.half().outbox.is_ending()
     }
 
-    /// Takes back the ping of a client that was active since.
+    /// Restarts the time until a ping if the client was active, and stops waiting for a pong.
     fn note_activity(&mut self) {
         if !std::mem::take(&mut self.websocket.get_mut().is_active) {
             return;

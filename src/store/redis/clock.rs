@@ -60,7 +60,9 @@ impl RedisClock {
             let jump_ms = previous.map_or(0, |previous| previous.shift_ms - shift_ms);
             if jump_ms.unsigned_abs() >= JUMP_MIN.as_millis() as u64 {
                 let seconds = jump_ms / 1000;
-                log::warn!("the clock of Redis was set by {seconds} s; ages do not count that");
+                log::warn!(
+                    "the clock of Redis was changed by {seconds} s; the ages of messages are not affected"
+                );
             }
         }
         Ok(())

@@ -64,8 +64,8 @@ impl DataLoss {
             .arg(u8::from(info.restores_data))
             .arg(known_generation)
             .arg(known_run_id.unwrap_or_default());
-        // A server that cannot reply yet, because it is full or its cluster is not ready, must not be written to as
-        // if nothing was lost.
+        // Fails if the server cannot reply yet, because it is full or its cluster is not ready. It must not be
+        // written to before a loss of data is ruled out.
         let reply = accepted(connection.run(&[command])?.pop().unwrap_or_default())?;
         if let Ok(generation) = u64::from_redis_value(reply) {
             self.generations.lock().set(slots, generation);

@@ -7,8 +7,8 @@ use crate::protocol::RoomName;
 
 use super::client::{SlotRange, slot_of_key};
 
-/// Number of names tried to find one in a server's slots. A server with a single slot of 16 384 still has one of
-/// them, almost certainly.
+/// Maximum number of names tried to find one in a server's slots. It is large enough even for a server that has a
+/// single slot of 16 384.
 const GENERATION_KEYS_MAX: u32 = 200_000;
 
 /// A node's name: random, so that a node that restarts has a new name.

@@ -157,7 +157,7 @@ impl NodeState {
         command
     }
 
-    /// Ends the heartbeats, before the node says that it leaves.
+    /// Ends the heartbeats, before the node reports that it leaves.
     pub(super) fn leave(&self) {
         self.is_leaving.store(true, Ordering::Relaxed);
     }

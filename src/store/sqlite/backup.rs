@@ -35,7 +35,7 @@ pub(in crate::store) fn back_up(from: &Path, to: &Path) -> Result<(), String> {
             .map_err(|why| format!("{to:?}: {why}; name a new file in a writable directory"))?,
     );
     copy(from, to).inspect_err(|_| {
-        // The copy is useless, and so is a reason why it cannot be removed.
+        // An incomplete copy is useless. An error of its removal would not help the operator.
         fs::remove_file(to).ok();
     })
 }
@@ -57,7 +57,7 @@ fn copy_all(source: &Connection, to: &Path) -> rusqlite::Result<()> {
         let reason = "the database is locked by another program; try again";
         return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
     }
-    // No run has this copy as its database, so a start on it is recognized without the mark too.
+    // Removes the run from the copy, so that a start on it is recognized even without the mark.
     let transaction = start_transaction(&mut copy)?;
     if let Some(progress) = DatabaseProgress::read(&transaction)? {
         let progress = DatabaseProgress {

@@ -27,7 +27,7 @@ impl DatabaseProgress {
         progress.optional()
     }
 
-    /// Writes this state over whatever state the database has.
+    /// Replaces the state of the database by this state.
     pub(super) fn write(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let replace =
             "INSERT OR REPLACE INTO rooms (room, name, epoch, first_offset, last_offset, bytes)
@@ -48,7 +48,7 @@ pub(super) fn count_batch(transaction: &Transaction<'_>, batch: u64) -> rusqlite
     }
 }
 
-/// The error of a database whose contents are not those that this server wrote.
+/// Returns the error for a database whose contents this server did not write.
 pub(super) fn replaced() -> rusqlite::Error {
     let reason = "another program has replaced the contents of the database; restart the server";
     rusqlite::Error::ToSqlConversionFailure(reason.into())

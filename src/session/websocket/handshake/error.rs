@@ -35,8 +35,8 @@ pub(super) enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Returns the close of a page's connection. `Err` for errors that a page cannot have made, and for the rate of
-    /// connections: a handshake that succeeds costs more than a refused one.
+    /// Returns the rejection of a page by a Close frame. `Err` for errors that a page cannot cause, and for the rate of
+    /// connections, because a completed handshake costs more than a refused one.
     #[inline(never)]
     pub(super) fn rejection(self, head: &Head) -> Result<Rejection, Self> {
         let (code, reason) = match self {

@@ -81,8 +81,8 @@ fn check(
 
 /// Returns the 101, if the headers are right.
 ///
-/// Not inlined, like the functions that write the reason of a refusal: their frames are off the stack before the client
-/// is identified, and an idle client never touches what they took.
+/// Not inlined, like the functions that format a refusal, so that their frames are off the stack before the client is
+/// identified. An idle client then never touches that part of the stack.
 #[inline(never)]
 fn response_to(head: &Head) -> Result<String, HandshakeError> {
     let accept_key = check_headers(head)?;

@@ -1,12 +1,13 @@
-//! The choice of a subprotocol (RFC 6455 §4.2.2). A browser drops a connection whose server chooses none of its offers.
+//! The choice of a subprotocol (RFC 6455 §4.2.2). A browser drops the connection if the server chooses none of its
+//! offers.
 
 use crate::http::{Head, TOKEN_SUBPROTOCOL};
 
 /// The subprotocol of this server.
 const WSCAST: &str = "wscast";
 
-/// Returns the chosen offer: `wscast`, else the first. Other names than `wscast` promise nothing, but clients offer them
-/// by default (`arduino`), or by mistake (`null`).
+/// Returns the chosen offer: `wscast`, else the first. Names other than `wscast` have no meaning, but clients offer
+/// them by default (`arduino`) or by mistake (`null`).
 ///
 /// `None` if the client offers none. `Err` is the rule that the offers break. A token is never chosen, because the
 /// response would repeat it.

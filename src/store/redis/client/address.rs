@@ -1,4 +1,4 @@
-//! Parses the addresses in `--redis`. No error repeats any part of an address, because it may be of a password.
+//! Parses the addresses in `--redis`. No error repeats any part of an address, because the part may be a password.
 
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
@@ -91,7 +91,7 @@ fn check_host(location: &str) -> Result<(), &'static str> {
         return Err("in a list, each address has its scheme: redis://a:6379,redis://b:6379");
     }
     if port.contains(':') {
-        return Err("an IPv6 address stands in brackets: redis://[::1]:6379");
+        return Err("an IPv6 address must be in brackets: redis://[::1]:6379");
     }
     if host.is_empty() {
         return Err("the host is missing");
@@ -104,7 +104,7 @@ fn check_host(location: &str) -> Result<(), &'static str> {
     }
     if parameters(query).any(|name| IGNORED_PARAMETERS.contains(&name)) {
         return Err(
-            "user and password stand before the host, and the database after it: \
+            "user and password come before the host, and the database after it: \
              redis://user:password@host:6379/2",
         );
     }

@@ -45,7 +45,7 @@ impl Endpoints {
         };
         let mut command = redis::cmd("INFO");
         command.arg("cluster");
-        // A proxy that does not know the command is no cluster.
+        // A proxy that does not know the command counts as a single server.
         let reply = OpenConnection::open(only)?.run(&[command]).ok();
         let info = reply.and_then(|mut replies| String::from_redis_value(replies.pop()?).ok());
         self.is_cluster = info.is_some_and(|info| {

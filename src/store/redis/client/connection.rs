@@ -112,7 +112,7 @@ impl ServerConnection {
         topology.ok()?
     }
 
-    /// Loads the scripts and calls them again if the server did not know them. It was restarted then, and has not
+    /// Loads the scripts and calls them again if the server did not know them. Such a server has restarted and has not
     /// executed those calls.
     fn retry_unknown_scripts(
         &mut self,

@@ -26,7 +26,7 @@ pub(crate) struct RedisClient {
     is_stale: bool,
     topology_at: Option<Instant>,
     topology_backoff: Backoff,
-    /// The count of connections opened by all clients when this client looked last.
+    /// The count of connections opened by all clients when this client last checked.
     opened_seen: u64,
 }
 
@@ -67,7 +67,7 @@ impl RedisClient {
 
     /// Opens the connections that are closed. Fails if none is open then.
     ///
-    /// Opening a connection runs the set-up, which learns arguments of later commands. Build those commands after this
+    /// Opening a connection runs the set-up, which sets arguments of later commands. Build those commands after this
     /// call.
     pub(crate) fn connect(&mut self) -> Result<(), CommandError> {
         if self.is_stale {

@@ -30,9 +30,9 @@ use self::subscription::{Lost, PushMessage, Subscription};
 pub(super) use self::reconciler::OpenRequest;
 pub(super) use self::waker::SubscriberWaker;
 
-/// Time between two comparisons of all rooms with Redis, at most. A comparison also keeps their numbering in Redis.
+/// Longest time between two comparisons of all rooms with Redis. A comparison also keeps their numbering from expiring.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
-/// Time until rooms are compared again whose server did not reply.
+/// Time until rooms whose server did not reply are compared again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of the subscriber thread.
@@ -213,7 +213,7 @@ impl<'a> Feed<'a> {
     fn tick(&mut self) -> Result<(), Lost> {
         self.unsubscribe_idle()?;
         if !self.is_behind {
-            // Repeated, because the log line may have been too early before.
+            // Repeated, because an earlier call may have been too soon after the last log line to log the recovery.
             self.subscriber.state.subscription.succeeded();
         }
         if self.subscriber.missed_reports {

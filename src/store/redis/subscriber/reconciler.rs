@@ -121,7 +121,7 @@ impl Reconciler {
         std::mem::take(&mut self.rejected)
     }
 
-    /// Takes whether rooms are to be compared again soon.
+    /// Returns whether rooms are to be compared again soon, and clears that.
     pub(super) fn take_retry_soon(&mut self) -> bool {
         std::mem::take(&mut self.retry_soon)
     }

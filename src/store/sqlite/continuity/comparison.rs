@@ -69,7 +69,7 @@ pub(super) fn compare_file(
     let alone = database
         .connect_to_file_alone()
         .and_then(|connection| DatabaseProgress::read(&connection));
-    // A database that is created anew has new epochs in any case.
+    // A new database has new epochs in any case.
     let state = database.file_state()?;
     if state.bytes == 0 {
         return Ok(None);

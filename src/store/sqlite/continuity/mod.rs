@@ -36,7 +36,7 @@ pub(super) fn start_run(
         FoundMark::Valid(record) => compare_file(database, record, &boot).map_err(file_error)?,
     };
     let (run, last_run) = match &found {
-        // An earlier start was interrupted. The database names either run.
+        // An earlier start was interrupted. The database names one of the two runs.
         FoundMark::Valid(record) if record.run != record.last_run => (record.run, record.last_run),
         FoundMark::Valid(record) => (RunId::random(), record.run),
         FoundMark::Missing | FoundMark::Damaged => {
@@ -44,7 +44,7 @@ pub(super) fn start_run(
             (run, run)
         }
     };
-    // From here on the database is written to. A start that is interrupted must not hide the reason from the next.
+    // The database is written from here on. If this start is interrupted, the next start must still find the reason.
     let mark = match &found {
         FoundMark::Valid(record) => {
             let record = Record {
@@ -63,7 +63,7 @@ pub(super) fn start_run(
     {
         log::warn!("the log of the database belongs to another file and is now {aside:?}");
     }
-    // A log that filled the disk leaves no space for anything else. An error recurs below.
+    // A log that filled the disk leaves no space for anything else. An error would occur again below.
     database.empty_log().ok();
 
     let mut connection = database.connect(durability).map_err(sqlite_error)?;

@@ -109,8 +109,8 @@ impl Database {
         Connection::open_with_flags(uri, flags)
     }
 
-    /// Copies the whole log into the file and deletes it. Needs no free space but for pages that the file does not
-    /// have yet: a connection that excludes others keeps the index of the log in memory rather than in a file.
+    /// Copies the whole log into the file and deletes it. Needs free space only for pages that the file does not
+    /// have yet, because an exclusive connection keeps the index of the log in memory instead of in a file.
     pub(in crate::store::sqlite) fn empty_log(&self) -> rusqlite::Result<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = self.connect_with(flags)?;

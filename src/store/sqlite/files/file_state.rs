@@ -25,7 +25,7 @@ impl FileState {
     }
 }
 
-/// Returns the Unix time in nanoseconds, which fits until the year 2554; 0 for a time that the file system does not keep.
+/// Returns the Unix time in nanoseconds, which fits until the year 2554. 0 if the file system does not keep that time.
 fn unix_nanoseconds(time: Option<SystemTime>) -> u64 {
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_nanos() as u64)

@@ -1,4 +1,4 @@
-//! The mark: a small file beside the database that says which state of the database clients have seen.
+//! The mark: a small file beside the database that records which state of the database clients have seen.
 //!
 //! SQLite cannot detect that its file, its log or both were set back to an earlier time. Offsets that clients have
 //! seen would then be used again. The mark counts the batches that were acknowledged, so a database with fewer of
@@ -159,7 +159,7 @@ impl Record {
     }
 }
 
-/// Returns a hash in the manner of FNV-1a, of words rather than bytes. Any change of one word changes it.
+/// Returns a hash like FNV-1a, over words instead of bytes. Any change of one word changes it.
 fn checksum(words: &[u64]) -> u64 {
     words.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
         (hash.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3)

@@ -13,7 +13,7 @@ pub(in crate::store::sqlite) const SCHEMA_VERSION: u32 = 2;
 
 /// The origin of a database file.
 pub(in crate::store::sqlite) enum Origin {
-    /// This version of wscast or an earlier one, or nobody yet: the file is empty.
+    /// This version of wscast or an earlier one, or no program yet because the file is empty.
     Ours,
     /// A later version of wscast, with this schema version.
     Newer(u32),

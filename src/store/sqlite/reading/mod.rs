@@ -73,7 +73,7 @@ impl HistoryReader {
             .with(|connection| read_page(connection, numbering, query))
     }
 
-    /// Removes from a page what is known to be unreadable, and remembers what was found to be.
+    /// Records the unreadable part of a page. A page that leads to a known unreadable part is not contiguous.
     fn check_page(&self, read: ReadPage, query: HistoryQuery) -> Page {
         let ReadPage { mut page, damage } = read;
         if let Some((part, why)) = damage {
@@ -88,7 +88,7 @@ impl HistoryReader {
         page
     }
 
-    /// Remembers a page that could not be read at all.
+    /// Records a page that could not be read at all.
     fn page_failed(
         &self,
         numbering: &RoomNumbering,

@@ -262,7 +262,7 @@ impl Writer {
         expiry::drop_ids(&mut self.connection, until)
     }
 
-    /// Finds out whether the disk accepts writes, by writing as much as a large message and removing it.
+    /// Checks whether the disk accepts writes: writes as much as a large message, then removes it.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
         let write = "INSERT INTO state (key, value) VALUES ('probe', zeroblob(?1))
             ON CONFLICT (key) DO UPDATE SET value = excluded.value";

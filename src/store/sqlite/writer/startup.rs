@@ -71,8 +71,8 @@ fn check_room(connection: &Connection, name: &RoomName, room: &RoomRow) -> rusql
     }
 }
 
-/// Loads the ids of the last run as if they were stored now: how long ago it was is unknown, because the clock may
-/// have been set since.
+/// Loads the ids of the last run as if they were stored now. Their age is unknown, because the clock may have been set
+/// since.
 fn load_ids(connection: &Connection) -> rusqlite::Result<RecentPublishes> {
     let now = Instant::now();
     let select = "SELECT scope, id, room, epoch, offset FROM ids ORDER BY seq";
