@@ -96,7 +96,7 @@ impl Heartbeat {
         if report.node == self.state.names.node {
             return;
         }
-        // The earlier reports of an unknown node are in Redis. If that fails, the next heartbeat reads them.
+        // Reads an unknown node's earlier reports from Redis. If that fails, the next heartbeat reads them.
         let needs_earlier_reports =
             !self.roster.knows(&report.node) && !report.is_leaving && !report.is_complete;
         if !needs_earlier_reports || self.read_reports_of(&report.node).is_ok() {
