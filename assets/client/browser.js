@@ -1,7 +1,7 @@
 /** Facts that only the browser knows: the state of the network and of the tab, and Firefox's own backoff. */
 
 /**
- * Calls back when the network, the visibility of the page changes, or when the page enters or leaves the
+ * Calls back when the network or the visibility of the page changes, or when the page enters or leaves the
  * back/forward cache. Outside browsers it never calls back.
  */
 export class BrowserEvents {

@@ -268,7 +268,7 @@ export class WscastClient {
     return this.#request({ type: 'auth', fields: () => ({ token }) });
   }
 
-  /** Connects now, instead of after the wait, or although the server has closed the connection for good. */
+  /** Connects now, without the wait, and even if the server has closed the connection for good. */
   reconnect() {
     if (this.#closedByProgram) throw new WscastError('closed', 'this client was closed; create a new one');
     this.#connection.open();
@@ -423,8 +423,8 @@ export class WscastClient {
   }
 
   /**
-   * Calls the listeners of an event. If one throws, the others are called all the same, and the error is
-   * reported as uncaught.
+   * Calls the listeners of an event. If one throws, the others are still called, and the error is reported
+   * as uncaught.
    * @template {keyof Events} Name
    * @param {Name} name
    * @param {Events[Name]} event
@@ -441,7 +441,7 @@ export class WscastClient {
 }
 
 /**
- * Whether the server accepts a text as an id. It must be able to read it, to send it back.
+ * Returns whether the server accepts a text as an id. The server must decode the id to send it back.
  * @param {unknown} id
  */
 function isId(id) {

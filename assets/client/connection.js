@@ -12,17 +12,17 @@ const STABLE_AFTER_MS = 5_000;
 const LATE_FRAMES_MS = 1_000;
 /** Time from an open socket to the welcome. After it the client checks whether the server wants a token. */
 const WELCOME_WITHIN_MS = 1_000;
-/** Time for the closing handshake. After it the socket is cut, where the WebSocket class can do that. */
+/** Time for the closing handshake. After it the socket is terminated, if the WebSocket class supports that. */
 const CLOSE_TIMEOUT_MS = 1_000;
 /**
- * A request that a server which waits for a token refuses. To a client that connects without one such a
- * server says nothing for ten seconds, as it lets it send the token in a frame.
+ * A request that a server refuses while it waits for a token. Such a server sends nothing for ten seconds after
+ * a client connects without a token, so that the client can send the token in a frame.
  */
 const TOKEN_CHECK_ID = 'wscast-client-token-check';
 const TOKEN_CHECK = JSON.stringify({ type: 'presence', room: 'lobby', id: TOKEN_CHECK_ID });
 /** Further doublings would change nothing and would overflow. */
 const DOUBLINGS_MAX = 30;
-/** The close code for a wrong address. An address with too many rooms is one. */
+/** The close code for a wrong address, for example one with too many rooms. */
 const BAD_ADDRESS = 4000;
 /** After this many failed attempts in a row, every second attempt asks for one room only, see `narrow`. */
 const NARROW_AFTER_FAILURES = 4;
@@ -117,7 +117,7 @@ export class Connection {
     return this.#state;
   }
 
-  /** Connects now, in whatever state the connection is. */
+  /** Connects now, in any state of the connection. */
   open() {
     this.#browser.observe(true);
     this.#discardSocket();
@@ -292,8 +292,8 @@ export class Connection {
   }
 
   /**
-   * Ignores the socket from now on and closes it, without waiting for the closing handshake: a broken
-   * connection would take minutes for it.
+   * Ignores the socket from now on and closes it, without waiting for the closing handshake, which takes
+   * minutes on a broken connection.
    * @param {boolean} [broken]
    */
   #discardSocket(broken = false) {
@@ -308,7 +308,7 @@ export class Connection {
     socket.onopen = null;
     socket.onmessage = null;
     socket.onclose = null;
-    // The package `ws` can cut a socket, browsers cannot. An open socket would keep a Node process alive.
+    // The package `ws` can terminate a socket, browsers cannot. An open socket would keep a Node process alive.
     if (socket.terminate && broken) {
       socket.terminate();
       return;
@@ -334,7 +334,7 @@ export class Connection {
     this.#checkNow();
   }
 
-  /** Attempts become rare but go on: a browser without a network may still reach its own computer. */
+  /** Attempts become rare but continue: a browser without a network may still reach its own computer. */
   #goneOffline() {
     this.#offline = true;
     const state = this.#state;

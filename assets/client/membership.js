@@ -190,7 +190,7 @@ export class Membership {
       this.#emit('left', { room: name, error });
       return;
     }
-    // The server has let this client in before, so the refusal may be temporary and the program relies on the room.
+    // The server accepted this client in the room before, so the refusal may be temporary and the program relies on it.
     if (join.reason !== 'program') this.#emit('error', error);
     clearTimeout(this.#rejoinTimer);
     this.#rejoinTimer = setTimeout(() => this.#rejoin(), error.retryAfterMs ?? REJOIN_AFTER_MS);

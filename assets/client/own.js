@@ -61,10 +61,10 @@ export class OwnMessages {
   }
 
   /**
-   * Whether this client published a message. The position in the acknowledgement decides, but a message may
+   * Returns whether this client published a message. The position in the acknowledgement decides, but a message may
    * arrive before it. Then the first message with a random id is this client's, because nobody else knew the
    * id before. An id that the program chose may be in use by another client, of another user or of none:
-   * the server compares ids only within a user or a session. So there `from` must fit too.
+   * the server compares ids only within a user or a session. For such an id `from` must match too.
    * @type {(message: { room?: string, id?: string, offset: number, from?: string }, epoch?: string) => boolean}
    */
   includes({ room, id, offset, from }, epoch) {
@@ -81,7 +81,7 @@ export class OwnMessages {
     return true;
   }
 
-  /** Whether `from` can be this client. @param {string} from */
+  /** Returns whether `from` can be this client. @param {string} from */
   #mayBeFrom(from) {
     if (CLIENT_ID.test(from)) return this.#clientIds.includes(from);
     return this.#user === undefined || this.#user === from;

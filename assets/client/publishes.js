@@ -7,11 +7,11 @@ import { WscastError, rejected } from './error.js';
 import { byteLength } from './text.js';
 import { startTimer } from './timer.js';
 
-/** Publishes in flight at once, and so the most that an outage repeats. */
+/** Publishes in flight at once. After an outage at most this many are sent again. */
 const IN_FLIGHT_MAX = 100;
 /**
- * The server recognises a repeated id for five minutes. The last minute of them is left for the repeated
- * publish to arrive in.
+ * The server recognises a repeated id for five minutes. The last of these minutes is reserved for the time that
+ * the repeated publish takes to arrive.
  */
 const RESEND_WITHIN_MS = 4 * 60_000;
 /** The pause after a temporary refusal without `retry_after_ms`. */

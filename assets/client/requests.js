@@ -16,8 +16,8 @@ const PENDING_REQUESTS_MAX = 1_000;
  * @property {Join} [join] only for a join
  *
  * @typedef {object} Join
- * @property {'program' | 'rejoin' | 'presence' | 'refetch'} reason who needs it: the program, or the client
- *   itself after a reconnect, for `presence` events, or to get missing messages
+ * @property {'program' | 'rejoin' | 'presence' | 'refetch'} reason the origin of the join: the program, or the
+ *   client itself after a reconnect, for `presence` events, or to get missing messages
  * @property {Position} [since] the position that the program asked for
  * @property {boolean} [inAddress] whether the address asks for the room too
  * @property {boolean} [resumes] whether it was sent with `since`
@@ -109,8 +109,9 @@ export class Requests {
   }
 
   /**
-   * Requests are sent again on the next connection, except these: a room that was left is not joined again,
-   * a token is renewed with the next connection, and the client makes its own joins anew.
+   * Marks the requests to be sent again on the next connection, except three kinds. A `leave` is complete,
+   * because the next connection does not join the room. An `auth` fails, because the next connection sends a
+   * token. The client repeats its own joins itself.
    */
   disconnected() {
     for (const request of this.#pending.values()) {

@@ -1,6 +1,6 @@
 /**
- * The rooms that a client wants to be in, and up to which message it has received each: which messages are
- * duplicates, which are missing, and the address that resumes every room. It sends nothing.
+ * The rooms that a client wants to be in, and the last message received of each. This file detects duplicate
+ * and missing messages, and builds the address that resumes every room. It sends nothing.
  */
 
 import { parameter, withParameters } from './address.js';
@@ -9,7 +9,7 @@ import { parameter, withParameters } from './address.js';
 const ADDRESS_CHARS_MAX = 4_000;
 /** A server accepts this many rooms in an address by default. The other rooms are joined afterwards. */
 const ADDRESS_ROOMS_MAX = 32;
-/** Requests for missing messages that bring nothing new before the messages are reported as lost. */
+/** Requests for missing messages without any new message, after which the messages are reported as lost. */
 const REFETCHES_MAX = 3;
 
 /**
@@ -169,7 +169,7 @@ export class Rooms {
       if (!room.refetching) room.refetches = 0;
       return 'deliver';
     }
-    // This message comes again with the missing ones.
+    // The refetch delivers this message again, after the missing ones.
     room.highestDropped = room.refetching ? Math.max(room.highestDropped, offset) : offset;
     if (room.refetching) return 'drop';
     room.refetching = true;
@@ -177,7 +177,7 @@ export class Rooms {
     return 'missing';
   }
 
-  /** Whether another refetch may help. @param {Room} room */
+  /** Returns whether another refetch may help. @param {Room} room */
   canRefetch(room) {
     return room.refetches <= REFETCHES_MAX;
   }
@@ -196,7 +196,7 @@ export class Rooms {
   }
 
   /**
-   * Takes over the server's description of a room that this client has just joined.
+   * Applies the server's description of a room that this client has just joined.
    * @param {Room} room
    * @param {RoomState} state
    * @param {'resumed' | 'joined' | Position} how `resumed`: from the room's position. `joined`: without a

@@ -36,8 +36,8 @@ const UUID_RANDOM_BYTES = 14;
 /**
  * Random bytes for Node 18, which has no global `crypto`. A static import of `node:crypto` would break
  * browsers, and a dynamic one comes too late for the constructor. But the address of a Blob has a UUID from
- * the same secure source. React Native has neither: without the package react-native-get-random-values its
- * bytes can be guessed, as everything there that is random.
+ * the same secure source. React Native has neither. Without the package react-native-get-random-values,
+ * the bytes can be guessed there.
  */
 function uuidBytes() {
   const uuid = /([\da-f]{8})-([\da-f]{4})-4([\da-f]{3})-[\da-f]([\da-f]{3})-([\da-f]{12})/.exec(blobAddress());

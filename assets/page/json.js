@@ -4,8 +4,8 @@
 const JSON_LINE_CHARS_MAX = 60;
 
 /**
- * Parses a frame. The server relays numbers digit for digit, so 12345678901234567890 is shown like that, if
- * the browser can keep the digits.
+ * Parses a frame. The server relays numbers digit for digit, so 12345678901234567890 is shown with every
+ * digit, if the browser keeps them.
  * @param {string} text
  */
 export function parseFrame(text) {

@@ -260,7 +260,8 @@ impl LocalRoom {
         })
     }
 
-    /// Returns the members on this node. Their users are looked up, because a member takes memory in every room.
+    /// Returns the members on this node. Their users are looked up instead of stored, because a member takes memory in
+    /// every room.
     fn local_clients(&self, clients: &ConnectedClients) -> impl Iterator<Item = PresentClient> {
         self.members.keys().map(|id| PresentClient {
             client: *id,

@@ -179,7 +179,7 @@ fn missed_messages(
 /// Sends the messages after `reached` and returns the last offset sent.
 ///
 /// `None` if the session ends. A client that reads more slowly than history is dropped is closed as a slow consumer.
-/// If the store fails, the client is to try again later. Both learn of the gap when they resume.
+/// If the store fails, the client is closed and must try again later. Both receive the gap when they resume.
 fn send_page(
     app: &App,
     outbox: &Arc<Outbox>,

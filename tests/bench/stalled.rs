@@ -1,4 +1,4 @@
-//! Case F: what clients that stop reading cost the clients that go on.
+//! Case F: the cost of clients that stop reading for the clients that continue.
 
 use std::io;
 use std::process;

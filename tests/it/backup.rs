@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::support::database_files::{DATABASE, FILES, LOG, PutBack, delete};
 use crate::support::{AcknowledgedHistory, FAILURE, TempDir, program, run};
 
-/// A backup is made while the server runs, put back in every way, and has all messages up to it.
+/// A backup is made while the server runs and restored in every way. It has all messages acknowledged before it.
 #[test]
 fn backup_is_restored_and_starts_new_epochs() {
     for how in [PutBack::Move, PutBack::Copy] {
@@ -72,7 +72,7 @@ fn back_up(dir: &TempDir, name: &str) {
 }
 
 #[test]
-fn backup_has_every_acknowledged_message_while_publishers_go_on() {
+fn backup_has_every_acknowledged_message_while_publishers_continue() {
     let mut history = AcknowledgedHistory::new();
     let mut server = history.dir.serve(&["--log-level", "warn"]);
     history.publish_sized(&server, 50, 50_000);
@@ -90,7 +90,7 @@ fn backup_has_every_acknowledged_message_while_publishers_go_on() {
         assert!(page["last"].as_u64() >= Some(acknowledged), "{page}");
         (0..50).for_each(|_| drop(client.next_of("message")));
     }
-    // To the server a backup is no change.
+    // The server does not take a backup for a change of its database.
     history.publish(&server, 1);
     server.end(Signal::KILL);
     assert_eq!(server.log(), "");

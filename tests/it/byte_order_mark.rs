@@ -32,7 +32,7 @@ fn mark_before_json_is_skipped() {
 }
 
 #[test]
-fn mark_elsewhere_and_other_encodings_are_refused() {
+fn mark_at_other_positions_and_other_encodings_are_refused() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     for text in [

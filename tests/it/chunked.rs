@@ -190,7 +190,7 @@ fn any_content_type_of_json_is_accepted() {
 }
 
 #[test]
-fn post_without_a_body_is_refused_in_words() {
+fn post_without_a_body_is_refused_with_the_reason() {
     let server = TestServer::start(&[]);
     let mut client = server.raw();
     let response = client.request("POST", MESSAGES, &[JSON]);

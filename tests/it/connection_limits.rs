@@ -39,7 +39,7 @@ fn connection_over_the_limit_is_refused_with_retry_after() {
     assert!(server.total("connections_refused") >= 20);
 }
 
-/// An `EventSource` comes back only after a stream, and a page reads a refusal only if its origin may.
+/// An `EventSource` reconnects only after a stream, and a page can read a refusal only if its origin is allowed.
 #[test]
 fn refusal_of_a_full_server_fits_the_request() {
     let server = TestServer::start(&["--max-connections=1", "--allow-origin=https://a.example"]);

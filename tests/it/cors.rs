@@ -143,7 +143,7 @@ fn page_of_an_allowed_origin_may_send_any_header() {
 }
 
 #[test]
-fn page_can_read_the_headers_that_tell_it_what_to_do() {
+fn page_can_read_the_exposed_headers() {
     let server = TestServer::with_tokens(&["--allow-origin=https://a.example"]);
     let mut page = server.raw();
     for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {

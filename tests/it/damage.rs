@@ -1,4 +1,4 @@
-//! A database that is damaged while nothing of it looks changed: readers learn of every gap and can go on, and
+//! A database that is damaged while nothing of it looks changed: readers learn of every gap and can continue, and
 //! `/health` is degraded for as long as messages cannot be read.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! IPv4 and IPv6 on one port: `localhost` works whichever it is, and an IPv4 client is the same client on both.
+//! IPv4 and IPv6 on one port: `localhost` works as either address, and an IPv4 client is the same client on both.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 

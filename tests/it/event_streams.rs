@@ -214,9 +214,9 @@ fn zero_starts_with_the_oldest_message() {
     rest.until("no. 5.");
 }
 
-/// Each refusal passes by itself, so that the client must come back.
+/// Each refusal is temporary, so the client must reconnect.
 #[test]
-fn passing_refusal_is_a_stream_that_ends_with_an_error() {
+fn temporary_refusal_is_a_stream_that_ends_with_an_error() {
     let full = TestServer::start(&["--max-members-per-room=1", "--max-rooms=2"]);
     let limited =
         TestServer::behind_proxy(&["--max-connections-per-address=2", "--max-http-rate=9"]);
@@ -288,7 +288,7 @@ fn refusal_is_a_status_for_a_client_that_accepts_no_events() {
 }
 
 #[test]
-fn lasting_refusal_keeps_its_status() {
+fn permanent_refusal_keeps_its_status() {
     let server = TestServer::with_tokens(&[]);
     let reader = signed(SECRET, &claims(json!({"subscribe": ["ops"]})));
     let bad = signed(OTHER_SECRET, &claims(json!({})));

@@ -62,7 +62,7 @@ fn platform_variables_name_the_address_too() {
 }
 
 #[test]
-fn server_with_tokens_tells_the_check_its_status() {
+fn server_with_tokens_reports_its_status_to_the_check() {
     let server = TestServer::with_tokens(&[]);
     let url = format!("http://{}/health", server.address());
     assert_healthy(&own(&server, |_| {}), &url);
@@ -126,7 +126,7 @@ fn missing_server_is_unhealthy() {
     );
 }
 
-/// The listeners have a queue, so that connecting succeeds, and no one who responds.
+/// The listeners have a queue, so connecting succeeds, but nothing responds.
 #[test]
 fn silent_server_is_unhealthy_after_the_timeout() {
     let dir = TempDir::new();

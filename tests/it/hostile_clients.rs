@@ -318,7 +318,7 @@ fn is_closed(client: &mut RawConnection) -> bool {
     !matches!(client.socket.read(&mut [0; 4096]), Ok(1..))
 }
 
-/// Reads the error that says why, then the Close, and returns its code.
+/// Reads the error with the reason, then the Close, and returns its code.
 fn error_then_close(client: &mut TestClient) -> u16 {
     let error = client.next();
     assert_eq!(error["payload"]["code"], "message_too_large", "{error}");

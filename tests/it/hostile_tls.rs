@@ -229,7 +229,7 @@ fn thousand_tls_clients_that_stop_reading_are_evicted_within_bounded_memory() {
 
 /// A thousand half handshakes cost a thread each until the deadline, and little memory. Other clients connect meanwhile.
 #[test]
-fn thousand_incomplete_handshakes_keep_no_one_out() {
+fn thousand_incomplete_handshakes_do_not_block_other_clients() {
     const HALF: usize = 1000;
     allow_many_sockets();
     let certificate = Certificate::new();

@@ -284,7 +284,7 @@ fn absolute_target_is_routed_by_its_path() {
     assert_eq!(proxy.get("http://other.example/health").status, 200);
     assert_eq!(proxy.get("http://other.example").status, 200);
     assert_eq!(proxy.get("https://other.example/nothing").status, 404);
-    // A proxy that guards paths reads this as a query, so the server must, too.
+    // A proxy with rules for paths parses this as a query, so the server must do the same.
     let root = proxy.get("http://other.example?/health");
     assert_eq!(
         root.header("Content-Type"),

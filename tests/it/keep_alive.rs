@@ -91,7 +91,7 @@ fn connection_close_is_honoured() {
 
 /// Proxies and clients such as Node's `fetch` do not reuse a connection that is about to be closed.
 #[test]
-fn idle_time_is_announced_while_the_connection_goes_on() {
+fn idle_time_is_announced_while_the_connection_stays_open() {
     for (flags, timeout) in [
         (&[][..], Some("timeout=75")),
         (&["--keep-alive=10m"], Some("timeout=600")),
@@ -162,7 +162,7 @@ fn request_started_late_has_the_whole_head_timeout() {
     assert_eq!(client.response().status, 200);
 }
 
-/// A proxy that sends both wants no further request read on the connection.
+/// A proxy that sends both expects that no further request is read on the connection.
 #[test]
 fn close_outweighs_keep_alive() {
     let server = TestServer::start(&[]);

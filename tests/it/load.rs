@@ -34,7 +34,7 @@ fn read_rounds(clients: &mut [TestClient], round_done: &mpsc::Sender<()>) {
 // Actors: 300 clients, of which every tenth never reads, and one publisher.
 // Invariants: clients that read get every offset in order; the others are evicted; memory growth is bounded.
 #[test]
-fn clients_that_read_get_everything_whoever_else_stalls() {
+fn clients_that_read_get_everything_while_others_stall() {
     allow_many_sockets();
     let server = TestServer::start(&["--max-message-bytes", "8KiB", "--outbox-bytes", "256KiB"]);
     let mut publisher = server.passive_client("/ws");

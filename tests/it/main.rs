@@ -1,4 +1,4 @@
-//! Scenarios against the real program, one file a behaviour.
+//! Scenarios against the real program, one file per behaviour.
 //!
 //! Scenario files import only `support`. A random scenario prints its seed when it fails; `WSCAST_TEST_SEED` repeats it.
 //! A test that cannot run here appends a line to the file that `WSCAST_SKIPPED` names.
@@ -44,7 +44,7 @@
 //! | `origins` | the origins whose pages may open a WebSocket |
 //! | `page_rejections` | a page reads in a Close frame why it cannot connect |
 //! | `presence_users` | lists of members name the user of each client |
-//! | `paths` | spellings of paths: a slash at the end, and none that goes round a rule |
+//! | `paths` | spellings of paths: a slash at the end, and none that bypasses a rule |
 //! | `presence` | updates about members that join and leave |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |

@@ -64,9 +64,9 @@ fn publishes_are_stored_while_the_history_fits_and_after_every_kill() {
 }
 
 /// The history does not fit: publishes are refused, the log stays small, and a server that is killed starts again.
-/// Once history expires, publishing goes on by itself.
+/// Once history expires, publishing continues by itself.
 #[test]
-fn full_disk_is_said_survives_a_kill_and_recovers() {
+fn full_disk_is_reported_and_the_server_survives_a_kill_and_recovers() {
     for free_mib in [1, 2, 4] {
         with_lasting_disk(free_mib * 1024 + EMPTY_KIB, |disk| {
             let mut server = TestServer::start_command(disk.command(&["--log-level", "warn"]));

@@ -63,9 +63,9 @@ fn wrong_value_is_named_with_its_parameter() {
     );
 }
 
-/// Ignored, such a parameter would mean the lobby, or a session that misses messages.
+/// If such a parameter were ignored, the client would join the lobby or miss messages.
 #[test]
-fn unknown_parameter_is_named_with_the_one_that_was_meant() {
+fn unknown_parameter_is_named_with_a_suggestion() {
     let server = TestServer::start(&[]);
     for (query, parts) in [
         ("room[]=a", &["room[]", "write `room`"][..]),
@@ -126,7 +126,7 @@ fn parameters_against_caches_of_trackers_and_of_gateways_are_ignored() {
 }
 
 #[test]
-fn reason_is_short_whole_characters_and_names_what_matters() {
+fn reason_is_short_has_whole_characters_and_names_the_mistake() {
     let server = TestServer::start(&[]);
     for (query, named) in [
         (format!("room={}", "x".repeat(5000)), "longer than 64"),
@@ -147,7 +147,7 @@ fn reason_is_short_whole_characters_and_names_what_matters() {
     }
 }
 
-/// Programs get 400 before their address is looked at, as for every request.
+/// Programs get 400 before their parameters are checked, as for every request.
 #[test]
 fn address_that_is_not_utf_8_is_named() {
     let server = TestServer::start(&[]);
@@ -215,7 +215,7 @@ fn refusal_of_a_token_or_a_room_gives_its_reason() {
 
     let target = |room: &str| format!("/ws?room={room}&token={good}");
     let _first = server.client_at(&target("ops"));
-    // Waiting helps: a room has no seat, and the server has no space for another room.
+    // Temporary refusals: a room has no seat, and the server has no space for another room.
     for (room, code) in [("ops", 4103), ("b", 4104)] {
         let (_, closed, reason) = server.rejected_page(&handshake_with(&target(room), &[ORIGIN]));
         assert_eq!(closed, code, "{room}: {reason}");
@@ -254,7 +254,7 @@ fn client_with_two_origins_gets_a_status() {
 }
 
 #[test]
-fn rejected_page_joins_nothing_and_may_go_on_sending() {
+fn rejected_page_joins_no_room_and_may_keep_sending() {
     let server = TestServer::start(&["--allow-origin=https://b.example"]);
     let mut page = server.raw();
     let mut bytes = handshake_with("/ws?room=ops", &[ORIGIN]).into_bytes();

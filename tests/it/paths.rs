@@ -51,7 +51,7 @@ fn slash_at_the_end_is_the_same_path() {
     browser.read_until("event: joined");
 }
 
-/// A program that leaves out a name must not get or do something else.
+/// A program that leaves out a name must not reach another resource.
 #[test]
 fn missing_name_stays_an_error() {
     let server = TestServer::start(&[]);
@@ -77,7 +77,7 @@ fn missing_name_stays_an_error() {
     assert_eq!(posted.error_code(), "invalid_room");
 }
 
-/// A proxy that guards `/health` need not know another spelling of it.
+/// A proxy's rule for `/health` need not cover another spelling.
 #[test]
 fn no_other_spelling_is_the_same_path() {
     let server = TestServer::start(&[]);

@@ -45,7 +45,7 @@ fn reader_of_events(server: &TestServer, token: &str) -> RawConnection {
 }
 
 #[test]
-fn every_list_names_users_and_tells_tabs_from_people() {
+fn every_list_names_users_and_distinguishes_tabs_from_people() {
     let server = TestServer::with_tokens(&["--anonymous", "both"]);
     // The second user's name needs escapes in JSON.
     let names = ["alice", "王 \"小\" \\明", "4711"];

@@ -104,7 +104,7 @@ fn client_in_a_text_header_has_the_limits_of_its_address() {
 }
 
 #[test]
-fn trusted_proxy_without_a_header_is_logged_once_with_the_cure() {
+fn trusted_proxy_without_a_header_is_logged_once_with_the_remedy() {
     let quick = [&PROXY[..], &["--head-timeout=0.3"]].concat();
     for bytes in [
         &b""[..],
@@ -145,7 +145,7 @@ fn probe_that_connects_and_closes_is_no_warning() {
 }
 
 #[test]
-fn health_probe_from_elsewhere_needs_no_header() {
+fn health_probe_from_another_address_needs_no_header() {
     let dir = TempDir::new();
     let path = dir.path("health.sock");
     let listen = format!("--listen=unix:{}", path.display());

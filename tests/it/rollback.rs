@@ -1,4 +1,4 @@
-//! A database whose files come from different moments: no acknowledged offset is given out again in its epoch, and a
+//! A database whose files come from different moments: no acknowledged offset is assigned again in its epoch, and a
 //! reader that resumes from before learns that messages are missing.
 
 use std::fs;
@@ -63,7 +63,7 @@ fn numbering_continues_after_kills_in_the_middle_of_starts() {
     assert_eq!(server.log(), "");
 }
 
-/// The database is as a version left it that kept no mark.
+/// The database was written by a version that kept no mark.
 #[test]
 fn numbering_continues_once_without_a_mark_on_a_database_of_an_earlier_version() {
     let mut history = AcknowledgedHistory::new();

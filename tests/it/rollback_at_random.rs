@@ -179,7 +179,7 @@ fn add(saved: &mut Vec<Saved>, copy: Saved, rng: &mut StdRng) {
     saved.push(copy);
 }
 
-/// Does to the files of a stopped server what operators and disks do.
+/// Changes the files of a stopped server at random, as operators and failing disks do.
 fn alter(dir: &TempDir, saved: &[Saved], rng: &mut StdRng) {
     let name = FILES[rng.random_range(0..FILES.len())];
     match rng.random_range(0..6) {

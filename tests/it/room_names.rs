@@ -1,4 +1,4 @@
-//! Names of rooms in any script, in every place where a client, a token or a database names a room.
+//! Names of rooms in any script, in addresses, messages, tokens and databases.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ const COMPOSED: &str = "caf\u{e9}";
 const DECOMPOSED: &str = "cafe\u{301}";
 const SESSION: &str = "alice-and-nobody-else";
 
-/// The name as it stands in an address.
+/// The name as it is written in an address.
 fn encoded(name: &str) -> String {
     name.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }

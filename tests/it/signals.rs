@@ -112,7 +112,7 @@ fn hangup_without_a_file_to_reload_shuts_down() {
 
 /// A unit file may send SIGHUP for every reload.
 #[test]
-fn hangup_from_kill_ends_no_server_with_a_secret() {
+fn server_with_a_secret_survives_a_hangup_from_kill() {
     let mut server = TestServer::with_tokens(&[]);
     server.signal(Signal::HUP);
     server.signal(Signal::TERM);
@@ -205,7 +205,7 @@ fn nohup_survives_its_terminal() {
 
 /// `wscast 2>&1 | head` closes the other end of the pipe.
 #[test]
-fn broken_pipe_ends_nothing() {
+fn server_survives_a_broken_pipe() {
     let dir = TempDir::new();
     let pipe = dir.path("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status();
@@ -227,7 +227,7 @@ fn broken_pipe_ends_nothing() {
 }
 
 #[test]
-fn closed_output_ends_nothing() {
+fn server_survives_a_closed_output() {
     let command = TestServer::command(&[]);
     let mut shell = Command::new("sh");
     // The first line of output is read here, and nothing after it.

@@ -213,7 +213,7 @@ fn room_keeps_its_numbering_long_after_its_history_expired() {
     }
 }
 
-/// The original server has given out further offsets after the copy.
+/// The original server has assigned further offsets after the copy.
 #[test]
 fn numbering_restarts_on_a_copy_of_a_running_servers_database() {
     let disk = TempDir::new();

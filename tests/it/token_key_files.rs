@@ -139,7 +139,7 @@ fn token_of_a_key_that_is_not_in_the_set_is_refused_with_the_reason() {
     }
 }
 
-/// The line names the file and the cure.
+/// The line names the file and the remedy.
 #[test]
 fn key_that_no_algorithm_can_use_is_refused_at_the_start() {
     let provider = Provider::new();

@@ -1,4 +1,4 @@
-//! Paths of settings that cannot be created or written: the line names the directory, the user and the cure.
+//! Paths of settings that cannot be created or written: the line names the directory, the user and the remedy.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -180,7 +180,7 @@ fn cluster_server_that_loads_an_older_snapshot_restarts_its_numberings() {
 
 // Actors: three nodes that know the address of one server each: the first one alone, and both others.
 // Faults: the server that two of them name is killed.
-// Invariants: the nodes find all servers from one address, and share rooms; the rooms of the others go on.
+// Invariants: the nodes find all servers from one address, and share rooms; the rooms of the others continue.
 #[test]
 fn cluster_is_recognized_from_the_address_of_one_server() {
     with_durable_redis_cluster(|mut cluster| {

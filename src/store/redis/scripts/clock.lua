@@ -10,7 +10,7 @@ if ARGV[1] ~= '' then
   local is_jump = tonumber(ARGV[1]) == shift and math.abs(own - shift) > tonumber(ARGV[3])
   if not known or is_jump then
     shift = own
-    -- A Redis that is full or a replica rejects this. Then each node corrects the difference for itself.
+    -- A full Redis or a replica rejects this. Then each node corrects the difference for itself.
     redis.pcall('HSET', KEYS[1], 'shift', integer(shift))
   end
 end

@@ -5,8 +5,8 @@
 -- the steady clock, then pairs of a room and its members, which are empty if the room has none
 local now = tonumber(ARGV[5])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', integer(now))
--- A node that started at the moment when the clock of Redis was set may have recorded a time far ahead. If it then
--- died, it would never expire.
+-- A node that started when the clock of Redis was changed may have recorded a time far in the future. Without this,
+-- the node would never expire after its death.
 local latest = '(' .. integer(now + 2 * ARGV[2])
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], latest, '+inf')) do
   redis.call('ZADD', KEYS[1], integer(now + ARGV[2]), node)

@@ -41,7 +41,7 @@ local function numbering(new_epoch, generation, seen_epoch, seen_offset)
     redis.call('HSET', KEYS[1], 'epoch', new_epoch, 'run', generation)
     return new_epoch, offset
   end
-  -- The command that a full Redis rejects comes first: a script that has written once is not stopped any more.
+  -- The command that a full Redis rejects comes first, because Redis does not stop a script that has written once.
   redis.call('HSET', KEYS[1], 'epoch', new_epoch, 'offset', 0, 'run', generation, 'bytes', 0, 'oldest', 0, 'ids', 0,
     'ids_since', 0)
   redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])

@@ -6,7 +6,7 @@
 -- remember, 14 the time by the steady clock, 15 the milliseconds by which the clock of Redis may jump
 local now = milliseconds()
 if now > tonumber(ARGV[8]) then
-  -- The node has given up, and the publisher knows that the message was not published.
+  -- The node no longer waits, and the publisher knows that the message was not published.
   return redis.error_reply('LATE the node no longer waits')
 end
 local epoch, offset = numbering(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
