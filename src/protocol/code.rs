@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-/// The reason why one request was refused; the connection stays open. Clients match on [`as_str`](Self::as_str).
+/// The reason why one request was refused. The connection stays open, except after a frame that is larger than
+/// `--max-message-bytes`, which ends it with 1009. Clients match on [`as_str`](Self::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The frame is not JSON.

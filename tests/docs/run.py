@@ -24,7 +24,8 @@ import sys
 from pathlib import Path
 
 import checks
-from pages import pages
+import symptoms
+from pages import ROOT, pages
 from terminal import Failure, Terminal
 
 PROGRAMS = ("javascript", "python", "html")
@@ -67,9 +68,9 @@ def run_program(block, terminal):
     terminal.ensure_server("127.0.0.1:5000")
     name = "sample.py" if block.language == "python" else "sample.mjs"
     (terminal.folder / name).write_text(terminal.translated(source), encoding="utf-8")
-    modules = terminal.folder / "node_modules"
-    if not modules.exists():
-        modules.symlink_to(os.environ["CLIENT_MODULES"])
+    for folder, target in (("node_modules", os.environ["CLIENT_MODULES"]), ("client", ROOT / "assets/client")):
+        if not (terminal.folder / folder).exists():
+            (terminal.folder / folder).symlink_to(target)
     terminal.environment["SERVER_URL"] = terminal.translated("http://127.0.0.1:5000/")
     if block.language == "python":
         command = [sys.executable, "-u", name]
@@ -136,6 +137,7 @@ def main(wanted):
         terminal.serve("wscast")
         server_url = terminal.translated("http://127.0.0.1:5000")
         summary.failed += checks.failures(every, server_url, flags(binary))
+    summary.failed += symptoms.failures(every, binary)
     summary.print()
     return 1 if summary.failed else 0
 
