@@ -14,7 +14,10 @@ const FOLLOW_PX = 48;
  *   `who` published the message; a row without it is an event. `code` is for JSON.
  */
 
-/** @param {{ list: HTMLElement, empty: HTMLElement, jump: HTMLElement }} parts */
+/**
+ * @param {{ list: HTMLElement, empty: HTMLElement, jump: HTMLElement }} parts `empty` is shown until the first
+ *   message, also below rows of events
+ */
 export function createLog({ list, empty, jump }) {
   const clock = new Intl.DateTimeFormat(words.lang, { timeStyle: 'medium', hourCycle: 'h23' });
   /** @type {Entry[]} */
@@ -43,10 +46,10 @@ export function createLog({ list, empty, jump }) {
     drawing = 0;
     if (waiting.length === 0) return;
     const follow = isAtEnd();
+    if (waiting.some(({ who }) => who !== undefined)) empty.hidden = true;
     list.append(...waiting.map(row));
     waiting = [];
     while (list.childElementCount > LOG_ROWS_MAX) list.firstElementChild?.remove();
-    empty.hidden = true;
     if (follow) scrollToEnd();
     else jump.hidden = false;
   }

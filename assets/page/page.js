@@ -16,6 +16,8 @@ import { describeEnd, describeError, describeGap, translateDocument, words } fro
  */
 
 const COUNTDOWN_EVERY_MS = 250;
+/** The close code for rooms that the reader may not read. */
+const FORBIDDEN = 4003;
 /** The client's states, as the page names them. */
 const STATE_NAMES = { connecting: 'connecting', open: 'connected', waiting: 'reconnecting', closed: 'closed' };
 
@@ -46,14 +48,14 @@ function tokenFromAddress() {
   return new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
 }
 
-/** Returns the rooms in the page's address, or the lobby. */
+/** Returns the rooms in the page's address, none if all are invalid; the lobby if the address names none. */
 function roomsFromAddress() {
   const wanted = new URLSearchParams(location.search).getAll('room').filter((room) => room !== '');
   for (const room of wanted.filter((name) => !isRoomName(name))) {
     log.add({ type: 'error', text: words.invalidRoomInUrl(room) });
   }
-  const rooms = [...new Set(wanted.filter(isRoomName).map(normalRoomName))];
-  return (rooms.length > 0 ? rooms : ['lobby']).map((room) => ({ room, presence: true }));
+  const rooms = wanted.length === 0 ? ['lobby'] : wanted.filter(isRoomName).map(normalRoomName);
+  return [...new Set(rooms)].map((room) => ({ room, presence: true }));
 }
 
 // Events of the client
@@ -166,6 +168,7 @@ function joinRoom(event) {
   const room = normalRoomName(input.value.trim());
   input.focus();
   if (room === '') return;
+  if (isForbidden()) reconnectTo(room);
   const isNew = !tab.rooms.has(room);
   client.join(room, { presence: true }).then((state) => {
     tab.target = room;
@@ -174,6 +177,18 @@ function joinRoom(event) {
     showRooms();
     if (normalRoomName(input.value.trim()) === room) input.value = '';
   }).catch((error) => logError(error, room));
+}
+
+/** Whether the server has refused the rooms that this tab asked for. */
+function isForbidden() {
+  const { state } = client;
+  return state.name === 'closed' && state.code === FORBIDDEN;
+}
+
+/** Connects again, and asks for this room alone. @param {string} room */
+function reconnectTo(room) {
+  for (const other of client.rooms.filter((name) => name !== room)) client.leave(other);
+  client.reconnect();
 }
 
 /** @param {string} room */
@@ -205,9 +220,11 @@ function showRooms() {
   const online = name === 'open';
   if (tab.target === undefined || !tab.rooms.has(tab.target)) [tab.target] = tab.rooms.keys();
   roomList.show(tab.rooms, tab.target, online);
-  byId('rooms-empty').hidden = !online || tab.rooms.size > 0;
+  const canJoin = online || isForbidden();
+  byId('rooms-hint').hidden = tab.rooms.size === 0;
+  byId('rooms-empty').hidden = !canJoin || tab.rooms.size > 0;
   byId('message-label').textContent = tab.target ? words.messageLabel(tab.target) : words.message;
-  byId('join-room').disabled = !online;
+  byId('join-room').disabled = !canJoin;
   // Messages sent during an outage are published after it.
   byId('send-message').disabled = name === 'closed' || !tab.target;
   byId('send-event').disabled = name === 'closed' || !tab.target;

@@ -15,7 +15,7 @@ const ENGLISH = {
   connected: 'Connected',
   reconnecting: 'Disconnected',
   closed: 'Closed, will not reconnect',
-  youAre: 'You are',
+  youAre: 'You are ',
   inSeconds: (n) => `Reconnecting in ${n} s`,
   reconnectNow: 'Reconnect now',
   connectAgain: 'Connect again',
@@ -56,6 +56,7 @@ const ENGLISH = {
   invalidJson: (reason) => `This is not JSON: ${reason}`,
   withCode: (text, code) => `${text} (${code})`,
   because: (text, reason) => `${text}: ${reason}`,
+  withReason: (text, reason) => `${text}: ${reason}`,
   ends: {
     1000: 'the server closed the connection',
     1001: 'the server is stopping',
@@ -92,13 +93,13 @@ const CHINESE = {
   connected: '已连接',
   reconnecting: '连接已断开',
   closed: '连接已关闭，不再重连',
-  youAre: '你的 ID',
+  youAre: '你的 ID：',
   inSeconds: (n) => `${n} 秒后重连`,
   reconnectNow: '立即重连',
   connectAgain: '重新连接',
   log: '消息',
   clear: '清空',
-  logEmpty: '还没有消息。在另一个标签页中打开本页，然后发送一条消息。',
+  logEmpty: '还没有消息。在另一个标签页中打开本页面，然后发送一条消息。',
   newer: '新消息',
   messageLabel: (room) => `发送消息到 ${room}`,
   message: '消息',
@@ -123,15 +124,16 @@ const CHINESE = {
   joinedRoom: (room, n) => `你已加入 ${room}，共 ${n} 位成员`,
   leftRoom: (room) => `你已离开 ${room}`,
   invalidRoom: (room) => `“${room}”不是有效的房间名称：请使用 1 到 64 个字母、数字或 . _ - :`,
-  invalidRoomInUrl: (room) => `页面地址中的“${room}”不是有效的房间名称：请使用 1 到 64 个字母、数字或 . _ - :`,
+  invalidRoomInUrl: (room) => `本页面地址中的“${room}”不是有效的房间名称：请使用 1 到 64 个字母、数字或 . _ - :`,
   retryAfter: (s) => `请在 ${s} 秒后重试。`,
   unsent: (n) => `${n} 条待发送`,
   missed: (room, n) => `你错过了 ${room} 的 ${n} 条消息，服务器已不再保存这些消息`,
-  restarted: (room) => `${room} 已重启：你未收到的消息已丢失`,
+  restarted: (room) => `房间 ${room} 已重新编号：你未收到的消息已丢失`,
   more: (n) => `……还有 ${n} 个字符`,
   invalidJson: (reason) => `JSON 格式错误：${reason}`,
   withCode: (text, code) => `${text}（${code}）`,
   because: (text, reason) => `${text}：${reason}`,
+  withReason: (text, reason) => `${text}，服务器的说明是“${reason}”`,
   ends: {
     1000: '服务器关闭了连接',
     1001: '服务器正在停止',
@@ -139,16 +141,16 @@ const CHINESE = {
     1009: '消息过大',
     1011: '服务器内部错误',
     1013: '服务器繁忙',
-    4001: '令牌缺失、无效或已过期；请在本页地址末尾加上 #token=…',
+    4001: '令牌缺失、无效或已过期；请在本页面地址末尾加上 #token=…',
     4003: '没有权限',
-    4100: '此页面接收消息过慢',
-    4101: '此页面或其所在网络的请求过多',
+    4100: '本页面接收消息过慢',
+    4101: '本页面或其所在网络的请求过多',
     4102: '此网络的连接过多',
     4103: '房间已满',
     4104: '服务器无法再创建房间，或无法访问存储',
     4200: '服务器要求重新连接',
     silent: '服务器没有响应',
-    cached: '浏览器将此页面保存在往返缓存中',
+    cached: '浏览器将本页面保存在往返缓存中',
     failed: '浏览器不允许连接到此地址',
   },
   errors: {
@@ -188,7 +190,7 @@ export function translateDocument() {
 export function describeEnd(code, reason) {
   const known = words.ends[code];
   const addsReason = Number(code) >= 4000 && Number(code) <= 4099 && !GENERAL_REASONS.includes(reason);
-  const text = known && addsReason ? words.because(known, reason) : known ?? (reason || words.ends[1000]);
+  const text = known && addsReason ? words.withReason(known, reason) : known ?? (reason || words.ends[1000]);
   return typeof code === 'number' ? words.withCode(text, code) : text;
 }
 

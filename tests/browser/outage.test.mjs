@@ -173,7 +173,7 @@ describe('a server restart', () => {
 
     for (const tab of [english, chinese]) await tab.sees('waits');
     await english.sees('lobby has restarted', { type: 'gap', room: 'lobby' });
-    await chinese.sees('lobby 已重启', { type: 'gap', room: 'lobby' });
+    await chinese.sees('房间 lobby 已重新编号', { type: 'gap', room: 'lobby' });
     for (const tab of [english, chinese]) {
       assert.deepEqual(await messages(tab), ['before', 'waits']);
       assert.equal(await tab.page.locator('#log .entry[data-type=gap]').count(), 1);

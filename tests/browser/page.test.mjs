@@ -171,6 +171,18 @@ describe('rooms', () => {
     alice.assertNoConsoleErrors();
   });
 
+  test('the page joins no room if its address has only invalid ones', async () => {
+    const alice = await openTab('?room=a%20b');
+    await alice.sees('“a b”', { type: 'error' });
+    await alice.page.locator('#rooms-empty').waitFor();
+    assert.equal(await alice.page.locator('#rooms > li, #rooms-hint:visible').count(), 0);
+    await alice.join('ops');
+    assert.equal(await alice.page.locator('#rooms > li').count(), 1);
+    assert.equal(new URL(alice.page.url()).search, '?room=ops');
+    await alice.page.locator('#rooms-hint').waitFor();
+    alice.assertNoConsoleErrors();
+  });
+
   test('the page explains an invalid room name', async () => {
     const alice = await openTab('?room=a/b&room=ops');
     await alice.isIn('ops');
@@ -186,6 +198,16 @@ describe('rooms', () => {
 });
 
 describe('the page', () => {
+  test('the hint to open a second tab is shown until the first message', async () => {
+    const alice = await openTab();
+    await alice.sees('Connected as', { type: 'welcome' });
+    assert.match(await alice.text('#log-empty:visible'), /second tab/);
+    await alice.say('hello');
+    await alice.sees('hello');
+    assert.equal(await alice.page.locator('#log-empty').isVisible(), false);
+    alice.assertNoConsoleErrors();
+  });
+
   test('the page uses the reader’s language', async () => {
     const english = await openTab();
     assert.equal(await english.page.getAttribute('html', 'lang'), 'en');

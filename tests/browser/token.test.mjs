@@ -49,6 +49,31 @@ for (const [locale, hint] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
   });
 }
 
+for (const [locale, shown] of [
+  ['en-US', 'Closed, will not reconnect: forbidden: you may not read lobby (4003)'],
+  ['zh-CN', '连接已关闭，不再重连：没有权限，服务器的说明是“you may not read lobby”（4003）'],
+]) {
+  test(`the page joins a room that the token grants after the lobby was refused (${locale})`, async () => {
+    const context = await browser.newContext({ locale });
+    const token = mint('--subscribe', 'ops*', '--publish', 'ops');
+    const tab = await Tab.open(context, `${server.page}#token=${token}`);
+    await tab.waitForState('closed');
+    await tab.sees(shown, { type: 'disconnected' });
+    await tab.page.locator('#rooms-empty').waitFor();
+    await tab.join('ops');
+    await tab.waitForState('connected');
+    await tab.say('hello');
+    await tab.sees('hello', { room: 'ops' });
+    assert.equal(await tab.page.locator('#rooms > li').count(), 1);
+    assert.equal(new URL(tab.page.url()).search, '?room=ops');
+
+    const again = await Tab.open(context, `${server.page}?room=ops#token=${token}`);
+    await again.waitForState('connected');
+    await again.isIn('ops');
+    await context.close();
+  });
+}
+
 test('the page renews an expiring token from its address', async () => {
   const context = await browser.newContext({ locale: 'en-US' });
   const short = mint('--subscribe', '*', '--publish', '*', '--ttl', '6');
