@@ -68,7 +68,7 @@ fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
     }
     let resolved = (name, 0).to_socket_addrs();
     let found: Vec<IpAddr> = resolved
-        .map_err(|_| format!("{name} is not the name of an address; {INSTEAD}"))?
+        .map_err(|_| format!("{name} cannot be resolved; {INSTEAD}"))?
         .map(|address| address.ip().to_canonical())
         .collect();
     Ok(found)

@@ -38,6 +38,30 @@ fn page_of_another_origin_is_refused_and_the_log_names_the_setting() {
     }
 }
 
+/// A page under an attacker's name that resolves to this machine has the origin of its own `Host`.
+#[test]
+fn origin_of_the_server_itself_must_be_listed() {
+    let server = TestServer::start(&["--allow-origin=https://a.example"]);
+    let host = format!("{}:8443", "x".repeat(60));
+    for (origin, shown) in [
+        (
+            "http://evil.example:5000",
+            "http://evil.example:5000".to_owned(),
+        ),
+        (
+            &format!("https://{host}"),
+            format!("https://{}:…", "x".repeat(60)),
+        ),
+    ] {
+        let host = origin.split_once("://").unwrap().1;
+        let request = handshake_with("/ws", &[&format!("Origin: {origin}")]);
+        let own = request.replace("Host: test", &format!("Host: {host}"));
+        let (_, code, reason) = server.rejected_page(&own);
+        let expected = format!("the server's own origin {shown} is not on --allow-origin");
+        assert_eq!((code, reason), (4003, expected));
+    }
+}
+
 /// With two Origin headers, neither is trusted.
 #[test]
 fn second_origin_header_is_refused() {

@@ -26,6 +26,10 @@ impl fmt::Display for ConnectError {
                 f,
                 "--redis {address}: {why}; check user and password, in which % is written as %25"
             ),
+            Self::Redis(address, why) if is_about_reaching(why) => write!(
+                f,
+                "--redis {address}: {why}; check that Redis runs at this address, and start it first"
+            ),
             Self::Redis(address, why) => write!(f, "--redis {address}: {why}"),
             Self::Thread(why) => write!(f, "cannot start a thread: {why}"),
         }
@@ -40,4 +44,36 @@ fn is_about_password(why: &str) -> bool {
         .any(|word| why.contains(word))
 }
 
+/// Whether nothing accepts connections at the address: a port that is closed, or a socket file that is missing.
+fn is_about_reaching(why: &str) -> bool {
+    ["Connection refused", "No such file"]
+        .iter()
+        .any(|word| why.contains(word))
+}
+
 impl std::error::Error for ConnectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_a_redis_that_is_down_has_a_cure() {
+        for (why, cure) in [
+            ("Connection refused (os error 111)", "start it first"),
+            ("No such file or directory (os error 2)", "start it first"),
+            (
+                "WRONGPASS invalid username-password pair",
+                "check user and password",
+            ),
+        ] {
+            let error = ConnectError::Redis("host:6379".to_owned(), why.to_owned());
+            let line = error.to_string();
+            assert!(
+                line.starts_with(&format!("--redis host:6379: {why}; check ")),
+                "{line}"
+            );
+            assert!(line.contains(cure), "{line}");
+        }
+    }
+}

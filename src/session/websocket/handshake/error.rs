@@ -10,7 +10,7 @@ use crate::protocol::{CloseCode, ErrorCode, Refusal, cut};
 use super::super::rejection::Rejection;
 
 /// Longest origin in the reason of a close, in bytes.
-const ORIGIN_BYTES_MAX: usize = 80;
+const ORIGIN_BYTES_MAX: usize = 72;
 /// Longest path in the reason of a close, in bytes.
 const PATH_BYTES_MAX: usize = 60;
 
@@ -42,8 +42,7 @@ impl HandshakeError {
         let (code, reason) = match self {
             Self::Origin => {
                 let origin = head.headers.get("Origin").filter(|text| is_origin(text));
-                let origin = cut(origin.ok_or(self)?, ORIGIN_BYTES_MAX);
-                let reason = format!("the origin {origin} is not on --allow-origin");
+                let reason = origin_reason(origin.ok_or(self)?, head.headers.get("Host"));
                 (CloseCode::Forbidden, reason)
             }
             Self::Path => {
@@ -92,4 +91,16 @@ impl HandshakeError {
             Self::Address(why) => http::address_limited(why),
         }
     }
+}
+
+/// Returns the reason of a close for an origin that `--allow-origin` does not list. The origin of the request's own
+/// `Host` must be listed too: a page under an attacker's name that resolves to this machine (DNS rebinding) has it.
+fn origin_reason(origin: &str, host: Option<&str>) -> String {
+    let is_own = host.is_some_and(|host| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    });
+    let whose = if is_own { "the server's own" } else { "the" };
+    let origin = cut(origin, ORIGIN_BYTES_MAX);
+    format!("{whose} origin {origin} is not on --allow-origin")
 }
