@@ -3,8 +3,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build check test test-rust test-redis test-clients test-browser test-docs fuzz autobahn bench \
-	clean rust
+.PHONY: help run build check test test-rust test-redis test-small test-clients test-browser test-docs fuzz autobahn bench \
+	release clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -29,6 +29,7 @@ build: rust ## Build the server: target/release/wscast
 check: rust ## Check format, lints, documentation and that no async runtime is used
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	CUSTOM_LIBFUZZER_PATH=$(NO_LIBFUZZER) cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \
 		--target-dir $(TARGET)/fuzz -- -D warnings
@@ -37,13 +38,16 @@ check: rust ## Check format, lints, documentation and that no async runtime is u
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run all tests, after setting up the tools that they need
-	@sh tests/setup/test.sh rust redis fuzz python curl proxies node browser docs
+	@sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
 
 test-redis: rust ## Run the tests of several nodes on a real Redis
 	@sh tests/setup/test.sh redis
+
+test-small: rust ## Test the program without SQLite, Redis and TLS
+	@sh tests/setup/test.sh small
 
 test-clients: rust ## Test clients in JavaScript, Python and curl, also through nginx
 	@sh tests/setup/test.sh python curl proxies node
@@ -62,6 +66,9 @@ autobahn: rust ## Run the Autobahn WebSocket test suite (needs Python 2.7)
 
 bench: rust ## Measure CPU, memory and latency; pass flags in ARGS, e.g. ARGS="--help"
 	cargo bench --locked --bench fanout -- $(ARGS)
+
+release: rust ## Build static programs and Debian packages: target/dist; name targets in ARGS
+	@sh assets/deploy/release.sh $(ARGS)
 
 clean: ## Delete everything below target/
 	rm -rf target

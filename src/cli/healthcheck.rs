@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,6 +16,7 @@ use tungstenite::http::Uri;
 use super::Cli;
 use super::host::connectable;
 use super::values::duration;
+use crate::threads;
 
 /// Bytes of a response that are read at most.
 const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
@@ -142,7 +142,9 @@ impl Healthcheck {
         let timeout = self.timeout;
         let (sender, result) = mpsc::sync_channel(1);
         // A thread of its own, because neither a name look-up nor a connection to a Unix socket has a time-out.
-        thread::spawn(move || sender.send(self.check()));
+        let check = move || drop(sender.send(self.check()));
+        threads::spawn_service("healthcheck", check)
+            .map_err(|why| format!("healthcheck: cannot start a thread: {why}"))?;
         result.recv_timeout(timeout).unwrap_or_else(|_| {
             let seconds = timeout.as_secs_f64();
             Err(format!("healthcheck: no response within {seconds} s"))

@@ -136,12 +136,19 @@ fn silent_server_is_unhealthy_after_the_timeout() {
     let address = tcp.local_addr().expect("address");
     for url in [
         format!("http://{address}"),
-        format!("https://{address}"),
         format!("unix:{}", path.display()),
     ] {
         let ended = healthcheck(&["--url", &url, "--timeout", "50ms"]);
         assert_unhealthy(&ended, &["no response within 0.05 s"]);
     }
+}
+
+#[test]
+fn silent_tls_server_is_unhealthy_after_the_timeout() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let url = format!("https://{}", tcp.local_addr().expect("address"));
+    let ended = healthcheck(&["--url", &url, "--timeout", "50ms"]);
+    assert_unhealthy(&ended, &["no response within 0.05 s"]);
 }
 
 #[test]

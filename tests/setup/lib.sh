@@ -7,6 +7,10 @@ target=$(cd "$target" && pwd)
 log=$target/setup.log
 why=
 
+# RUSTFLAGS for a static program with glibc. getrandom would open /dev/urandom, which an empty folder does not have,
+# because a static program cannot look the system call's function up.
+static_glibc_flags='-Ctarget-feature=+crt-static --cfg getrandom_backend="linux_getrandom"'
+
 # have COMMAND: succeeds if the command is on the PATH.
 have() {
     command -v "$1" >/dev/null 2>&1

@@ -1,6 +1,6 @@
 # Sets up and runs the named parts of the tests, then prints a summary:
 #
-#     sh tests/setup/test.sh rust redis fuzz python curl proxies node browser docs
+#     sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs
 #
 # A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
 # that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
@@ -25,6 +25,24 @@ setup_redis() { ensure_redis && { ensure_faketime || :; }; }
 run_redis() {
     limited cargo test --locked --test it nodes::
 }
+
+# The program without SQLite, Redis and TLS: its unit tests, and the scenarios that need none of them. It is linked
+# statically, so that it also has to serve in an empty folder. Rust wants --target for that.
+setup_small() { ensure_c_compiler && ensure_python3; }
+run_small() {
+    small_target=$(rustc -vV | sed -n 's/^host: //p')
+    export RUSTFLAGS="$static_glibc_flags"
+    small_test="limited cargo test --locked --no-default-features --target $small_target --target-dir $target/small"
+    # Unquoted: a command with arguments.
+    $small_test --lib && $small_test --test it -- $small_scenarios
+    small_status=$?
+    unset RUSTFLAGS
+    [ $small_status -eq 0 ] || return
+    limited python3 assets/deploy/release_check.py --no-limits "$target/small/$small_target/debug/wscast"
+}
+small_scenarios="broadcast:: closing:: event_streams:: handshake:: healthcheck:: http:: keep_alive:: presence::
+    protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: token_rights:: unix_sockets::
+    --skip nodes:: --skip new_rooms:: --skip tls --skip certificate"
 
 # A short run that proves the targets work; `make fuzz` runs long enough to find something new.
 setup_fuzz() { ensure_cpp_compiler; }

@@ -201,6 +201,11 @@ impl RawConnection {
         }
     }
 
+    /// Returns the bytes that were read but not consumed: what follows a response may have arrived with it.
+    pub(super) fn take_buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// The bytes that were read but not consumed, as text.
     pub(super) fn unread(&self) -> String {
         lossy(&self.buffer)

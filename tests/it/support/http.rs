@@ -65,7 +65,7 @@ impl RawConnection {
 
     /// Returns all bytes until the server closes. Panics on a reset, which could take a response with it.
     pub fn read_to_end(&mut self) -> String {
-        let mut bytes = Vec::new();
+        let mut bytes = self.take_buffered();
         let ended = self.socket.read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         ended.unwrap_or_else(|error| panic!("{error} after {text:?}"));
@@ -74,14 +74,17 @@ impl RawConnection {
 
     /// Returns the text of an endless stream up to the read that brought `end`.
     pub fn read_until(&mut self, end: &str) -> String {
-        let mut bytes = Vec::new();
+        let mut bytes = self.take_buffered();
         wait_for(end, || {
+            let text = lossy(&bytes);
+            if text.contains(end) {
+                return Some(text);
+            }
             let mut chunk = [0; 4096];
             let read = self.socket.read(&mut chunk).expect("stream");
             assert!(read > 0, "the stream ended: {}", lossy(&bytes));
             bytes.extend_from_slice(&chunk[..read]);
-            let text = lossy(&bytes);
-            text.contains(end).then_some(text)
+            None
         })
     }
 

@@ -1,0 +1,135 @@
+# Builds the programs to download, below target/dist:
+#
+#     sh assets/deploy/release.sh [TARGET…]
+#
+#   wscast-linux-ARCH         the program with everything, static
+#   wscast-small-linux-ARCH   without SQLite, Redis and TLS
+#   wscast_VERSION_ARCH.deb   a Debian package with the unit and a user
+#   SHA256SUMS
+#
+# Zig, which pip installs below target/, compiles C and links for each target. Rust's standard library for the target
+# comes from `rustup target add`, or, without rustup, is compiled from Debian's package rust-src. If it cannot be had for
+# this machine's own target, the target with glibc stands in, which is linked statically too.
+#
+# The exit code is 1 if a target could not be built; the others are built all the same.
+
+set -u
+cd "$(dirname "$0")/../.." || exit
+. tests/setup/lib.sh
+
+dist=$target/dist
+version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+host=$(rustc -vV | sed -n 's/^host: //p')
+library=$(rustc --print sysroot)/lib/rustlib
+failed=0
+missing() {
+    echo "not built: $*" >&2
+    failed=1
+}
+
+# arch_of TARGET: the name in the files, which is also Docker's platform.
+arch_of() {
+    case $1 in
+    x86_64-*) echo amd64 ;;
+    aarch64-*) echo arm64 ;;
+    armv7-*) echo armv7 ;;
+    *) return 1 ;;
+    esac
+}
+
+# ensure_zigbuild: cargo-zigbuild and Zig, on the PATH or below target/.
+ensure_zigbuild() {
+    have cargo-zigbuild && { have zig || python3 -c 'import ziglang' 2>/dev/null; } && return
+    ensure_python3_packages "$target/zig" assets/deploy/release-requirements.txt || return
+    PATH=$target/zig/bin:$PATH
+}
+
+# prepare TARGET: sets $cargo, the command that builds for it, or sets $why.
+prepare() {
+    unset RUSTFLAGS
+    case $1 in
+    *-gnu)
+        cargo="cargo build"
+        export RUSTFLAGS="$static_glibc_flags"
+        ensure_c_compiler
+        return
+        ;;
+    esac
+    cargo="cargo zigbuild"
+    if [ ! -d "$library/$1/lib" ]; then
+        if have rustup; then
+            why="Rust's standard library is missing; run: rustup target add $1"
+            return 1
+        elif [ ! -e "$library/src/rust/library/std" ]; then
+            why="Rust's standard library is missing; install rustup, or Debian's package rust-src"
+            return 1
+        fi
+        # Unstable in Cargo, but without rustup the only way to the library. Debian has no start files of musl; Zig has.
+        cargo="env RUSTC_BOOTSTRAP=1 cargo zigbuild -Zbuild-std=std,panic_unwind"
+        export RUSTFLAGS=-Clink-self-contained=no
+    fi
+    ensure_zigbuild && return
+    why="the linker is missing; run: pip install cargo-zigbuild ziglang ($why)"
+    return 1
+}
+
+# build TARGET NAME FLAG…: builds the program and copies it to target/dist.
+build() {
+    built_for=$1 name=$2
+    shift 2
+    echo "building $name for $built_for" >&2
+    # Unquoted: $cargo is a command with arguments.
+    $cargo --locked --profile dist --bin wscast --target "$built_for" "$@" || return
+    install -m 755 "$target/$built_for/dist/wscast" "$dist/$name"
+}
+
+release() {
+    arch=$(arch_of "$1") || {
+        missing "$1: write a target for x86_64, aarch64 or armv7"
+        return
+    }
+    prepare "$1" || {
+        missing "$1: $why"
+        return
+    }
+    build "$1" "wscast-linux-$arch" &&
+        build "$1" "wscast-small-linux-$arch" --no-default-features || {
+        missing "$1: the build failed"
+        return
+    }
+    if have dpkg-deb; then
+        sh assets/deploy/debian/build.sh "$dist/wscast-linux-$arch" "$arch" "$version" "$dist" ||
+            missing "the package for $arch"
+    else
+        missing "the package for $arch: dpkg-deb is missing, Debian's package dpkg has it"
+    fi
+}
+
+rm -rf "$dist"
+# The folder is the context of Dockerfile.scratch, which gives the empty one to the image's user.
+mkdir -p "$dist/empty"
+if [ $# -eq 0 ]; then
+    set -- x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
+fi
+for wanted in "$@"; do
+    release "$wanted"
+    case $wanted-$host in
+    x86_64-*-musl-x86_64-*-gnu | aarch64-*-musl-aarch64-*-gnu)
+        if [ ! -e "$dist/wscast-linux-$(arch_of "$wanted")" ]; then
+            echo "$host stands in for $wanted" >&2
+            release "$host"
+        fi
+        ;;
+    esac
+done
+
+programs=$(cd "$dist" && ls wscast-* 2>/dev/null)
+[ -n "$programs" ] || exit 1
+(cd "$dist" && sha256sum wscast* >SHA256SUMS)
+if ensure_python3; then
+    # Unquoted: one argument for each program.
+    (cd "$dist" && python3 ../../assets/deploy/release_check.py $programs) || failed=1
+else
+    echo "not measured: $why" >&2
+fi
+exit "$failed"
