@@ -27,6 +27,8 @@ fn stored() -> TempDir {
         publisher.say(format!("{number:0width$}", width = PAYLOAD_BYTES));
     }
     (0..MESSAGES).for_each(|_| drop(publisher.next_of("message")));
+    // Otherwise the shutdown waits for it.
+    drop(publisher);
     server.signal(Signal::TERM);
     server.wait_for_exit();
     dir

@@ -18,12 +18,12 @@ export WSCAST_SKIPPED="$target/skipped.txt"
 # Without the library, the tests that need it are skipped.
 setup_rust() { ensure_faketime || :; }
 run_rust() {
-    limited cargo test --locked --no-fail-fast -- --skip nodes::
+    limited cargo test --locked --no-fail-fast -- --skip nodes:: --test-threads="$(test_threads)"
 }
 
 setup_redis() { ensure_redis && { ensure_faketime || :; }; }
 run_redis() {
-    limited cargo test --locked --test it nodes::
+    limited cargo test --locked --no-fail-fast nodes:: -- --test-threads="$(test_threads)"
 }
 
 # The program without SQLite, Redis and TLS: its unit tests, and the scenarios that need none of them. It is linked
@@ -109,6 +109,13 @@ node_tests() {
     cat "$WSCAST_SKIPPED.node" >>"$WSCAST_SKIPPED"
     rm -f "$WSCAST_SKIPPED.node"
     return $node_status
+}
+
+# Prints how many Rust tests run at a time: four on a small machine too, because most of them wait most of the time.
+test_threads() {
+    cores=$(nproc 2>/dev/null || echo 4)
+    [ "$cores" -gt 4 ] || cores=4
+    echo "$cores"
 }
 
 # limited COMMAND…: in CI, ends a part that hangs. By hand there is no limit, because `timeout` would keep

@@ -197,13 +197,14 @@ impl Drop for TestServer {
     }
 }
 
-fn collect(mut stderr: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
+/// Adds the lines of a pipe to `log`. A scenario sees whole lines only, although the server may write parts.
+fn collect(stderr: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-            log.lock()
-                .unwrap()
-                .push_str(&String::from_utf8_lossy(&buffer[..read]));
+        let (mut stderr, mut line) = (BufReader::new(stderr), Vec::new());
+        while let Ok(1..) = stderr.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line);
+            log.lock().unwrap().push_str(&text);
+            line.clear();
         }
     })
 }
