@@ -94,7 +94,7 @@ fn nearest_command(word: &str) -> Option<String> {
         .map(|(_, name)| name)
 }
 
-/// Returns the line for an argument without which a command cannot run; there is one such argument.
+/// Returns the line for a missing argument that a command requires. Only one argument is required.
 fn missing(argument: &str) -> String {
     match argument {
         "<TOKEN>" => "token check: the token is missing; write `wscast token check TOKEN`, or `-` \

@@ -18,11 +18,11 @@ use super::host::connectable;
 use super::values::duration;
 use crate::threads;
 
-/// Bytes of a response that are read at most.
+/// Most bytes of a response that are read.
 const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
-/// Headers of a response that are parsed at most.
+/// Most headers of a response that are parsed.
 const HEADERS_MAX: usize = 64;
-/// The path where a URL names none.
+/// The path if a URL has none.
 const HEALTH: &str = "/health";
 /// A PROXY header without a client (HAProxy's specification, §2.1), as a proxy sends it for its own checks.
 const PROXY_HEADER: &str = "PROXY UNKNOWN\r\n";
@@ -32,7 +32,7 @@ const PROXY_HEADER: &str = "PROXY UNKNOWN\r\n";
 /// WSCAST_HOST and the others, or flags before the command.
 #[derive(Debug, clap::Args)]
 pub(super) struct HealthcheckCommand {
-    /// The URL to request: http://HOST:PORT, https://HOST:PORT or unix:PATH, with the path /health where the URL has
+    /// The URL to request: http://HOST:PORT, https://HOST:PORT or unix:PATH, with the path /health if the URL has
     /// none. Certificates are not verified
     #[arg(long, value_name = "URL", value_parser = target)]
     url: Option<Target>,
@@ -169,7 +169,7 @@ trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Target {
-    /// Connects, and sends the PROXY header where the server wants one.
+    /// Connects, and sends the PROXY header if the server requires one.
     fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let header = if self.needs_proxy_header {
             PROXY_HEADER

@@ -84,12 +84,13 @@ pub(super) struct TimeoutFlags {
     #[arg(long, env = "WSCAST_HEAD_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration)]
     head_timeout: Duration,
-    /// How long an HTTP connection may be idle between requests; longer than a load balancer keeps its own idle connections
+    /// How long an HTTP connection may be idle between requests; must be longer than a load balancer keeps its idle
+    /// connections
     #[arg(long, env = "WSCAST_KEEP_ALIVE", default_value = "75s", value_name = "DURATION",
           value_parser = duration)]
     keep_alive: Duration,
-    /// At shutdown, go on for this time with /health at 503, so that a balancer stops sending clients here before the
-    /// port is gone
+    /// At shutdown, keep serving for this time while /health returns 503, so that a balancer stops sending clients
+    /// here before the port closes
     #[arg(long, env = "WSCAST_DRAIN_DELAY", default_value = "0s", value_name = "DURATION",
           value_parser = duration_or_zero)]
     pub(super) drain_delay: Duration,
@@ -97,7 +98,7 @@ pub(super) struct TimeoutFlags {
     #[arg(long, env = "WSCAST_DRAIN", default_value = "1s", value_name = "DURATION",
           value_parser = duration_or_zero)]
     pub(super) drain: Duration,
-    /// How long shutdown waits for clients and the store at most
+    /// Longest time that shutdown waits for clients and the store
     #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration)]
     pub(super) shutdown_timeout: Duration,

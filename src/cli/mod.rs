@@ -37,15 +37,15 @@ use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
-/// Without a command it runs the server, as `wscast serve` does. Every setting is a flag and an environment variable; the flag wins, and an empty variable counts as unset.
-/// HOST and PORT are read where WSCAST_HOST and WSCAST_PORT are not set. A SIZE is a number of bytes, or a number with KiB, MiB or GiB:
-/// 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or a number with ms, s, m, h or d: 10, 0.5, 500ms,
-/// 15m, 7d.
+/// Without a command it runs the server, as `wscast serve` does. Every setting is a flag and an environment variable; the
+/// flag wins, and an empty variable counts as unset. HOST and PORT are read if WSCAST_HOST and WSCAST_PORT are not set. A
+/// SIZE is a number of bytes, or a number with KiB, MiB or GiB: 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or
+/// a number with ms, s, m, h or d: 10, 0.5, 500ms, 15m, 7d.
 #[derive(Debug, Parser)]
 #[command(name = "wscast", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Cli {
-    /// Addresses to listen on, or names of them: one, or a comma-separated list. Of several, those that this
-    /// machine does not have are left out
+    /// Addresses to listen on, or names of them: one, or a comma-separated list. In a list, addresses that this
+    /// machine does not have are skipped
     #[arg(
         long,
         env = "WSCAST_HOST",

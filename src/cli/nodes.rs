@@ -7,7 +7,7 @@ use crate::config::RedisSettings;
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeFlags {
     /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
-    /// or unix:///path. User and password stand before an @; separate the nodes of a Redis Cluster by commas
+    /// or unix:///path. User and password come before an @; separate the nodes of a Redis Cluster by commas
     #[arg(long, env = "WSCAST_REDIS", value_name = "URL", hide_env_values = true)]
     redis: Option<String>,
     /// Prefix of all keys in Redis; several deployments in one database of Redis need different prefixes

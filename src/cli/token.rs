@@ -82,7 +82,7 @@ impl KeyFlags {
     }
 }
 
-/// Says whether tokens are checked, and where the keys come from, but never a key.
+/// Describes whether tokens are checked and where the keys come from, without any key.
 pub(super) fn describe_keys(settings: &AuthSettings) -> String {
     let secret = match (&settings.secret_file, &settings.secret) {
         (Some(_), _) => Some("the secret in --secret-key-file"),
