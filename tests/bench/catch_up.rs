@@ -1,4 +1,4 @@
-//! Case I: what clients that resume after a long gap cost the clients that stayed connected.
+//! Case I: the cost of clients that resume after a long gap for the clients that stayed connected.
 
 use std::io;
 use std::net::SocketAddrV4;

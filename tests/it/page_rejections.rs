@@ -269,7 +269,7 @@ fn rejected_page_joins_no_room_and_may_keep_sending() {
         (server.stats()["rooms"].as_u64(), server.connected_clients()),
         (Some(0), 0)
     );
-    // The right path over the right method is still what HTTP makes of it.
+    // Requests that are no WebSocket handshake still get an HTTP status.
     let get = server.raw().get("/ws");
     assert_eq!(get.status, 426);
     let post = server.raw().request(

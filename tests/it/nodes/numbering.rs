@@ -93,7 +93,7 @@ fn redis_without_persistence_restarts_the_numbering_after_a_kill() {
     });
 }
 
-/// The snapshot lacks the last message, whose offset was given out.
+/// The snapshot lacks the last message, whose offset a client has seen.
 #[test]
 fn redis_that_loads_an_older_snapshot_restarts_the_numbering() {
     with_redis(|mut redis| {
@@ -149,7 +149,7 @@ fn truncated_append_only_file_restarts_the_numbering_on_nodes_that_saw_more() {
     });
 }
 
-/// Another node gives the lost offset out again before the node that saw it can compare.
+/// Another node assigns the lost offset again before the node that saw it can compare.
 #[test]
 fn reused_offset_is_detected_and_acknowledged_messages_stay() {
     with_durable_redis(|mut redis| {

@@ -103,7 +103,7 @@ fn nodes_share_the_rooms_of_all_servers() {
 // Faults: a server is killed and started again, first server 0, then server 2.
 // Invariants: publishes to its rooms get 503, those to other rooms are stored; afterwards its numberings continue.
 #[test]
-fn killed_server_refuses_its_rooms_and_all_others_go_on() {
+fn killed_server_refuses_its_rooms_and_all_others_continue() {
     with_durable_redis_cluster(|mut cluster| {
         let nodes = cluster.nodes(2, &[]);
         // Server 0 also holds the roster of nodes.

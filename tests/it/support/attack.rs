@@ -1,4 +1,4 @@
-//! A server under attack: what it holds before, and whether it serves and gives everything back afterwards.
+//! A server under attack: the resources it holds before, and whether it serves and has freed all others afterwards.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

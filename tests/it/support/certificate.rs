@@ -32,7 +32,7 @@ impl Certificate {
         self.der = write_certificate(&self.dir);
     }
 
-    /// Returns a private key of no certificate here, in PEM.
+    /// Returns a private key in PEM that belongs to no certificate here.
     pub fn other_key() -> String {
         let key = rcgen::KeyPair::generate().expect("key");
         key.serialize_pem()

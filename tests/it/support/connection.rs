@@ -15,7 +15,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// The key of RFC 6455 §1.3, and the only correct answer to it.
+/// The key of RFC 6455 §1.3, and its accept value.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -97,7 +97,7 @@ impl RawConnection {
         assert_eq!(response.header("Sec-WebSocket-Accept"), Some(ACCEPT));
     }
 
-    /// Completes a handshake with a server that may refuse it or go away.
+    /// Completes a handshake with a server that may refuse it or end.
     pub fn try_upgrade(&mut self, target: &str) -> Option<()> {
         if !self.try_send(handshake(target)) {
             return None;

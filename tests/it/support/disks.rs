@@ -117,7 +117,7 @@ impl LoopDisk {
         (formatted && disk.try_mount()).then_some(disk)
     }
 
-    /// Mounts the image again and waits until it is writable: the previous loop device goes away in its own time.
+    /// Mounts the image again and waits until it is writable: the kernel removes the previous loop device some time later.
     pub fn mount_again(&self) {
         wait_until("the disk is mounted and writable", || {
             let mounted = self.try_mount();

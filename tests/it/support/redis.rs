@@ -79,7 +79,7 @@ impl TestRedis {
         })
     }
 
-    /// Blocks until Redis answers (`true`) or has ended (`false`).
+    /// Blocks until Redis replies (`true`) or has ended (`false`).
     fn comes_up(&mut self) -> bool {
         wait_for("redis-server answers or ends", || {
             if self.child.try_wait().expect("wait").is_some() {
