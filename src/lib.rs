@@ -93,7 +93,8 @@
 //!
 //! `main` → `cli` → `server` (composition) → `listener` → `connection` → `session` → `http` → `app` (handles) →
 //! `admission` → `broker` → `broadcaster` → `store` → `outbox` → `rooms` → `socket` → `limits` and `logging` → `config` →
-//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `threads` and `os_error`. A module
+//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `threads` and
+//! `os_error`. A module
 //! uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
@@ -139,4 +140,5 @@ pub(crate) mod session;
 pub mod shutdown;
 pub(crate) mod socket;
 pub(crate) mod store;
+mod systemd;
 pub mod threads;

@@ -22,6 +22,7 @@ use crate::reload::Reloads;
 use crate::shutdown::Shutdown;
 use crate::socket::tls;
 use crate::store::{self, Delivery};
+use crate::systemd::{self, ServiceManager};
 use crate::threads;
 
 /// How often the metrics take a sample for the rates.
@@ -181,8 +182,16 @@ impl Server {
             threads::spawn_service("listener", move || listener::run(&endpoint, &app))
                 .map_err(StartError::Thread)?;
         }
+        let manager = ServiceManager::from_environment().map(Arc::new);
+        if let Some(manager) = &manager {
+            manager.ready();
+            start_watchdog(manager, &self.app).map_err(StartError::Thread)?;
+        }
         while !self.app.shutdown.wait(SAMPLE_INTERVAL) {
             self.app.metrics.sample(Instant::now());
+        }
+        if let Some(manager) = &manager {
+            manager.stopping();
         }
         self.announce_shutdown();
         self.stop();
@@ -240,6 +249,23 @@ impl Server {
         }
         log::info!("stopped");
     }
+}
+
+/// Starts the thread that reports to the service manager that the server works, if the manager wants that. A store
+/// that fails is no reason: a restart would disconnect all clients and would not help.
+fn start_watchdog(manager: &Arc<ServiceManager>, app: &Arc<App>) -> io::Result<()> {
+    let Some(interval) = systemd::watchdog_interval() else {
+        return Ok(());
+    };
+    let (manager, app) = (Arc::clone(manager), Arc::clone(app));
+    threads::spawn_service("watchdog", move || {
+        while !app.shutdown.wait(interval) {
+            if app.broadcaster.is_responsive() {
+                manager.alive();
+            }
+        }
+    })
+    .map(drop)
 }
 
 /// Binds the port, then the Unix sockets. Returns them with the port's addresses.

@@ -91,6 +91,11 @@ impl Broadcaster {
         })
     }
 
+    /// Returns whether the thread replies.
+    pub(crate) fn is_responsive(&self) -> bool {
+        self.clients(None, 0).is_some()
+    }
+
     /// Closes the selected clients of this node and returns their number.
     pub(crate) fn close(&self, selector: ClientSelector, code: CloseCode) -> Option<usize> {
         self.request(|reply| Event::Close {

@@ -66,6 +66,7 @@
 //! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
 //! | `storage` | history on disk: restarts, limits, copies, foreign files |
 //! | `subprotocols` | one of the offered subprotocols is chosen; a token as a subprotocol |
+//! | `systemd` | ready, stopping and alive, as a service manager is told |
 //! | `tls` | https and wss, and a certificate that changes |
 //! | `token_claims` | tokens as other programs write them: empty, null and numeric claims, other algorithms |
 //! | `token_key_files` | public keys in every form that is read, and those that no algorithm can use |
@@ -140,6 +141,7 @@ mod storage;
 mod storage_faults;
 mod subprotocols;
 mod support;
+mod systemd;
 mod tls;
 mod token_claims;
 mod token_key_files;
