@@ -25,6 +25,7 @@ use crate::protocol::{CloseCode, ErrorCode, Refusal};
 pub use keys::KeyError;
 pub use origin::AllowedOrigins;
 pub(crate) use origin::is_origin;
+pub(crate) use origin::is_own_page;
 pub(crate) use rights::parse_user;
 pub use rights::{Identity, RoomPatterns, Validity};
 pub(crate) use time::unix_time;

@@ -1,6 +1,7 @@
 //! The allow list of web origins (RFC 6454), for CORS and for the WebSocket handshake.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Longest origin in bytes: a scheme, a host name of 253 characters, a port.
@@ -50,6 +51,32 @@ impl AllowedOrigins {
             Self::Listed(_) => format!("{self},{origin}"),
         })
     }
+}
+
+/// Returns whether an `Origin` is that of this server's own page, opened by IP address or as `localhost`.
+///
+/// An attacker can let a name of theirs resolve to this machine (DNS rebinding). A page of that name has the same host in
+/// `Origin` and `Host`, so names other than `localhost` must be listed. An IP address is no name.
+pub(crate) fn is_own_page(origin: &str, host: &str) -> bool {
+    let origin = origin.to_ascii_lowercase();
+    let authority = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    let Some(authority) = authority.filter(|authority| authority.eq_ignore_ascii_case(host)) else {
+        return false;
+    };
+    let is_localhost = authority == "localhost" || authority.starts_with("localhost:");
+    is_localhost || names_an_address(authority)
+}
+
+/// Returns whether an authority is an IP address, with a port or without.
+fn names_an_address(authority: &str) -> bool {
+    let bracketed = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    authority.parse::<SocketAddr>().is_ok()
+        || authority.parse::<Ipv4Addr>().is_ok()
+        || bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 impl OriginPattern {

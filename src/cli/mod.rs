@@ -109,8 +109,8 @@ struct Cli {
     )]
     welcome: String,
     /// Web origins that browsers may connect from: `*`, or a comma-separated list such as
-    /// `https://example.com,https://*.example.com,capacitor://localhost,file://`. A list also needs the server's own
-    /// origin, such as `http://localhost:5000`, if its page is used
+    /// `https://example.com,https://*.example.com,capacitor://localhost,file://`. A list also needs the name
+    /// of the server itself, such as `http://box.lan:5000`, if its page is opened by a name other than `localhost`
     #[arg(
         long,
         env = "WSCAST_ALLOW_ORIGIN",

@@ -62,6 +62,34 @@ fn origin_of_the_server_itself_must_be_listed() {
     }
 }
 
+/// An IP address is no name that an attacker could let resolve to this machine.
+#[test]
+fn own_page_by_address_or_localhost_is_allowed_without_being_listed() {
+    let server = TestServer::start(&["--allow-origin=https://a.example"]);
+    for (origin, host, allowed) in [
+        ("http://127.0.0.1:5000", "127.0.0.1:5000", true),
+        ("https://192.168.1.7", "192.168.1.7", true),
+        ("http://[::1]:5000", "[::1]:5000", true),
+        ("http://localhost:5000", "localhost:5000", true),
+        ("http://127.0.0.1:5000", "127.0.0.1:6000", false),
+        ("http://10.0.0.1:5000", "10.0.0.2:5000", false),
+        (
+            "http://localhost.evil.example",
+            "localhost.evil.example",
+            false,
+        ),
+        ("file://127.0.0.1", "127.0.0.1", false),
+    ] {
+        let request = handshake_with("/ws", &[&format!("Origin: {origin}")]);
+        let mut client = server.raw();
+        client.send(request.replace("Host: test", &format!("Host: {host}")));
+        assert_eq!(client.response().status, 101, "{origin}");
+        let frame = client.frame().expect("a frame");
+        let is_welcome = frame.opcode == TEXT || frame.close_code() != 4003;
+        assert_eq!(is_welcome, allowed, "{origin} at {host}");
+    }
+}
+
 /// With two Origin headers, neither is trusted.
 #[test]
 fn second_origin_header_is_refused() {

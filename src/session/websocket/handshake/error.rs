@@ -94,7 +94,7 @@ impl HandshakeError {
 }
 
 /// Returns the reason of a close for an origin that `--allow-origin` does not list. The origin of the request's own
-/// `Host` must be listed too: a page under an attacker's name that resolves to this machine (DNS rebinding) has it.
+/// `Host` must be listed too if the host is a name, see [`is_own_page`](crate::auth::is_own_page).
 fn origin_reason(origin: &str, host: Option<&str>) -> String {
     let is_own = host.is_some_and(|host| {
         let authority = origin.split_once("://").map(|(_, authority)| authority);

@@ -8,7 +8,7 @@ use tiny_http::{Method, ResponseBox};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, is_own_page};
 use crate::http::{BodyLength, Head, Request, WebSocketKind};
 use crate::limits::AddressPermit;
 use crate::protocol::Scope;
@@ -106,7 +106,9 @@ fn converse(
         .admission
         .open_stream(request.peer)
         .map_err(HandshakeError::Address)?;
+    let host = request.head.headers.get("Host").unwrap_or_default();
     let origins = request.head.headers.lines("Origin");
+    let origins = origins.filter(|origin| !is_own_page(origin, host));
     if !app.admission.allows_origins(origins) {
         return Err(HandshakeError::Origin);
     }
