@@ -98,6 +98,8 @@
 //! uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
+//! The commands `sub` and `pub` are clients of a server: `cli` → `client` → `socket` → `protocol`.
+//!
 //! # Where to look
 //!
 //! | question | file |
@@ -122,6 +124,7 @@ pub mod auth;
 pub(crate) mod broadcaster;
 pub(crate) mod broker;
 pub mod cli;
+pub(crate) mod client;
 pub mod config;
 pub(crate) mod connection;
 pub mod http;

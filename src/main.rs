@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use log::Level;
 
-use wscast::cli::{self, Command, Invocation, Notice, StartText};
+use wscast::cli::{self, Command, Failure, Invocation, Notice, StartText};
 use wscast::config::Config;
 use wscast::reload::Reloads;
 use wscast::server::Server;
@@ -40,6 +40,10 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::SUCCESS
         }
+        Command::Client(command) => match command.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure { line, code }) => fail(&line, code),
+        },
         Command::Backup(backup) => finish(backup.run().map_err(|line| sources.rename_flag(line))),
         Command::Healthcheck(check) => finish(check.run()),
     }

@@ -6,8 +6,9 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 use log::Level;
 
-use super::Notice;
 use super::host::is_address_or_localhost;
+use super::notice::Notice;
+use super::server_flags::CLIENT_VARIABLES;
 
 /// The start of the variable of every setting.
 const PREFIX: &str = "WSCAST_";
@@ -61,7 +62,9 @@ impl Environment {
         }
         environment.read_platform(&variables, args);
         environment.sources.remove_flags(args);
-        let is_ours = |name: &str| name.to_ascii_uppercase().starts_with(PREFIX);
+        let is_ours = |name: &str| {
+            name.to_ascii_uppercase().starts_with(PREFIX) && !CLIENT_VARIABLES.contains(&name)
+        };
         let (of_links, others): (Vec<_>, Vec<_>) = variables
             .iter()
             .filter(|(name, value)| is_ours(name) && !value.is_empty())

@@ -1,12 +1,14 @@
 //! Errors of the command line as one line: setting, value, what to write instead.
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::Cli;
-
 /// Words of other programs for the commands of this one.
-const OTHER_WORDS: [(&str, &str); 4] = [
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("publish", "pub"),
+    ("send", "pub"),
+    ("subscribe", "sub"),
+    ("tail", "sub"),
     ("run", "serve"),
     ("start", "serve"),
     ("listen", "serve"),
@@ -15,8 +17,9 @@ const OTHER_WORDS: [(&str, &str); 4] = [
 /// Least similarity, from 0 to 1, of an unknown word to the command that is suggested instead.
 const SIMILARITY_MIN: f64 = 0.7;
 
-/// Shortens clap's error, which has several lines, to one.
-pub(super) fn one_line(error: &clap::Error) -> String {
+/// Shortens clap's error, which has several lines, to one. `whole` is the command line of the whole program, where words
+/// and flags are looked for that the user may have meant.
+pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -36,15 +39,16 @@ pub(super) fn one_line(error: &clap::Error) -> String {
             format!("{setting} {value:?}: {}", instead(&setting, why))
         }
         ErrorKind::MissingRequiredArgument => missing(&setting),
-        ErrorKind::InvalidSubcommand => {
-            unknown_word(&context(ContextKind::InvalidSubcommand).unwrap_or_default())
-        }
-        ErrorKind::UnknownArgument if !setting.starts_with('-') => unknown_word(&setting),
+        ErrorKind::InvalidSubcommand => unknown_word(
+            &context(ContextKind::InvalidSubcommand).unwrap_or_default(),
+            whole,
+        ),
+        ErrorKind::UnknownArgument if !setting.starts_with('-') => unknown_word(&setting, whole),
         // Many programs print their version for -v.
         ErrorKind::UnknownArgument if setting == "-v" => {
             "-v: no such setting; did you mean -V? `wscast -h` lists them".to_owned()
         }
-        ErrorKind::UnknownArgument if is_setting(&setting) => {
+        ErrorKind::UnknownArgument if is_setting(&setting, whole) => {
             format!("{setting}: is a setting of the server; write `wscast serve {setting} …`")
         }
         ErrorKind::UnknownArgument => {
@@ -63,35 +67,42 @@ pub(super) fn one_line(error: &clap::Error) -> String {
 }
 
 /// Returns the line for a word in the position of a command.
-fn unknown_word(word: &str) -> String {
+fn unknown_word(word: &str, whole: &Command) -> String {
     let flag = format!("--{word}");
-    let flag = is_setting(&flag).then_some(flag);
+    let flag = is_setting(&flag, whole).then_some(flag);
     let hint = flag
-        .or_else(|| nearest_command(word))
+        .or_else(|| nearest_command(word, whole))
         .map(|nearest| format!("did you mean {nearest}? "))
         .unwrap_or_default();
     format!("{word}: no such command; {hint}`wscast -h` lists them, `wscast --help` explains them")
 }
 
 /// Returns whether the server has this flag.
-fn is_setting(flag: &str) -> bool {
-    let command = Cli::command();
-    let mut flags = command.get_arguments().filter_map(clap::Arg::get_long);
+fn is_setting(flag: &str, whole: &Command) -> bool {
+    let mut flags = whole.get_arguments().filter_map(clap::Arg::get_long);
     flags.any(|long| flag.strip_prefix("--") == Some(long))
 }
 
-fn nearest_command(word: &str) -> Option<String> {
+fn nearest_command(word: &str, whole: &Command) -> Option<String> {
     let other = OTHER_WORDS.iter().find(|(other, _)| *other == word);
     if let Some((_, command)) = other {
         return Some((*command).to_owned());
     }
-    Cli::command()
+    whole
         .get_subcommands()
         .map(|command| command.get_name().to_owned())
-        .map(|name| (strsim::jaro_winkler(word, &name), name))
+        .map(|name| (similarity(word, &name), name))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, name)| name)
+}
+
+/// Returns how similar two words are, from 0 to 1. Of short words one wrong letter is a large part.
+fn similarity(word: &str, name: &str) -> f64 {
+    if strsim::osa_distance(word, name) <= 1 {
+        return 1.0;
+    }
+    strsim::jaro_winkler(word, name)
 }
 
 /// Returns the line for a missing argument that a command requires. Only one argument is required.
@@ -100,6 +111,10 @@ fn missing(argument: &str) -> String {
         "<TOKEN>" => "token check: the token is missing; write `wscast token check TOKEN`, or `-` \
                       in place of TOKEN to read it from standard input"
             .to_owned(),
+        "<ROOM>..." => {
+            "sub: the room is missing; write `wscast sub ROOM`, such as lobby".to_owned()
+        }
+        "<ROOM>" => "pub: the room is missing; write `wscast pub ROOM TEXT`, such as `wscast pub lobby hello`".to_owned(),
         other => format!("{other} is missing; see `wscast --help`"),
     }
 }

@@ -1,6 +1,8 @@
 //! The command line: flags, environment variables, commands, and one-line errors.
 
 mod backup;
+mod client;
+mod effective_settings;
 mod environment;
 mod error;
 mod healthcheck;
@@ -8,10 +10,14 @@ mod history;
 mod host;
 mod limits;
 mod nodes;
+mod notice;
+mod publish;
 #[cfg(test)]
 mod reference;
+mod server_flags;
 mod short_help;
 mod start_text;
+mod subscribe;
 mod token;
 mod values;
 
@@ -20,14 +26,18 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 
 pub use self::backup::Backup;
+pub use self::client::ClientCommand;
+use self::effective_settings::effective_settings;
 use self::environment::{Environment, Sources};
 use self::error::one_line;
 pub use self::healthcheck::Healthcheck;
 pub use self::host::connectable;
 use self::host::{Host, host};
+pub use self::notice::Notice;
+pub use self::server_flags::Failure;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
 use self::values::{mode, switch, unix_path};
@@ -180,6 +190,8 @@ enum Subcommand {
     Healthcheck(healthcheck::HealthcheckCommand),
     /// Print the version
     Version,
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// The parsed command line and environment.
@@ -202,23 +214,10 @@ pub enum Command {
     Print(String),
     /// Copy the database.
     Backup(Backup),
+    /// Read rooms of a server, or publish to one.
+    Client(Box<ClientCommand>),
     /// Request /health.
     Healthcheck(Healthcheck),
-}
-
-/// A message about settings that does not stop the program.
-#[derive(Clone, Debug)]
-pub struct Notice {
-    /// The level at which it is logged.
-    pub level: Level,
-    /// The message, on a single line.
-    pub text: String,
-}
-
-impl Notice {
-    fn new(level: Level, text: String) -> Self {
-        Self { level, text }
-    }
 }
 
 /// Parses the arguments (the program's name first) and the environment.
@@ -226,11 +225,22 @@ impl Notice {
 /// An `Err` is one line for stderr; the exit code is then 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let args = without_serve(args.into_iter().collect());
-    let environment = Environment::classify(&Cli::command(), std::env::vars_os(), &args);
+    let whole = Cli::command();
+    if let Some(parsed) = client::parse(&args, &whole) {
+        return Ok(Invocation {
+            command: match parsed? {
+                client::Parsed::Command(command) => Command::Client(Box::new(command)),
+                client::Parsed::Help(text) => Command::Print(text),
+            },
+            notices: Vec::new(),
+            sources: Sources::default(),
+        });
+    }
+    let environment = Environment::classify(&whole, std::env::vars_os(), &args);
     let mut command = environment.apply(Cli::command());
     if args.iter().any(|arg| arg == "-h") {
         // Replaces only the help of the whole program, not that of a command.
-        command = command.override_help(short_help());
+        command = command.override_help(short_help(&whole));
     }
     let matches = command.try_get_matches_from(args);
     let Environment {
@@ -248,7 +258,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
             (ErrorKind::InvalidUtf8, Some(variable)) => {
                 Err(format!("{variable}: is not text; write it in UTF-8"))
             }
-            _ => Err(one_line(&error)),
+            _ => Err(one_line(&error, &whole)),
         },
     };
     Ok(Invocation {
@@ -288,6 +298,7 @@ fn run(
         Some(Subcommand::Version) => {
             return Ok(Command::Print(Cli::command().render_version()));
         }
+        Some(Subcommand::Client(client)) => return Err(client.misplaced()),
         Some(Subcommand::Serve) | None => {}
     }
     let check_only = cli.check_config;
@@ -296,7 +307,7 @@ fn run(
     if check_only {
         let tokens = token::describe_keys(&config.auth);
         return Ok(Command::Print(
-            effective_settings(matches) + &format!("tokens = {tokens}\n"),
+            effective_settings(&Cli::command(), matches) + &format!("tokens = {tokens}\n"),
         ));
     }
     Ok(Command::Serve(Box::new(config)))
@@ -341,33 +352,6 @@ fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFi
         (Some(cert), None) => incomplete("--tls-cert", cert, "--tls-key"),
         (None, Some(key)) => incomplete("--tls-key", key, "--tls-cert"),
     }
-}
-
-/// Returns a line for each setting. Flags accept the values as they are printed.
-fn effective_settings(matches: &clap::ArgMatches) -> String {
-    let mut out = String::new();
-    for arg in Cli::command().get_arguments() {
-        let id = arg.get_id().as_str();
-        let (Some(flag), false) = (arg.get_long(), id == "check_config") else {
-            continue;
-        };
-        if !arg.get_action().takes_values() {
-            out += &format!("--{flag} = {}\n", matches.get_flag(id));
-            continue;
-        }
-        let raw = matches.get_raw(id).into_iter().flatten();
-        let values: Vec<_> = raw.map(|value| value.to_string_lossy()).collect();
-        let value = if values.is_empty() {
-            "(none)".to_owned()
-        } else if arg.is_hide_env_values_set() {
-            // The URL may contain a password.
-            "(set)".to_owned()
-        } else {
-            values.join(",")
-        };
-        out += &format!("--{flag} = {value}\n");
-    }
-    out
 }
 
 #[cfg(test)]

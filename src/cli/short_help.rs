@@ -1,15 +1,13 @@
 //! The text of `wscast -h`: the commands, the settings that most people change, and three examples.
 
-use clap::CommandFactory as _;
-
-use super::Cli;
+use clap::Command;
 
 /// The examples at the end of `-h` and `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  wscast -p 8080                              Serve on port 8080, open to everyone
-  SECRET_KEY=… wscast --db /var/lib/chat.db   Check tokens; keep the history across restarts
-  SECRET_KEY=… wscast token --user ada --subscribe '*' --publish lobby";
+  wscast -p 8080                                  Serve on port 8080, open to everyone
+  SECRET_KEY=… wscast --db /var/lib/chat.db       Check tokens; keep the history across restarts
+  tail -f app.log | wscast pub logs               Publish lines; read them by: wscast sub logs";
 
 /// A group of settings and what the help says of each.
 type Group = (&'static str, &'static [(&'static str, &'static str)]);
@@ -89,8 +87,7 @@ const GROUPS: [Group; 7] = [
 const COLUMN: usize = 28;
 
 /// Returns the text of `-h`.
-pub(super) fn short_help() -> String {
-    let command = Cli::command();
+pub(super) fn short_help(command: &Command) -> String {
     let mut out = String::from(
         "A WebSocket broadcast server: one binary, one port.\n\n\
          Usage: wscast [serve] [OPTIONS]\n       wscast COMMAND\n\nCommands:\n",
@@ -128,6 +125,9 @@ fn flag(arg: &clap::Arg) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
+    use super::super::Cli;
     use super::*;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
             let exists = command.get_arguments().any(|arg| arg.get_id() == id);
             assert!(exists, "{id}");
         }
-        let help = short_help();
+        let help = short_help(&command);
         assert!(
             help.lines().all(|line| line.chars().count() <= 100),
             "{help}"

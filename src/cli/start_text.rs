@@ -46,8 +46,15 @@ impl StartText {
     /// Returns the lines for a person at a terminal.
     pub fn for_terminal(&self, bound: SocketAddr) -> String {
         let (s, address) = (self.s, local(bound));
+        // The port of --url's default is left out.
+        let url = match (s, address.port()) {
+            ("", 5000) => String::new(),
+            _ => format!("--url ws{s}://{address} "),
+        };
+        let sub = format!("wscast sub {url}lobby");
+        let publish = format!("wscast pub {url}lobby hello");
         format!(
-            "{}{}try     open the page in two windows, or: curl -N http{s}://{address}/rooms/lobby/events\n\
+            "{}{}try     open the page in two windows, or, in two terminals:\n        {sub}\n        {publish}\n\
              stop    Ctrl-C\n",
             self.addresses(bound),
             self.notes

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::Notice;
+use super::notice::Notice;
 use super::values::seconds_or_more;
 use crate::auth::{
     Anonymous, AuthSettings, Authority, Grant, Identity, RequiredClaims, RoomPatterns,

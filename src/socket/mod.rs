@@ -1,4 +1,4 @@
-//! A client's socket, over TCP or a Unix socket, with TLS or without.
+//! A connection's socket, over TCP or a Unix socket, with TLS or without.
 //!
 //! Once accepted, TCP and Unix sockets are used alike. The socket stays in blocking mode for its reader; a send never
 //! blocks. The state of TLS is behind a pointer, so that a client without TLS uses no memory for it.
@@ -20,7 +20,7 @@ pub(crate) mod tls;
 pub(crate) use self::nonblocking::Offered;
 
 use self::nonblocking::{SEND_FLAGS, wait};
-use self::tls::{TlsAcceptor, TlsConnection, TlsError};
+use self::tls::{TlsAcceptor, TlsConnection, TlsConnector, TlsError};
 
 /// How long a closing connection is still read. Unread input would reset the connection, and the peer would lose the
 /// Close frame.
@@ -110,6 +110,23 @@ impl Socket {
     ) -> Result<(), TlsError> {
         self.tls = Some(TlsConnection::accept(self.fd.as_fd(), acceptor, deadline)?);
         Ok(())
+    }
+
+    /// Performs the TLS handshake of a client with the server `host`; from then on the socket uses TLS.
+    pub(crate) fn start_tls_with(
+        &mut self,
+        connector: &TlsConnector,
+        host: &str,
+        deadline: Instant,
+    ) -> Result<(), TlsError> {
+        let connection = TlsConnection::connect(self.fd.as_fd(), connector, host, deadline)?;
+        self.tls = Some(connection);
+        Ok(())
+    }
+
+    /// Makes [`read`](Self::read) fail with `WouldBlock` at once if no bytes are there.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.fd, true)?)
     }
 
     /// Sets the time after which a [`read`](Self::read) fails with `WouldBlock`.

@@ -23,6 +23,7 @@ REDIS_URL = "redis://127.0.0.1:6379"
 ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost):(\d+)")
 ANNOUNCED = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)/ws\b")
 SERVER = re.compile(r"^((?:\w+=\S+ )*)wscast(?: serve)?(?= -|$)(?!.*--(?:help|version|check-config))")
+CLIENT = re.compile(r"\bwscast (?:sub|pub) ")
 MAKE_RUN = re.compile(r'make run(?: ARGS="([^"]*)")?')
 
 # Values that differ from run to run: epochs, tokens and client ids, times, fractions.
@@ -154,6 +155,9 @@ class Terminal:
         """Runs one command line and compares what it prints; one with an exit code is no server."""
         command = MAKE_RUN.sub(lambda run: f"wscast {run[1] or ''}".strip(), command)
         command = command.replace("target/release/wscast", "wscast").replace("make build", "true")
+        if CLIENT.search(command):
+            self.ensure_server(f"127.0.0.1:{DEFAULT_PORT}")
+            self._shell_run(f"export WSCAST_URL=ws://127.0.0.1:{self.ports[DEFAULT_PORT]}")
         background = command.endswith("&")
         command = command.removesuffix("&").strip()
         status = 0

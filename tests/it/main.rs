@@ -49,6 +49,7 @@
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
 //! | `proxy_protocol` | version 1 of the PROXY protocol, probes without a header, and what the log says |
+//! | `publish_command` | `wscast pub`: each line is stored once, also across restarts; refused lines, rates, memory |
 //! | `rate_limits` | limits per connection: requests and bytes per second |
 //! | `request_limits` | heads and bodies that come slowly, are too large or never end |
 //! | `resume` | a client that reconnects gets every missed message once |
@@ -65,6 +66,7 @@
 //! | `stats` | /health, /stats and /metrics |
 //! | `storage_faults` | a disk that is full, read-only, locked, moved or damaged |
 //! | `storage` | history on disk: restarts, limits, copies, foreign files |
+//! | `sub` | `wscast sub`: lines, resume across restarts, gaps, closed pipes, refusals |
 //! | `subprotocols` | one of the offered subprotocols is chosen; a token as a subprotocol |
 //! | `systemd` | ready, stopping and alive, as a service manager is told |
 //! | `tls` | https and wss, and a certificate that changes |
@@ -123,6 +125,7 @@ mod presence_users;
 mod protocol;
 mod proxy;
 mod proxy_protocol;
+mod publish_command;
 mod rate_limits;
 mod request_limits;
 mod resume;
@@ -139,6 +142,7 @@ mod smuggling;
 mod stats;
 mod storage;
 mod storage_faults;
+mod sub;
 mod subprotocols;
 mod support;
 mod systemd;

@@ -40,9 +40,9 @@ run_small() {
     [ $small_status -eq 0 ] || return
     limited python3 assets/deploy/release_check.py --no-limits "$target/small/$small_target/debug/wscast"
 }
-small_scenarios="broadcast:: closing:: event_streams:: handshake:: healthcheck:: http:: keep_alive:: presence::
-    protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: token_rights:: unix_sockets::
-    --skip nodes:: --skip new_rooms:: --skip tls --skip certificate"
+small_scenarios="broadcast:: closing:: commands:: event_streams:: handshake:: healthcheck:: http:: keep_alive:: presence::
+    protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: sub:: token_rights:: unix_sockets::
+    --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts"
 
 # A short run that proves the targets work; `make fuzz` runs long enough to find something new.
 setup_fuzz() { ensure_cpp_compiler; }

@@ -1,4 +1,4 @@
-//! TLS of one client: the handshake until a deadline, then records in both directions.
+//! TLS of one connection: the handshake until a deadline, then records in both directions.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -8,12 +8,13 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
-use rustls::ServerConnection;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConnection};
 
 use crate::socket::nonblocking::{Offered, SEND_FLAGS, wait};
 use crate::threads;
 
-use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsError};
+use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsConnector, TlsError};
 
 /// Most pieces in which a client may send its part of the handshake. Two are usual; small packets may need
 /// more, but single bytes are refused.
@@ -22,12 +23,12 @@ const HANDSHAKE_PIECES_MAX: usize = 64;
 /// read can occupy.
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// A client's TLS connection after its handshake.
+/// A TLS connection after its handshake, of a client here or of a client of this server.
 #[derive(Debug)]
 pub(crate) struct TlsConnection {
     /// Locked by the client's own thread to decrypt and by any sender to encrypt, never while either waits for
     /// the socket.
-    connection: Mutex<ServerConnection>,
+    connection: Mutex<Connection>,
 }
 
 impl TlsConnection {
@@ -62,8 +63,31 @@ impl TlsConnection {
     fn new(acceptor: &TlsAcceptor) -> Result<Box<Self>, TlsError> {
         let connection = ServerConnection::new(acceptor.current());
         let connection = connection.map_err(|error| TlsError::Refused(error.to_string()))?;
-        let connection = Mutex::new(connection);
+        let connection = Mutex::new(connection.into());
         Ok(Box::new(Self { connection }))
+    }
+
+    /// Performs the handshake of a client with the server `host`, until the deadline at most.
+    pub(crate) fn connect(
+        fd: BorrowedFd<'_>,
+        connector: &TlsConnector,
+        host: &str,
+        deadline: Instant,
+    ) -> Result<Box<Self>, TlsError> {
+        let refused = |error: &dyn ToString| TlsError::Refused(error.to_string());
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| refused(&error))?;
+        let client = ClientConnection::new(connector.config(), name);
+        let client = client.map_err(|error| refused(&error))?;
+        let connection = Box::new(Self {
+            connection: Mutex::new(client.into()),
+        });
+        flush_before(&mut connection.lock(), fd, deadline)?;
+        loop {
+            wait_readable(fd, deadline)?;
+            if connection.advance_handshake(fd, deadline)? {
+                return Ok(connection);
+            }
+        }
     }
 
     /// Processes the bytes that arrived and sends the reply. Returns whether the handshake is complete.
@@ -160,7 +184,7 @@ impl TlsConnection {
         flush(&mut connection, fd).ok();
     }
 
-    fn lock(&self) -> MutexGuard<'_, ServerConnection> {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock()
     }
 }
@@ -191,7 +215,7 @@ enum ReceiveError {
 }
 
 /// Reads what has arrived, without waiting, and decrypts it. Returns 0 at the end of the connection.
-fn receive(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<usize, ReceiveError> {
+fn receive(connection: &mut Connection, fd: BorrowedFd<'_>) -> Result<usize, ReceiveError> {
     let read = connection
         .read_tls(&mut Nonblocking(fd))
         .map_err(ReceiveError::Socket)?;
@@ -202,7 +226,7 @@ fn receive(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<usiz
 }
 
 /// Sends encrypted bytes until the socket is full. Returns whether all were sent.
-fn flush(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+fn flush(connection: &mut Connection, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     while connection.wants_write() {
         match connection.write_tls(&mut Nonblocking(fd)) {
             Ok(_) => {}
@@ -215,7 +239,7 @@ fn flush(connection: &mut ServerConnection, fd: BorrowedFd<'_>) -> Result<bool, 
 }
 
 fn flush_before(
-    connection: &mut ServerConnection,
+    connection: &mut Connection,
     fd: BorrowedFd<'_>,
     deadline: Instant,
 ) -> Result<(), TlsError> {

@@ -1,7 +1,8 @@
-//! TLS in a build without the feature `tls`: a type without values in place of the acceptor and the connection.
+//! TLS in a build without the feature `tls`: a type without values in place of acceptor, connector and connection.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -10,7 +11,8 @@ use super::TlsError;
 use crate::config::TlsFiles;
 use crate::socket::nonblocking::Offered;
 
-/// Has no values, so none of its methods can be called except [`load`](Self::load), which fails.
+/// Has no values, so none of its methods can be called except [`load`](Self::load) and
+/// [`new`](Self::new), which fail.
 #[derive(Debug)]
 pub(crate) enum NoTls {}
 
@@ -20,6 +22,19 @@ impl NoTls {
             "--tls-cert {:?}: this wscast was built without TLS; build it with --features tls",
             files.cert
         ))
+    }
+
+    pub(crate) fn new(_: Option<&Path>) -> Result<Self, String> {
+        Err("this wscast was built without TLS; build it with --features tls".to_owned())
+    }
+
+    pub(crate) fn connect(
+        _: BorrowedFd<'_>,
+        connector: &Self,
+        _: &str,
+        _: Instant,
+    ) -> Result<Box<Self>, TlsError> {
+        match *connector {}
     }
 
     pub(crate) fn reload(&self) -> Result<String, String> {

@@ -1,14 +1,16 @@
-//! TLS (`https`, `wss`) over a client's socket: certificates, handshakes, records.
+//! TLS (`https`, `wss`) over a socket: certificates, handshakes, records.
 //!
 //! Nothing here waits while it holds a lock. A client's records are encrypted and decrypted under the lock of
 //! its connection, and bytes move to and from the socket without blocking. Waiting happens outside the lock.
 //!
-//! In a build without the feature `tls`, both types are `NoTls`, which has no values.
+//! In a build without the feature `tls`, all types are `NoTls`, which has no values.
 
 #[cfg(feature = "tls")]
 mod acceptor;
 #[cfg(feature = "tls")]
 mod connection;
+#[cfg(feature = "tls")]
+mod connector;
 #[cfg(not(feature = "tls"))]
 mod disabled;
 
@@ -18,8 +20,10 @@ use std::fmt;
 pub(crate) use acceptor::TlsAcceptor;
 #[cfg(feature = "tls")]
 pub(crate) use connection::TlsConnection;
+#[cfg(feature = "tls")]
+pub(crate) use connector::TlsConnector;
 #[cfg(not(feature = "tls"))]
-pub(crate) use disabled::{NoTls as TlsAcceptor, NoTls as TlsConnection};
+pub(crate) use disabled::{NoTls as TlsAcceptor, NoTls as TlsConnection, NoTls as TlsConnector};
 
 /// A fatal alert `internal_error` in a record of its own (RFC 8446 §6), for a client that is refused before
 /// its handshake.

@@ -4,6 +4,7 @@ mod acknowledged_history;
 mod attack;
 mod certificate;
 mod client;
+mod client_program;
 mod connection;
 pub mod database_files;
 mod disks;
@@ -37,6 +38,7 @@ pub use acknowledged_history::AcknowledgedHistory;
 pub use attack::AttackedServer;
 pub use certificate::Certificate;
 pub use client::{ClientOptions, TestClient, message_frame};
+pub use client_program::ClientProgram;
 pub use connection::{
     ACCEPT, BINARY, CLOSE, CONTINUATION, PING, PONG, RawConnection, TEXT, frame, handshake,
     handshake_with,

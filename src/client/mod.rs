@@ -1,0 +1,27 @@
+//! A client of a wscast server: connects, reads rooms and resumes, publishes each message once.
+//!
+//! One thread does everything: it polls the socket together with the input or output of the command. Nothing here
+//! writes to a terminal or knows a flag.
+
+mod address;
+mod connection;
+mod error;
+mod frame;
+mod handshake;
+mod in_flight;
+mod input;
+mod pace;
+mod publisher;
+mod reconnect;
+mod room;
+mod subscriber;
+mod wait;
+
+pub(crate) use address::Address;
+pub(crate) use connection::Server;
+pub(crate) use error::ClientError;
+pub(crate) use frame::one_line;
+pub(crate) use input::Input;
+pub(crate) use publisher::{Progress, Publisher};
+pub(crate) use room::Start;
+pub(crate) use subscriber::{Output, Subscriber};
