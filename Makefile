@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build check test test-rust test-redis test-small test-clients test-browser test-docs fuzz autobahn bench \
+.PHONY: help run build check test test-rust test-redis test-small test-clients test-browser test-docs test-deploy fuzz autobahn bench \
 	release clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
@@ -38,7 +38,7 @@ check: rust ## Check format, lints, documentation and that no async runtime is u
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run all tests, after setting up the tools that they need
-	@sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs
+	@sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs deploy
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust
@@ -57,6 +57,9 @@ test-browser: rust ## Test the page in a headless browser
 
 test-docs: rust ## Execute the documentation: every console block, client sample and link
 	@sh tests/setup/test.sh docs
+
+test-deploy: rust ## Check the systemd units and the Debian package
+	@sh tests/setup/test.sh deploy
 
 fuzz: rust ## Fuzz the parsers, each for FUZZ_SECONDS (60); name targets in ARGS
 	@sh tests/setup/fuzz.sh $(ARGS)

@@ -1,6 +1,6 @@
 # Sets up and runs the named parts of the tests, then prints a summary:
 #
-#     sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs
+#     sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs deploy
 #
 # A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
 # that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
@@ -43,6 +43,31 @@ run_small() {
 small_scenarios="broadcast:: closing:: commands:: event_streams:: handshake:: healthcheck:: http:: keep_alive:: presence::
     protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: sub:: token_rights:: unix_sockets::
     --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts"
+
+# The units are valid and keep the program in its sandbox, and the Debian package is complete.
+setup_deploy() {
+    have dpkg-deb || install_debian dpkg || return
+    have systemd-analyze || install_debian systemd
+}
+run_deploy() {
+    deploy_files=$target/deploy
+    rm -rf "$deploy_files"
+    mkdir -p "$deploy_files"
+    for unit in wscast wscast@; do
+        # The program that a unit names must exist.
+        sed "s|/usr/local/bin/wscast|$WSCAST_BIN|" "assets/deploy/$unit.service" >"$deploy_files/$unit.service"
+        # The threshold is in tenths of the exposure level, whose worst is 10.
+        systemd-analyze verify "$deploy_files/$unit.service" &&
+            systemd-analyze security --offline=true --threshold=20 "$deploy_files/$unit.service" >"$deploy_files/security" ||
+            return
+        tail -n 1 "$deploy_files/security"
+    done
+    sh assets/deploy/debian/build.sh "$WSCAST_BIN" amd64 0.0.0 "$deploy_files" || return
+    dpkg-deb --contents "$deploy_files/wscast_0.0.0_amd64.deb" >"$deploy_files/contents" || return
+    for file in usr/bin/wscast lib/systemd/system/wscast.service lib/systemd/system/wscast@.service; do
+        grep -q " ./$file\$" "$deploy_files/contents" || { echo "the package has no $file"; return 1; }
+    done
+}
 
 # A short run that proves the targets work; `make fuzz` runs long enough to find something new.
 setup_fuzz() { ensure_cpp_compiler; }
