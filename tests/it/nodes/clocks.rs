@@ -46,7 +46,7 @@ fn ids_messages_and_members_outlast_jumps_of_the_clock_of_redis() {
                 }
                 for node in &nodes {
                     wait_until("the node notices that the clock was set", || {
-                        node.log().matches("the clock of Redis was set").count() >= n
+                        node.log().matches("the clock of Redis was changed").count() >= n
                     });
                 }
             }

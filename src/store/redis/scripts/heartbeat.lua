@@ -7,9 +7,11 @@ local now = tonumber(ARGV[5])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', integer(now))
 -- A node that started when the clock of Redis was changed may have recorded a time far in the future. Without this,
 -- the node would never expire after its death.
-local latest = '(' .. integer(now + 2 * ARGV[2])
-for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], latest, '+inf')) do
-  redis.call('ZADD', KEYS[1], integer(now + ARGV[2]), node)
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for at = 1, #nodes, 2 do
+  if tonumber(nodes[at + 1]) > now + 2 * ARGV[2] then
+    redis.call('ZADD', KEYS[1], integer(now + ARGV[2]), nodes[at])
+  end
 end
 local added = redis.call('ZADD', KEYS[1], integer(now + ARGV[2]), ARGV[1])
 for at = 6, #ARGV, 2 do
