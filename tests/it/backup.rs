@@ -25,7 +25,9 @@ fn backup_is_restored_and_starts_new_epochs() {
             server.end(signal);
             let backup = fs::read(history.dir.path("backup.db")).expect("backup");
             match how {
-                PutBack::Copy => fs::write(history.dir.path(DATABASE), backup).expect("copy"),
+                PutBack::Copy | PutBack::Archive => {
+                    fs::write(history.dir.path(DATABASE), backup).expect("copy")
+                }
                 PutBack::Move => {
                     let (from, to) = (history.dir.path("backup.db"), history.dir.path(DATABASE));
                     fs::rename(from, to).expect("move");

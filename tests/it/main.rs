@@ -131,6 +131,7 @@ mod request_limits;
 mod resume;
 mod rollback;
 mod rollback_at_random;
+mod rollback_of_marks;
 mod room_limits;
 mod room_names;
 mod rooms;

@@ -194,11 +194,7 @@ fn alter(dir: &TempDir, saved: &[Saved], rng: &mut StdRng) {
             if rng.random() {
                 delete(dir, LOG);
             }
-            let how = if rng.random() {
-                PutBack::Move
-            } else {
-                PutBack::Copy
-            };
+            let how = [PutBack::Move, PutBack::Copy, PutBack::Archive][rng.random_range(0..3)];
             copy.put_back(dir, how);
         }
     }

@@ -1,13 +1,13 @@
 //! Paths of settings that cannot be created or written: the line names the directory, the user and the remedy.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::process::geteuid;
 
-use crate::support::{FAILURE, TempDir, program, run, skip};
+use crate::support::{FAILURE, TempDir, TestServer, program, run, skip};
 
 /// A user without rights, other than the one of most tests.
 const NOBODY: u32 = 65534;
@@ -111,4 +111,65 @@ fn database_file_that_may_be_written_in_a_directory_that_may_not() {
             &["--db", file, part, &format!("uid {NOBODY}")],
         );
     }
+}
+
+#[test]
+fn file_that_has_the_name_of_the_mark_is_left_as_it_is() {
+    let dir = TempDir::new();
+    let live = TestServer::start_command(TestServer::command(&["--db", &dir.arg("bench-mark")]));
+    for (name, contents) in [
+        ("notes", "my notes\n".repeat(20)),
+        ("short", "abc".to_owned()),
+    ] {
+        fs::write(dir.path(&format!("{name}-mark")), &contents).expect("write");
+        let parts = [&format!("{name}-mark"), "not a file of wscast"];
+        assert_fails_with(
+            &mut server("--db", &dir.arg(name)),
+            &parts.map(|part| part as &str),
+        );
+        let found = fs::read_to_string(dir.path(&format!("{name}-mark")));
+        assert_eq!(found.expect("read"), contents);
+    }
+    fs::create_dir(dir.path("a.db-mark")).expect("mkdir");
+    let parts = ["a.db-mark", "not a file of wscast"];
+    assert_fails_with(&mut server("--db", &dir.arg("a.db")), &parts);
+    let before = fs::read(dir.path("bench-mark")).expect("read");
+    let parts = ["bench-mark", "not a file of wscast"];
+    assert_fails_with(&mut server("--db", &dir.arg("bench")), &parts);
+    assert_eq!(fs::read(dir.path("bench-mark")).expect("read"), before);
+    live.publish("lobby", "the-publisher-and-nobody-else", "1", "stored");
+}
+
+#[test]
+fn mark_that_the_user_may_not_write_is_named() {
+    if !geteuid().is_root() {
+        return skip("only root may start the server as another user");
+    }
+    let dir = TempDir::new();
+    fs::set_permissions(dir.path("."), Permissions::from_mode(0o777)).expect("chmod");
+    for mode in [0o600, 0o444] {
+        fs::write(dir.path("a.db-mark"), "").expect("write");
+        fs::set_permissions(dir.path("a.db-mark"), Permissions::from_mode(mode)).expect("chmod");
+        let mut command = server("--db", &dir.arg("a.db"));
+        command.uid(NOBODY).gid(NOBODY);
+        let parts = [
+            "a.db-mark",
+            "may not write this file",
+            &format!("uid {NOBODY}"),
+        ];
+        assert_fails_with(&mut command, &parts);
+    }
+}
+
+#[test]
+fn mark_that_root_creates_belongs_to_the_owner_of_the_database() {
+    if !geteuid().is_root() {
+        return skip("only root may create a file of another user");
+    }
+    let dir = TempDir::new();
+    fs::write(dir.path("history.db"), "").expect("write");
+    chown(dir.path("history.db"), Some(NOBODY), Some(NOBODY)).expect("chown");
+    drop(dir.serve(&[]));
+    let mark = fs::metadata(dir.path("history.db-mark")).expect("mark");
+    assert_eq!((mark.uid(), mark.gid()), (NOBODY, NOBODY));
 }

@@ -13,7 +13,7 @@ use crate::config::Durability;
 use crate::threads;
 
 use super::error::DatabaseError;
-use super::files::{Database, Mark};
+use super::files::{Database, Mark, keep_log_on_close};
 
 /// Growth of the log after which it is copied into the database.
 const CHECKPOINT_WAL_BYTES: u64 = 4 * 1024 * 1024;
@@ -51,6 +51,7 @@ impl Checkpointer {
     pub(super) fn start(database: Arc<Database>, mark: Arc<Mark>) -> Result<Self, DatabaseError> {
         let connection = database
             .connect(Durability::Normal)
+            .and_then(|connection| keep_log_on_close(&connection).map(|()| connection))
             .map_err(|why| DatabaseError::sqlite(database.path(), why))?;
         let (wake, woken) = bounded(1);
         let requests = Arc::new(Requests::default());
@@ -165,7 +166,10 @@ pub(super) fn checkpoint(
     mode: &str,
 ) -> bool {
     let _no_other = mark.lock_checkpoint();
-    mark.check_file(|| database.file_state());
+    if mark.check_file(|| database.file_state()) {
+        // The log would be mixed into another file.
+        return false;
+    }
     let batch = mark.record().batch;
     // If the mark cannot be written, the next start may assume a loss and use new epochs, which is safe.
     let log_failure = |why| log::debug!("checkpoint: {why}");

@@ -13,6 +13,10 @@ use crate::os_error;
 pub(in crate::store) enum DatabaseError {
     /// The file cannot be created, read or written.
     File(PathBuf, io::Error),
+    /// The mark beside the database cannot be created, read or written.
+    Mark(PathBuf, io::Error),
+    /// The file that has the name of the mark is none.
+    NotAMark(PathBuf),
     /// The path names a directory, pipe or device.
     NotAFile(PathBuf),
     /// The file belongs to another program.
@@ -53,6 +57,16 @@ impl fmt::Display for DatabaseError {
             Self::File(path, why) => {
                 write!(f, "--db {path:?}: {}", os_error::explain(path, why))
             }
+            Self::Mark(path, why) => write!(
+                f,
+                "--db: the file {path:?} beside the database: {}",
+                os_error::explain(path, why)
+            ),
+            Self::NotAMark(path) => write!(
+                f,
+                "--db: {path:?} is not a file of wscast (it was left as it is), but the server needs that name for its \
+                 mark beside the database; move it away, or name another database"
+            ),
             Self::NotAFile(path) => write!(f, "--db {path:?}: not a regular file; name another"),
             Self::Foreign(path) => write!(
                 f,

@@ -33,7 +33,7 @@ use crate::rooms::RoomNumbering;
 use self::checkpoint::{Checkpointer, checkpoint};
 use self::continuity::start_run;
 use self::error::{DatabaseError, is_outcome_unknown, reason};
-use self::files::{Database, Mark, Record};
+use self::files::{Database, Mark, Record, keep_log_on_close};
 use self::reading::HistoryReader;
 use self::writer::Writer;
 use super::api::{HistoryQuery, Store, Usage};
@@ -57,16 +57,17 @@ const PUBLISH_OVERHEAD_BYTES: u64 = 8 * 1024;
 /// A database with its connections. The fields are dropped in this order: connections before the file's lock.
 #[derive(Debug)]
 pub(super) struct Sqlite {
-    writer: Mutex<Writer>,
     history: HistoryReader,
     checkpointer: Checkpointer,
+    /// The last connection to be closed: closing it copies the log into the file.
+    writer: Mutex<Writer>,
     database: Arc<Database>,
     mark: Arc<Mark>,
     directory: Directory,
     health: Health,
     /// True if SQLite uses a write-ahead log, which some file systems do not support.
     uses_wal: bool,
-    /// True if the file or its log was moved or deleted.
+    /// True if one of the files was moved or deleted, or the database was written by another program.
     is_misplaced: AtomicBool,
     /// The number of stored messages, readable without the writer's lock.
     messages: AtomicU64,
@@ -118,18 +119,26 @@ impl Sqlite {
 
     /// Checks that the file and its log are where they were. Writes to a deleted file would be lost.
     fn check_location(&self) -> Result<(), String> {
-        let lost_wal = self.uses_wal && !self.database.has_wal();
-        let is_misplaced = lost_wal || !self.database.is_in_place();
+        let is_foreign = self.mark.check_file(|| self.database.file_state());
+        let misplaced = if self.uses_wal && !self.database.has_wal() {
+            Some("the log of ")
+        } else if !self.mark.is_in_place() {
+            Some("the -mark file of ")
+        } else {
+            (!self.database.is_in_place()).then_some("")
+        };
+        let is_misplaced = misplaced.is_some() || is_foreign;
         self.is_misplaced.store(is_misplaced, Ordering::Relaxed);
-        if is_misplaced {
-            let path = self.database.path();
-            let log_of = if lost_wal { "the log of " } else { "" };
-            return Err(format!(
-                "{log_of}{path:?} was moved or deleted; put it back or restart the server"
-            ));
+        let path = self.database.path();
+        match misplaced {
+            Some(file_of) => Err(format!(
+                "{file_of}{path:?} was moved or deleted; put it back or restart the server"
+            )),
+            None if is_foreign => Err(format!(
+                "another program has written to {path:?}; restart the server"
+            )),
+            None => Ok(()),
         }
-        self.mark.check_file(|| self.database.file_state());
-        Ok(())
     }
 
     fn maintain_database(&self, writer: &mut Writer, now: Instant) -> Result<(), String> {
@@ -210,7 +219,11 @@ impl Sqlite {
         }
         let started = Instant::now();
         let numberings = self.open_batch(batch, writer);
-        match writer.append(batch, &numberings, started) {
+        let appended = writer.append(batch, &numberings, started);
+        if self.mark.check_file(|| self.database.file_state()) {
+            return self.refuse_in_foreign_file(batch);
+        }
+        match appended {
             Ok(stored) => {
                 self.copy_totals(writer);
                 self.metrics.commits.add(1);
@@ -248,6 +261,16 @@ impl Sqlite {
             .iter()
             .map(|publish| writer.find_duplicate(publish, error))
             .collect()
+    }
+
+    /// Returns the results of a batch after another program has written to the file. Whether the batch, or an earlier
+    /// publish with the same id, is still in the file is unknown.
+    fn refuse_in_foreign_file(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
+        self.metrics.commits_failed.add(1);
+        if let Err(why) = self.check_location() {
+            self.health.failed(why);
+        }
+        batch.iter().map(|_| Err(StoreError::Unknown)).collect()
     }
 
     /// Fails unless the disk has space for a write to the log, and for the whole log to be copied into the file
@@ -331,6 +354,10 @@ impl Store for Sqlite {
 
     fn close(&self) {
         let writer = self.writer.lock();
+        if self.mark.record().is_void {
+            // The next start decides to which file the log belongs.
+            keep_log_on_close(writer.connection()).unwrap_or_else(|why| log::warn!("{why}"));
+        }
         let is_complete = checkpoint(&self.database, &self.mark, writer.connection(), "TRUNCATE");
         let closed = writer.check_progress().map_err(|why| reason(&why));
         let closed = closed.and_then(|()| {

@@ -4,13 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
-use super::TempDir;
+use super::{TempDir, wait_until};
 
 /// The files beside each other: database, log, index of the log, mark.
 pub const FILES: [&str; 4] = [
@@ -31,31 +32,53 @@ pub enum PutBack {
     Move,
     /// `cp`: the same file has other contents.
     Copy,
+    /// `cp -a`: the same file has other contents, and the times of the copy.
+    Archive,
 }
 
+/// The age of a copy from which a server notices that it was put back. The clocks of file systems have steps.
+const NOTICED_AGE: Duration = Duration::from_millis(50);
+
 /// A copy of some of the files.
-pub struct Saved(Vec<(&'static str, Vec<u8>)>);
+pub struct Saved {
+    files: Vec<(&'static str, Vec<u8>, SystemTime)>,
+    saved_at: Instant,
+}
 
 impl Saved {
     /// Copies those of the files that exist.
     pub fn of(dir: &TempDir, names: &[&'static str]) -> Self {
         let existing = names.iter().filter_map(|name| {
+            let modified = fs::metadata(dir.path(name)).and_then(|file| file.modified());
             let contents = fs::read(dir.path(name)).ok()?;
-            Some((*name, contents))
+            Some((*name, contents, modified.ok()?))
         });
-        Self(existing.collect())
+        Self {
+            files: existing.collect(),
+            saved_at: Instant::now(),
+        }
     }
 
     /// A copy of one file with these contents.
     pub fn from_contents(name: &'static str, contents: Vec<u8>) -> Self {
-        Self(vec![(name, contents)])
+        Self {
+            files: vec![(name, contents, SystemTime::now())],
+            saved_at: Instant::now(),
+        }
     }
 
     /// Replaces the files by the copy.
     pub fn put_back(&self, dir: &TempDir, how: PutBack) {
-        for (name, contents) in &self.0 {
+        wait_until("the copy is old enough", || {
+            self.saved_at.elapsed() > NOTICED_AGE
+        });
+        for (name, contents, modified) in &self.files {
             let path = dir.path(name);
             match how {
+                PutBack::Archive => {
+                    fs::write(&path, contents).expect("overwrite");
+                    open(&path).set_modified(*modified).expect("set time");
+                }
                 PutBack::Copy => fs::write(&path, contents).expect("overwrite"),
                 PutBack::Move => {
                     let copy = dir.path("copy");
@@ -121,7 +144,7 @@ pub fn damage_unnoticed(path: &Path, damage: impl FnOnce(&Path)) {
 
 /// Does what `.restore` of the sqlite3 shell does: copies all pages of a saved database into one that may be in use.
 pub fn restore_with_sqlite(saved: &Saved, dir: &TempDir) {
-    let (_, contents) = &saved.0[0];
+    let (_, contents, _) = &saved.files[0];
     let copy: PathBuf = dir.path("to-restore.db");
     fs::write(&copy, contents).expect("copy");
     let source = Connection::open(&copy).expect("open");

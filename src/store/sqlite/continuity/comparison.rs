@@ -24,6 +24,8 @@ pub(super) enum Break {
     FileChanged,
     /// The last acknowledged batches are missing.
     BatchesLost,
+    /// The mark was changed after the server wrote it.
+    MarkTouched,
     /// The mark is older than the database.
     MarkPutBack,
     PowerLost,
@@ -41,6 +43,7 @@ impl fmt::Display for Break {
             Self::FilePutBack => "the database is an earlier copy or a backup",
             Self::FileChanged => "the database was replaced or changed by another program",
             Self::BatchesLost => "acknowledged messages are missing: the database or its -wal file is an earlier copy, damaged or lost",
+            Self::MarkTouched => "the -mark file beside the database was put back or moved, or its owner or rights were set",
             Self::MarkPutBack => "the -mark file beside the database is older than the database",
             Self::PowerLost => "the machine went down while a server ran",
             Self::Copied => "this database is a copy of one that was in use",
@@ -53,11 +56,6 @@ impl Break {
     pub(super) fn needs_integrity_check(self) -> bool {
         self != Self::PowerLost
     }
-
-    /// Returns whether the log belongs to another file.
-    pub(super) fn separates_log(self) -> bool {
-        self == Self::FilePutBack
-    }
 }
 
 /// Compares the file, without its log, with the record of the last run.
@@ -66,9 +64,7 @@ pub(super) fn compare_file(
     record: &Record,
     boot: &str,
 ) -> io::Result<Option<Break>> {
-    let alone = database
-        .connect_to_file_alone()
-        .and_then(|connection| DatabaseProgress::read(&connection));
+    let alone = read_alone(database);
     // A new database has new epochs in any case.
     let state = database.file_state()?;
     if state.bytes == 0 {
@@ -76,7 +72,7 @@ pub(super) fn compare_file(
     }
     let found = FoundFile {
         state,
-        progress: alone.ok().flatten(),
+        progress: alone.ok(),
         has_foreign_journal: database.has_foreign_journal(),
     };
     Ok(found.compare(record, boot))
@@ -86,17 +82,16 @@ pub(super) fn compare_file(
 #[derive(Clone, Copy, Debug)]
 struct FoundFile {
     state: FileState,
-    /// `None` if it has none or cannot be read.
-    progress: Option<DatabaseProgress>,
+    /// `None` if it cannot be read, `Some(None)` in a file of a version that kept no mark.
+    progress: Option<Option<DatabaseProgress>>,
     has_foreign_journal: bool,
 }
 
 impl FoundFile {
     fn compare(&self, record: &Record, boot: &str) -> Option<Break> {
-        let is_put_back = self.progress.is_some_and(|progress| {
-            let is_of_run = progress.run.is_some_and(|run| record.is_of(run));
-            record.copied_batch > 0 && (!is_of_run || progress.batch < record.copied_batch)
-        });
+        let is_put_back = self
+            .progress
+            .is_some_and(|progress| is_put_back(progress, record));
         if record.is_void {
             Some(Break::WrittenDuringRun)
         } else if is_put_back {
@@ -111,6 +106,20 @@ impl FoundFile {
             None
         }
     }
+}
+
+/// Reads the progress of the file without its log.
+pub(super) fn read_alone(database: &Database) -> rusqlite::Result<Option<DatabaseProgress>> {
+    DatabaseProgress::read(&database.connect_to_file_alone()?)
+}
+
+/// Returns whether a file without its log is older than the last checkpoint, or of another run.
+pub(super) fn is_put_back(alone: Option<DatabaseProgress>, record: &Record) -> bool {
+    let is_current = alone.is_some_and(|progress| {
+        let is_of_run = progress.run.is_some_and(|run| record.is_of(run));
+        is_of_run && progress.batch >= record.copied_batch
+    });
+    record.copied_batch > 0 && !is_current
 }
 
 /// Compares the database, with its log, with the record of the last run. The database may have one batch more: a

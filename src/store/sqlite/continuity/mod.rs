@@ -5,6 +5,7 @@
 //! then gets a new epoch.
 
 mod comparison;
+mod foreign_log;
 mod old_names;
 
 use rusqlite::Connection;
@@ -13,9 +14,10 @@ use crate::config::Durability;
 use crate::protocol::Epoch;
 
 use self::comparison::{Break, compare_file, compare_progress, compare_without_mark};
+use self::foreign_log::has_foreign_log;
 use super::checkpoint::checkpoint;
 use super::error::DatabaseError;
-use super::files::{Database, FoundMark, Mark, Record, RunId};
+use super::files::{Database, FoundMark, Mark, MarkFile, Record, RunId};
 use super::progress::DatabaseProgress;
 use super::schema::{self, set_state, start_transaction};
 
@@ -28,25 +30,42 @@ pub(super) fn start_run(
     let sqlite_error = |why| DatabaseError::sqlite(database.path(), why);
     let file_error = |why| DatabaseError::File(database.path().to_owned(), why);
 
-    let found = FoundMark::read(database.real_path()).map_err(file_error)?;
+    let (mark_file, found) = MarkFile::open(database)?;
+    let mark_error = |why| DatabaseError::Mark(mark_file.path().to_owned(), why);
     let boot = boot_id();
     let mut reason = match &found {
         FoundMark::Missing => None,
         FoundMark::Damaged => Some(Break::MarkDamaged),
-        FoundMark::Valid(record) => compare_file(database, record, &boot).map_err(file_error)?,
+        FoundMark::Valid {
+            record,
+            is_untouched,
+        } => match compare_file(database, record, &boot).map_err(file_error)? {
+            None | Some(Break::PowerLost) if !is_untouched => Some(Break::MarkTouched),
+            reason => reason,
+        },
     };
     let (run, last_run) = match &found {
         // An earlier start was interrupted. The database names one of the two runs.
-        FoundMark::Valid(record) if record.run != record.last_run => (record.run, record.last_run),
-        FoundMark::Valid(record) => (RunId::random(), record.run),
+        FoundMark::Valid { record, .. } if record.run != record.last_run => {
+            (record.run, record.last_run)
+        }
+        FoundMark::Valid { record, .. } => (RunId::random(), record.run),
         FoundMark::Missing | FoundMark::Damaged => {
             let run = RunId::random();
             (run, run)
         }
     };
+    let trusted = match &found {
+        FoundMark::Valid {
+            record,
+            is_untouched: true,
+        } => Some(record),
+        _ => None,
+    };
+    let has_foreign_log = has_foreign_log(database, trusted);
     // The database is written from here on. If this start is interrupted, the next start must still find the reason.
     let mark = match &found {
-        FoundMark::Valid(record) => {
+        FoundMark::Valid { record, .. } => {
             let record = Record {
                 is_copying: true,
                 is_void: reason.is_some_and(Break::needs_integrity_check),
@@ -54,13 +73,11 @@ pub(super) fn start_run(
                 last_run,
                 ..record.clone()
             };
-            Some(Mark::create(database.real_path(), record).map_err(file_error)?)
+            Some(Mark::start(&mark_file, record).map_err(mark_error)?)
         }
         FoundMark::Missing | FoundMark::Damaged => None,
     };
-    if reason.is_some_and(Break::separates_log)
-        && let Some(aside) = database.set_log_aside().map_err(file_error)?
-    {
+    if has_foreign_log && let Some(aside) = database.set_log_aside().map_err(file_error)? {
         log::warn!("the log of the database belongs to another file and is now {aside:?}");
     }
     // A log that filled the disk leaves no space for anything else. An error would occur again below.
@@ -72,7 +89,9 @@ pub(super) fn start_run(
         .check(database.path())?;
     let progress = DatabaseProgress::read(&connection).map_err(sqlite_error)?;
     reason = match &found {
-        FoundMark::Valid(record) => reason.or_else(|| compare_progress(progress, record, &boot)),
+        FoundMark::Valid { record, .. } => {
+            reason.or_else(|| compare_progress(progress, record, &boot))
+        }
         FoundMark::Missing if progress.is_some() => Some(Break::MarkMissing),
         FoundMark::Missing => {
             compare_without_mark(&connection, database, &boot).map_err(sqlite_error)?
@@ -89,7 +108,7 @@ pub(super) fn start_run(
             record.batch = last;
             record.is_void |= reason.is_some_and(Break::needs_integrity_check);
         });
-        update.map_err(file_error)?;
+        update.map_err(mark_error)?;
     }
     let batch = last + 1;
     let started = DatabaseProgress {
@@ -108,10 +127,11 @@ pub(super) fn start_run(
         copied_batch: last_record.map_or(0, |last| last.copied_batch),
         boot,
         file: database.file_state().map_err(file_error)?,
+        written_ns: 0,
     };
-    let mark = Mark::create(database.real_path(), record).map_err(file_error)?;
+    let mark = Mark::start(&mark_file, record).map_err(mark_error)?;
     checkpoint(database, &mark, &connection, "TRUNCATE");
-    mark.update_synced(|_| ()).map_err(file_error)?;
+    mark.update_synced(|_| ()).map_err(mark_error)?;
     Ok((connection, mark, batch))
 }
 

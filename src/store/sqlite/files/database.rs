@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
@@ -20,6 +21,13 @@ use super::origin::Origin;
 pub(in crate::store::sqlite) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages that a connection caches, in KiB.
 const CACHE_KIB: i32 = 1024;
+
+/// Keeps the last connection that is closed from copying the log into the file.
+pub(in crate::store::sqlite) fn keep_log_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(drop)
+}
 
 /// A database file, locked against other servers until this is dropped.
 #[derive(Debug)]
@@ -66,11 +74,6 @@ impl Database {
         &self.path
     }
 
-    /// The path without symbolic links, beside which SQLite keeps its log.
-    pub(in crate::store::sqlite) fn real_path(&self) -> &Path {
-        &self.real_path
-    }
-
     /// Opens a connection that can write.
     pub(in crate::store::sqlite) fn connect(
         &self,
@@ -95,7 +98,9 @@ impl Database {
     /// Opens a connection that cannot write.
     pub(in crate::store::sqlite) fn connect_read_only(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        self.connect_with(flags)
+        let connection = self.connect_with(flags)?;
+        keep_log_on_close(&connection)?;
+        Ok(connection)
     }
 
     /// Opens a connection that reads the file without its log, and changes neither.
@@ -127,7 +132,8 @@ impl Database {
         Ok(connection)
     }
 
-    fn path_with(&self, suffix: &str) -> PathBuf {
+    /// The path of a file beside the database.
+    pub(super) fn path_with(&self, suffix: &str) -> PathBuf {
         let mut path = self.real_path.clone().into_os_string();
         path.push(suffix);
         path.into()
@@ -142,9 +148,20 @@ impl Database {
         if self.wal_bytes() == 0 {
             return Ok(None);
         }
-        let aside = self.path_with("-wal-of-another-file");
+        let numbered = (2..).map(|number| format!("-wal-of-another-file-{number}"));
+        let aside = std::iter::once("-wal-of-another-file".to_owned())
+            .chain(numbered)
+            .map(|suffix| self.path_with(&suffix))
+            .find(|path| path.symlink_metadata().is_err())
+            .unwrap_or_default();
         std::fs::rename(self.path_with("-wal"), &aside)?;
         Ok(Some(aside))
+    }
+
+    /// The user and the group to which the file belongs.
+    pub(super) fn owner(&self) -> io::Result<(u32, u32)> {
+        let file = self.file.metadata()?;
+        Ok((file.uid(), file.gid()))
     }
 
     /// Returns whether SQLite would undo changes of another program by a journal that is not the log.

@@ -3,28 +3,39 @@
 //! SQLite cannot detect that its file, its log or both were set back to an earlier time. Offsets that clients have
 //! seen would then be used again. The mark counts the batches that were acknowledged, so a database with fewer of
 //! them has lost some.
+//!
+//! The mark itself could be set back too. It records when it was written, and the time at which the file system last
+//! changed the file (`ctime`), which no program can choose, must be the same.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::num::NonZeroI64;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::super::error::DatabaseError;
+use super::database::Database;
 use super::file_state::FileState;
 
 /// Bytes of the file. It is written with a single system call into one page of memory, so a killed process leaves
 /// the old record or the new one.
 const MARK_BYTES: usize = 512;
 /// The first bytes of the file: its format and version.
-const HEADER: [u8; 8] = *b"wscamrk1";
+const HEADER: [u8; 8] = *b"wscamrk2";
 /// The longest boot id; that of Linux has 36 bytes.
 const BOOT_BYTES_MAX: usize = 64;
 /// Numbers in a record, the header included.
-const NUMBERS: usize = 11;
+const NUMBERS: usize = 12;
 /// Numbers, boot and checksum, in words of eight bytes.
 const WORDS: usize = NUMBERS + BOOT_BYTES_MAX / 8 + 1;
+
+/// How much later than recorded the file system may have written the mark. A later change is not the server's.
+const LATE_NS_MAX: i64 = 15_000_000;
+/// How much earlier the file system may say that it wrote the mark. Some keep times in steps of two seconds.
+const EARLY_NS_MAX: i64 = 2_100_000_000;
 
 /// A random number that names one run of a server on a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +77,8 @@ pub(in crate::store::sqlite) struct Record {
     pub(in crate::store::sqlite) boot: String,
     /// The database file after the last checkpoint.
     pub(in crate::store::sqlite) file: FileState,
+    /// The time at which the record was written, by the clock of the file system.
+    pub(in crate::store::sqlite) written_ns: i64,
 }
 
 impl Record {
@@ -89,6 +102,7 @@ impl Record {
             self.file.created_ns,
             self.file.modified_ns,
             self.file.bytes,
+            self.written_ns.cast_unsigned(),
             boot_bytes,
         ];
         let mut encoded = [0; MARK_BYTES];
@@ -137,6 +151,7 @@ impl Record {
             created_ns,
             modified_ns,
             bytes,
+            written_ns,
             boot_bytes,
         ] = *summed.first_chunk::<NUMBERS>()?;
         let run_id = |number: u64| RunId::from_column(number.cast_signed());
@@ -155,7 +170,14 @@ impl Record {
                 modified_ns,
                 bytes,
             },
+            written_ns: written_ns.cast_signed(),
         })
+    }
+
+    /// Returns whether the file was last changed when the record was written.
+    fn is_written_at(&self, changed_ns: i64) -> bool {
+        let late = changed_ns.saturating_sub(self.written_ns);
+        (-EARLY_NS_MAX..=LATE_NS_MAX).contains(&late)
     }
 }
 
@@ -172,31 +194,99 @@ pub(in crate::store::sqlite) enum FoundMark {
     Missing,
     /// The file has no valid record.
     Damaged,
-    Valid(Record),
+    Valid {
+        record: Record,
+        /// False if the file was changed after its record was written: it was put back, moved or given to a user.
+        is_untouched: bool,
+    },
 }
 
-impl FoundMark {
-    /// Reads the mark of a database.
-    pub(in crate::store::sqlite) fn read(database: &Path) -> io::Result<Self> {
-        let file = match File::open(path_beside(database)) {
-            Ok(file) => file,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
-            Err(why) => return Err(why),
+/// The file of a mark, locked against other servers until it and every [`Mark`] on it are dropped.
+#[derive(Debug)]
+pub(in crate::store::sqlite) struct MarkFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl MarkFile {
+    /// Opens and reads the mark of a database, and creates an empty file if there is none. A file of that name which
+    /// is no mark is left as it is.
+    pub(in crate::store::sqlite) fn open(
+        database: &Database,
+    ) -> Result<(Self, FoundMark), DatabaseError> {
+        let path = database.path_with("-mark");
+        let failed = |why| DatabaseError::Mark(path.clone(), why);
+        if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(DatabaseError::NotAMark(path));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        let file = match options.clone().create_new(true).open(&path) {
+            Ok(file) => {
+                // A server that root starts once must not lock out the database's owner. Only root may do this.
+                let (user, group) = database.owner().map_err(failed)?;
+                fchown(&file, Some(user), Some(group)).ok();
+                file
+            }
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                // Creates the file that a symbolic link names.
+                options.create(true).open(&path).map_err(failed)?
+            }
+            Err(why) => return Err(failed(why)),
         };
         let mut encoded = Vec::new();
-        file.take(MARK_BYTES as u64).read_to_end(&mut encoded)?;
-        Ok(match Record::decode(&encoded) {
-            Some(record) => Self::Valid(record),
-            None => Self::Damaged,
-        })
+        let read = (&file)
+            .take(MARK_BYTES as u64 + 1)
+            .read_to_end(&mut encoded);
+        read.map_err(failed)?;
+        if !is_of_mark(&encoded) {
+            return Err(DatabaseError::NotAMark(path));
+        }
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => DatabaseError::InUse(database.path().to_owned()),
+            TryLockError::Error(why) => failed(why),
+        })?;
+        let found = match Record::decode(&encoded) {
+            _ if encoded.is_empty() => FoundMark::Missing,
+            None => FoundMark::Damaged,
+            Some(record) => FoundMark::Valid {
+                is_untouched: record.is_written_at(changed_ns(&file).map_err(failed)?),
+                record,
+            },
+        };
+        Ok((Self { file, path }, found))
+    }
+
+    pub(in crate::store::sqlite) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
-/// Returns the path of a database's mark.
-fn path_beside(database: &Path) -> PathBuf {
-    let mut path = database.to_owned().into_os_string();
-    path.push("-mark");
-    path.into()
+/// Returns whether a file's contents are a mark, which may be damaged: cut, or with a changed byte in its header.
+fn is_of_mark(contents: &[u8]) -> bool {
+    let pairs = contents.iter().zip(&HEADER);
+    let differing = pairs.filter(|(found, expected)| found != expected).count();
+    let is_cut = contents.len() < HEADER.len();
+    differing <= usize::from(!is_cut) && contents.len() <= MARK_BYTES
+}
+
+/// Returns the time at which the file system last changed a file, in nanoseconds. No program can set it.
+fn changed_ns(file: &File) -> io::Result<i64> {
+    let state = rustix::fs::fstat(file)?;
+    let nanoseconds = i64::try_from(state.st_ctime_nsec).unwrap_or(0);
+    Ok(state.st_ctime * 1_000_000_000 + nanoseconds)
+}
+
+fn wall_clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as i64)
+}
+
+/// The record that is in the file, and how far the clock of the file system is ahead of this process's.
+#[derive(Debug)]
+struct Written {
+    record: Record,
+    ahead_ns: i64,
 }
 
 /// The mark of the database in use, open for writing.
@@ -204,33 +294,40 @@ fn path_beside(database: &Path) -> PathBuf {
 pub(in crate::store::sqlite) struct Mark {
     file: File,
     path: PathBuf,
-    record: Mutex<Record>,
+    written: Mutex<Written>,
     /// Held during a checkpoint.
     checkpoint: Mutex<()>,
 }
 
 impl Mark {
-    /// Opens the mark of a database, or creates it, and writes a record.
-    pub(in crate::store::sqlite) fn create(database: &Path, record: Record) -> io::Result<Self> {
-        let path = path_beside(database);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
-        file.write_all_at(&record.encode(), 0)?;
-        Ok(Self {
-            file,
-            path,
-            record: Mutex::new(record),
+    /// Writes the first record of a start.
+    pub(in crate::store::sqlite) fn start(opened: &MarkFile, record: Record) -> io::Result<Self> {
+        let mark = Self {
+            file: opened.file.try_clone()?,
+            path: opened.path.clone(),
+            written: Mutex::new(Written {
+                record,
+                ahead_ns: 0,
+            }),
             checkpoint: Mutex::default(),
-        })
+        };
+        mark.update(|_| ())?;
+        Ok(mark)
+    }
+
+    /// Returns whether the path still names the opened file. A start would find another one.
+    pub(in crate::store::sqlite) fn is_in_place(&self) -> bool {
+        match (rustix::fs::fstat(&self.file), rustix::fs::stat(&self.path)) {
+            (Ok(opened), Ok(named)) => {
+                (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+            }
+            _ => false,
+        }
     }
 
     /// Returns a copy of the record.
     pub(in crate::store::sqlite) fn record(&self) -> Record {
-        self.record.lock().clone()
+        self.written.lock().record.clone()
     }
 
     /// Changes the record and writes it. A killed process cannot undo this; a loss of power can.
@@ -238,9 +335,27 @@ impl Mark {
         &self,
         change: impl FnOnce(&mut Record),
     ) -> io::Result<()> {
-        let mut record = self.record.lock();
-        change(&mut record);
-        self.file.write_all_at(&record.encode(), 0)
+        let mut written = self.written.lock();
+        change(&mut written.record);
+        self.write(&mut written)
+    }
+
+    /// Writes the record. The process may have been stopped in between, its clock may have been set, and the file system
+    /// may have a clock of its own: then the record is written again.
+    fn write(&self, written: &mut Written) -> io::Result<()> {
+        const ATTEMPTS: usize = 3;
+        for _ in 0..ATTEMPTS {
+            let now_ns = wall_clock_ns();
+            written.record.written_ns = now_ns + written.ahead_ns;
+            self.file.write_all_at(&written.record.encode(), 0)?;
+            let changed_ns = changed_ns(&self.file)?;
+            if written.record.is_written_at(changed_ns) {
+                return Ok(());
+            }
+            written.ahead_ns = changed_ns - now_ns;
+        }
+        // The next start may start new epochs, which is safe.
+        Ok(())
     }
 
     /// Changes the record, writes it, and waits until it is on the disk.
@@ -259,24 +374,25 @@ impl Mark {
         self.checkpoint.lock()
     }
 
-    /// Compares the database file with its state after the last checkpoint. If another program has written to it,
-    /// the next run starts new epochs.
-    pub(in crate::store::sqlite) fn check_file(&self, now: impl FnOnce() -> io::Result<FileState>) {
-        let mut record = self.record.lock();
-        if record.is_copying || record.is_void {
-            return;
-        }
+    /// Compares the database file with its state after the last checkpoint. Returns whether another program has
+    /// written to it since the start; the next run then starts new epochs.
+    pub(in crate::store::sqlite) fn check_file(
+        &self,
+        now: impl FnOnce() -> io::Result<FileState>,
+    ) -> bool {
+        let mut written = self.written.lock();
+        let record = &mut written.record;
         // An error is reported by the check of the file's path.
-        if now().is_ok_and(|now| now != record.file) {
+        if !record.is_copying && !record.is_void && now().is_ok_and(|now| now != record.file) {
             log::warn!(
-                "another program has written to the database: numbering restarts in a new epoch when the \
-                 server starts again"
+                "another program has written to the database: publishes are refused until the server starts again"
             );
             record.is_void = true;
-            if let Err(why) = self.file.write_all_at(&record.encode(), 0) {
+            if let Err(why) = self.write(&mut written) {
                 log::error!("cannot write {:?}: {why}", self.path);
             }
         }
+        written.record.is_void
     }
 }
 
@@ -300,6 +416,7 @@ mod tests {
                 modified_ns: u64::MAX,
                 bytes: 4096,
             },
+            written_ns: i64::MIN,
         }
     }
 

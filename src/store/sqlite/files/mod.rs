@@ -5,7 +5,7 @@ mod file_state;
 mod mark;
 mod origin;
 
-pub(super) use database::{BUSY_TIMEOUT, Database};
+pub(super) use database::{BUSY_TIMEOUT, Database, keep_log_on_close};
 pub(super) use file_state::FileState;
-pub(super) use mark::{FoundMark, Mark, Record, RunId};
+pub(super) use mark::{FoundMark, Mark, MarkFile, Record, RunId};
 pub(super) use origin::{APPLICATION_ID, Origin, SCHEMA_VERSION};
