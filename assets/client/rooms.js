@@ -41,8 +41,10 @@ const JOINER = joinerPattern();
  */
 function roomNamePattern() {
   try {
+    // Marks that show nothing alone, of Brahmi, Egyptian, Khitan, Duployan and SignWriting.
+    const hidden = '\\u{1107f}\\u{13440}\\u{16fe4}\\u{1bc9d}\\u{1da9b}-\\u{1daaf}';
     const letter = '(?!\\p{M}|\\p{DI})[\\p{Alphabetic}\\p{N}]';
-    const mark = '(?!\\p{DI})\\p{M}';
+    const mark = `(?![\\p{DI}${hidden}])\\p{M}`;
     return new RegExp(`^(?:[._:-]|${letter}(?:${mark})*[\\u00b7\\u05f3\\u05f4\\u0f0b\\u30fb]?)+$`, 'u');
   } catch {
     return null;

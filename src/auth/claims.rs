@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The end of the year 9999. A later date is one in milliseconds.
+const LATEST_SECONDS: f64 = 253_402_300_799.0;
+
 /// The claims that are read; others are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
@@ -94,6 +97,10 @@ pub(super) fn date(name: &str, claim: &Claim) -> Result<Option<Duration>, Invali
     let seconds: f64 = number
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| wrong_type(name, "a number of seconds since 1970", value))?;
+    if seconds > LATEST_SECONDS {
+        let why = "must be seconds since 1970; this is past the year 9999, as milliseconds are";
+        return Err(format!("`{name}` {why}"));
+    }
     let date = Duration::try_from_secs_f64(seconds);
     date.map(Some)
         .map_err(|_| format!("`{name}` is not a number of seconds since 1970"))

@@ -11,8 +11,8 @@ use super::claims::{self, Claim, Claims, InvalidClaim, Numbers};
 use super::keys::{Secret, VerifyingKey};
 use super::rights::{Identity, RoomPatterns, Validity, parse_user};
 
-/// Longest token, in bytes. It must fit into a request's head.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longest token, in KiB. It must fit into a request's head.
+const TOKEN_KIB_MAX: usize = 8;
 /// Parts of an encrypted token (RFC 7516 §7.1). A signed one has three.
 const JWE_PARTS: usize = 5;
 /// Longest name of an algorithm that an error repeats, in bytes.
@@ -25,6 +25,12 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 pub enum TokenError {
     /// The text is not a JSON Web Token.
     Malformed,
+    /// The token is longer than any that is read.
+    TooLong,
+    /// The token requires an extension by `crit`.
+    Extension,
+    /// The token's header has no `alg`.
+    NoAlgorithm,
     /// The token is encrypted.
     Encrypted,
     /// No key has the algorithm that the token is signed with.
@@ -62,6 +68,13 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => f.write_str("this is not a JSON Web Token"),
+            Self::TooLong => write!(f, "the token is longer than {TOKEN_KIB_MAX} KiB"),
+            Self::Extension => {
+                f.write_str("the token requires extensions (`crit`), and this server has none")
+            }
+            Self::NoAlgorithm => {
+                f.write_str("the token's header does not name its algorithm (`alg`)")
+            }
             Self::Encrypted => {
                 f.write_str("the token is encrypted, and this server reads signed ones")
             }
@@ -113,8 +126,8 @@ pub(super) fn check(
     required: &RequiredClaims,
     now: Duration,
 ) -> Result<Identity, TokenError> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(TokenError::Malformed);
+    if token.len() > TOKEN_KIB_MAX * 1024 {
+        return Err(TokenError::TooLong);
     }
     let token = SignedToken::parse(token)?;
     let mut of_algorithm = keys
@@ -172,9 +185,9 @@ impl<'a> SignedToken<'a> {
         let header: Value = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: a token with unsupported extensions must be refused. No extension is supported here.
         if !header["crit"].is_null() {
-            return Err(TokenError::Malformed);
+            return Err(TokenError::Extension);
         }
-        let algorithm = header["alg"].as_str().ok_or(TokenError::Malformed)?;
+        let algorithm = header["alg"].as_str().ok_or(TokenError::NoAlgorithm)?;
         Ok(Self {
             algorithm: algorithm.to_owned(),
             key_id: header["kid"].as_str().map(str::to_owned),

@@ -178,6 +178,8 @@ fn foreign_id_starts_a_stream_that_is_not_recovered() {
         &format!("{epoch}-99999999999999999999"),
         &format!("{epoch}-4000"),
         "%E4%BD%A0",
+        "%ff",
+        "%C3%28-2",
         &"x".repeat(5000),
     ] {
         let header = format!("Last-Event-ID: {id}");
@@ -274,6 +276,8 @@ fn refusal_is_a_status_for_a_client_that_accepts_no_events() {
     for accept in [
         "Accept: application/json",
         "Accept: text/html, application/*",
+        "Accept: text/event-stream;q=0",
+        "Accept: */*, text/event-stream; Q=0.000",
     ] {
         let (_, response) = open(&server, EVENTS, &[accept]);
         assert_eq!(

@@ -84,6 +84,8 @@ fn unknown_parameter_is_named_with_a_suggestion() {
         ("lobby", &["lobby", "room, since"]),
         ("%3D=x", &["\"=\""]),
         ("room=a&roomId=b", &["roomId", "write `room`"]),
+        ("room=a&room_name=b", &["room_name", "write `room`"]),
+        ("room=a&sesion=x", &["sesion", "write `session`"]),
         ("room=a&presence=true", &["presence", "`join`"]),
         ("EIO=4&transport=websocket", &["EIO", "Socket.IO"]),
         ("transport=polling", &["transport", "Socket.IO"]),
@@ -113,6 +115,8 @@ fn parameters_against_caches_of_trackers_and_of_gateways_are_ignored() {
     let server = TestServer::start(&[]);
     for query in [
         "room=lobby&apikey=x&user=alice",
+        "room=lobby&version=2&role=x&nonce=1&section=a&season=1",
+        "zoom=1&form=1&open=1&dom=1&showroom=1&foo=1&room=lobby",
         "api-version=1&room=lobby",
         "_=1700000000",
         "t=NaN",

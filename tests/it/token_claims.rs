@@ -296,13 +296,12 @@ fn other_algorithm_is_named_with_the_one_that_is_checked() {
         let message = message_for(&named(json!({"alg": odd})));
         assert!(message.contains("an unknown algorithm"), "{message}");
     }
-    for header in [
-        json!({}),
-        json!({"alg": 7}),
-        json!([]),
-        json!({"alg": "HS256", "crit": []}),
-    ] {
-        assert_eq!(message_for(&named(header)), "this is not a JSON Web Token");
+    for header in [json!({}), json!({"alg": 7}), json!([])] {
+        assert!(message_for(&named(header)).contains("`alg`"));
+    }
+    for crit in [json!([]), json!(["b64"])] {
+        let message = message_for(&named(json!({"alg": "HS256", "crit": crit})));
+        assert!(message.contains("`crit`"), "{message}");
     }
     let other_key = signed(OTHER_SECRET, &claims(json!({})));
     assert!(message_for(&other_key).contains("not signed by a key"));
@@ -314,4 +313,41 @@ fn other_algorithm_is_named_with_the_one_that_is_checked() {
             .expect("a part")
     );
     assert!(message_for(&encrypted).contains("encrypted"));
+}
+
+#[test]
+fn long_token_is_called_long_and_deep_claims_are_ignored() {
+    let server = TestServer::with_tokens(&[]);
+    for length in [8 * 1024, 12 * 1024] {
+        let long = signed(SECRET, &with(json!({"note": "x".repeat(length)})));
+        let response = publish(&server, &long);
+        assert_eq!(response.status, 401);
+        assert!(response.error_message().contains("longer than 8 KiB"));
+    }
+    for levels in [100, 2000] {
+        let deep = "[".repeat(levels) + &"]".repeat(levels);
+        let exp = now() + 60;
+        let text =
+            format!("{{\"exp\":{exp},\"aud\":\"wscast\",\"publish\":\"*\",\"deep\":{deep}}}");
+        let response = publish(&server, &signed_text(&text));
+        assert_eq!(response.status, 201, "{}", response.text());
+    }
+}
+
+#[test]
+fn date_in_milliseconds_is_named() {
+    let server = TestServer::with_tokens(&[]);
+    for claim in ["exp", "nbf", "iat"] {
+        for date in [json!(now() * 1000), json!(format!("{}000", now()))] {
+            let response = publish(&server, &signed(SECRET, &with(json!({claim: date}))));
+            assert_eq!(response.status, 401);
+            let message = response.error_message();
+            assert!(
+                message.contains(&format!("`{claim}` must be seconds")),
+                "{message}"
+            );
+        }
+    }
+    let last = with(json!({"exp": 253_402_300_799_u64}));
+    assert_eq!(publish(&server, &signed(SECRET, &last)).status, 201);
 }

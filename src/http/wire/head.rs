@@ -73,15 +73,22 @@ impl Head {
             && !self.headers.lists("Connection", "close")
     }
 
-    /// Returns whether the client takes an event stream: `Accept` lists its type or is absent.
+    /// Returns whether the client takes an event stream: `Accept` lists its type, not with `q=0`, or is absent. The
+    /// most specific range decides (RFC 9110 §12.5.1).
     pub fn accepts_events(&self) -> bool {
-        let lines = self.headers.lines("Accept");
-        let mut types = lines
-            .flat_map(|line| line.split(','))
-            .filter_map(|range| range.split(';').next())
-            .map(|name| name.trim().to_ascii_lowercase());
-        !self.headers.contains("Accept")
-            || types.any(|name| matches!(&*name, "text/event-stream" | "text/*" | "*/*"))
+        let accepts = |wanted: &str| {
+            let lines = self.headers.lines("Accept");
+            let mut ranges = lines.flat_map(|line| line.split(','));
+            ranges.find_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let is_wanted = parts.next()?.eq_ignore_ascii_case(wanted);
+                is_wanted.then(|| !parts.any(is_zero_quality))
+            })
+        };
+        let by_range = ["text/event-stream", "text/*", "*/*"]
+            .into_iter()
+            .find_map(accepts);
+        by_range.unwrap_or(!self.headers.contains("Accept"))
     }
 
     /// Returns whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1; HTTP/1.0 has no
@@ -89,6 +96,14 @@ impl Head {
     pub fn expects_continue(&self) -> bool {
         self.minor_version > 0 && self.headers.lists("Expect", "100-continue")
     }
+}
+
+/// Returns whether a parameter of a media range is `q=0`, with any number of decimals.
+fn is_zero_quality(parameter: &str) -> bool {
+    let value = parameter
+        .split_once('=')
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    value.is_some_and(|(_, value)| value.trim().parse() == Ok(0.0))
 }
 
 /// Searches for a complete head at the start of `buffer`; `Ok(None)` means that more bytes are needed.

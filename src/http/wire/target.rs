@@ -9,7 +9,7 @@ use super::error::HeadError;
 pub(super) struct ParsedTarget {
     pub(super) segments: Vec<String>,
     pub(super) query: Query,
-    /// True if the percent-encoding is UTF-8. Where it is not, `U+FFFD` stands instead.
+    /// True if the percent-encoding is UTF-8, apart from last event ids. Where it is not, `U+FFFD` stands instead.
     pub(super) is_utf8: bool,
 }
 
@@ -34,13 +34,7 @@ impl Query {
     /// The values of `lastEventId`, in the spellings of the libraries that send it: `last_event_id`, `lastEventID`,
     /// `Last-Event-ID`.
     pub(in crate::http) fn last_event_ids(&self) -> impl Iterator<Item = &str> {
-        let is_name = |name: &str| {
-            let letters = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
-            letters
-                .map(|byte| byte.to_ascii_lowercase())
-                .eq(*b"lasteventid")
-        };
-        let pairs = self.0.iter().filter(move |(name, _)| is_name(name));
+        let pairs = self.0.iter().filter(|(name, _)| is_last_event_id(name));
         pairs.map(|(_, value)| value.as_str())
     }
 
@@ -48,6 +42,13 @@ impl Query {
     pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.values(name).next()
     }
+}
+
+fn is_last_event_id(name: &str) -> bool {
+    let letters = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+    letters
+        .map(|byte| byte.to_ascii_lowercase())
+        .eq(*b"lasteventid")
 }
 
 /// Parses origin form, absolute form, or `*`.
@@ -83,8 +84,16 @@ pub(super) fn parse(raw: &str) -> Result<ParsedTarget, HeadError> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let mut decode_form = |text: &str| decode(&text.replace('+', " "), &mut is_utf8);
-            (decode_form(name), decode_form(value))
+            let decode_form =
+                |text: &str, is_utf8: &mut bool| decode(&text.replace('+', " "), is_utf8);
+            let name = decode_form(name, &mut is_utf8);
+            // A last event id of any bytes starts a stream, as in the header.
+            let value = if is_last_event_id(&name) {
+                decode_form(value, &mut true)
+            } else {
+                decode_form(value, &mut is_utf8)
+            };
+            (name, value)
         })
         .collect();
     Ok(ParsedTarget {

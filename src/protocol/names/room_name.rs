@@ -69,7 +69,9 @@ impl RoomName {
     /// characters, so a stored name may be one that no client can send now.
     #[cfg(feature = "sqlite")]
     pub(crate) fn from_store(text: &str) -> Option<Self> {
-        let was_allowed = |c: char| c.is_alphanumeric() || is_separator(c);
+        let was_allowed = |c: char| {
+            c.is_alphanumeric() || is_separator(c) || is_spelling(c) || is_combining_mark(c)
+        };
         let is_name = !text.is_empty() && text.chars().all(was_allowed);
         let kept = is_name.then(|| Self(Arc::from(text)));
         kept.or_else(|| Self::parse(text).ok())
@@ -131,12 +133,14 @@ fn is_spelling(c: char) -> bool {
     matches!(c, '\u{b7}' | '\u{5f3}' | '\u{5f4}' | '\u{f0b}' | '\u{30fb}')
 }
 
-/// Returns whether a letter or mark shows nothing: fillers and selectors (the property `Default_Ignorable_Code_Point`).
+/// Returns whether a letter or mark shows nothing: fillers and selectors (the property `Default_Ignorable_Code_Point`),
+/// and the marks that only change a sign of Brahmi, Egyptian, Khitan, Duployan or SignWriting.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{1107f}' | '\u{13440}' | '\u{16fe4}' | '\u{1bc9d}'
+            | '\u{1da9b}'..='\u{1daaf}' | '\u{e0000}'..='\u{e0fff}'
     )
 }
 

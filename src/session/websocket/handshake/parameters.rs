@@ -28,26 +28,30 @@ const IGNORED: [&str; 14] = [
 const SOCKET_IO: [&str; 2] = ["EIO", "transport"];
 /// A field of `join` that an address does not have.
 const PRESENCE: &str = "presence";
-/// Names that other servers have for a parameter.
-const OTHER_NAMES: [(&str, &str); 15] = [
+/// Names that other servers have for a parameter, without `_` and `-`.
+const OTHER_NAMES: [(&str, &str); 18] = [
+    ("roomid", "room"),
+    ("roomname", "room"),
+    ("roomkey", "room"),
+    ("roomcode", "room"),
+    ("chatroom", "room"),
     ("channel", "room"),
     ("topic", "room"),
     ("group", "room"),
     ("offset", "since"),
     ("after", "since"),
     ("from", "since"),
-    ("last_event_id", "since"),
     ("lasteventid", "since"),
-    ("session_id", "session"),
     ("sessionid", "session"),
-    ("access_token", "token"),
+    ("accesstoken", "token"),
     ("auth", "token"),
-    ("auth_token", "token"),
+    ("authtoken", "token"),
     ("authorization", "token"),
     ("jwt", "token"),
 ];
-/// Most letters by which a misspelt name differs.
-const TYPOS_MAX: usize = 2;
+/// Letters of the shortest parameter that is recognized in a misspelt name. Many common words differ from a shorter
+/// one by a letter, such as `zoom` and `form` from `room`.
+const TYPO_CHARS_MIN: usize = 5;
 
 /// Checks the names of the parameters and how often each is present.
 #[inline(never)]
@@ -108,21 +112,19 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// The parameter that a program probably meant: `room[]`, `rooms`, `Room`, `rom`, `roomId`, `channel`.
+/// The parameter that a program probably meant: `room[]`, `rooms`, `Room`, `roomId`, `channel`, `sesion`.
 fn meant(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
     let name = name.split('[').next().unwrap_or_default();
-    let name = name.strip_suffix('s').unwrap_or(name);
-    if name.contains("room") {
-        return Some("room");
-    }
-    let others = OTHER_NAMES.iter().find(|(other, _)| *other == name);
-    let nearest = || {
-        let distance = |parameter: &&str| strsim::osa_distance(parameter, name);
-        let nearest = PARAMETERS.into_iter().min_by_key(distance)?;
-        (distance(&nearest) <= TYPOS_MAX).then_some(nearest)
+    let name = name.replace(['_', '-'], "").to_lowercase();
+    let name = name.strip_suffix('s').unwrap_or(&name);
+    let is_meant = |parameter: &&str| {
+        let is_typo = || strsim::osa_distance(parameter, name) == 1;
+        *parameter == name || (parameter.len() >= TYPO_CHARS_MIN && is_typo())
     };
-    others.map(|(_, parameter)| *parameter).or_else(nearest)
+    let others = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+    others
+        .map(|(_, parameter)| *parameter)
+        .or_else(|| PARAMETERS.into_iter().find(is_meant))
 }
 
 fn refuse(message: String) -> Result<(), Refusal> {
@@ -141,20 +143,27 @@ mod tests {
             ("rooms[0]", "room"),
             ("Room", "room"),
             ("ROOM", "room"),
-            ("rom", "room"),
             ("roomId", "room"),
+            ("room_ids", "room"),
+            ("room-name", "room"),
             ("chat_room", "room"),
             ("channel", "room"),
             ("snice", "since"),
             ("lastEventId", "since"),
+            ("epock", "epoch"),
             ("sesion", "session"),
+            ("sessions[]", "session"),
+            ("tokne", "token"),
             ("Token", "token"),
             ("access_token", "token"),
         ] {
             assert_eq!(meant(name), Some(parameter), "{name}");
             assert!(!is_known(name));
         }
-        for name in ["user", "", "colour", "房间", "[]"] {
+        for name in [
+            "user", "", "colour", "房间", "[]", "version", "role", "nonce", "section", "season",
+            "zoom", "form", "open", "dom", "showroom", "foo",
+        ] {
             assert_eq!(meant(name), None, "{name}");
         }
     }
