@@ -15,10 +15,17 @@ use super::error::StoreError;
 /// request rooms of a full server could keep the store busy.
 const IDLE_SEARCH_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Part of the rooms of a full directory that one search replaces together, so that searches cost little for each room.
+const REPLACED_FRACTION: usize = 1000;
+/// Most rooms with history that one search replaces. A directory may have many more rooms than its limit, if the limit
+/// was lowered, and to drop all their messages at once would take long.
+const REPLACED_MAX: usize = 256;
+
 /// The rooms that have a numbering, up to a limit.
 ///
 /// A room is kept while anyone else holds its numbering, and for some time afterwards, so that a client that
-/// reconnects finds its earlier numbering.
+/// reconnects finds its earlier numbering. A new room of a full directory replaces idle rooms: all without history, or
+/// else the one whose last message is oldest. One client that creates rooms thus never keeps out all others.
 #[derive(Debug)]
 pub(super) struct Directory {
     rooms_max: usize,
@@ -111,27 +118,48 @@ impl Directory {
     }
 
     /// Returns the rooms to forget. Nobody holds such a room, it has no history, and it was idle for long enough or
-    /// the directory is full.
-    pub(super) fn expired(
+    /// the directory is full. If these are too few for `wanted` new rooms, those with the oldest last message are
+    /// added. `last_message` is the order of a room's last message, or `None` without history.
+    pub(super) fn expired<Order: Ord>(
         &self,
         now: Instant,
-        has_history: impl Fn(&RoomName) -> bool,
+        wanted: usize,
+        last_message: impl Fn(&RoomName) -> Option<Order>,
     ) -> Vec<RoomName> {
         let mut table = self.table.lock();
+        let rooms = table.rooms.len();
         let is_full = std::mem::take(&mut table.refused_room);
         let keep = if is_full { Duration::ZERO } else { self.keep };
-        let mut expired = Vec::new();
+        let (mut expired, mut replaceable) = (Vec::new(), Vec::new());
         for (name, entry) in &mut table.rooms {
-            if entry.is_held() || has_history(name) {
+            if entry.is_held() {
                 entry.idle_since = None;
+            } else if let Some(order) = last_message(name) {
+                entry.idle_since = None;
+                if wanted > 0 {
+                    replaceable.push((order, name));
+                }
             } else if now.saturating_duration_since(*entry.idle_since.get_or_insert(now)) >= keep {
                 expired.push(name.clone());
             }
+        }
+        if wanted > expired.len() {
+            replaceable.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            let oldest = replaceable.into_iter().map(|(_, name)| name.clone());
+            expired.extend(oldest.take(self.replaced(wanted, expired.len(), rooms)));
         }
         if is_full {
             table.found_none_at = expired.is_empty().then_some(now);
         }
         expired
+    }
+
+    /// The number of rooms with history to replace, if `wanted` rooms are to be created and `expired` rooms of all
+    /// `rooms` are to be forgotten.
+    fn replaced(&self, wanted: usize, expired: usize, rooms: usize) -> usize {
+        let too_many = (rooms + wanted).saturating_sub(self.rooms_max + expired);
+        let replaced = too_many.max(self.rooms_max / REPLACED_FRACTION);
+        replaced.min(REPLACED_MAX)
     }
 
     /// Returns whether a refused room may fit after [`expired`](Self::expired) rooms are forgotten.
@@ -140,17 +168,20 @@ impl Directory {
         found_none_at.is_none_or(|at| now.saturating_duration_since(at) >= IDLE_SEARCH_INTERVAL)
     }
 
-    /// Forgets the [`expired`](Self::expired) rooms that are still idle. Rooms created later are numbered within
-    /// `epoch`. The caller has held the lock of the store's messages since the call of `expired`, so that no publish
-    /// happens in between.
-    pub(super) fn forget(&self, rooms: &[RoomName], epoch: Epoch) {
+    /// Forgets the [`expired`](Self::expired) rooms that are still idle, and returns them. Rooms created later are
+    /// numbered within `epoch`. The caller has held the lock of the store's messages since the call of `expired`, so
+    /// that no publish happens in between.
+    pub(super) fn forget(&self, mut rooms: Vec<RoomName>, epoch: Epoch) -> Vec<RoomName> {
         let mut table = self.table.lock();
-        for name in rooms {
-            if table.rooms.get(name).is_some_and(|entry| !entry.is_held()) {
+        rooms.retain(|name| {
+            let is_idle = table.rooms.get(name).is_some_and(|entry| !entry.is_held());
+            if is_idle {
                 table.rooms.remove(name);
             }
-        }
+            is_idle
+        });
         table.epoch = epoch;
+        rooms
     }
 
     /// Returns whether any of these rooms has used an offset.
@@ -200,6 +231,7 @@ mod tests {
     use super::*;
 
     const KEEP: Duration = Duration::from_secs(60);
+    const NO_HISTORY: fn(&RoomName) -> Option<u32> = |_| None;
 
     fn name(text: &str) -> RoomName {
         RoomName::parse(text).unwrap()
@@ -222,14 +254,30 @@ mod tests {
     fn room_is_kept_while_it_is_held_and_for_a_time_after() {
         let (directory, start) = (directory(10), Instant::now());
         let held = directory.open(&name("known")).unwrap();
-        assert!(directory.expired(start, |_| false).is_empty());
-        assert!(directory.expired(start + 2 * KEEP, |_| false).is_empty());
+        assert!(directory.expired(start, 0, NO_HISTORY).is_empty());
+        assert!(
+            directory
+                .expired(start + 2 * KEEP, 0, NO_HISTORY)
+                .is_empty()
+        );
         drop(held);
-        assert!(directory.expired(start + 2 * KEEP, |_| false).is_empty());
-        assert!(directory.expired(start + 4 * KEEP, |_| true).is_empty());
-        assert!(directory.expired(start + 4 * KEEP, |_| false).is_empty());
+        assert!(
+            directory
+                .expired(start + 2 * KEEP, 0, NO_HISTORY)
+                .is_empty()
+        );
+        assert!(
+            directory
+                .expired(start + 4 * KEEP, 0, |_| Some(0))
+                .is_empty()
+        );
+        assert!(
+            directory
+                .expired(start + 4 * KEEP, 0, NO_HISTORY)
+                .is_empty()
+        );
         assert_eq!(
-            directory.expired(start + 5 * KEEP, |_| false),
+            directory.expired(start + 5 * KEEP, 0, NO_HISTORY),
             [name("known")]
         );
     }
@@ -239,9 +287,9 @@ mod tests {
         let (directory, now) = (directory(1), Instant::now());
         let (old, new) = (directory.epoch(), Epoch::random());
         assert!(directory.open(&name("new")).is_err());
-        let expired = directory.expired(now, |_| false);
+        let expired = directory.expired(now, 0, NO_HISTORY);
         assert!(directory.any_has_offsets(&expired));
-        directory.forget(&expired, new);
+        assert_eq!(directory.forget(expired, new), [name("known")]);
         let numbering = directory.open(&name("new")).unwrap();
         assert_eq!(numbering.epoch(), new);
         assert_ne!(numbering.epoch(), old);
@@ -252,19 +300,55 @@ mod tests {
         let (directory, start) = (directory(1), Instant::now());
         assert!(directory.may_make_space(start));
         assert!(directory.open(&name("new")).is_err());
-        assert!(directory.expired(start, |_| true).is_empty());
+        assert!(directory.expired(start, 0, |_| Some(0)).is_empty());
         assert!(!directory.may_make_space(start));
         let later = start + IDLE_SEARCH_INTERVAL;
         assert!(directory.may_make_space(later));
         assert!(directory.open(&name("new")).is_err());
-        assert_eq!(directory.expired(later, |_| false), [name("known")]);
+        assert_eq!(directory.expired(later, 0, NO_HISTORY), [name("known")]);
         assert!(directory.may_make_space(later));
     }
 
     #[test]
     fn regular_search_in_vain_does_not_delay_the_search_for_space() {
         let (directory, start) = (directory(1), Instant::now());
-        assert!(directory.expired(start, |_| false).is_empty());
+        assert!(directory.expired(start, 0, NO_HISTORY).is_empty());
         assert!(directory.may_make_space(start));
+    }
+
+    #[test]
+    fn full_directory_replaces_the_room_whose_last_message_is_oldest() {
+        let now = Instant::now();
+        let directory = directory(4);
+        for room in ["4", "2"] {
+            drop(directory.open(&name(room)).unwrap());
+            // A room without offsets would be forgotten by the next one.
+            directory.find(&name(room)).unwrap().set_delivered(1);
+        }
+        let _held = directory.open(&name("1")).unwrap();
+        let order = |room: &RoomName| room.as_str().parse().ok().or(Some(9));
+        let expired = |wanted| directory.expired(now, wanted, order);
+        assert!(expired(0).is_empty());
+        assert_eq!(expired(1), [name("2")]);
+        assert_eq!(expired(2), [name("2"), name("4")]);
+        assert_eq!(expired(9), [name("2"), name("4"), name("known")]);
+        // A room without history comes first.
+        assert!(directory.open(&name("new")).is_err());
+        let order = |room: &RoomName| order(room).filter(|order| *order != 9);
+        assert_eq!(directory.expired(now, 1, order), [name("known")]);
+    }
+
+    #[test]
+    fn rooms_beyond_a_lower_limit_are_replaced_in_parts() {
+        let directory = directory(1000);
+        for (rooms, expired, replaced) in [
+            (1000, 0, 1),
+            (1000, 5, 1),
+            (1003, 0, 4),
+            (1003, 1, 3),
+            (9000, 0, REPLACED_MAX),
+        ] {
+            assert_eq!(directory.replaced(1, expired, rooms), replaced);
+        }
     }
 }

@@ -62,13 +62,13 @@ impl Memory {
         }
     }
 
-    /// Forgets rooms without members and history at once, after a room was refused. Returns whether another attempt
-    /// may succeed.
-    fn make_space(&self, history: &mut History) -> bool {
+    /// Forgets rooms without members at once, after `wanted` rooms were refused. Returns whether another attempt may
+    /// succeed.
+    fn make_space(&self, history: &mut History, wanted: usize) -> bool {
         let now = Instant::now();
         let may_help = self.directory.may_make_space(now);
         if may_help {
-            self.forget_idle_rooms(history, now);
+            self.forget_idle_rooms(history, now, wanted);
         }
         may_help
     }
@@ -81,27 +81,26 @@ impl Memory {
     ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
         let rooms = || batch.iter().map(|publish| &publish.room);
         let opened = self.directory.open_all(rooms());
-        if opened.iter().all(Result::is_ok) || !self.make_space(history) {
+        let refused = opened.iter().filter(|opened| opened.is_err()).count();
+        if refused == 0 || !self.make_space(history, refused) {
             return opened;
         }
         // The rooms that are open already are held meanwhile.
         self.directory.open_all(rooms())
     }
 
-    fn forget_idle_rooms(&self, history: &mut History, now: Instant) {
-        let has_history = |name: &RoomName| history.rooms.get(name).is_some_and(Ring::has_history);
-        let expired = self.directory.expired(now, has_history);
+    /// Forgets idle rooms, also with history if that is necessary for `wanted` new rooms.
+    fn forget_idle_rooms(&self, history: &mut History, now: Instant, wanted: usize) {
+        let last_message = |name: &RoomName| history.rooms.get(name).and_then(Ring::last_at);
+        let expired = self.directory.expired(now, wanted, last_message);
         let epoch = if self.directory.any_has_offsets(&expired) {
             Epoch::random()
         } else {
             self.directory.epoch()
         };
-        self.directory.forget(&expired, epoch);
-        for name in &expired {
-            // A room that was opened in between stays, and its numbering continues.
-            if self.directory.find(name).is_none() {
-                history.rooms.remove(name);
-            }
+        // A room that was opened in between stays, and its numbering continues.
+        for name in self.directory.forget(expired, epoch) {
+            history.forget(&name);
         }
     }
 }
@@ -109,7 +108,7 @@ impl Memory {
 impl Store for Memory {
     fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
         self.directory.open(room).or_else(|why| {
-            if !self.make_space(&mut self.history.lock()) {
+            if !self.make_space(&mut self.history.lock(), 1) {
                 return Err(why);
             }
             self.directory.open(room)
@@ -147,7 +146,7 @@ impl Store for Memory {
         let mut history = self.history.lock();
         history.recent.expire(now);
         history.drop_older_than(self.limits.age, now);
-        self.forget_idle_rooms(&mut history, now);
+        self.forget_idle_rooms(&mut history, now, 0);
         self.metrics.pruned.add(std::mem::take(&mut history.pruned));
     }
 
@@ -211,6 +210,16 @@ impl History {
         }
     }
 
+    /// Drops a room and its messages.
+    fn forget(&mut self, room: &RoomName) {
+        let Some(ring) = self.rooms.remove(room) else {
+            return;
+        };
+        self.messages -= ring.messages.len();
+        self.bytes -= ring.bytes;
+        self.pruned += ring.messages.len() as u64;
+    }
+
     /// Drops half of the largest room at a time until the total fits, so that a flooded room loses its own history
     /// and not that of others.
     fn shrink_to(&mut self, bytes_max: usize) {
@@ -239,8 +248,9 @@ impl History {
 }
 
 impl Ring {
-    fn has_history(&self) -> bool {
-        !self.messages.is_empty()
+    /// When the last message was stored; `None` without messages.
+    fn last_at(&self) -> Option<Instant> {
+        self.messages.back().map(|message| message.at)
     }
 
     /// Reads a page. The ring has no gaps, so the index of an offset follows from the last offset.

@@ -318,7 +318,7 @@ fn other_algorithm_is_named_with_the_one_that_is_checked() {
 #[test]
 fn long_token_is_called_long_and_deep_claims_are_ignored() {
     let server = TestServer::with_tokens(&[]);
-    for length in [8 * 1024, 12 * 1024] {
+    for length in [6_200, 8_000] {
         let long = signed(SECRET, &with(json!({"note": "x".repeat(length)})));
         let response = publish(&server, &long);
         assert_eq!(response.status, 401);

@@ -150,11 +150,18 @@ impl Sqlite {
             writer.probe().map_err(text)?;
         }
         writer.expire(now).map_err(text)?;
-        self.forget_idle_rooms(writer, now).map_err(text)
+        self.forget_idle_rooms(writer, now, 0).map_err(text)
     }
 
-    fn forget_idle_rooms(&self, writer: &mut Writer, now: Instant) -> rusqlite::Result<()> {
-        let expired = self.directory.expired(now, |room| writer.has_history(room));
+    /// Forgets idle rooms, also with history if that is necessary for `wanted` new rooms.
+    fn forget_idle_rooms(
+        &self,
+        writer: &mut Writer,
+        now: Instant,
+        wanted: usize,
+    ) -> rusqlite::Result<()> {
+        let last_message = |room: &RoomName| writer.last_seq(room);
+        let expired = self.directory.expired(now, wanted, last_message);
         if expired.is_empty() {
             return Ok(());
         }
@@ -163,19 +170,20 @@ impl Sqlite {
         if self.directory.any_has_offsets(&expired) {
             epoch = writer.forget(&expired)?;
         }
-        self.directory.forget(&expired, epoch);
-        writer.retain_rooms(|room| self.directory.find(room).is_some());
+        let forgotten = self.directory.forget(expired, epoch);
+        writer.forget_rows(&forgotten);
         Ok(())
     }
 
-    /// Forgets rooms without members and history at once, after a room was refused. Returns whether another attempt
-    /// may succeed.
-    fn make_space(&self, writer: &mut Writer) -> bool {
+    /// Forgets rooms without members at once, after `wanted` rooms were refused. Returns whether another attempt may
+    /// succeed.
+    fn make_space(&self, writer: &mut Writer, wanted: usize) -> bool {
         let now = Instant::now();
         if self.is_misplaced.load(Ordering::Relaxed) || !self.directory.may_make_space(now) {
             return false;
         }
-        let forgotten = self.forget_idle_rooms(writer, now);
+        let forgotten = self.forget_idle_rooms(writer, now, wanted);
+        self.copy_totals(writer);
         forgotten
             .inspect_err(|why| self.health.failed(why.to_string()))
             .is_ok()
@@ -189,7 +197,8 @@ impl Sqlite {
     ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
         let rooms = || batch.iter().map(|publish| &publish.room);
         let opened = self.directory.open_all(rooms());
-        if opened.iter().all(Result::is_ok) || !self.make_space(writer) {
+        let refused = opened.iter().filter(|opened| opened.is_err()).count();
+        if refused == 0 || !self.make_space(writer, refused) {
             return opened;
         }
         // The rooms that are open already are held meanwhile.
@@ -306,7 +315,7 @@ impl Store for Sqlite {
     fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
         self.directory.open(room).or_else(|why| {
             let writer = self.writer.try_lock_for(SPACE_TIMEOUT);
-            if !writer.is_some_and(|mut writer| self.make_space(&mut writer)) {
+            if !writer.is_some_and(|mut writer| self.make_space(&mut writer, 1)) {
                 return Err(why);
             }
             self.directory.open(room)

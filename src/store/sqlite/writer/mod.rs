@@ -102,8 +102,10 @@ impl Writer {
         self.totals
     }
 
-    pub(super) fn has_history(&self, room: &RoomName) -> bool {
-        self.rooms.get(room).is_some_and(|row| row.messages() > 0)
+    /// Returns the order of a room's last message among all rooms, or `None` without history.
+    pub(super) fn last_seq(&self, room: &RoomName) -> Option<i64> {
+        let row = self.rooms.get(room)?;
+        (row.messages() > 0).then_some(row.last_seq)
     }
 
     /// Returns the number of messages dropped since the last call.
@@ -271,8 +273,8 @@ impl Writer {
         self.connection.execute(remove, []).map(drop)
     }
 
-    /// Deletes rooms that have no history, and returns the new epoch of rooms created from now on. Their rows stay
-    /// in memory, for rooms that are opened again meanwhile.
+    /// Deletes rooms with their history, and returns the new epoch of rooms created from now on. Their rows stay in
+    /// memory without history, for rooms that are opened again meanwhile.
     pub(super) fn forget(&mut self, rooms: &[RoomName]) -> rusqlite::Result<Epoch> {
         self.retry_mark()?;
         let epoch = Epoch::random();
@@ -281,6 +283,11 @@ impl Writer {
         count_batch(&transaction, batch)?;
         set_state(&transaction, "epoch", &epoch.to_string())?;
         for room in rooms {
+            let row = self.rooms.get(room).filter(|row| row.messages() > 0);
+            if let Some(row) = row {
+                let delete = "DELETE FROM messages WHERE room = ?1";
+                transaction.prepare_cached(delete)?.execute([row.key])?;
+            }
             let delete = "DELETE FROM rooms WHERE name = ?1";
             let mut delete = transaction.prepare_cached(delete)?;
             delete.execute([room.as_str()])?;
@@ -290,15 +297,20 @@ impl Writer {
         self.write_mark();
         for room in rooms {
             if let Some(row) = self.rooms.get_mut(room) {
-                row.key = None;
+                self.totals.messages -= row.messages();
+                self.totals.bytes -= row.bytes;
+                self.pruned += row.messages();
+                row.clear();
             }
         }
         Ok(epoch)
     }
 
-    /// Drops the rows, in memory, of rooms that are not wanted.
-    pub(super) fn retain_rooms(&mut self, is_wanted: impl Fn(&RoomName) -> bool) {
-        self.rooms.retain(|room, _| is_wanted(room));
+    /// Drops the rows, in memory, of forgotten rooms.
+    pub(super) fn forget_rows(&mut self, rooms: &[RoomName]) {
+        for room in rooms {
+            self.rooms.remove(room);
+        }
     }
 }
 

@@ -36,36 +36,39 @@ fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, Roo
     let mut select = connection.prepare(select)?;
     let rooms = select.query_map([], |row| {
         let name = room_at(row, 0)?;
-        let room = RoomRow {
+        let mut room = RoomRow {
             key: row.get(1)?,
             epoch: epoch_at(row, 2)?,
             first: row.get(3)?,
             last: row.get(4)?,
+            last_seq: 0,
             bytes: row.get(5)?,
         };
         if room.first == 0 || room.first > room.last + 1 {
             return Err(corrupt("room"));
         }
-        check_room(connection, &name, &room)?;
+        room.last_seq = check_room(connection, &name, &room)?;
         Ok((name, room))
     })?;
     rooms.collect()
 }
 
-/// Compares a row with the index of names and with the room's messages. A damaged row would use offsets again.
-fn check_room(connection: &Connection, name: &RoomName, room: &RoomRow) -> rusqlite::Result<()> {
+/// Compares a row with the index of names and with the room's messages. A damaged row would use offsets again. Returns
+/// the `seq` of the newest message, or 0.
+fn check_room(connection: &Connection, name: &RoomName, room: &RoomRow) -> rusqlite::Result<i64> {
     let by_name = "SELECT room FROM rooms WHERE name = ?1";
     let key: Option<i64> = connection
         .prepare_cached(by_name)?
         .query_row([name.as_str()], |row| row.get(0))
         .optional()?;
-    let newest = "SELECT max(offset) FROM messages WHERE room = ?1";
-    let newest: Option<u64> = connection
+    let newest = "SELECT offset, seq FROM messages WHERE room = ?1 ORDER BY offset DESC LIMIT 1";
+    let newest: Option<(u64, i64)> = connection
         .prepare_cached(newest)?
-        .query_row(params![room.key], |row| row.get(0))?;
+        .query_row(params![room.key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     let expected = (room.messages() > 0).then_some(room.last);
-    if key == room.key && newest == expected {
-        Ok(())
+    if key == room.key && newest.map(|(offset, _)| offset) == expected {
+        Ok(newest.map_or(0, |(_, seq)| seq))
     } else {
         Err(corrupt("room"))
     }

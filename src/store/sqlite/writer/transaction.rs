@@ -27,6 +27,8 @@ pub(super) struct RoomRow {
     pub(super) first: u64,
     /// The newest offset used.
     pub(super) last: u64,
+    /// The `seq` of the newest message; of no meaning without messages.
+    pub(super) last_seq: i64,
     /// Payload bytes stored.
     pub(super) bytes: u64,
 }
@@ -39,8 +41,16 @@ impl RoomRow {
             epoch,
             first: 1,
             last: 0,
+            last_seq: 0,
             bytes: 0,
         }
+    }
+
+    /// Accounts for the deletion of the row and its messages. The numbering continues if the room is stored again.
+    pub(super) fn clear(&mut self) {
+        self.key = None;
+        self.first = self.last + 1;
+        self.bytes = 0;
     }
 
     /// Number of stored messages.
@@ -155,6 +165,7 @@ impl<'a> WriteTransaction<'a> {
         ])?;
         let bytes = message.payload.len() as u64;
         row.last = message.offset;
+        row.last_seq = self.transaction.last_insert_rowid();
         row.bytes += bytes;
         self.changes.totals.messages += 1;
         self.changes.totals.bytes += bytes;
