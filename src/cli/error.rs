@@ -111,6 +111,8 @@ fn missing(argument: &str) -> String {
         "<TOKEN>" => "token check: the token is missing; write `wscast token check TOKEN`, or `-` \
                       in place of TOKEN to read it from standard input"
             .to_owned(),
+        "<SHELL>" => "completions: the shell is missing; write `wscast completions bash`, or zsh or fish"
+            .to_owned(),
         "<ROOM>..." => {
             "sub: the room is missing; write `wscast sub ROOM`, such as lobby".to_owned()
         }

@@ -9,6 +9,7 @@ mod healthcheck;
 mod history;
 mod host;
 mod limits;
+mod manual;
 mod nodes;
 mod notice;
 mod publish;
@@ -188,6 +189,10 @@ enum Subcommand {
     Backup(backup::BackupCommand),
     /// Ask a running server whether it works
     Healthcheck(healthcheck::HealthcheckCommand),
+    /// Print the completions of a shell
+    Completions(manual::CompletionsCommand),
+    /// Print the manual page of the program, or of one command
+    Man(manual::ManCommand),
     /// Print the version
     Version,
     #[command(flatten)]
@@ -295,6 +300,10 @@ fn run(
         Some(Subcommand::Healthcheck(check)) => {
             return check.healthcheck(&cli).map(Command::Healthcheck);
         }
+        Some(Subcommand::Completions(completions)) => {
+            return Ok(Command::Print(completions.text(Cli::command())));
+        }
+        Some(Subcommand::Man(man)) => return man.text(Cli::command()).map(Command::Print),
         Some(Subcommand::Version) => {
             return Ok(Command::Print(Cli::command().render_version()));
         }

@@ -157,3 +157,66 @@ fn start_in_a_pipe_prints_only_the_addresses() {
     let names: Vec<_> = text.lines().map(|line| line.split(' ').next()).collect();
     assert_eq!(names, [Some("page"), Some("socket")], "{text}");
 }
+
+#[test]
+fn completions_offer_each_flag_where_it_is_taken() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(program().args(["completions", shell]));
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{shell}"
+        );
+        for word in ["max-message-bytes", "last", "healthcheck", "ca-file"] {
+            assert!(ended.stdout.contains(word), "no {word} for {shell}");
+        }
+    }
+    let script = run(program().args(["completions", "bash"])).stdout;
+    // Bash completes the last of the words.
+    let complete = |words: &[&str]| {
+        let last = words.len() - 1;
+        let words = words.join(" ");
+        let setup = format!("COMP_WORDS=({words}); COMP_CWORD={last}; ");
+        let call = "_wscast wscast \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; ";
+        let script = format!("{script}\n{setup}{call}echo \"${{COMPREPLY[@]}}\"");
+        run(Command::new("bash").args(["-c", &script])).stdout
+    };
+    assert_eq!(complete(&["wscast", "heal"]), "healthcheck\n");
+    assert_eq!(complete(&["wscast", "sub", "--la"]), "--last\n");
+    assert_eq!(complete(&["wscast", "sub", "--aud"]), "\n");
+    assert_eq!(complete(&["wscast", "token", "--aud"]), "--audience\n");
+    assert_eq!(
+        complete(&["wscast", "serve", "--max-rooms-"]),
+        "--max-rooms-per-connection\n"
+    );
+    for (args, part) in [
+        (&["completions"][..], "the shell is missing"),
+        (&["completions", "csh"], "write bash"),
+        (&["man", "nothing"], "no command"),
+    ] {
+        let ended = run(program().args(args));
+        assert_eq!(ended.code, USAGE, "{}", ended.stderr);
+        assert!(ended.only_line().contains(part), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn manual_pages_have_every_flag() {
+    let page = run(program().arg("man"));
+    assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
+    assert!(page.stdout.contains(".TH wscast 1"), "{}", page.stdout);
+    let help = run(program().arg("--help")).stdout;
+    let flags: Vec<&str> = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .collect();
+    assert!(flags.len() > 40);
+    let plain = page.stdout.replace("\\-", "-");
+    for flag in flags {
+        let flag = flag.trim_end_matches([',', '.', ';', ']', ')', '`', ':']);
+        assert!(plain.contains(flag), "no {flag}");
+    }
+    let sub = run(program().args(["man", "sub"]));
+    let plain = sub.stdout.replace("\\-", "-");
+    assert!(plain.contains("--last") && !plain.contains("--audience"));
+}
