@@ -52,7 +52,7 @@ pub struct Healthcheck {
 /// An address, and what to send there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
-    address: Address,
+    address: CheckedAddress,
     has_tls: bool,
     needs_proxy_header: bool,
     /// The path and query.
@@ -60,7 +60,7 @@ struct Target {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
+enum CheckedAddress {
     /// A name or an address without brackets, and a port.
     Tcp(String, u16),
     Unix(PathBuf),
@@ -90,14 +90,14 @@ fn own_targets(cli: &Cli) -> Vec<Target> {
         path: HEALTH.to_owned(),
     };
     if cli.port == 0 {
-        let socket = cli.listen.first().cloned().map(Address::Unix);
+        let socket = cli.listen.first().cloned().map(CheckedAddress::Unix);
         let socket = socket.map(|address| target(address, false, trusted.trusts_unix()));
         return socket.into_iter().collect();
     }
     let addresses = cli.host.0.iter().copied().map(connectable);
     addresses
         .map(|ip| {
-            let address = Address::Tcp(ip.to_string(), cli.port);
+            let address = CheckedAddress::Tcp(ip.to_string(), cli.port);
             target(address, cli.tls_cert.is_some(), trusted.trusts(ip))
         })
         .collect()
@@ -108,7 +108,7 @@ fn target(text: &str) -> Result<Target, String> {
     const INSTEAD: &str = "write http://HOST:PORT, https://HOST:PORT or unix:PATH";
     let (address, has_tls, path) = match text.strip_prefix("unix:") {
         Some("") => return Err(INSTEAD.to_owned()),
-        Some(path) => (Address::Unix(path.into()), false, String::new()),
+        Some(path) => (CheckedAddress::Unix(path.into()), false, String::new()),
         None => {
             let uri: Uri = text.parse().map_err(|_| INSTEAD)?;
             let has_tls = match uri.scheme_str() {
@@ -120,7 +120,7 @@ fn target(text: &str) -> Result<Target, String> {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let port = uri.port_u16().unwrap_or(if has_tls { 443 } else { 80 });
             let path = uri.path_and_query().map(ToString::to_string);
-            let address = Address::Tcp(host.to_owned(), port);
+            let address = CheckedAddress::Tcp(host.to_owned(), port);
             (address, has_tls, path.unwrap_or_default())
         }
     };
@@ -165,24 +165,24 @@ impl Healthcheck {
     }
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+trait ByteStream: Read + Write {}
+impl<T: Read + Write> ByteStream for T {}
 
 impl Target {
     /// Connects, and sends the PROXY header if the server requires one.
-    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
         let header = if self.needs_proxy_header {
             PROXY_HEADER
         } else {
             ""
         };
         match &self.address {
-            Address::Unix(path) => {
+            CheckedAddress::Unix(path) => {
                 let mut stream = UnixStream::connect(path)?;
                 stream.write_all(header.as_bytes())?;
                 Ok(Box::new(stream))
             }
-            Address::Tcp(host, port) => {
+            CheckedAddress::Tcp(host, port) => {
                 let addresses: Vec<SocketAddr> =
                     (host.as_str(), *port).to_socket_addrs()?.collect();
                 let mut stream = TcpStream::connect(&addresses[..])?;
@@ -193,7 +193,7 @@ impl Target {
     }
 
     #[cfg(feature = "tls")]
-    fn encrypt(&self, stream: TcpStream, host: &str) -> io::Result<Box<dyn Stream>> {
+    fn encrypt(&self, stream: TcpStream, host: &str) -> io::Result<Box<dyn ByteStream>> {
         Ok(if self.has_tls {
             Box::new(tls::connect(stream, host)?)
         } else {
@@ -202,7 +202,7 @@ impl Target {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn encrypt(&self, stream: TcpStream, _host: &str) -> io::Result<Box<dyn Stream>> {
+    fn encrypt(&self, stream: TcpStream, _host: &str) -> io::Result<Box<dyn ByteStream>> {
         if self.has_tls {
             let why = "this wscast was built without TLS; build it with --features tls";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -211,7 +211,7 @@ impl Target {
     }
 
     /// Requests the path. A status of 200 to 299 is healthy.
-    fn check(&self, mut stream: Box<dyn Stream>) -> Result<String, String> {
+    fn check(&self, mut stream: Box<dyn ByteStream>) -> Result<String, String> {
         let (status, body) = self.request(&mut stream).map_err(|why| self.error(&why))?;
         let report: Report = serde_json::from_slice(&body).unwrap_or_default();
         if (200..300).contains(&status) {
@@ -224,7 +224,7 @@ impl Target {
     }
 
     /// Returns the status and the body of the response.
-    fn request(&self, stream: &mut dyn Stream) -> io::Result<(u16, Vec<u8>)> {
+    fn request(&self, stream: &mut dyn ByteStream) -> io::Result<(u16, Vec<u8>)> {
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: wscast-healthcheck\r\nConnection: close\r\n\r\n",
             self.path,
@@ -246,8 +246,8 @@ impl Target {
     /// The value of the header `Host`.
     fn authority(&self) -> String {
         match &self.address {
-            Address::Unix(_) => "localhost".to_owned(),
-            Address::Tcp(host, port) => match host.parse() {
+            CheckedAddress::Unix(_) => "localhost".to_owned(),
+            CheckedAddress::Tcp(host, port) => match host.parse() {
                 Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
                 _ => format!("{host}:{port}"),
             },
@@ -256,8 +256,8 @@ impl Target {
 
     fn url(&self) -> String {
         match &self.address {
-            Address::Unix(path) => format!("unix:{}", path.display()),
-            Address::Tcp(..) => {
+            CheckedAddress::Unix(path) => format!("unix:{}", path.display()),
+            CheckedAddress::Tcp(..) => {
                 let s = if self.has_tls { "s" } else { "" };
                 format!("http{s}://{}{}", self.authority(), self.path)
             }

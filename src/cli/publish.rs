@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::server_flags::{Failure, ServerFlags};
 use super::subscribe::room;
-use crate::client::{ClientError, Input, Progress, Publisher};
+use crate::client::{ClientError, Input, LinePublisher, PublishProgress};
 use crate::protocol::RoomName;
 
 /// Time after which progress is shown on a terminal.
@@ -45,7 +45,7 @@ impl PubCommand {
             Input::text(self.text.join(" "))
         };
         let server = self.server.server()?;
-        let publisher = Publisher::new(server, self.room, input, self.json, &mut meter);
+        let publisher = LinePublisher::new(server, self.room, input, self.json, &mut meter);
         let published = publisher.run();
         meter.clear();
         Ok(published?)
@@ -78,7 +78,7 @@ impl Meter {
     }
 }
 
-impl Progress for Meter {
+impl PublishProgress for Meter {
     fn report(&mut self, line: &str) {
         self.clear();
         // A closed stderr changes nothing.

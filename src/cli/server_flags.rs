@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::values::duration;
-use crate::client::{Address, ClientError, Server};
+use crate::client::{ClientError, ServerAccess, ServerAddress};
 
 /// The variables of the client commands, which are no settings of the server.
 pub(super) const CLIENT_VARIABLES: [&str; 3] = ["WSCAST_URL", "WSCAST_TOKEN", "WSCAST_CA_FILE"];
@@ -36,7 +36,7 @@ pub(super) struct ServerFlags {
         value_name = "URL",
         default_value = "ws://127.0.0.1:5000/ws"
     )]
-    url: Address,
+    url: ServerAddress,
     /// A token, where the server checks tokens. Every user of this machine can read arguments, so better set the variable
     #[arg(
         long,
@@ -54,13 +54,13 @@ pub(super) struct ServerFlags {
 }
 
 impl ServerFlags {
-    pub(super) fn server(self) -> Result<Server, Failure> {
+    pub(super) fn server(self) -> Result<ServerAccess, Failure> {
         let token = self.token.map(|token| token.trim().to_owned());
         if token.iter().any(|token| token.contains(char::is_control)) {
             let line = "--token: is no token; write the text that `wscast token` prints";
             return Err(Failure::from(ClientError::Failed(line.to_owned())));
         }
-        Ok(Server {
+        Ok(ServerAccess {
             address: self.url,
             token: token.filter(|token| !token.is_empty()),
             ca_file: self.ca_file,

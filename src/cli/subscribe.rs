@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::server_flags::{Failure, ServerFlags};
-use crate::client::{ClientError, Output, Start, Subscriber, one_line};
+use crate::client::{ClientError, Output, RoomSubscriber, Start, one_line};
 use crate::protocol::{Epoch, RoomName, Since};
 
 /// Bytes of output that are collected while more messages are there.
@@ -75,7 +75,7 @@ impl SubCommand {
         }
         let cannot_write = |why| ClientError::Failed(format!("cannot write the output: {why}"));
         let mut lines = Lines::new(self.json).map_err(cannot_write)?;
-        match Subscriber::new(self.server.server()?, rooms, &mut lines).run() {
+        match RoomSubscriber::new(self.server.server()?, rooms, &mut lines).run() {
             ClientError::OutputClosed => Ok(()),
             error => Err(error.into()),
         }

@@ -10,7 +10,7 @@ const INSTEAD: &str = "write ws://HOST:PORT or wss://HOST:PORT";
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct ServerAddress {
     /// Whether the server uses TLS.
     pub(super) has_tls: bool,
     /// A name, or an address without brackets.
@@ -20,7 +20,7 @@ pub(crate) struct Address {
     pub(super) path: String,
 }
 
-impl Address {
+impl ServerAddress {
     /// Returns the value of the `Host` header.
     pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
@@ -31,14 +31,14 @@ impl Address {
     }
 }
 
-impl std::fmt::Display for Address {
+impl std::fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.has_tls { "wss" } else { "ws" };
         write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
-impl FromStr for Address {
+impl FromStr for ServerAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -85,11 +85,11 @@ mod tests {
                 "wss://example.com:8443/chat/ws",
             ),
         ] {
-            let address: Address = text.parse().expect(text);
+            let address: ServerAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), shown, "{text}");
         }
         for bad in ["", "127.0.0.1:5000", "ftp://a", "ws://", "ws://a/ws?room=b"] {
-            let why = bad.parse::<Address>().unwrap_err();
+            let why = bad.parse::<ServerAddress>().unwrap_err();
             assert!(why.contains("ws://HOST"), "{bad}: {why}");
         }
     }

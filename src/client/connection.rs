@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message, Utf8Bytes, WebSocket};
 
-use super::address::Address;
+use super::address::ServerAddress;
 use super::error::{ClientError, Lost};
 use super::handshake;
 use crate::socket::tls::{TlsConnector, TlsError};
@@ -27,8 +27,8 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A server and how to connect to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) address: Address,
+pub(crate) struct ServerAccess {
+    pub(crate) address: ServerAddress,
     pub(crate) token: Option<String>,
     /// Authorities to trust in place of the system's.
     pub(crate) ca_file: Option<PathBuf>,
@@ -37,17 +37,17 @@ pub(crate) struct Server {
 }
 
 /// An open connection.
-pub(super) struct Connection {
-    socket: WebSocket<Transport>,
+pub(super) struct ClientConnection {
+    socket: WebSocket<ClientTransport>,
     /// Whether frames wait here because the socket was full.
     is_blocked: bool,
     heard_at: Instant,
     pinged_at: Option<Instant>,
 }
 
-impl Server {
+impl ServerAccess {
     /// Connects and completes the handshake; `query` names the rooms.
-    pub(super) fn connect(&self, query: &str) -> Result<Connection, ClientError> {
+    pub(super) fn connect(&self, query: &str) -> Result<ClientConnection, ClientError> {
         let deadline = Instant::now() + self.connect_timeout;
         let stream = self.connect_tcp(deadline)?;
         stream.set_nodelay(true).ok();
@@ -64,8 +64,8 @@ impl Server {
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX))
             .read_buffer_size(READ_BUFFER_BYTES);
-        let transport = Transport(socket);
-        Ok(Connection {
+        let transport = ClientTransport(socket);
+        Ok(ClientConnection {
             socket: WebSocket::from_partially_read(transport, rest, Role::Client, Some(config)),
             is_blocked: false,
             heard_at: Instant::now(),
@@ -74,7 +74,7 @@ impl Server {
     }
 
     fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, ClientError> {
-        let Address { host, port, .. } = &self.address;
+        let ServerAddress { host, port, .. } = &self.address;
         let found = (host.as_str(), *port).to_socket_addrs();
         let found = found.map_err(|why| self.unreachable(&why))?;
         let mut last = io::Error::other("the name has no address");
@@ -125,7 +125,7 @@ impl Server {
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// Returns the next text frame, if one has arrived.
     pub(super) fn receive(&mut self) -> Result<Option<Utf8Bytes>, Lost> {
         loop {
@@ -233,9 +233,9 @@ fn broken(why: &Error) -> Lost {
 }
 
 /// The socket as the WebSocket library uses it.
-struct Transport(Socket);
+struct ClientTransport(Socket);
 
-impl Read for Transport {
+impl Read for ClientTransport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
@@ -247,7 +247,7 @@ impl Read for Transport {
     }
 }
 
-impl Write for Transport {
+impl Write for ClientTransport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.offer(bytes)? {
             Offered::All => Ok(bytes.len()),

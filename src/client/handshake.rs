@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde::Deserialize;
 use tungstenite::handshake::derive_accept_key;
 
-use super::address::Address;
+use super::address::ServerAddress;
 use super::error::ClientError;
 use crate::socket::Socket;
 
@@ -19,7 +19,7 @@ const HEADERS_MAX: usize = 64;
 /// Sends the request and reads the response. Returns the bytes that came after it: the first frames.
 pub(super) fn perform(
     socket: &Socket,
-    address: &Address,
+    address: &ServerAddress,
     query: &str,
     token: Option<&str>,
     deadline: Instant,
@@ -66,8 +66,8 @@ pub(super) fn perform(
     }
 }
 
-fn request(address: &Address, query: &str, token: Option<&str>, key: &str) -> String {
-    let Address { path, .. } = address;
+fn request(address: &ServerAddress, query: &str, token: Option<&str>, key: &str) -> String {
+    let ServerAddress { path, .. } = address;
     let host = address.authority();
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
     format!(
@@ -94,7 +94,7 @@ struct Response {
 }
 
 /// Parses the head of a response; `None` until it is complete.
-fn parse(bytes: &[u8], address: &Address) -> Result<Option<(Response, usize)>, ClientError> {
+fn parse(bytes: &[u8], address: &ServerAddress) -> Result<Option<(Response, usize)>, ClientError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let Ok(parsed) = response.parse(bytes) else {
@@ -119,7 +119,7 @@ fn parse(bytes: &[u8], address: &Address) -> Result<Option<(Response, usize)>, C
     Ok(Some((parts, length)))
 }
 
-fn check_key(response: &Response, key: &str, address: &Address) -> Result<(), ClientError> {
+fn check_key(response: &Response, key: &str, address: &ServerAddress) -> Result<(), ClientError> {
     if response.accept_key == derive_accept_key(key.as_bytes()) {
         return Ok(());
     }
@@ -128,7 +128,7 @@ fn check_key(response: &Response, key: &str, address: &Address) -> Result<(), Cl
     )))
 }
 
-fn not_http(address: &Address) -> ClientError {
+fn not_http(address: &ServerAddress) -> ClientError {
     let hint = if address.has_tls {
         ""
     } else {
@@ -138,7 +138,7 @@ fn not_http(address: &Address) -> ClientError {
 }
 
 /// Returns the line for a response other than 101.
-fn refusal(address: &Address, response: &Response, body: &[u8]) -> ClientError {
+fn refusal(address: &ServerAddress, response: &Response, body: &[u8]) -> ClientError {
     #[derive(Deserialize)]
     struct Body {
         error: Reason,

@@ -17,11 +17,11 @@ mod room;
 mod subscriber;
 mod wait;
 
-pub(crate) use address::Address;
-pub(crate) use connection::Server;
+pub(crate) use address::ServerAddress;
+pub(crate) use connection::ServerAccess;
 pub(crate) use error::ClientError;
 pub(crate) use frame::one_line;
 pub(crate) use input::Input;
-pub(crate) use publisher::{Progress, Publisher};
+pub(crate) use publisher::{LinePublisher, PublishProgress};
 pub(crate) use room::Start;
-pub(crate) use subscriber::{Output, Subscriber};
+pub(crate) use subscriber::{Output, RoomSubscriber};

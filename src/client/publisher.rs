@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::connection::{Connection, Server};
+use super::connection::{ClientConnection, ServerAccess};
 use super::error::{ClientError, Lost};
 use super::frame::{ErrorPayload, ServerFrame};
 use super::in_flight::{InFlight, Line, State};
@@ -35,7 +35,7 @@ const SESSION_BYTES: usize = 18;
 const TOKEN_CHECK_ID: &str = "token-check";
 
 /// What a publisher reports meanwhile.
-pub(crate) trait Progress {
+pub(crate) trait PublishProgress {
     /// Reports an outage, or a line that was refused: one line.
     fn report(&mut self, line: &str);
     /// Reports how many lines the server has stored.
@@ -43,8 +43,8 @@ pub(crate) trait Progress {
 }
 
 /// Publishes lines to a room.
-pub(crate) struct Publisher<'a> {
-    server: Server,
+pub(crate) struct LinePublisher<'a> {
+    server: ServerAccess,
     room: RoomName,
     session: String,
     input: Input,
@@ -55,32 +55,32 @@ pub(crate) struct Publisher<'a> {
     stored: u64,
     failed: u64,
     pace: Pace,
-    progress: &'a mut dyn Progress,
+    progress: &'a mut dyn PublishProgress,
     next_progress: Instant,
 }
 
 /// The reason why a connection is not used further.
-enum Stop {
+enum PublishStop {
     Lost(Lost),
     Client(ClientError),
     /// Every line was stored or refused.
     Finished,
 }
 
-impl From<Lost> for Stop {
+impl From<Lost> for PublishStop {
     fn from(lost: Lost) -> Self {
         Self::Lost(lost)
     }
 }
 
-impl<'a> Publisher<'a> {
+impl<'a> LinePublisher<'a> {
     /// With `is_json` a line is the JSON of a payload, otherwise a text.
     pub(crate) fn new(
-        server: Server,
+        server: ServerAccess,
         room: RoomName,
         input: Input,
         is_json: bool,
-        progress: &'a mut dyn Progress,
+        progress: &'a mut dyn PublishProgress,
     ) -> Self {
         Self {
             server,
@@ -104,16 +104,21 @@ impl<'a> Publisher<'a> {
         let mut was_connected = false;
         let mut lost_at: Option<Instant> = None;
         loop {
-            let connected = self.server.connect(&self.query()).map_err(Stop::Client);
+            let connected = self
+                .server
+                .connect(&self.query())
+                .map_err(PublishStop::Client);
             let Err(stop) = connected.and_then(|connection| {
                 reconnect.connected();
                 self.publish(connection, &mut was_connected, &mut lost_at)
             });
             let lost = match stop {
-                Stop::Finished => return self.result(),
-                Stop::Client(ClientError::Unreachable(why)) if was_connected => Lost::Broken(why),
-                Stop::Client(error) => return Err(error),
-                Stop::Lost(lost) => lost,
+                PublishStop::Finished => return self.result(),
+                PublishStop::Client(ClientError::Unreachable(why)) if was_connected => {
+                    Lost::Broken(why)
+                }
+                PublishStop::Client(error) => return Err(error),
+                PublishStop::Lost(lost) => lost,
             };
             self.lost(&lost);
             let Some(delay) = reconnect.delay_after(&lost) else {
@@ -171,10 +176,10 @@ impl<'a> Publisher<'a> {
 
     fn publish(
         &mut self,
-        mut connection: Connection,
+        mut connection: ClientConnection,
         was_connected: &mut bool,
         lost_at: &mut Option<Instant>,
-    ) -> Result<std::convert::Infallible, Stop> {
+    ) -> Result<std::convert::Infallible, PublishStop> {
         let connected_at = Instant::now();
         let mut token_check =
             (self.server.token.is_none()).then_some(connected_at + WELCOME_WITHIN);
@@ -193,7 +198,7 @@ impl<'a> Publisher<'a> {
                 if self.in_flight.is_empty() && self.input.is_at_end() {
                     connection.close();
                     self.progress.stored(self.stored);
-                    return Err(Stop::Finished);
+                    return Err(PublishStop::Finished);
                 }
                 until = until.min(self.next_progress());
                 if let Some(at) = self
@@ -225,10 +230,10 @@ impl<'a> Publisher<'a> {
     /// Waits for the server and, if it is wanted, for input, and reads that.
     fn wait(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         wants_input: bool,
         until: Instant,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), PublishStop> {
         let mut fds = vec![connection.interest()];
         if let Some(input) = self.input.fd().filter(|_| wants_input) {
             fds.push((input, PollFlags::IN));
@@ -239,7 +244,7 @@ impl<'a> Publisher<'a> {
         }
         if ready.get(1).is_some_and(|flags| !flags.is_empty()) {
             let read = self.input.read();
-            read.map_err(|why| Stop::Client(cannot_read(&why)))?;
+            read.map_err(|why| PublishStop::Client(cannot_read(&why)))?;
         }
         Ok(())
     }
@@ -254,7 +259,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Sends as much as the window allows. Returns whether more input is wanted.
-    fn send(&mut self, connection: &mut Connection) -> Result<bool, Stop> {
+    fn send(&mut self, connection: &mut ClientConnection) -> Result<bool, PublishStop> {
         let mut next = self.in_flight.next_waiting(0);
         loop {
             // A line that is sent again waits for the replies of the lines after it, so that these stay together.
@@ -323,7 +328,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Handles a frame. Returns whether a line was stored.
-    fn reply(&mut self, text: &str, is_welcome: &mut bool) -> Result<bool, Stop> {
+    fn reply(&mut self, text: &str, is_welcome: &mut bool) -> Result<bool, PublishStop> {
         // The client is a member of the room and receives every message, which need not be parsed.
         let is_reply = |kind: &str| text.starts_with(kind);
         if *is_welcome && !is_reply(r#"{"type":"ack""#) && !is_reply(r#"{"type":"error""#) {
@@ -350,7 +355,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn refused(&mut self, frame: &ServerFrame<'_>) -> Result<(), Stop> {
+    fn refused(&mut self, frame: &ServerFrame<'_>) -> Result<(), PublishStop> {
         let Some(error) = frame.payload::<ErrorPayload>() else {
             return Ok(());
         };
@@ -358,7 +363,7 @@ impl<'a> Publisher<'a> {
         let ErrorPayload { code, message, .. } = &error;
         match (code.as_str(), number) {
             ("unauthorized" | "forbidden" | "not_in_room", _) => {
-                return Err(Stop::Client(ClientError::Refused(format!(
+                return Err(PublishStop::Client(ClientError::Refused(format!(
                     "{}: {message}; write a token that may publish in WSCAST_TOKEN or --token",
                     self.server.address
                 ))));
@@ -379,7 +384,7 @@ impl<'a> Publisher<'a> {
             _ => {
                 let why =
                     format!("the server refused a line without its number: {code}: {message}");
-                return Err(Stop::Client(ClientError::Failed(why)));
+                return Err(PublishStop::Client(ClientError::Failed(why)));
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::event::PollFlags;
 use serde_json::json;
 
-use super::connection::{Connection, Server};
+use super::connection::{ClientConnection, ServerAccess};
 use super::error::{ClientError, Lost};
 use super::frame::{EnteredRoom, ErrorPayload, HistoryPayload, ServerFrame};
 use super::reconnect::Reconnect;
@@ -34,25 +34,25 @@ pub(crate) trait Output {
 }
 
 /// Reads rooms.
-pub(crate) struct Subscriber<'a> {
-    server: Server,
+pub(crate) struct RoomSubscriber<'a> {
+    server: ServerAccess,
     rooms: Vec<Room>,
     output: &'a mut dyn Output,
 }
 
 /// The reason why reading stopped.
-enum Stop {
+enum SubscribeStop {
     Lost(Lost),
     Client(ClientError),
 }
 
-impl From<Lost> for Stop {
+impl From<Lost> for SubscribeStop {
     fn from(lost: Lost) -> Self {
         Self::Lost(lost)
     }
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for SubscribeStop {
     fn from(why: io::Error) -> Self {
         Self::Client(match why.kind() {
             io::ErrorKind::BrokenPipe => ClientError::OutputClosed,
@@ -61,9 +61,9 @@ impl From<io::Error> for Stop {
     }
 }
 
-impl<'a> Subscriber<'a> {
+impl<'a> RoomSubscriber<'a> {
     pub(crate) fn new(
-        server: Server,
+        server: ServerAccess,
         rooms: Vec<(RoomName, Start)>,
         output: &'a mut dyn Output,
     ) -> Self {
@@ -83,7 +83,10 @@ impl<'a> Subscriber<'a> {
         let mut reconnect = Reconnect::default();
         let mut was_connected = false;
         loop {
-            let read = self.server.connect(&self.query()).map_err(Stop::Client);
+            let read = self
+                .server
+                .connect(&self.query())
+                .map_err(SubscribeStop::Client);
             let read = read.and_then(|connection| {
                 reconnect.connected();
                 self.read(connection, &mut was_connected)
@@ -91,9 +94,11 @@ impl<'a> Subscriber<'a> {
             let Err(stop) = read;
             self.rooms.iter_mut().for_each(Room::left);
             let lost = match stop {
-                Stop::Client(ClientError::Unreachable(why)) if was_connected => Lost::Broken(why),
-                Stop::Client(error) => return error,
-                Stop::Lost(lost) => lost,
+                SubscribeStop::Client(ClientError::Unreachable(why)) if was_connected => {
+                    Lost::Broken(why)
+                }
+                SubscribeStop::Client(error) => return error,
+                SubscribeStop::Lost(lost) => lost,
             };
             let Some(delay) = reconnect.delay_after(&lost) else {
                 return ClientError::Refused(lost.to_string());
@@ -142,9 +147,9 @@ impl<'a> Subscriber<'a> {
 
     fn read(
         &mut self,
-        mut connection: Connection,
+        mut connection: ClientConnection,
         was_connected: &mut bool,
-    ) -> Result<std::convert::Infallible, Stop> {
+    ) -> Result<std::convert::Infallible, SubscribeStop> {
         let connected_at = Instant::now();
         let mut token_check =
             (self.server.token.is_none()).then_some(connected_at + WELCOME_WITHIN);
@@ -180,7 +185,7 @@ impl<'a> Subscriber<'a> {
             ];
             let ready = wait(&fds, until);
             if !ready[1].is_empty() {
-                return Err(Stop::Client(ClientError::OutputClosed));
+                return Err(SubscribeStop::Client(ClientError::OutputClosed));
             }
             if ready[0].contains(PollFlags::IN) {
                 connection.heard();
@@ -191,9 +196,9 @@ impl<'a> Subscriber<'a> {
     fn frame(
         &mut self,
         text: &str,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         is_welcome: &mut bool,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), SubscribeStop> {
         let Some(frame) = ServerFrame::parse(text) else {
             return Ok(());
         };
@@ -242,8 +247,8 @@ impl<'a> Subscriber<'a> {
     fn entered(
         &mut self,
         state: &EnteredRoom<'_>,
-        connection: &mut Connection,
-    ) -> Result<(), Stop> {
+        connection: &mut ClientConnection,
+    ) -> Result<(), SubscribeStop> {
         let room = self
             .rooms
             .iter_mut()
@@ -267,8 +272,8 @@ impl<'a> Subscriber<'a> {
         &mut self,
         room: &str,
         first: u64,
-        connection: &mut Connection,
-    ) -> Result<(), Stop> {
+        connection: &mut ClientConnection,
+    ) -> Result<(), SubscribeStop> {
         let found = self
             .rooms
             .iter_mut()
@@ -281,7 +286,7 @@ impl<'a> Subscriber<'a> {
         Ok(())
     }
 
-    fn error(&mut self, frame: &ServerFrame<'_>) -> Result<(), Stop> {
+    fn error(&mut self, frame: &ServerFrame<'_>) -> Result<(), SubscribeStop> {
         let Some(error) = frame.payload::<ErrorPayload>() else {
             return Ok(());
         };
@@ -289,10 +294,12 @@ impl<'a> Subscriber<'a> {
         match code.as_str() {
             // Only a server that has sent its welcome looks at the room.
             _ if frame.id() == Some(TOKEN_CHECK_ID) && code != "unauthorized" => Ok(()),
-            "unauthorized" | "forbidden" => Err(Stop::Client(ClientError::Refused(format!(
-                "{}: {message}; write a token in WSCAST_TOKEN or --token",
-                self.server.address
-            )))),
+            "unauthorized" | "forbidden" => {
+                Err(SubscribeStop::Client(ClientError::Refused(format!(
+                    "{}: {message}; write a token in WSCAST_TOKEN or --token",
+                    self.server.address
+                ))))
+            }
             // The history cannot be read now; a new connection asks for it again.
             _ => Err(Lost::Broken(format!("{code}: {message}")).into()),
         }
