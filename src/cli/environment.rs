@@ -6,9 +6,9 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 use log::Level;
 
-use super::host::is_address_or_localhost;
+use super::commands::server_flags::CLIENT_VARIABLES;
+use super::flags::host::is_address_or_localhost;
 use super::notice::Notice;
-use super::server_flags::CLIENT_VARIABLES;
 
 /// The start of the variable of every setting.
 const PREFIX: &str = "WSCAST_";

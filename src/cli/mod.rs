@@ -1,26 +1,15 @@
 //! The command line: flags, environment variables, commands, and one-line errors.
 
-mod backup;
-mod client;
+mod commands;
 mod effective_settings;
 mod environment;
 mod error;
-mod healthcheck;
-mod history;
-mod host;
-mod limits;
-mod manual;
-mod nodes;
+mod flags;
 mod notice;
-mod publish;
 #[cfg(test)]
 mod reference;
-mod server_flags;
 mod short_help;
 mod start_text;
-mod subscribe;
-mod token;
-mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,19 +18,23 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
-pub use self::backup::Backup;
-pub use self::client::ClientCommand;
+pub use self::commands::backup::Backup;
+pub use self::commands::client::ClientCommand;
+pub use self::commands::healthcheck::Healthcheck;
+pub use self::commands::server_flags::Failure;
 use self::effective_settings::effective_settings;
 use self::environment::{Environment, Sources};
 use self::error::one_line;
-pub use self::healthcheck::Healthcheck;
-pub use self::host::connectable;
-use self::host::{Host, host};
+use self::flags::history::HistoryFlags;
+pub use self::flags::host::connectable;
+use self::flags::host::{Host, host};
+use self::flags::keys::{KeyFlags, describe_keys};
+use self::flags::limits::{LimitFlags, TimeoutFlags};
+use self::flags::nodes::NodeFlags;
+use self::flags::values::{mode, switch, unix_path};
 pub use self::notice::Notice;
-pub use self::server_flags::Failure;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
-use self::values::{mode, switch, unix_path};
 use crate::auth::{AllowedOrigins, Anonymous};
 use crate::config::{Config, ConfigError, TlsFiles};
 use crate::proxy::TrustedProxies;
@@ -130,7 +123,7 @@ struct Cli {
     )]
     allow_origin: AllowedOrigins,
     #[command(flatten)]
-    keys: token::KeyFlags,
+    keys: KeyFlags,
     /// Rights of clients without a token, where tokens are checked: none, subscribe or both
     #[arg(
         long,
@@ -149,13 +142,13 @@ struct Cli {
     check_config: bool,
 
     #[command(flatten)]
-    limits: limits::LimitFlags,
+    limits: LimitFlags,
     #[command(flatten)]
-    timeouts: limits::TimeoutFlags,
+    timeouts: TimeoutFlags,
     #[command(flatten)]
-    history: history::HistoryFlags,
+    history: HistoryFlags,
     #[command(flatten)]
-    nodes: nodes::NodeFlags,
+    nodes: NodeFlags,
 
     /// Most detailed level that is logged: off, error, warn, info, debug or trace
     #[arg(
@@ -184,15 +177,15 @@ enum Subcommand {
     /// Run the server, which is the default; every setting is a flag of it
     Serve,
     /// Create a token, or explain one
-    Token(token::TokenCommand),
+    Token(commands::token::TokenCommand),
     /// Copy the database of the history, also while a server uses it
-    Backup(backup::BackupCommand),
+    Backup(commands::backup::BackupCommand),
     /// Ask a running server whether it works
-    Healthcheck(healthcheck::HealthcheckCommand),
+    Healthcheck(commands::healthcheck::HealthcheckCommand),
     /// Print the completions of a shell
-    Completions(manual::CompletionsCommand),
+    Completions(commands::manual::CompletionsCommand),
     /// Print the manual page of the program, or of one command
-    Man(manual::ManCommand),
+    Man(commands::manual::ManCommand),
     /// Print the version
     Version,
     #[command(flatten)]
@@ -231,11 +224,11 @@ pub enum Command {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let args = without_serve(args.into_iter().collect());
     let whole = Cli::command();
-    if let Some(parsed) = client::parse(&args, &whole) {
+    if let Some(parsed) = commands::client::parse(&args, &whole) {
         return Ok(Invocation {
             command: match parsed? {
-                client::Parsed::Command(command) => Command::Client(Box::new(command)),
-                client::Parsed::Help(text) => Command::Print(text),
+                commands::client::Parsed::Command(command) => Command::Client(Box::new(command)),
+                commands::client::Parsed::Help(text) => Command::Print(text),
             },
             notices: Vec::new(),
             sources: Sources::default(),
@@ -314,7 +307,7 @@ fn run(
     let config = config(cli).and_then(Config::validate);
     let config = config.map_err(|error: ConfigError| error.to_string())?;
     if check_only {
-        let tokens = token::describe_keys(&config.auth);
+        let tokens = describe_keys(&config.auth);
         return Ok(Command::Print(
             effective_settings(&Cli::command(), matches) + &format!("tokens = {tokens}\n"),
         ));

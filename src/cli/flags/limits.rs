@@ -9,7 +9,7 @@ use crate::config::{AddressLimits, Limits, RequestRate};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
-pub(super) struct LimitFlags {
+pub(in crate::cli) struct LimitFlags {
     /// Connections at once; auto is as many as the machine's limits allow
     #[arg(long, env = "WSCAST_MAX_CONNECTIONS", default_value = "auto", value_name = "N",
           value_parser = count_or_auto)]
@@ -71,7 +71,7 @@ pub(super) struct LimitFlags {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Timeouts")]
-pub(super) struct TimeoutFlags {
+pub(in crate::cli) struct TimeoutFlags {
     /// How long a client may be silent before it is pinged
     #[arg(long, env = "WSCAST_PING_INTERVAL", default_value = "25s", value_name = "DURATION",
           value_parser = duration)]
@@ -93,20 +93,20 @@ pub(super) struct TimeoutFlags {
     /// here before the port closes
     #[arg(long, env = "WSCAST_DRAIN_DELAY", default_value = "0s", value_name = "DURATION",
           value_parser = duration_or_zero)]
-    pub(super) drain_delay: Duration,
+    pub(in crate::cli) drain_delay: Duration,
     /// At shutdown, spread the Close frames to clients over this time, so that they do not all reconnect at once
     #[arg(long, env = "WSCAST_DRAIN", default_value = "1s", value_name = "DURATION",
           value_parser = duration_or_zero)]
-    pub(super) drain: Duration,
+    pub(in crate::cli) drain: Duration,
     /// Longest time that shutdown waits for clients and the store
     #[arg(long, env = "WSCAST_SHUTDOWN_TIMEOUT", default_value = "10s", value_name = "DURATION",
           value_parser = duration)]
-    pub(super) shutdown_timeout: Duration,
+    pub(in crate::cli) shutdown_timeout: Duration,
 }
 
 impl LimitFlags {
     /// Combines both groups of flags into the limits that the server runs with.
-    pub(super) fn with(self, timeouts: &TimeoutFlags) -> Limits {
+    pub(in crate::cli) fn with(self, timeouts: &TimeoutFlags) -> Limits {
         Limits {
             max_connections: self.max_connections.0,
             max_message_bytes: self.max_message_bytes,

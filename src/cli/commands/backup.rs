@@ -7,7 +7,7 @@ use crate::store;
 /// A copy of the database has all messages that were acknowledged before it was made. A server that starts on a copy
 /// starts new epochs, so that clients learn that later messages are missing.
 #[derive(Debug, clap::Args)]
-pub(super) struct BackupCommand {
+pub(in crate::cli) struct BackupCommand {
     /// The database, as the server's --db names it
     #[arg(long, env = "WSCAST_DB", value_name = "PATH")]
     db: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub struct Backup {
 
 impl BackupCommand {
     /// Returns the backup to make. `database` is the --db before the command. An `Err` is one line.
-    pub(super) fn backup(self, database: Option<PathBuf>) -> Result<Backup, String> {
+    pub(in crate::cli) fn backup(self, database: Option<PathBuf>) -> Result<Backup, String> {
         let database = self.db.or(database);
         Ok(Backup {
             database: database.ok_or("backup: needs the database; write --db PATH")?,

@@ -11,7 +11,7 @@ use crate::config::{Durability, HistoryLimits, SqliteSettings};
 /// With a database the defaults are larger.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "History")]
-pub(super) struct HistoryFlags {
+pub(in crate::cli) struct HistoryFlags {
     /// Keep the history in this SQLite database, so that it survives a restart
     #[arg(long, env = "WSCAST_DB", value_name = "PATH")]
     db: Option<PathBuf>,
@@ -43,13 +43,13 @@ pub(super) struct HistoryFlags {
 }
 
 impl HistoryFlags {
-    pub(super) fn database(&self) -> Option<SqliteSettings> {
+    pub(in crate::cli) fn database(&self) -> Option<SqliteSettings> {
         let path = self.db.clone()?;
         let durability = self.durability;
         Some(SqliteSettings { path, durability })
     }
 
-    pub(super) fn limits(&self) -> HistoryLimits {
+    pub(in crate::cli) fn limits(&self) -> HistoryLimits {
         HistoryLimits {
             messages: self.history_messages,
             bytes: self.history_bytes,

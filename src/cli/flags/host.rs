@@ -13,7 +13,7 @@ const INSTEAD: &str =
 
 /// The addresses of a `--host`. The type is not a `Vec`, because clap would make the flag a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host(pub(super) Vec<IpAddr>);
+pub(in crate::cli) struct Host(pub(in crate::cli) Vec<IpAddr>);
 
 /// Returns an address that a process on this machine can connect to, in place of "any address".
 pub fn connectable(ip: IpAddr) -> IpAddr {
@@ -25,7 +25,7 @@ pub fn connectable(ip: IpAddr) -> IpAddr {
 }
 
 /// Parses a comma-separated list of addresses and names. Names are resolved.
-pub(super) fn host(text: &str) -> Result<Host, String> {
+pub(in crate::cli) fn host(text: &str) -> Result<Host, String> {
     let mut addresses = Vec::new();
     for word in text.split(',').map(str::trim) {
         for ip in parse_local(word).map_or_else(|| resolve(word), Ok)? {
@@ -38,7 +38,7 @@ pub(super) fn host(text: &str) -> Result<Host, String> {
 }
 
 /// Returns whether a text needs no resolver: all parts are addresses or `localhost`.
-pub(super) fn is_address_or_localhost(text: &str) -> bool {
+pub(in crate::cli) fn is_address_or_localhost(text: &str) -> bool {
     text.split(',')
         .all(|word| parse_local(word.trim()).is_some())
 }

@@ -5,7 +5,7 @@ use crate::config::RedisSettings;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Nodes")]
-pub(super) struct NodeFlags {
+pub(in crate::cli) struct NodeFlags {
     /// Share rooms and history with other nodes through this Redis: redis://host:6379, rediss://… with TLS,
     /// or unix:///path. User and password come before an @; separate the nodes of a Redis Cluster by commas
     #[arg(long, env = "WSCAST_REDIS", value_name = "URL", hide_env_values = true)]
@@ -23,7 +23,7 @@ pub(super) struct NodeFlags {
 
 impl NodeFlags {
     /// Returns the settings, if there is a Redis.
-    pub(super) fn redis(self) -> Option<RedisSettings> {
+    pub(in crate::cli) fn redis(self) -> Option<RedisSettings> {
         self.redis.map(|url| RedisSettings {
             url,
             prefix: self.redis_prefix,

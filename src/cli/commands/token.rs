@@ -1,107 +1,18 @@
 //! `wscast token`: creates tokens and explains them, with the same keys as the server.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
 
-use super::notice::Notice;
-use super::values::seconds_or_more;
-use crate::auth::{
-    Anonymous, AuthSettings, Authority, Grant, Identity, RequiredClaims, RoomPatterns,
-};
-
-/// The keys that tokens are checked with. The secret comes from the variable SECRET_KEY or from a file, never
-/// from an argument, because every user of the machine can read arguments.
-#[derive(Debug, clap::Args)]
-pub(super) struct KeyFlags {
-    /// Check tokens (JWT) with the secret in this file; without it, with the secret in the variable SECRET_KEY
-    #[arg(
-        long,
-        env = "WSCAST_SECRET_KEY_FILE",
-        value_name = "PATH",
-        global = true,
-        help_heading = "Tokens"
-    )]
-    secret_key_file: Option<PathBuf>,
-    /// Also accept tokens signed with the previous secret, in this file
-    #[arg(
-        long,
-        env = "WSCAST_PREVIOUS_SECRET_KEY_FILE",
-        value_name = "PATH",
-        global = true,
-        help_heading = "Tokens"
-    )]
-    previous_secret_key_file: Option<PathBuf>,
-    /// Check tokens with the public keys in this file, PEM or JWKS; SIGHUP reloads it
-    #[arg(
-        long,
-        env = "WSCAST_PUBLIC_KEY_FILE",
-        value_name = "PATH",
-        global = true,
-        help_heading = "Tokens"
-    )]
-    public_key_file: Option<PathBuf>,
-    /// Audiences: a token's `aud` must name one of them; a comma-separated list
-    #[arg(
-        long,
-        env = "WSCAST_AUDIENCE",
-        value_name = "NAMES",
-        value_delimiter = ',',
-        global = true,
-        help_heading = "Tokens"
-    )]
-    audience: Vec<String>,
-    /// Issuers: a token's `iss` must be one of them; a comma-separated list
-    #[arg(
-        long,
-        env = "WSCAST_ISSUER",
-        value_name = "NAMES",
-        value_delimiter = ',',
-        global = true,
-        help_heading = "Tokens"
-    )]
-    issuer: Vec<String>,
-}
-
-impl KeyFlags {
-    pub(super) fn settings(self, anonymous: Anonymous) -> AuthSettings {
-        let secret = std::env::var("SECRET_KEY").ok();
-        AuthSettings {
-            secret: secret.filter(|secret| !secret.is_empty()),
-            secret_file: self.secret_key_file,
-            previous_secret_file: self.previous_secret_key_file,
-            public_key_file: self.public_key_file,
-            required: RequiredClaims {
-                audience: self.audience,
-                issuer: self.issuer,
-            },
-            anonymous,
-        }
-    }
-}
-
-/// Describes whether tokens are checked and where the keys come from, without any key.
-pub(super) fn describe_keys(settings: &AuthSettings) -> String {
-    let secret = match (&settings.secret_file, &settings.secret) {
-        (Some(_), _) => Some("the secret in --secret-key-file"),
-        (None, Some(_)) => Some("the secret in SECRET_KEY"),
-        (None, None) => None,
-    };
-    let public = settings.public_key_file.as_ref();
-    let public = public.map(|_| "the keys in --public-key-file");
-    let keys: Vec<&str> = secret.into_iter().chain(public).collect();
-    if keys.is_empty() {
-        return "not checked, because no secret and no public key is set".to_owned();
-    }
-    format!("checked with {}", keys.join(" and "))
-}
+use crate::auth::{AuthSettings, Authority, Grant, Identity, RoomPatterns};
+use crate::cli::flags::values::seconds_or_more;
+use crate::cli::notice::Notice;
 
 /// Create a token with the server's secret, or explain one
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct TokenCommand {
+pub(in crate::cli) struct TokenCommand {
     /// The user: the token's claim `sub`
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -133,7 +44,7 @@ enum Check {
 
 impl TokenCommand {
     /// Returns a warning about a new token that would grant nothing.
-    pub(super) fn warning(&self) -> Option<Notice> {
+    pub(in crate::cli) fn warning(&self) -> Option<Notice> {
         let grants_rooms = !self.subscribe.is_empty() || !self.publish.is_empty();
         if self.check.is_some() || self.admin || grants_rooms {
             return None;
@@ -143,7 +54,7 @@ impl TokenCommand {
     }
 
     /// Returns the text to print; `Err` is one line for stderr.
-    pub(super) fn run(self, settings: &AuthSettings) -> Result<String, String> {
+    pub(in crate::cli) fn run(self, settings: &AuthSettings) -> Result<String, String> {
         if !settings.has_keys() {
             return Err("token: set SECRET_KEY, --secret-key-file or --public-key-file".to_owned());
         }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 /// ~/.local/share/bash-completion/completions, zsh from the file _wscast in a folder of its fpath, fish from the file
 /// wscast.fish in ~/.config/fish/completions
 #[derive(Debug, clap::Args)]
-pub(super) struct CompletionsCommand {
+pub(in crate::cli) struct CompletionsCommand {
     /// bash, zsh, fish, elvish or powershell
     #[arg(value_name = "SHELL", value_parser = shell)]
     shell: Shell,
@@ -15,7 +15,7 @@ pub(super) struct CompletionsCommand {
 
 /// Print the manual page of the program, or of one command. Read it by `wscast man | man -l -`
 #[derive(Debug, clap::Args)]
-pub(super) struct ManCommand {
+pub(in crate::cli) struct ManCommand {
     /// The command, such as sub; without it the page is that of the program
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
@@ -28,7 +28,7 @@ fn shell(text: &str) -> Result<Shell, String> {
 
 impl CompletionsCommand {
     /// Returns the script. `whole` is the command line of the whole program.
-    pub(super) fn text(&self, whole: Command) -> String {
+    pub(in crate::cli) fn text(&self, whole: Command) -> String {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut complete(whole), "wscast", &mut script);
         String::from_utf8_lossy(&script).into_owned()
@@ -37,7 +37,7 @@ impl CompletionsCommand {
 
 impl ManCommand {
     /// Returns the page in roff. `whole` is the command line of the whole program. An `Err` is one line.
-    pub(super) fn text(&self, whole: Command) -> Result<String, String> {
+    pub(in crate::cli) fn text(&self, whole: Command) -> Result<String, String> {
         let mut whole = complete(whole);
         whole.build();
         let command = match &self.command {

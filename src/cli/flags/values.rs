@@ -6,9 +6,9 @@ use std::time::Duration;
 
 /// A count, or `None` for `auto`. The type is not an `Option`, because clap would make the flag optional.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CountOrAuto(pub(super) Option<usize>);
+pub(in crate::cli) struct CountOrAuto(pub(in crate::cli) Option<usize>);
 
-pub(super) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
+pub(in crate::cli) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
     if text == "auto" {
         return Ok(CountOrAuto(None));
     }
@@ -18,7 +18,7 @@ pub(super) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
 }
 
 /// Parses the words that people write in unit and compose files.
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" | "" => Ok(false),
@@ -26,14 +26,14 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-pub(super) fn count(text: &str) -> Result<usize, String> {
+pub(in crate::cli) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..) => Ok(n),
         _ => Err("write a whole number, 1 or more".to_owned()),
     }
 }
 
-pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::cli) fn unix_path(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
         _ => Err(
@@ -44,7 +44,7 @@ pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Parses a prefix of Redis keys. Braces are refused because they choose the node of a Redis Cluster.
-pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn redis_prefix(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
     if (1..=64).contains(&text.len()) && text.chars().all(is_plain) {
         Ok(text.to_owned())
@@ -54,7 +54,7 @@ pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
 }
 
 /// Parses permission bits in octal, as `chmod` does.
-pub(super) fn mode(text: &str) -> Result<u32, String> {
+pub(in crate::cli) fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
         _ => Err("write permission bits such as 660 or 600".to_owned()),
@@ -63,15 +63,15 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
 
 /// A limit, or `None` for 0, which turns the limit off.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limit(pub(super) Option<NonZeroU32>);
+pub(in crate::cli) struct Limit(pub(in crate::cli) Option<NonZeroU32>);
 
-pub(super) fn limit(text: &str) -> Result<Limit, String> {
+pub(in crate::cli) fn limit(text: &str) -> Result<Limit, String> {
     text.parse()
         .map(|number| Limit(NonZeroU32::new(number)))
         .map_err(|_| "write a whole number, or 0 for no limit".to_owned())
 }
 
-pub(super) fn size_limit(text: &str) -> Result<Limit, String> {
+pub(in crate::cli) fn size_limit(text: &str) -> Result<Limit, String> {
     if text == "0" {
         return Ok(Limit(None));
     }
@@ -88,7 +88,7 @@ const SIZE_UNITS: [(&str, usize); 4] = [
 ];
 
 /// Parses a size in bytes: `65536`, `64KiB`, `1MiB` or `2GiB`.
-pub(super) fn size(text: &str) -> Result<usize, String> {
+pub(in crate::cli) fn size(text: &str) -> Result<usize, String> {
     let (digits, factor) = split_unit(text, &SIZE_UNITS, 1);
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse::<usize>().ok().filter(|_| is_plain);
@@ -110,7 +110,7 @@ const DURATION_UNITS: [(&str, f64); 5] = [
 ];
 
 /// Parses a duration above zero: `10` or `10s`, `500ms`, `15m`, `12h`, `7d`; fractions are allowed.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("write more than 0".to_owned()),
         duration => Ok(duration),
@@ -118,7 +118,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a duration of a second or more.
-pub(super) fn seconds_or_more(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn seconds_or_more(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         duration if duration < Duration::from_secs(1) => Err("write 1s or more".to_owned()),
         duration => Ok(duration),
@@ -126,7 +126,7 @@ pub(super) fn seconds_or_more(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a duration that may be zero.
-pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let (number, factor) = split_unit(text, &DURATION_UNITS, 1.0);
     let seconds = number.parse::<f64>().ok().map(|number| number * factor);
     match seconds {

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
-use super::error::one_line;
 use super::publish::PubCommand;
 use super::server_flags::{CLIENT_VARIABLES, Failure};
 use super::subscribe::SubCommand;
+use crate::cli::error::one_line;
 
 #[derive(Debug, Parser)]
 #[command(name = "wscast", max_term_width = 100)]
@@ -45,7 +45,7 @@ impl ClientCommand {
     }
 
     /// Returns the line for flags of the server in front of the command.
-    pub(super) fn misplaced(&self) -> String {
+    pub(in crate::cli) fn misplaced(&self) -> String {
         let name = self.name();
         format!(
             "{name}: takes no setting of the server; write `wscast {name} …` without flags before it"
@@ -54,7 +54,7 @@ impl ClientCommand {
 }
 
 /// What the arguments of a client command ask for.
-pub(super) enum Parsed {
+pub(in crate::cli) enum Parsed {
     Command(ClientCommand),
     /// The help of a command.
     Help(String),
@@ -62,7 +62,10 @@ pub(super) enum Parsed {
 
 /// Parses the arguments of these commands; `None` if they are not of one. An `Err` is one line. `whole` is the command
 /// line of the whole program.
-pub(super) fn parse(args: &[OsString], whole: &clap::Command) -> Option<Result<Parsed, String>> {
+pub(in crate::cli) fn parse(
+    args: &[OsString],
+    whole: &clap::Command,
+) -> Option<Result<Parsed, String>> {
     let is_client = |word: &OsString| {
         let mut commands = ClientCli::command();
         commands.find_subcommand_mut(word).is_some()

@@ -13,9 +13,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tungstenite::http::Uri;
 
-use super::Cli;
-use super::host::connectable;
-use super::values::duration;
+use crate::cli::Cli;
+use crate::cli::flags::host::connectable;
+use crate::cli::flags::values::duration;
 use crate::threads;
 
 /// Most bytes of a response that are read.
@@ -31,7 +31,7 @@ const PROXY_HEADER: &str = "PROXY UNKNOWN\r\n";
 /// wrong. Without --url the server on this machine is checked, at the address of the settings: WSCAST_PORT,
 /// WSCAST_HOST and the others, or flags before the command.
 #[derive(Debug, clap::Args)]
-pub(super) struct HealthcheckCommand {
+pub(in crate::cli) struct HealthcheckCommand {
     /// The URL to request: http://HOST:PORT, https://HOST:PORT or unix:PATH, with the path /health if the URL has
     /// none. Certificates are not verified
     #[arg(long, value_name = "URL", value_parser = target)]
@@ -68,7 +68,7 @@ enum CheckedAddress {
 
 impl HealthcheckCommand {
     /// Returns the check to make. `cli` has the settings of the server. An `Err` is one line.
-    pub(super) fn healthcheck(self, cli: &Cli) -> Result<Healthcheck, String> {
+    pub(in crate::cli) fn healthcheck(self, cli: &Cli) -> Result<Healthcheck, String> {
         let targets = self.url.map_or_else(|| own_targets(cli), |url| vec![url]);
         if targets.is_empty() {
             return Err("--port 0: the port is unknown; write --url".to_owned());

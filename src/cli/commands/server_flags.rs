@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::duration;
+use crate::cli::flags::values::duration;
 use crate::client::{ClientError, ServerAccess, ServerAddress};
 
 /// The variables of the client commands, which are no settings of the server.
-pub(super) const CLIENT_VARIABLES: [&str; 3] = ["WSCAST_URL", "WSCAST_TOKEN", "WSCAST_CA_FILE"];
+pub(in crate::cli) const CLIENT_VARIABLES: [&str; 3] =
+    ["WSCAST_URL", "WSCAST_TOKEN", "WSCAST_CA_FILE"];
 
 /// Exit code of a command that failed, the same as that of a server that cannot start.
 const EXIT_FAILED: u8 = 1;

@@ -1,0 +1,8 @@
+//! Groups of the server's flags, and the parsers of their values.
+
+pub(super) mod history;
+pub(super) mod host;
+pub(super) mod keys;
+pub(super) mod limits;
+pub(super) mod nodes;
+pub(super) mod values;
