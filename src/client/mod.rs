@@ -3,25 +3,18 @@
 //! One thread does everything: it polls the socket together with the input or output of the command. Nothing here
 //! writes to a terminal or knows a flag.
 
-mod address;
 mod connection;
 mod error;
 mod frame;
-mod handshake;
-mod in_flight;
-mod input;
-mod pace;
-mod publisher;
+mod publishing;
 mod reconnect;
 mod room;
 mod subscriber;
 mod wait;
 
-pub(crate) use address::ServerAddress;
-pub(crate) use connection::ServerAccess;
+pub(crate) use connection::{ServerAccess, ServerAddress};
 pub(crate) use error::ClientError;
 pub(crate) use frame::one_line;
-pub(crate) use input::Input;
-pub(crate) use publisher::{LinePublisher, PublishProgress};
+pub(crate) use publishing::{Input, LinePublisher, PublishProgress};
 pub(crate) use room::Start;
 pub(crate) use subscriber::{Output, RoomSubscriber};

@@ -9,14 +9,14 @@ use rustix::event::PollFlags;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::connection::{ClientConnection, ServerAccess};
-use super::error::{ClientError, Lost};
-use super::frame::{ErrorPayload, ServerFrame};
 use super::in_flight::{InFlight, Line, State};
 use super::input::Input;
 use super::pace::Pace;
-use super::reconnect::Reconnect;
-use super::wait::wait;
+use crate::client::connection::{ClientConnection, ServerAccess};
+use crate::client::error::{ClientError, Lost};
+use crate::client::frame::{ErrorPayload, ServerFrame};
+use crate::client::reconnect::Reconnect;
+use crate::client::wait::wait;
 use crate::protocol::{ClientMessage, RoomName};
 
 /// Most bytes in flight, so that memory is bounded whatever the lines are. One message may be larger.

@@ -1,5 +1,8 @@
 //! One connection to the server: from the name look-up to its loss. After the handshake nothing blocks.
 
+mod address;
+mod handshake;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,9 +13,8 @@ use rustix::event::PollFlags;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message, Utf8Bytes, WebSocket};
 
-use super::address::ServerAddress;
-use super::error::{ClientError, Lost};
-use super::handshake;
+pub(crate) use self::address::ServerAddress;
+use crate::client::error::{ClientError, Lost};
 use crate::socket::tls::{TlsConnector, TlsError};
 use crate::socket::{Offered, Socket};
 
@@ -142,7 +144,7 @@ impl ClientConnection {
                 Message::Text(text) => return Ok(Some(text)),
                 Message::Close(Some(frame)) => {
                     let code = frame.code.into();
-                    return Err(Lost::Closed(code, super::one_line(&frame.reason)));
+                    return Err(Lost::Closed(code, crate::client::one_line(&frame.reason)));
                 }
                 Message::Close(None) => return Err(Lost::Closed(1005, String::new())),
                 _ => {}

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tungstenite::handshake::derive_accept_key;
 
 use super::address::ServerAddress;
-use super::error::ClientError;
+use crate::client::error::ClientError;
 use crate::socket::Socket;
 
 /// Longest head of a response, and longest body of a refusal, in bytes.
@@ -149,7 +149,7 @@ fn refusal(address: &ServerAddress, response: &Response, body: &[u8]) -> ClientE
     }
     let status = response.status;
     let body: Option<Body> = serde_json::from_slice(body).ok();
-    let reason = body.map(|body| super::one_line(&body.error.message));
+    let reason = body.map(|body| crate::client::one_line(&body.error.message));
     let line = match &reason {
         Some(reason) => format!("{address}: {status}: {reason}"),
         None => format!("{address}: the server responds with {status}"),
