@@ -290,9 +290,10 @@ export class WscastClient {
    */
   async #address(narrow) {
     const token = await this.#currentToken();
-    const parameters = [parameter('session', this.session)];
     const inSubprotocol = this.#tokenIn === 'subprotocol';
+    const parameters = [parameter('session', this.session)];
     if (token && !inSubprotocol) parameters.push(parameter('token', String(token)));
+    this.#own.willSend(token);
     const url = this.#membership.address(withParameters(this.#base, parameters), narrow);
     // The server chooses the first, because its response must not repeat the token.
     return token && inSubprotocol ? { url, subprotocols: ['wscast', `wscast.token.${token}`] } : { url };
@@ -339,9 +340,8 @@ export class WscastClient {
 
   /** @throws {WscastError} */
   #checkNotClosed() {
-    const { state } = this;
-    if (state.name !== 'closed') return;
-    throw new WscastError('closed', this.#closedByProgram ? 'this client was closed' : state.reason || CLOSED_FOR_GOOD);
+    if (this.state.name !== 'closed') return;
+    throw new WscastError('closed', this.#closedByProgram ? 'this client was closed' : this.state.reason || CLOSED_FOR_GOOD);
   }
 
   /** @type {(request: import('./requests.js').NewRequest) => Promise<any>} */

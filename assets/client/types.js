@@ -40,7 +40,9 @@
  *
  * `own`: whether this client published it, on any of its connections. It compares the ids of its publishes
  * with `id`, because `from` is the user if a token names one, and several clients may have the same user. A
- * client remembers its last 5000 publishes. A message without `room` comes from the server itself.
+ * client remembers its last 5000 publishes. An id that the program chose may be in use by others: before the
+ * acknowledgement `from` must be this client's id or the user in its token, too. A message without `room` comes
+ * from the server itself.
  * @typedef {{ type: 'message' | 'custom_event', payload: any, room?: string, offset?: number, from?: string,
  *   ts?: number, id?: string, own: boolean }} Message
  *

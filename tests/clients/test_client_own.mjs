@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 
-import { Person, WebSocket, eventually, portOf, startAliceAndBob } from "./person.mjs";
+import { Person, WebSocket, eventually, numbers, portOf, startAliceAndBob } from "./person.mjs";
 import { Proxy } from "./proxy.mjs";
 import { environmentWithoutSettings, startServer, withinDeadline } from "./server.mjs";
 
@@ -68,15 +68,24 @@ describe("own messages", () => {
   test("own is true for one's own messages only, though all clients count their ids from one", async (t) => {
     const { server, token } = await startServerWithTokens(t);
     const anonymous = await startServer(t);
-    for (const people of [
-      [await Person.connect(t, server.ws, { token: token("alice") }), await Person.connect(t, server.ws, { token: token("bob") })],
-      [await Person.connect(t, anonymous.ws), await Person.connect(t, anonymous.ws)],
-    ]) {
-      const published = people.flatMap((person, name) => [1, 2, 3, 4, 5].map((n) => person.client.publish(`${name}`, { id: `${n}` })));
-      await withinDeadline(Promise.all(published), "acknowledgements");
-      for (const [name, person] of people.entries()) {
+    for (const [url, alices, bobs] of [[server.ws, token("alice"), token("bob")], [anonymous.ws]]) {
+      const held = [];
+      class Holding extends WebSocket {
+        send(frame) {
+          held.push(() => super.send(frame));
+        }
+      }
+      const alice = await Person.connect(t, url, { token: alices, WebSocket: Holding });
+      const bob = await Person.connect(t, url, { token: bobs });
+      const publishFive = ({ client }, payload) => Promise.all(numbers(5).map((n) => client.publish(payload, { id: `${n}` })));
+      const published = publishFive(alice, "alice's");
+      await withinDeadline(publishFive(bob, "bob's"), "acknowledgements");
+      await alice.receives("lobby", Array(5).fill("bob's"));
+      for (const send of held) send();
+      await withinDeadline(published, "acknowledgements");
+      for (const [person, payload] of [[alice, "alice's"], [bob, "bob's"]]) {
         await eventually("ten messages", () => person.messages.length === 10);
-        assert.deepEqual(ownPayloads(person), Array(5).fill(`${name}`));
+        assert.deepEqual(ownPayloads(person), Array(5).fill(payload));
       }
     }
   });

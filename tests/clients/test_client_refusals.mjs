@@ -46,6 +46,30 @@ describe("own messages", () => {
     assert.deepEqual(owns(received), [false, true]);
   });
 
+  for (const [sub, user] of [["alice", "alice"], ["Алиса 🙂", "Алиса 🙂"], [42, "42"]]) {
+    test(`the token names the user before the first acknowledgement: ${user}`, async (t) => {
+      const claims = Buffer.from(JSON.stringify({ sub })).toString("base64url");
+      const { client, socket, received } = await startClient(t, { token: async () => `e30.${claims}.c2ln` });
+      socket().welcome();
+      mayReject(client.publish("x", { id: "1" }));
+      publish(socket(), { id: "1", offset: 1, from: "bob" });
+      publish(socket(), { id: "1", offset: 2, from: user });
+      assert.deepEqual(owns(received), [false, true]);
+    });
+  }
+
+  test("without a token the first acknowledged message shows the user", async (t) => {
+    const { client, socket, received } = await startClient(t);
+    socket().welcome();
+    for (const [id, first] of [["1", 1], ["2", 3]]) {
+      mayReject(client.publish("x", { id }));
+      publish(socket(), { id, offset: first, from: "bob" });
+      publish(socket(), { id, offset: first + 1, from: "alice" });
+      socket().deliver({ type: "ack", id, payload: { room: "lobby", epoch: EPOCH, offset: first + 1 } });
+    }
+    assert.deepEqual(owns(received), [false, false, false, true]);
+  });
+
   test("ids that a program chose may be in use by others, before the acknowledgement too", async (t) => {
     for (const [mine, others] of [["c0000000a-1", "c0000000b-2"], ["c0000000a-1", "bob"], ["alice", "bob"], ["alice", "c0000000b-2"]]) {
       const { client, socket, received } = await startClient(t);
