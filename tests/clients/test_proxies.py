@@ -77,6 +77,8 @@ class BehindNginx(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(stream.status, 200)
         self.assertEqual(stream.headers["Content-Type"].split(";")[0], "text/event-stream")
 
+        # The head arrives before the server has joined the stream to the room.
+        await asyncio.to_thread(self.wait_for_event, stream, "joined")
         # The next message is published only after the stream has delivered the one before.
         for number in range(3):
             await asyncio.to_thread(self.publish, number)
@@ -91,6 +93,13 @@ class BehindNginx(unittest.IsolatedAsyncioTestCase):
         )
         with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
             self.assertEqual(response.status, 201)
+
+    def wait_for_event(self, stream, name):
+        """Reads the stream up to the line that names this event."""
+        while line := stream.readline().decode():
+            if line.strip() == f"event: {name}":
+                return
+        self.fail(f"the stream ended: {self.nginx.log()}")
 
     def next_message(self, stream):
         """Reads the stream up to the next message, and skips events that are not messages."""
