@@ -52,7 +52,7 @@ impl<'a> ServerFrame<'a> {
         serde_json::from_str(text).ok()
     }
 
-    /// Whether this is the first frame of a connection.
+    /// Returns whether this is the first frame of a connection.
     pub(super) fn is_welcome(&self) -> bool {
         self.kind == "message" && self.room.is_none() && self.rooms.is_some()
     }

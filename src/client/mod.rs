@@ -1,6 +1,6 @@
 //! A client of a wscast server: connects, reads rooms and resumes, publishes each message once.
 //!
-//! One thread does everything: it polls the socket together with the input or output of the command. Nothing here
+//! A single thread does everything: it polls the socket together with the input or output of the command. Nothing here
 //! writes to a terminal or knows a flag.
 
 mod connection;

@@ -21,7 +21,7 @@ pub(super) struct Room {
     start: Start,
     /// The last message that was received, once the client has been in the room.
     pub(super) position: Option<Position>,
-    /// Whether the client has yet to join again from the first of the last messages. Until then it receives them again,
+    /// True if the client has yet to join again from the first of the last messages. Until then it receives them again,
     /// so it ignores what comes.
     pub(super) awaits_history: bool,
 }

@@ -5,7 +5,7 @@ const BYTES_MAX: usize = 40;
 
 /// Returns a text in quotes, with characters that cannot be seen escaped. A long text ends with `…`.
 pub(crate) fn quote(text: &str) -> String {
-    // One character more than the maximum, so that `cut` detects a text that is too long.
+    // Takes one character more than the maximum, so that `cut` detects a text that is too long.
     let start = text.chars().take(BYTES_MAX + 1);
     let escaped: String = start.flat_map(escape).collect();
     format!("\"{}\"", cut(&escaped, BYTES_MAX))

@@ -53,7 +53,7 @@ impl ClientCommand {
     }
 }
 
-/// What the arguments of a client command ask for.
+/// The outcome of parsing a client command.
 pub(in crate::cli) enum Parsed {
     Command(ClientCommand),
     /// The help of a command.

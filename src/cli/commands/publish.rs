@@ -24,7 +24,7 @@ pub(super) struct PubCommand {
     /// The room to publish to
     #[arg(value_name = "ROOM", value_parser = room)]
     room: RoomName,
-    /// One message: these words, with spaces between them. Without it, each line of standard input is a message
+    /// The words of a message, with spaces between them. Without it, each line of standard input is a message
     #[arg(value_name = "TEXT")]
     text: Vec<String>,
     /// The text, or each line, is the JSON of a payload; otherwise it is a text

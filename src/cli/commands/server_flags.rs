@@ -20,7 +20,7 @@ const EXIT_REFUSED: u8 = 4;
 /// The reason why a command ended, and its exit code.
 #[derive(Debug)]
 pub struct Failure {
-    /// One line for stderr.
+    /// The line for stderr.
     pub line: String,
     /// The exit code.
     pub code: u8,

@@ -11,7 +11,7 @@ const INSTEAD: &str = "write ws://HOST:PORT or wss://HOST:PORT";
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerAddress {
-    /// Whether the server uses TLS.
+    /// True if the server uses TLS.
     pub(super) has_tls: bool,
     /// A name, or an address without brackets.
     pub(super) host: String,

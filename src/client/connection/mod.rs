@@ -1,4 +1,4 @@
-//! One connection to the server: from the name look-up to its loss. After the handshake nothing blocks.
+//! A connection to the server: from the name look-up to its loss. After the handshake nothing blocks.
 
 mod address;
 mod handshake;
@@ -41,7 +41,7 @@ pub(crate) struct ServerAccess {
 /// An open connection.
 pub(super) struct ClientConnection {
     socket: WebSocket<ClientTransport>,
-    /// Whether frames wait here because the socket was full.
+    /// True if frames wait here because the socket was full.
     is_blocked: bool,
     heard_at: Instant,
     pinged_at: Option<Instant>,
@@ -178,7 +178,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Whether frames wait for the socket.
+    /// Returns whether frames wait for the socket.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }

@@ -62,7 +62,7 @@ impl InFlight {
         (start..self.lines.len()).find(|at| self.lines[*at].state == State::Waiting)
     }
 
-    /// Whether a line after this index was sent.
+    /// Returns whether a line after this index was sent.
     pub(super) fn is_overtaken(&self, at: usize) -> bool {
         let mut later = self.lines.range(at..);
         self.sent > 0 && later.any(|line| line.state == State::Sent)

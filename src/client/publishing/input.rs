@@ -100,7 +100,7 @@ impl Input {
         Some(line)
     }
 
-    /// Whether nothing follows.
+    /// Returns whether nothing follows.
     pub(super) fn is_at_end(&self) -> bool {
         self.text.is_none() && self.source.is_none() && self.taken == self.buffer.len()
     }

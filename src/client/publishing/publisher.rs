@@ -34,7 +34,7 @@ const SESSION_BYTES: usize = 18;
 /// The id of the request that shows whether the server waits for a token.
 const TOKEN_CHECK_ID: &str = "token-check";
 
-/// What a publisher reports meanwhile.
+/// The progress that a publisher reports.
 pub(crate) trait PublishProgress {
     /// Reports an outage, or a line that was refused: one line.
     fn report(&mut self, line: &str);

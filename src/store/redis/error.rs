@@ -44,7 +44,7 @@ fn is_about_password(why: &str) -> bool {
         .any(|word| why.contains(word))
 }
 
-/// Whether nothing accepts connections at the address: a port that is closed, or a socket file that is missing.
+/// Returns whether nothing accepts connections at the address: a port that is closed, or a socket file that is missing.
 fn is_about_reaching(why: &str) -> bool {
     ["Connection refused", "No such file"]
         .iter()
