@@ -291,7 +291,15 @@ fn run(
             return backup.backup(database).map(Command::Backup);
         }
         Some(Subcommand::Healthcheck(check)) => {
-            return check.healthcheck(&cli).map(Command::Healthcheck);
+            let own = commands::healthcheck::OwnServer {
+                addresses: cli.host.0,
+                port: cli.port,
+                socket: cli.listen.into_iter().next(),
+                has_tls: cli.tls_cert.is_some(),
+                proxy_protocol: cli.proxy_protocol,
+                trusted_proxies: cli.trusted_proxies.unwrap_or_default(),
+            };
+            return check.healthcheck(own).map(Command::Healthcheck);
         }
         Some(Subcommand::Completions(completions)) => {
             return Ok(Command::Print(completions.text(Cli::command())));

@@ -13,9 +13,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tungstenite::http::Uri;
 
-use crate::cli::Cli;
 use crate::cli::flags::host::connectable;
 use crate::cli::flags::values::duration;
+use crate::proxy::TrustedProxies;
 use crate::threads;
 
 /// Most bytes of a response that are read.
@@ -66,10 +66,21 @@ enum CheckedAddress {
     Unix(PathBuf),
 }
 
+/// The settings of the server on this machine that say where it listens.
+pub(in crate::cli) struct OwnServer {
+    pub(in crate::cli) addresses: Vec<IpAddr>,
+    pub(in crate::cli) port: u16,
+    /// The first Unix socket.
+    pub(in crate::cli) socket: Option<PathBuf>,
+    pub(in crate::cli) has_tls: bool,
+    pub(in crate::cli) proxy_protocol: bool,
+    pub(in crate::cli) trusted_proxies: TrustedProxies,
+}
+
 impl HealthcheckCommand {
-    /// Returns the check to make. `cli` has the settings of the server. An `Err` is one line.
-    pub(in crate::cli) fn healthcheck(self, cli: &Cli) -> Result<Healthcheck, String> {
-        let targets = self.url.map_or_else(|| own_targets(cli), |url| vec![url]);
+    /// Returns the check to make: of the URL, or of `own` without one. An `Err` is one line.
+    pub(in crate::cli) fn healthcheck(self, own: OwnServer) -> Result<Healthcheck, String> {
+        let targets = self.url.map_or_else(|| own_targets(own), |url| vec![url]);
         if targets.is_empty() {
             return Err("--port 0: the port is unknown; write --url".to_owned());
         }
@@ -81,24 +92,24 @@ impl HealthcheckCommand {
 }
 
 /// Returns the addresses of the server with these settings: its port, or its first Unix socket if a free port is taken.
-fn own_targets(cli: &Cli) -> Vec<Target> {
-    let trusted = cli.trusted_proxies.clone().unwrap_or_default();
+fn own_targets(own: OwnServer) -> Vec<Target> {
+    let trusted = own.trusted_proxies;
     let target = |address, has_tls, is_trusted| Target {
         address,
         has_tls,
-        needs_proxy_header: cli.proxy_protocol && is_trusted,
+        needs_proxy_header: own.proxy_protocol && is_trusted,
         path: HEALTH.to_owned(),
     };
-    if cli.port == 0 {
-        let socket = cli.listen.first().cloned().map(CheckedAddress::Unix);
+    if own.port == 0 {
+        let socket = own.socket.map(CheckedAddress::Unix);
         let socket = socket.map(|address| target(address, false, trusted.trusts_unix()));
         return socket.into_iter().collect();
     }
-    let addresses = cli.host.0.iter().copied().map(connectable);
+    let addresses = own.addresses.into_iter().map(connectable);
     addresses
         .map(|ip| {
-            let address = CheckedAddress::Tcp(ip.to_string(), cli.port);
-            target(address, cli.tls_cert.is_some(), trusted.trusts(ip))
+            let address = CheckedAddress::Tcp(ip.to_string(), own.port);
+            target(address, own.has_tls, trusted.trusts(ip))
         })
         .collect()
 }
