@@ -94,8 +94,7 @@
 //! `main` → `cli` → `server` (composition) → `listener` → `connection` → `session` → `http` → `app` (handles) →
 //! `admission` → `broker` → `broadcaster` → `store` → `outbox` → `rooms` → `socket` → `limits` and `logging` → `config` →
 //! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `threads` and
-//! `os_error`. A module
-//! uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
+//! `os_error`. A module uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
 //! The commands `sub` and `pub` are clients of a server: `cli` → `client` → `socket` → `protocol`.
