@@ -27,7 +27,7 @@ fn balancer_sees_503_while_clients_are_served() {
         bob.say("during the delay");
         alice.expect("during the delay");
         assert_eq!(server.raw().get("/").status, 200);
-        assert!(server.log().contains("draining"), "{}", server.log());
+        server.wait_for_log("draining");
     }
 }
 
