@@ -186,6 +186,7 @@ fn payload_that_is_no_longer_json_is_a_gap_that_readers_learn_of() {
     let server = dir.serve(&["--log-level", "warn"]);
     assert_gap_is_reported(&server, 101..=101);
     assert_degraded(&server);
+    server.wait_for_log("cannot be read");
     let log = server.log();
     assert_eq!(log.matches("cannot be read").count(), 1, "{log}");
 }

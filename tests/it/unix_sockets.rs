@@ -35,11 +35,7 @@ fn client_over_a_unix_socket_joins_the_same_rooms() {
     bob.expect("over the socket");
     let health = RawConnection::from(Socket::unix(&path)).get("/health");
     assert_eq!(health.json()["connected_clients"], 2);
-    let log = server.log();
-    assert!(
-        log.contains(&format!("{} unix connected", bob.id())),
-        "{log}"
-    );
+    server.wait_for_log(&format!("{} unix connected", bob.id()));
     bob.close();
 }
 
