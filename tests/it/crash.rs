@@ -142,6 +142,7 @@ fn acknowledged_messages_survive_every_kill_exactly_once() {
             });
             server.signal(Signal::KILL);
             server.wait_for_exit();
+            print!("{}", server.log());
             server = start(&port);
         }
         stop.store(true, Ordering::Relaxed);

@@ -37,7 +37,7 @@ pub enum PutBack {
 }
 
 /// The age of a copy from which a server notices that it was put back. The clocks of file systems have steps.
-const NOTICED_AGE: Duration = Duration::from_millis(50);
+const NOTICED_AGE: Duration = Duration::from_millis(150);
 
 /// A copy of some of the files.
 pub struct Saved {

@@ -33,10 +33,11 @@ const NUMBERS: usize = 12;
 const WORDS: usize = NUMBERS + BOOT_BYTES_MAX / 8 + 1;
 
 /// How much later than recorded the file system may have written the mark. A later change is not the server's.
-const LATE_NS_MAX: i64 = 1_000_000;
+const LATE_NS_MAX: i64 = 100_000_000;
+/// A write that was delayed longer is repeated, unless the server is killed before that.
+const REPEAT_NS_MIN: i64 = 1_000_000;
 /// How much earlier the file system may say that it wrote the mark. Some keep times in steps of two seconds.
 const EARLY_NS_MAX: i64 = 2_100_000_000;
-
 /// The steps of a clock that a file system uses instead of the process's.
 const CLOCK_STEP_NS: i64 = 10_000_000;
 
@@ -177,10 +178,10 @@ impl Record {
         })
     }
 
-    /// Returns whether the file was last changed when the record was written.
-    fn is_written_at(&self, changed_ns: i64) -> bool {
+    /// Returns whether the file was last changed when the record was written, or at most `late_ns_max` later.
+    fn is_written_at(&self, changed_ns: i64, late_ns_max: i64) -> bool {
         let late = changed_ns.saturating_sub(self.written_ns);
-        (-EARLY_NS_MAX..=LATE_NS_MAX).contains(&late)
+        (-EARLY_NS_MAX..=late_ns_max).contains(&late)
     }
 }
 
@@ -253,7 +254,7 @@ impl MarkFile {
             _ if encoded.is_empty() => FoundMark::Missing,
             None => FoundMark::Damaged,
             Some(record) => FoundMark::Valid {
-                is_untouched: record.is_written_at(changed_ns(&file).map_err(failed)?),
+                is_untouched: record.is_written_at(changed_ns(&file).map_err(failed)?, LATE_NS_MAX),
                 record,
             },
         };
@@ -352,7 +353,7 @@ impl Mark {
             written.record.written_ns = now_ns + written.ahead_ns;
             self.file.write_all_at(&written.record.encode(), 0)?;
             let changed_ns = changed_ns(&self.file)?;
-            if written.record.is_written_at(changed_ns) {
+            if written.record.is_written_at(changed_ns, REPEAT_NS_MIN) {
                 return Ok(());
             }
             // A delay is unlikely to occur twice, so the clocks differ.
