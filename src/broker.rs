@@ -189,7 +189,8 @@ impl BrokerThread {
                         epoch: numbering.epoch(),
                         offset: publication.offset,
                     };
-                    self.delivery.deliver(&numbering, publication);
+                    self.delivery
+                        .deliver(&numbering, publication, publish.received);
                     position
                 }
                 Stored::Relayed(position) | Stored::Duplicate(position) => position,

@@ -1,4 +1,6 @@
-//! Metrics: counters, which only grow, and gauges, which change only through guards.
+//! Metrics: counters, which only grow, gauges, which change only through guards, and histograms.
+
+mod histogram;
 
 use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
@@ -7,6 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use histogram::Histogram;
 
 /// The time over which `/stats` averages its rates.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -69,6 +73,10 @@ macro_rules! metrics {
             pub(crate) lagging: Gauge,
             /// Time spent in store commits, in microseconds.
             pub(crate) commit_micros: Counter,
+            /// Time from the receipt of each message until its fan-out starts.
+            pub(crate) fan_out_delay: Histogram,
+            /// Time to encode the messages that the broadcaster takes at once and to send them to all members.
+            pub(crate) fan_out_time: Histogram,
             $(#[doc = $help] pub(crate) $field: Counter,)+
             rates: Mutex<VecDeque<Sample>>,
         }
@@ -180,7 +188,7 @@ impl Metrics {
                 self.lagging.get(),
             ),
         ];
-        let mut out = String::with_capacity(4096);
+        let mut out = String::with_capacity(8192);
         for (name, help, value) in gauges {
             write_metric(&mut out, name, help, "gauge", value);
         }
@@ -194,6 +202,16 @@ impl Metrics {
             "Time spent committing batches to SQLite or Redis",
             "counter",
             seconds,
+        );
+        self.fan_out_delay.write(
+            &mut out,
+            "fan_out_delay_seconds",
+            "Time from receiving a message, from its publisher or from Redis, until it is sent to the first member",
+        );
+        self.fan_out_time.write(
+            &mut out,
+            "fan_out_seconds",
+            "Time to send the messages that waited together to all members of their rooms",
         );
         out
     }

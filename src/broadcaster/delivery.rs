@@ -1,6 +1,7 @@
 //! The broadcaster's implementation of [`Delivery`], through which a store reaches it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
@@ -11,10 +12,16 @@ use crate::store::Delivery;
 use super::{Broadcaster, Event};
 
 impl Delivery for Broadcaster {
-    fn deliver(&self, numbering: &Arc<RoomNumbering>, publication: Arc<Publication>) {
+    fn deliver(
+        &self,
+        numbering: &Arc<RoomNumbering>,
+        publication: Arc<Publication>,
+        received: Instant,
+    ) {
         self.send(Event::Deliver {
             numbering: Arc::clone(numbering),
             publication,
+            received,
         });
     }
 

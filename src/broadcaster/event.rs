@@ -1,7 +1,7 @@
 //! Every event that the broadcaster thread handles, in one closed enum.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -20,6 +20,8 @@ pub(crate) enum Event {
         numbering: Arc<RoomNumbering>,
         /// The stored publication.
         publication: Arc<Publication>,
+        /// When this node received it.
+        received: Instant,
     },
     /// Registers a client that has connected without a token. Until [`Event::Connect`] it can only be closed.
     AwaitAuth {

@@ -60,11 +60,11 @@ impl BroadcasterState {
     ) -> ControlFlow<()> {
         for event in events {
             if self.handle(event, now).is_break() {
-                self.flush_pending();
+                self.flush_pending(now);
                 return ControlFlow::Break(());
             }
         }
-        self.flush_pending();
+        self.flush_pending(now);
         self.do_due_work(now);
         ControlFlow::Continue(())
     }
@@ -80,7 +80,8 @@ impl BroadcasterState {
             Event::Deliver {
                 numbering,
                 publication,
-            } => self.deliver(&numbering, &publication),
+                received,
+            } => self.deliver(&numbering, &publication, received, now),
             Event::AwaitAuth { outbox } => self.await_auth(outbox, now),
             Event::Connect {
                 outbox,

@@ -1,6 +1,7 @@
 //! The message path: adds publications to their rooms' batches and sends the batches.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::protocol::Publication;
 use crate::rooms::RoomNumbering;
@@ -9,7 +10,13 @@ use super::state::BroadcasterState;
 
 impl BroadcasterState {
     /// Adds a publication to its room's batch. A numbering that the members do not know restarts the room.
-    pub(super) fn deliver(&mut self, numbering: &Arc<RoomNumbering>, publication: &Publication) {
+    pub(super) fn deliver(
+        &mut self,
+        numbering: &Arc<RoomNumbering>,
+        publication: &Publication,
+        received: Instant,
+        now: Instant,
+    ) {
         numbering.set_delivered(publication.offset);
         let Some(room) = self.rooms.get_mut(&publication.room) else {
             return;
@@ -17,6 +24,8 @@ impl BroadcasterState {
         if !room.has_numbering(numbering) {
             return self.restart(&publication.room);
         }
+        let delay = now.saturating_duration_since(received);
+        self.metrics.fan_out_delay.observe(delay);
         if !room.has_pending() {
             self.pending.push(publication.room.clone());
         }
@@ -26,8 +35,11 @@ impl BroadcasterState {
         }
     }
 
-    /// Sends every pending batch.
-    pub(super) fn flush_pending(&mut self) {
+    /// Sends every pending batch of the events that were taken at `started`.
+    pub(super) fn flush_pending(&mut self, started: Instant) {
+        if self.pending.is_empty() {
+            return;
+        }
         let mut delivered = 0;
         for name in self.pending.drain(..) {
             if let Some(room) = self.rooms.get_mut(&name) {
@@ -35,5 +47,6 @@ impl BroadcasterState {
             }
         }
         self.metrics.deliveries.add(delivered);
+        self.metrics.fan_out_time.observe(started.elapsed());
     }
 }

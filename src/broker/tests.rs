@@ -80,7 +80,7 @@ impl Store for FakeStore {
 struct FakeDelivery(Sender<u64>);
 
 impl Delivery for FakeDelivery {
-    fn deliver(&self, _: &Arc<RoomNumbering>, publication: Arc<Publication>) {
+    fn deliver(&self, _: &Arc<RoomNumbering>, publication: Arc<Publication>, _: Instant) {
         // An error means that the test has ended.
         self.0.send(publication.offset).ok();
     }
@@ -130,6 +130,7 @@ impl Fixture {
             payload: payload.into(),
             id: None,
             scope: None,
+            received: Instant::now(),
         };
         let (reply, replied) = bounded(1);
         let reply_to = ReplyTo::Thread(reply);

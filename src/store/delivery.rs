@@ -1,6 +1,7 @@
 //! The interface through which a store reaches the members on this node.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::protocol::{Publication, RoomName};
 use crate::rooms::{ClientSelector, LocalMembers, RemoteMembers, RoomNumbering};
@@ -10,7 +11,13 @@ use crate::rooms::{ClientSelector, LocalMembers, RemoteMembers, RoomNumbering};
 /// Calls take effect in the order in which one thread makes them.
 pub(crate) trait Delivery: Send + Sync {
     /// Delivers a stored publication to its room's members. A room's publications must come in offset order.
-    fn deliver(&self, numbering: &Arc<RoomNumbering>, publication: Arc<Publication>);
+    /// `received` is when this node received it, for the metrics.
+    fn deliver(
+        &self,
+        numbering: &Arc<RoomNumbering>,
+        publication: Arc<Publication>,
+        received: Instant,
+    );
 
     /// Closes a room's members because its numbering restarted or messages were lost. They reconnect and receive the
     /// new position; later joins use the new numbering.

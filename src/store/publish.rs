@@ -1,7 +1,7 @@
 //! A message to be stored, and the result of storing it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::protocol::{Kind, Position, Publication, RequestId, RoomName, Scope};
 use crate::rooms::RoomNumbering;
@@ -21,6 +21,8 @@ pub(crate) struct Publish {
     pub(crate) id: Option<RequestId>,
     /// The scope within which ids are compared. Without a scope a repeated id is stored again.
     pub(crate) scope: Option<Scope>,
+    /// When the server received the message.
+    pub(crate) received: Instant,
 }
 
 impl Publish {

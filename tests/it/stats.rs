@@ -51,43 +51,47 @@ fn health_and_stats_have_every_documented_field() {
     }
 }
 
-// Every metric has three lines: HELP, TYPE and a value. Names are unique; counters end in `_total`.
-// Five values are compared with what one client did.
+// Every metric has the lines HELP and TYPE, then a value, or the values of a histogram. Names are unique; counters end in
+// `_total`. Seven values are compared with what one client did.
 #[test]
 fn metrics_are_valid_prometheus_text() {
     let server = TestServer::start(&[]);
     let mut alice = server.client();
     alice.say("hi");
     alice.expect("hi");
-    // Deliveries are counted after the whole batch was sent.
+    // Deliveries are counted after the whole batch was sent, and timed after that.
     let text = wait_for("the delivery is counted", || {
         let text = server.raw().get("/metrics").text();
-        text.contains("wscast_messages_delivered_total 1\n")
+        text.contains("wscast_fan_out_seconds_count 1\n")
             .then_some(text)
     });
     assert!(text.ends_with('\n'), "{text}");
     let lines: Vec<&str> = text.lines().collect();
     let mut seen = Vec::new();
-    assert_eq!(lines.len() % 3, 0, "{text}");
-    for metric in lines.chunks(3) {
-        let (name, value) = metric[2].split_once(' ').expect("name and value");
+    for metric in lines.chunk_by(|_, next| !next.starts_with("# HELP ")) {
+        let (name, help) = metric[0]
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '))
+            .expect("help");
         assert!(name.starts_with("wscast_"), "{name}");
         assert!(
             name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
             "{name}"
         );
-        assert!(
-            value.parse::<f64>().is_ok_and(|value| value >= 0.0),
-            "{name} {value}"
-        );
-        let help = metric[0]
-            .strip_prefix(&format!("# HELP {name} "))
-            .expect("help");
         assert!(!help.is_empty(), "{name}");
-        let kind = if name.ends_with("_total") {
-            "counter"
-        } else {
-            "gauge"
+        let kind = match metric {
+            [_, kind, _value] => {
+                let value = metric[2].strip_prefix(name).expect("the name");
+                assert!(number(value) >= 0.0, "{name} {value}");
+                let is_counter = name.ends_with("_total");
+                assert_eq!(kind.ends_with(" counter"), is_counter, "{name}");
+                if is_counter { "counter" } else { "gauge" }
+            }
+            [_, _, values @ ..] => {
+                assert_histogram(name, values);
+                "histogram"
+            }
+            _ => panic!("{name} has no value"),
         };
         assert_eq!(metric[1], format!("# TYPE {name} {kind}"));
         assert!(!seen.contains(&name), "{name} appears twice");
@@ -99,12 +103,39 @@ fn metrics_are_valid_prometheus_text() {
         ("wscast_messages_published_total", 1),
         ("wscast_messages_delivered_total", 1),
         ("wscast_history_messages", 1),
+        ("wscast_fan_out_delay_seconds_count", 1),
+        ("wscast_fan_out_seconds_count", 1),
     ] {
         assert!(
             lines.contains(&format!("{name} {value}").as_str()),
             "{name} in {text}"
         );
     }
+}
+
+fn number(text: &str) -> f64 {
+    text.trim().parse().expect("a number")
+}
+
+/// Checks the buckets of a histogram, each with its bound, then the sum and the count.
+fn assert_histogram(name: &str, lines: &[&str]) {
+    let [buckets @ .., sum, count] = lines else {
+        panic!("{name} has too few lines");
+    };
+    let (mut bound, mut up_to_bound) = (0.0, 0.0);
+    for bucket in buckets {
+        let prefix = format!("{name}_bucket{{le=\"");
+        let rest = bucket.strip_prefix(&prefix).expect("a bucket");
+        let (le, value) = rest.split_once("\"} ").expect("a value");
+        assert!(number(le) > bound, "{bucket}");
+        assert!(number(value) >= up_to_bound, "{bucket}");
+        (bound, up_to_bound) = (number(le), number(value));
+    }
+    assert_eq!(bound, f64::INFINITY, "{name}");
+    let value =
+        |line: &str, part| number(line.strip_prefix(&format!("{name}_{part} ")).expect(part));
+    assert!(value(sum, "sum") >= 0.0, "{sum}");
+    assert_eq!(value(count, "count"), up_to_bound, "{name}");
 }
 
 #[test]

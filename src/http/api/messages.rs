@@ -1,5 +1,7 @@
 //! `/rooms/{room}/messages`: pages of history, and publishing.
 
+use std::time::Instant;
+
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde::Serialize;
 use tiny_http::ResponseBox;
@@ -90,6 +92,7 @@ pub(in crate::http) fn publish(
         payload: message.payload.into(),
         id,
         scope: user.map(Scope::User).or(session),
+        received: Instant::now(),
     };
     app.broker
         .publish(publish, ReplyTo::Thread(reply))

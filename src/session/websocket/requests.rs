@@ -28,7 +28,8 @@ impl Session<'_> {
     pub(super) fn request(&mut self, text: &str, bytes: usize) {
         self.app.metrics.requests.add(1);
         let parsed = ClientMessage::parse(text);
-        if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
+        let now = Instant::now();
+        if let Err(exceeded) = self.rate.count(bytes, now) {
             let id = match &parsed {
                 Ok(request) => request.id.as_ref(),
                 Err(error) => error.id.as_ref(),
@@ -37,7 +38,7 @@ impl Session<'_> {
         }
         match parsed {
             Ok(ClientRequest { id, message }) => {
-                if let Err(refusal) = self.act(message, id.clone()) {
+                if let Err(refusal) = self.act(message, id.clone(), now) {
                     self.refuse(id.as_ref(), &refusal);
                 }
             }
@@ -85,12 +86,17 @@ impl Session<'_> {
 
     /// Carries out a request. On `Err` the caller replies; on `Ok` this method, the broadcaster or the broker replies,
     /// exactly once.
-    fn act(&mut self, message: ClientMessage<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
+    fn act(
+        &mut self,
+        message: ClientMessage<'_>,
+        id: Option<RequestId>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         if !matches!(message, ClientMessage::Auth { .. } | ClientMessage::Ping) {
             self.identity()?;
         }
         match message {
-            ClientMessage::Publish(publish) => self.publish(publish, id),
+            ClientMessage::Publish(publish) => self.publish(publish, id, now),
             ClientMessage::Join {
                 room,
                 presence,
@@ -110,7 +116,12 @@ impl Session<'_> {
         }
     }
 
-    fn publish(&self, publish: PublishRequest<'_>, id: Option<RequestId>) -> Result<(), Refusal> {
+    fn publish(
+        &self,
+        publish: PublishRequest<'_>,
+        id: Option<RequestId>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let numbering = match &publish.room {
             Some(room) => self.joined(room)?,
             None => self.rooms.first().ok_or_else(not_in_any_room)?.numbering(),
@@ -124,6 +135,7 @@ impl Session<'_> {
             payload: publish.payload.into(),
             id,
             scope: Some(self.scope.clone()),
+            received: now,
         };
         let reply_to = ReplyTo::Outbox(Arc::clone(&self.outbox));
         self.app

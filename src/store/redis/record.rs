@@ -67,6 +67,7 @@ mod tests {
             payload: payload.into(),
             id: Some(RequestId::parse("an\nid").unwrap()),
             scope: None,
+            received: std::time::Instant::now(),
         };
         let publication = decode(&room, 7, 9, &encode(&publish)).unwrap();
         assert_eq!(&*publication.payload, payload);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::broadcaster::event::Event;
 use crate::protocol::{Epoch, Kind, PresentClient, Publication, RoomName};
@@ -54,6 +55,7 @@ impl TestRoom {
                 kind: Kind::Message,
                 payload: payload.into(),
             }),
+            received: Instant::now(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A subscribed room, and the last message of it that this node has seen.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::protocol::{Position, Publication};
 use crate::rooms::RoomNumbering;
@@ -42,6 +43,6 @@ impl SubscribedRoom {
     pub(super) fn deliver(&mut self, publication: Arc<Publication>, delivery: &dyn Delivery) {
         self.seen = publication.offset;
         self.seen_ts = Some(publication.ts);
-        delivery.deliver(&self.numbering, publication);
+        delivery.deliver(&self.numbering, publication, Instant::now());
     }
 }
