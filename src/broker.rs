@@ -21,6 +21,8 @@ use crate::threads::{self, REPLY_TIMEOUT};
 const QUEUE_PUBLISHES_MAX: usize = 512;
 /// Time between two maintenance runs of the store.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two probes of the store. Health checks in between share the result of the last one.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The handle of the broker thread and of the store behind it.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub(crate) enum ReplyTo {
 /// An item of the broker's queue.
 enum Work {
     Publish(Publish, ReplyTo),
+    /// A request for the health of the store, checked on the broker thread.
+    Probe(Sender<Result<(), String>>),
     Stop,
 }
 
@@ -104,6 +108,16 @@ impl Broker {
         self.store.health()
     }
 
+    /// Returns the health of the store once the queue so far is stored and the store was probed. Returns `None` if that
+    /// takes until the deadline: the broker thread or the store is stuck.
+    pub(crate) fn probe(&self, deadline: Instant) -> Option<Result<(), String>> {
+        let (reply, health) = bounded(1);
+        self.queue
+            .send_deadline(Work::Probe(reply), deadline)
+            .ok()?;
+        health.recv_deadline(deadline).ok()
+    }
+
     /// See [`Store::usage`].
     pub(crate) fn usage(&self) -> Usage {
         self.store.usage()
@@ -136,7 +150,9 @@ impl BrokerThread {
     fn run(self, queue: &Receiver<Work>) {
         let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut replies = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
+        let mut probes = Vec::new();
         let mut maintain_at = Instant::now() + MAINTENANCE_INTERVAL;
+        let mut probe_at = Instant::now();
         let mut stopping = false;
         while !stopping {
             match queue.recv_deadline(maintain_at) {
@@ -148,12 +164,21 @@ impl BrokerThread {
                                 batch.push(publish);
                                 replies.push(reply_to);
                             }
+                            Work::Probe(reply) => probes.push(reply),
                             Work::Stop => stopping = true,
                         }
                     }
                     self.store_batch(&batch, &replies);
                     batch.clear();
                     replies.clear();
+                    if !probes.is_empty() && Instant::now() >= probe_at {
+                        self.store.probe();
+                        probe_at = Instant::now() + PROBE_INTERVAL;
+                    }
+                    for probe in probes.drain(..) {
+                        // An error means that the thread no longer waits.
+                        probe.try_send(self.store.health()).ok();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => stopping = true,

@@ -23,7 +23,7 @@ use crate::shutdown::Shutdown;
 use crate::socket::tls;
 use crate::store::{self, Delivery};
 use crate::systemd::{self, ServiceManager};
-use crate::threads;
+use crate::threads::{self, REPLY_TIMEOUT};
 
 /// How often the metrics take a sample for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -260,7 +260,10 @@ fn start_watchdog(manager: &Arc<ServiceManager>, app: &Arc<App>) -> io::Result<(
     let (manager, app) = (Arc::clone(manager), Arc::clone(app));
     threads::spawn_service("watchdog", move || {
         while !app.shutdown.wait(interval) {
-            if app.broadcaster.is_responsive() {
+            if app
+                .broadcaster
+                .is_responsive(Instant::now() + REPLY_TIMEOUT)
+            {
                 manager.alive();
             }
         }

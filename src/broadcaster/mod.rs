@@ -26,6 +26,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -91,9 +92,14 @@ impl Broadcaster {
         })
     }
 
-    /// Returns whether the thread replies.
-    pub(crate) fn is_responsive(&self) -> bool {
-        self.clients(None, 0).is_some()
+    /// Returns whether the thread replies until the deadline.
+    pub(crate) fn is_responsive(&self, deadline: Instant) -> bool {
+        let event = |reply| Event::Clients {
+            after: None,
+            limit: 0,
+            reply,
+        };
+        self.request_until(deadline, event).is_some()
     }
 
     /// Closes the selected clients of this node and returns their number.
@@ -136,8 +142,16 @@ impl Broadcaster {
     }
 
     fn request<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
+        self.request_until(Instant::now() + REPLY_TIMEOUT, event)
+    }
+
+    fn request_until<T>(
+        &self,
+        deadline: Instant,
+        event: impl FnOnce(Sender<T>) -> Event,
+    ) -> Option<T> {
         let (reply, receiver) = bounded(1);
-        self.0.send_timeout(event(reply), REPLY_TIMEOUT).ok()?;
-        receiver.recv_timeout(REPLY_TIMEOUT).ok()
+        self.0.send_deadline(event(reply), deadline).ok()?;
+        receiver.recv_deadline(deadline).ok()
     }
 }

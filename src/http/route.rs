@@ -68,6 +68,8 @@ const ROUTES: &[Route] = &[
     get(&["assets", "{}"], Public(assets::asset)),
     get(&["assets", "{}", "{}"], Public(assets::asset)),
     get(&["health"], Public(health::health)),
+    get(&["health", "live"], Public(health::live)),
+    get(&["health", "ready"], Public(health::ready)),
     get(&["stats"], Private(Identity, stats::stats)),
     get(&["metrics"], Private(Identity, metrics::metrics)),
     get(&["rooms"], Private(Identity, rooms::list)),

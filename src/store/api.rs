@@ -35,6 +35,10 @@ pub(crate) trait Store: Send + Sync {
     /// Returns the amounts stored now.
     fn usage(&self) -> Usage;
 
+    /// Makes the store answer and write a little, so that [`health`](Self::health) is that of this moment. Called on the
+    /// broker thread.
+    fn probe(&self) {}
+
     /// Checks whether the store works. The error is the reason, in words for the operator.
     fn health(&self) -> Result<(), String>;
 

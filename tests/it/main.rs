@@ -46,6 +46,7 @@
 //! | `presence_users` | lists of members name the user of each client |
 //! | `paths` | spellings of paths: a slash at the end, and none that bypasses a rule |
 //! | `presence` | updates about members that join and leave |
+//! | `probes` | `/health/live` and `/health/ready` of working, closing and stuck servers |
 //! | `protocol` | invalid requests and their error codes |
 //! | `proxy` | client addresses from trusted proxies: headers and the PROXY protocol |
 //! | `proxy_protocol` | version 1 of the PROXY protocol, probes without a header, and what the log says |
@@ -122,6 +123,7 @@ mod page_rejections;
 mod paths;
 mod presence;
 mod presence_users;
+mod probes;
 mod protocol;
 mod proxy;
 mod proxy_protocol;

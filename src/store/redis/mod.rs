@@ -184,6 +184,10 @@ impl Store for Redis {
     }
 
     fn maintain(&self, _now: Instant) {
+        self.probe();
+    }
+
+    fn probe(&self) {
         match self.publisher.lock().check(&self.state) {
             Ok(()) => self.state.publishing.succeeded(),
             Err(why) => self.state.publishing.failed(why),

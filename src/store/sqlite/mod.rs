@@ -348,6 +348,23 @@ impl Store for Sqlite {
         self.history.read_again(&self.directory);
     }
 
+    /// Writes the mark again, without a message and without a sync: a disk that hangs or refuses writes shows at once,
+    /// and frequent checks do not wear it out.
+    fn probe(&self) {
+        let writer = self.writer.lock();
+        // Maintenance finds out when a store that failed works again.
+        if self.health.check().is_err() {
+            return;
+        }
+        let written = self.check_location().and_then(|()| {
+            writer.check_progress().map_err(|why| reason(&why))?;
+            self.mark.update(|_| ()).map_err(|why| why.to_string())
+        });
+        if let Err(why) = written {
+            self.health.failed(why);
+        }
+    }
+
     fn usage(&self) -> Usage {
         Usage {
             rooms: self.directory.len(),

@@ -1,5 +1,6 @@
 //! Redis refuses: it is full, a replica, has another password, or is down.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::token::{SECRET, claims, signed};
@@ -288,5 +289,29 @@ fn start_without_redis_fails_with_one_line() {
         assert!(none.contains("NOAUTH"), "{none}");
         let nonsense = start_that_fails("http://127.0.0.1:6379");
         assert!(nonsense.contains("redis://host:6379"), "{nonsense}");
+    });
+}
+
+// Faults: Redis hangs, and nothing is published meanwhile.
+#[test]
+fn node_whose_redis_hangs_is_live_but_not_ready() {
+    with_redis(|redis| {
+        let node = redis.node(&[]);
+        let probe = |path: &str| {
+            let response = node.raw().get(path);
+            (response.status, response.json())
+        };
+        assert_eq!(probe("/health/ready").0, 200);
+        redis.signal(Signal::STOP);
+        let body = wait_for("not ready", || {
+            let (status, body) = probe("/health/ready");
+            (status == 503).then_some(body)
+        });
+        assert_eq!(body["status"], "not_ready");
+        assert_eq!(body["parts"]["broadcaster"], true, "{body}");
+        assert_eq!(body["parts"]["store"], false, "{body}");
+        assert_eq!(probe("/health/live").0, 200);
+        redis.signal(Signal::CONT);
+        wait_until("ready again", || probe("/health/ready").0 == 200);
     });
 }

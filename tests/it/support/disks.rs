@@ -141,6 +141,22 @@ impl LoopDisk {
         assert!(failed, "cannot abort the file system");
     }
 
+    /// Runs a part of a scenario while every write to the disk hangs.
+    pub fn while_frozen(&self, part: impl FnOnce()) {
+        /// Thaws when dropped, also when an assertion fails: a process that hangs in a write cannot be killed.
+        struct Frozen<'a>(&'a LoopDisk);
+        impl Drop for Frozen<'_> {
+            fn drop(&mut self) {
+                let thawed = run(Command::new("fsfreeze").arg("-u").arg(&self.0.mount));
+                assert!(thawed, "cannot thaw the file system");
+            }
+        }
+        let frozen = run(Command::new("fsfreeze").arg("-f").arg(&self.mount));
+        assert!(frozen, "cannot freeze the file system");
+        let _frozen = Frozen(self);
+        part();
+    }
+
     pub fn unmount(&self) {
         wait_until("the disk is unmounted", || {
             run(Command::new("umount").arg(&self.mount))
