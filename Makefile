@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build check test test-rust test-redis test-small test-clients test-browser test-docs test-deploy fuzz autobahn bench \
-	release clean rust
+	bench-peers release clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -69,6 +69,9 @@ autobahn: rust ## Run the Autobahn WebSocket test suite (needs Python 2.7)
 
 bench: rust ## Measure CPU, memory and latency; pass flags in ARGS, e.g. ARGS="--help"
 	cargo bench --locked --bench fanout -- $(ARGS)
+
+bench-peers: rust ## Measure other servers beside wscast; pass flags in ARGS, e.g. ARGS="--list"
+	@sh tests/setup/peers.sh $(ARGS)
 
 release: rust ## Build static programs and Debian packages: target/dist; name targets in ARGS
 	@sh assets/deploy/release.sh $(ARGS)

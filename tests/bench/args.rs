@@ -40,6 +40,8 @@ pub(crate) enum Case {
 pub(crate) enum ChildRole {
     FloorRelay,
     FloorIdle,
+    /// The floor of `make bench-peers`. The port follows `--`.
+    FloorHub,
     /// Replaces itself with a server that is killed when the benchmark ends.
     Guard,
 }

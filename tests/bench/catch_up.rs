@@ -82,7 +82,7 @@ impl Bench {
 
         let protocol = ServerProtocol::WebSocket;
         let mut live = ClientGroup::connect(server.address, LIVE_CLIENTS, protocol)?;
-        let mut publisher = Publisher::stamped(&live, PAYLOAD_BYTES)?;
+        let mut publisher = Publisher::stamped(&live, 1, PAYLOAD_BYTES)?;
         let (stop, address) = (AtomicBool::new(false), server.address);
         let duration = Duration::from_secs_f64(2.0 * self.options.seconds());
         let mut times = thread::scope(|scope| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
+use crate::client_group::ServerProtocol;
 use crate::client_socket::ClientSocket;
 use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
 use crate::latency;
@@ -16,11 +17,14 @@ const HEAD_BYTES_MAX: usize = 4096;
 pub(crate) struct Client {
     pub(crate) socket: ClientSocket,
     stage: Stage,
+    /// Whether the first text frame is a welcome.
+    expects_welcome: bool,
     frames: FrameReader,
     /// Text frames received since the counts were reset. The welcome counts as one.
     pub(crate) texts: u64,
     /// The head of the response, and later the payload of the current frame if this client parses payloads.
     pub(crate) buffer: Vec<u8>,
+    parses_payloads: bool,
     offsets: OffsetCheck,
     /// The latencies of stamped messages since the counts were reset, if this client parses payloads.
     pub(crate) latencies: Vec<Duration>,
@@ -46,9 +50,10 @@ enum OffsetCheck {
 }
 
 impl Client {
-    /// Sends the upgrade request. A floor needs none, and its messages have no offsets.
+    /// Sends the upgrade request, if the protocol has one.
     pub(crate) fn open(
         socket: ClientSocket,
+        protocol: ServerProtocol,
         request: Option<String>,
         parses_payloads: bool,
     ) -> io::Result<Client> {
@@ -62,17 +67,20 @@ impl Client {
             }
             None => Stage::Live,
         };
-        let offsets = match request {
-            Some(_) if parses_payloads => OffsetCheck::Any,
-            _ => OffsetCheck::Off,
+        let offsets = if protocol == ServerProtocol::WebSocket && parses_payloads {
+            OffsetCheck::Any
+        } else {
+            OffsetCheck::Off
         };
         let (frames, buffer) = (FrameReader::default(), Vec::new());
         Ok(Client {
             socket,
             stage,
+            expects_welcome: protocol != ServerProtocol::RelayWithoutWelcome,
             frames,
             texts: 0,
             buffer,
+            parses_payloads: parses_payloads && protocol != ServerProtocol::BareFrames,
             offsets,
             latencies: Vec::new(),
         })
@@ -128,12 +136,18 @@ impl Client {
         if !self.buffer.starts_with(b"HTTP/1.1 101 ") {
             return Err(error_with("upgrade refused", &self.buffer));
         }
-        self.stage = Stage::Welcome;
+        if self.expects_welcome {
+            self.stage = Stage::Welcome;
+        } else {
+            // The response counts as the welcome.
+            self.stage = Stage::Live;
+            self.texts += 1;
+        }
         Ok(&input[end - before..])
     }
 
     fn needs_payload(&self) -> bool {
-        self.stage == Stage::Welcome || !matches!(self.offsets, OffsetCheck::Off)
+        self.stage == Stage::Welcome || self.parses_payloads
     }
 
     fn end_frame(&mut self, opcode: u8) -> io::Result<()> {
@@ -157,7 +171,7 @@ impl Client {
             return Err(error_with("not a welcome", &self.buffer));
         }
         self.stage = Stage::Live;
-        if matches!(self.offsets, OffsetCheck::Off) {
+        if !self.parses_payloads {
             self.buffer = Vec::new();
         }
         Ok(())

@@ -38,6 +38,10 @@ const EVENTS_MAX: usize = 1024;
 pub(crate) enum ServerProtocol {
     /// WebSocket after an upgrade. Messages have offsets.
     WebSocket,
+    /// The same without offsets.
+    Relay,
+    /// The same without offsets and without a welcome.
+    RelayWithoutWelcome,
     /// The protocol of a floor: WebSocket frames from the first byte on, without offsets.
     BareFrames,
 }
@@ -61,6 +65,21 @@ impl ClientGroup {
         protocol: ServerProtocol,
     ) -> io::Result<ClientGroup> {
         let options = ConnectOptions {
+            protocol,
+            ..ConnectOptions::one_room(from_ref(&address))
+        };
+        ClientGroup::connect_with(&options, count)
+    }
+
+    /// Connects clients to rooms in turn. `count` must be a multiple of `rooms`.
+    pub(crate) fn connect_to_rooms(
+        address: SocketAddrV4,
+        count: usize,
+        rooms: usize,
+        protocol: ServerProtocol,
+    ) -> io::Result<ClientGroup> {
+        let options = ConnectOptions {
+            rooms,
             protocol,
             ..ConnectOptions::one_room(from_ref(&address))
         };
@@ -99,9 +118,11 @@ impl ClientGroup {
     pub(crate) fn connect_with_small_buffer(
         address: SocketAddrV4,
         count: usize,
+        protocol: ServerProtocol,
     ) -> io::Result<ClientGroup> {
         let options = ConnectOptions {
             connect: connect_with_small_buffer,
+            protocol,
             ..ConnectOptions::one_room(from_ref(&address))
         };
         ClientGroup::connect_with(&options, count)
@@ -250,7 +271,8 @@ impl ClientGroup {
         let tcp = (options.connect)(options.address(index))?;
         let socket = ClientSocket::new(tcp, options.certificate)?;
         let request = options.request(index);
-        let client = Client::open(socket, request, index.is_multiple_of(SAMPLE_EVERY))?;
+        let parses_payloads = index.is_multiple_of(SAMPLE_EVERY);
+        let client = Client::open(socket, options.protocol, request, parses_payloads)?;
         // Edge-triggered, so that a wake-up costs one `recv` and not a second one that returns nothing.
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(
@@ -315,7 +337,7 @@ impl ConnectOptions<'_> {
             1 => "/ws".to_owned(),
             rooms => format!("/ws?room=room-{}", index % rooms),
         };
-        (self.protocol == ServerProtocol::WebSocket).then(|| upgrade_request(&target))
+        (self.protocol != ServerProtocol::BareFrames).then(|| upgrade_request(&target))
     }
 }
 

@@ -48,6 +48,7 @@ mod machine;
 mod measurements;
 mod nodes;
 mod nodes_report;
+mod peers;
 mod rate_limits;
 mod redis_server;
 mod report;
@@ -69,13 +70,21 @@ use measurements::Bench;
 use report::Report;
 
 fn main() -> ExitCode {
+    if let Some(arguments) = peers::arguments() {
+        return exit_code(peers::run(arguments));
+    }
     let options = Options::parse();
     let outcome = match options.child {
         Some(ChildRole::FloorRelay) => floor::relay(),
         Some(ChildRole::FloorIdle) => floor::idle(),
+        Some(ChildRole::FloorHub) => peers::floor_hub(&options.guarded_command),
         Some(ChildRole::Guard) => servers::become_guarded(&options.guarded_command),
         None => run(options),
     };
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: io::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -86,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> io::Result<()> {
-    let machine = Machine::prepare(&options)?;
+    let machine = Machine::prepare(options.sockets_max())?;
     let mut report = Report::new(&machine, &options);
     let bench = Bench::new(options, machine)?;
     let includes = |case| bench.options.includes(case);

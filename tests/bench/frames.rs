@@ -10,6 +10,9 @@ const PONG: u8 = 0xA;
 const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
+/// The code of an ordinary Close (section 7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+
 /// A client must mask (section 5.1), and any key is legal. With a zero key, masking changes nothing.
 const MASK_KEY: [u8; 4] = [0; 4];
 
@@ -38,6 +41,14 @@ pub(crate) fn server_text(frame_bytes: usize) -> Vec<u8> {
         &vec![b'x'; frame_bytes.saturating_sub(header_bytes)],
         None,
     )
+}
+
+pub(crate) fn client_close() -> Vec<u8> {
+    frame(CLOSE, &NORMAL_CLOSURE.to_be_bytes(), Some(MASK_KEY))
+}
+
+pub(crate) fn server_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    frame(opcode, payload, None)
 }
 
 fn frame(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {

@@ -61,10 +61,14 @@ impl Publisher {
         Publisher::with_payload(clients, count, &"x".repeat(PAYLOAD_BYTES))
     }
 
-    /// Publishes through one client. Each message carries the time of its publishing.
-    pub(crate) fn stamped(clients: &ClientGroup, payload_bytes: usize) -> io::Result<Publisher> {
+    /// Publishes through this many clients in turn. Each message carries the time of its publishing.
+    pub(crate) fn stamped(
+        clients: &ClientGroup,
+        count: usize,
+        payload_bytes: usize,
+    ) -> io::Result<Publisher> {
         let payload = latency::payload_with_empty_stamp(payload_bytes);
-        let mut publisher = Publisher::with_payload(clients, 1, &payload)?;
+        let mut publisher = Publisher::with_payload(clients, count, &payload)?;
         publisher.stamp_at = latency::stamp_at(&publisher.message);
         Ok(publisher)
     }

@@ -6,8 +6,6 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::args::Options;
-
 /// Descriptors in addition to the clients' sockets: standard streams, epoll, pipes, the publisher of a floor, and
 /// connections of a warm-up.
 const SPARE_DESCRIPTORS: u64 = 128;
@@ -25,9 +23,10 @@ struct Cores {
 }
 
 impl Machine {
-    /// Raises the descriptor limit, which child processes inherit, and pins this thread to its core.
-    pub(crate) fn prepare(options: &Options) -> io::Result<Machine> {
-        raise_descriptor_limit(options.sockets_max() as u64)?;
+    /// Raises the descriptor limit to the maximum, which child processes inherit, and pins this thread to its core.
+    /// `sockets_max` is the largest number of sockets that this process opens.
+    pub(crate) fn prepare(sockets_max: usize) -> io::Result<Machine> {
+        raise_descriptor_limit(sockets_max as u64)?;
         let allowed = allowed_cores()?;
         let server = *allowed
             .first()

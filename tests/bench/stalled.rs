@@ -71,7 +71,7 @@ impl Bench {
         let mut server = self.start_wscast(&server_arguments(&plan))?;
         let protocol = ServerProtocol::WebSocket;
         let mut clients = ClientGroup::connect(server.address, plan.healthy, protocol)?;
-        let mut publisher = Publisher::stamped(&clients, plan.payload_bytes)?;
+        let mut publisher = Publisher::stamped(&clients, 1, plan.payload_bytes)?;
         let warm_up = Until::Published(WARM_UP_MESSAGES);
         run_load(&mut clients, &mut publisher, Load::Outstanding(1), warm_up)?;
         let stalled = match mix {
@@ -79,7 +79,7 @@ impl Bench {
             ClientMix::WithStalled => plan.stalled,
         };
         // These connections stay open and are never polled again.
-        let _stalled = ClientGroup::connect_with_small_buffer(server.address, stalled)?;
+        let _stalled = ClientGroup::connect_with_small_buffer(server.address, stalled, protocol)?;
 
         let rss_before = server.rss_kib()?;
         let mut figures = measure(&server, &mut clients, &mut publisher, &plan)?;
