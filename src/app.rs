@@ -26,6 +26,8 @@ pub(crate) struct App {
     pub(crate) shutdown: Shutdown,
     /// The permits of the running sessions. Shutdown waits until all are returned.
     pub(crate) sessions: Permits,
+    /// The permits of the requests without a response. A new connection counts as one.
+    pub(crate) requests: Permits,
     /// When the server started.
     pub(crate) started: Instant,
 }

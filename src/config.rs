@@ -26,6 +26,8 @@ pub struct Config {
     pub port: u16,
     /// Paths of Unix sockets to listen on as well, always without TLS.
     pub listen: Vec<PathBuf>,
+    /// True if the sockets that systemd passes take the place of `host` and `port`.
+    pub inherit_sockets: bool,
     /// Permission bits of the Unix sockets, which decide who may connect.
     pub listen_mode: u32,
     /// Certificate and key for TLS on the port; `None` serves plain HTTP and WebSocket.

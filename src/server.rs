@@ -15,7 +15,7 @@ use crate::broadcaster::{Broadcaster, Event};
 use crate::broker::Broker;
 use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Permits};
-use crate::listener::{self, BindError, Bound, Endpoint};
+use crate::listener::{self, BindError, Bound, Endpoint, InheritedSocket};
 use crate::metrics::Metrics;
 use crate::os_error;
 use crate::reload::Reloads;
@@ -30,11 +30,13 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time that the store has at shutdown to store the queued messages.
 const STORE_FLUSH_MIN: Duration = Duration::from_secs(1);
+/// How long shutdown waits for responses to requests that have arrived. A connection without a request counts too.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A server with bound sockets and running threads. It accepts connections once it [runs](Self::run).
 pub struct Server {
     endpoints: Vec<Arc<Endpoint>>,
-    /// The addresses of the port; not empty, IPv4 first.
+    /// The addresses of the port, IPv4 first; empty if all sockets are Unix sockets.
     addresses: Vec<SocketAddr>,
     ceiling: Ceiling,
     app: Arc<App>,
@@ -52,6 +54,8 @@ pub enum StartError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The sockets of the service manager cannot be used.
+    Inherit(String),
     /// A key for tokens cannot be used.
     Key(String),
     /// The Unix socket cannot be bound.
@@ -98,6 +102,7 @@ impl fmt::Display for StartError {
             Self::Listen { path, source } => {
                 write!(f, "--listen {path:?}: {}", os_error::explain(path, source))
             }
+            Self::Inherit(why) => write!(f, "--listen \"systemd\": {why}"),
             Self::Key(why) | Self::Store(why) | Self::Tls(why) => f.write_str(why),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
@@ -150,6 +155,7 @@ impl Server {
             tls,
             shutdown,
             sessions: Permits::new(usize::MAX),
+            requests: Permits::new(usize::MAX),
             started: Instant::now(),
         });
         Ok(Self {
@@ -162,9 +168,9 @@ impl Server {
         })
     }
 
-    /// Returns the first bound address, with the real port.
-    pub fn address(&self) -> SocketAddr {
-        self.addresses[0]
+    /// Returns the first bound address, with the real port. `None` if all sockets are Unix sockets.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses.first().copied()
     }
 
     /// Serves until shutdown is requested, closes all clients and returns. `Err` means that a thread could not be
@@ -174,7 +180,7 @@ impl Server {
             connections,
             set_by,
         } = self.ceiling;
-        log::info!("listening on {}", list(&self.addresses));
+        log::info!("listening on {}", self.reachable_at());
         log::info!("up to {connections} connections, set by {set_by}");
         listener::log_accept_queue();
         for endpoint in &self.endpoints {
@@ -196,6 +202,20 @@ impl Server {
         self.announce_shutdown();
         self.stop();
         Ok(())
+    }
+
+    /// Returns the addresses of the port and the paths of inherited Unix sockets, for the log.
+    fn reachable_at(&self) -> String {
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        let inherited = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match &**endpoint {
+                Endpoint::Inherited(socket) => socket.path(),
+                _ => None,
+            });
+        let texts: Vec<_> = addresses.chain(inherited).collect();
+        texts.join(" and ")
     }
 
     /// Keeps serving for the drain delay while `/health` returns 503, so that a balancer sends new clients to other
@@ -234,6 +254,9 @@ impl Server {
         if left > 0 {
             log::warn!("{left} clients did not close in time");
         }
+        // A balancer would report a request that is cut off as an error of the server.
+        let answered = deadline.min(Instant::now() + RESPONSE_TIMEOUT);
+        self.app.requests.wait_until_empty(answered);
         self.app.broadcaster.send(Event::Stop);
         // A panic of the broadcaster has ended the process already.
         self.broadcaster_thread.join().ok();
@@ -271,13 +294,22 @@ fn start_watchdog(manager: &Arc<ServiceManager>, app: &Arc<App>) -> io::Result<(
     .map(drop)
 }
 
-/// Binds the port, then the Unix sockets. Returns them with the port's addresses.
+/// Takes the sockets of the service manager or binds the port, then binds the Unix sockets. Returns them with the port's
+/// addresses.
 fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, Vec<SocketAddr>), StartError> {
-    let bound = listener::bind_port(&config.host, config.port);
     let Bound {
         endpoints,
         addresses,
-    } = bound.map_err(|BindError { address, source }| StartError::Bind { address, source })?;
+    } = if config.inherit_sockets {
+        inherit().map_err(StartError::Inherit)?
+    } else {
+        let passed = systemd::passed_sockets_count();
+        if passed > 0 {
+            log::warn!("systemd has passed {passed} sockets; --listen systemd uses them");
+        }
+        let bound = listener::bind_port(&config.host, config.port);
+        bound.map_err(|BindError { address, source }| StartError::Bind { address, source })?
+    };
     let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
     for path in &config.listen {
         let bound = Endpoint::unix(path, config.listen_mode);
@@ -287,6 +319,21 @@ fn listen(config: &Config) -> Result<(Vec<Arc<Endpoint>>, Vec<SocketAddr>), Star
         })?));
     }
     Ok((endpoints, addresses))
+}
+
+fn inherit() -> Result<Bound, String> {
+    let sockets = systemd::take_passed_sockets()?.into_iter();
+    let sockets = sockets.map(|socket| InheritedSocket::new(socket).map_err(|why| why.to_string()));
+    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    let mut addresses: Vec<_> = sockets
+        .iter()
+        .filter_map(InheritedSocket::address)
+        .collect();
+    addresses.sort();
+    Ok(Bound {
+        endpoints: sockets.into_iter().map(Endpoint::Inherited).collect(),
+        addresses,
+    })
 }
 
 fn list(addresses: &[SocketAddr]) -> String {

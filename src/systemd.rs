@@ -1,11 +1,16 @@
-//! Messages to the service manager, as sd_notify(3) defines them: ready, stopping, alive. Without one they do nothing.
+//! The service manager: messages to it, as sd_notify(3) defines them, and the sockets that it passes, as
+//! sd_listen_fds(3) does. Without a service manager nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::time::Duration;
+
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
 
 /// The socket of the service manager.
 #[derive(Debug)]
@@ -61,6 +66,50 @@ pub(crate) fn watchdog_interval() -> Option<Duration> {
     }
     let microseconds: u64 = variable("WATCHDOG_USEC")?.parse().ok()?;
     Some(Duration::from_micros(microseconds / 2)).filter(|interval| !interval.is_zero())
+}
+
+/// A listening socket of the service manager.
+#[derive(Debug)]
+pub(crate) enum PassedSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Returns how many sockets the service manager has passed to this process, without taking them.
+pub(crate) fn passed_sockets_count() -> usize {
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() as usize => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Takes the sockets that the service manager has passed. An `Err` is the reason why there are none, or why one cannot
+/// be used.
+pub(crate) fn take_passed_sockets() -> Result<Vec<PassedSocket>, String> {
+    let count = passed_sockets_count();
+    if count == 0 {
+        return Err("systemd has passed no socket; start the .socket unit".to_owned());
+    }
+    let mut passed = ListenFd::from_env();
+    (0..count).map(|n| take_socket(&mut passed, n)).collect()
+}
+
+fn take_socket(passed: &mut ListenFd, n: usize) -> Result<PassedSocket, String> {
+    let (socket, listens) = if let Ok(Some(listener)) = passed.take_tcp_listener(n) {
+        let listens = socket_acceptconn(&listener);
+        (PassedSocket::Tcp(listener), listens)
+    } else if let Ok(Some(listener)) = passed.take_unix_listener(n) {
+        let listens = socket_acceptconn(&listener);
+        (PassedSocket::Unix(listener), listens)
+    } else {
+        let why = "is neither a TCP nor a Unix stream socket; write ListenStream=";
+        return Err(format!("socket {} of the .socket unit {why}", n + 1));
+    };
+    match listens {
+        Ok(true) => Ok(socket),
+        _ => Err("the .socket unit passes connections; write Accept=no".to_owned()),
+    }
 }
 
 /// Parses a path, or `@` and an abstract name.

@@ -31,7 +31,7 @@ use self::flags::host::{Host, host};
 use self::flags::keys::{KeyFlags, describe_keys};
 use self::flags::limits::{LimitFlags, TimeoutFlags};
 use self::flags::nodes::NodeFlags;
-use self::flags::values::{mode, switch, unix_path};
+use self::flags::values::{ListenOn, listen_on, mode, switch, unix_paths};
 pub use self::notice::Notice;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
@@ -61,16 +61,16 @@ struct Cli {
     /// Port to listen on; 0 takes a free one
     #[arg(short, long, env = "WSCAST_PORT", default_value = "5000")]
     port: u16,
-    /// Also listen on a Unix socket, for a proxy on the same machine: unix:PATH. May be repeated, or a
-    /// comma-separated list
+    /// Also listen on a Unix socket, for a proxy on the same machine: unix:PATH. With systemd, listen on the sockets of the
+    /// .socket unit instead of --host and --port. May be repeated, or a comma-separated list
     #[arg(
         long,
         env = "WSCAST_LISTEN",
-        value_name = "unix:PATH",
+        value_name = "SOCKETS",
         value_delimiter = ',',
-        value_parser = unix_path
+        value_parser = listen_on
     )]
-    listen: Vec<PathBuf>,
+    listen: Vec<ListenOn>,
     /// Permission bits of the Unix sockets, which decide who may connect
     #[arg(
         long,
@@ -294,7 +294,7 @@ fn run(
             let own = commands::healthcheck::OwnServer {
                 addresses: cli.host.0,
                 port: cli.port,
-                socket: cli.listen.into_iter().next(),
+                socket: unix_paths(cli.listen).next(),
                 has_tls: cli.tls_cert.is_some(),
                 proxy_protocol: cli.proxy_protocol,
                 trusted_proxies: cli.trusted_proxies.unwrap_or_default(),
@@ -327,7 +327,8 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
     Ok(Config {
         host: cli.host.0,
         port: cli.port,
-        listen: cli.listen,
+        inherit_sockets: cli.listen.contains(&ListenOn::Systemd),
+        listen: unix_paths(cli.listen).collect(),
         listen_mode: cli.listen_mode,
         tls: tls_files(cli.tls_cert, cli.tls_key)?,
         trusted_proxies: cli.trusted_proxies.unwrap_or_default(),

@@ -36,16 +36,21 @@ impl StartText {
         }
     }
 
-    /// Returns the lines for programs: the page, the WebSocket and the Unix sockets.
-    pub fn addresses(&self, bound: SocketAddr) -> String {
-        let (s, address) = (self.s, local(bound));
-        let unix_sockets = &self.unix_sockets;
-        format!("page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n{unix_sockets}")
+    /// Returns the lines for programs: the page and the WebSocket, if there is a port, and the Unix sockets.
+    pub fn addresses(&self, bound: Option<SocketAddr>) -> String {
+        let s = self.s;
+        let port = bound.map(local).map_or_else(String::new, |address| {
+            format!("page    http{s}://{address}/\nsocket  ws{s}://{address}/ws\n")
+        });
+        port + &self.unix_sockets
     }
 
     /// Returns the lines for a person at a terminal.
-    pub fn for_terminal(&self, bound: SocketAddr) -> String {
-        let (s, address) = (self.s, local(bound));
+    pub fn for_terminal(&self, bound: Option<SocketAddr>) -> String {
+        let Some(address) = bound.map(local) else {
+            return self.addresses(bound) + &self.notes + "stop    Ctrl-C\n";
+        };
+        let s = self.s;
         // The port of --url's default is left out.
         let url = match (s, address.port()) {
             ("", 5000) => String::new(),
@@ -68,7 +73,9 @@ fn local(bound: SocketAddr) -> SocketAddr {
 }
 
 fn reach(config: &Config) -> &'static str {
-    if config.host.iter().all(IpAddr::is_loopback) {
+    if config.inherit_sockets {
+        "through the sockets of the .socket unit"
+    } else if config.host.iter().all(IpAddr::is_loopback) {
         "from this machine only; --host 0.0.0.0,:: opens the port to its networks"
     } else {
         "from every network of this machine; --host 127.0.0.1 closes the port to them"

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::http::{
     self, Admitted, Handler, Persistence, Request, Requirement, Route, WebSocketKind,
 };
+use crate::limits::Permit;
 use crate::proxy::proxy_header;
 use crate::session::{sse, websocket};
 use crate::socket::{Peer, Socket};
@@ -69,12 +70,18 @@ impl From<ReadError> for Reply {
 
 /// Serves requests until one becomes a stream. Returns `None` if the connection was closed.
 #[inline(never)]
-pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
+pub(super) fn serve(
+    socket: &Socket,
+    peer: Peer,
+    unanswered: Option<Permit>,
+    app: &App,
+) -> Option<Upgrade> {
     let mut connection = HttpConnection {
         socket,
         peer,
         reader: RequestReader::new(socket, app.config.limits.head_timeout),
         rate_limited_in_a_row: 0,
+        unanswered,
         app,
     };
     let mut is_first = true;
@@ -86,13 +93,18 @@ pub(super) fn serve(socket: &Socket, peer: Peer, app: &App) -> Option<Upgrade> {
                 break;
             }
         };
+        // Shutdown waits for the response.
+        connection.unanswered = connection.unanswered.or_else(|| app.requests.take());
         let next = match connection.handshake_kind(&request) {
             // Counted by the rate of new connections instead of the rate of requests.
             Some(kind) => connection.upgrade(&request, kind),
             None => connection.serve_request(&request),
         };
         match next {
-            Next::Request => is_first = false,
+            Next::Request => {
+                is_first = false;
+                connection.unanswered = None;
+            }
             Next::Stream(stream) => {
                 return Some(Upgrade {
                     stream,
@@ -114,6 +126,8 @@ struct HttpConnection<'a> {
     peer: Peer,
     reader: RequestReader<'a>,
     rate_limited_in_a_row: u32,
+    /// Held while a request has no response.
+    unanswered: Option<Permit>,
     app: &'a App,
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) gauge: GaugeGuard,
     /// The permit among the connections of the client's address. `None` if the address is unlimited or not known yet.
     pub(crate) address_permit: Option<AddressPermit>,
+    /// Held until the first request has its response.
+    pub(crate) unanswered: Option<Permit>,
 }
 
 /// Serves a connection until it ends.
@@ -35,11 +37,12 @@ pub(crate) fn serve(connection: Connection, app: &App) {
         permit: _permit,
         gauge: _gauge,
         mut address_permit,
+        unanswered,
     } = connection;
     if !preface::complete(&mut socket, &mut peer, &mut address_permit, app) {
         return;
     }
-    let Some(Upgrade { stream, peer, rest }) = http::serve(&socket, peer, app) else {
+    let Some(Upgrade { stream, peer, rest }) = http::serve(&socket, peer, unanswered, app) else {
         return;
     };
     let client = app.admission.next_client_id();

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 /// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
 /// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and
 /// freeing it all at once would delay everyone else.
-const SOCKET_SEND_BYTES: usize = 128 * 1024;
+pub(super) const SOCKET_SEND_BYTES: usize = 128 * 1024;
 /// Ports that are tried for several addresses, if any free port will do.
 const FREE_PORT_TRIES: usize = 16;
 

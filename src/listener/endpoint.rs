@@ -1,4 +1,4 @@
-//! An endpoint: a TCP port, or a Unix socket and its file.
+//! An endpoint: a TCP port, a Unix socket and its file, or a socket of the service manager.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -14,6 +14,7 @@ use rustix::process::umask;
 use crate::socket::{Peer, Socket};
 
 use super::accept_queue::lengthen_accept_queue;
+use super::inherited::InheritedSocket;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) enum Endpoint {
     Tcp(TcpListener),
     /// For processes of this machine.
     Unix(UnixListener, SocketFile),
+    Inherited(InheritedSocket),
 }
 
 /// The file of a Unix socket; removed when dropped.
@@ -50,35 +52,41 @@ impl Endpoint {
 
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept()?;
-                // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
-                socket.set_nodelay(true).ok();
-                Ok((Socket::new(socket), Peer::tcp(peer)))
-            }
-            Self::Unix(listener, _) => {
-                let (socket, _) = listener.accept()?;
-                Ok((Socket::new(socket), Peer::Unix))
-            }
+            Self::Tcp(listener) => accept_tcp(listener),
+            Self::Unix(listener, _) => accept_unix(listener),
+            Self::Inherited(socket) => socket.accept(),
         }
     }
 
-    /// Stops accepting. On Linux this wakes a blocked accept. The path is free at once, the port when the endpoint
-    /// is dropped.
+    /// Stops accepting, and wakes a blocked accept. The path is free at once, the port when the endpoint is dropped.
     pub(crate) fn close(&self) {
-        // Fails only if it is closed already.
-        rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Read).ok();
-        if let Self::Unix(_, file) = self {
-            file.remove();
-        }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Tcp(listener) => shut_down(listener.as_fd()),
+            Self::Unix(listener, file) => {
+                shut_down(listener.as_fd());
+                file.remove();
+            }
+            Self::Inherited(socket) => socket.close(),
         }
     }
+}
+
+pub(super) fn accept_tcp(listener: &TcpListener) -> io::Result<(Socket, Peer)> {
+    let (socket, peer) = listener.accept()?;
+    // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
+    socket.set_nodelay(true).ok();
+    Ok((Socket::new(socket), Peer::tcp(peer)))
+}
+
+pub(super) fn accept_unix(listener: &UnixListener) -> io::Result<(Socket, Peer)> {
+    let (socket, _) = listener.accept()?;
+    Ok((Socket::new(socket), Peer::Unix))
+}
+
+/// Wakes a blocked accept, on Linux.
+fn shut_down(listener: BorrowedFd<'_>) {
+    // Fails only if it is closed already.
+    rustix::net::shutdown(listener, rustix::net::Shutdown::Read).ok();
 }
 
 impl SocketFile {

@@ -3,6 +3,7 @@
 mod accept_queue;
 mod bind;
 mod endpoint;
+mod inherited;
 mod refusals;
 
 use std::io::ErrorKind;
@@ -24,6 +25,7 @@ use refusals::Refusals;
 pub(crate) use accept_queue::log_accept_queue;
 pub(crate) use bind::{BindError, Bound, bind_port};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use inherited::InheritedSocket;
 
 /// Pause after an accept that failed because descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,7 +42,8 @@ pub(crate) fn run(endpoint: &Endpoint, app: &Arc<App>) {
     let accept_log = ThrottledLog::default();
     loop {
         let accepted = endpoint.accept();
-        if app.shutdown.is_closing() {
+        // A connection that was accepted just before the end is served, because no other process can get it.
+        if app.shutdown.is_closing() && accepted.is_err() {
             return;
         }
         match accepted {
@@ -77,6 +80,7 @@ fn start_connection(socket: Socket, peer: Peer, refusals: &Refusals, app: &Arc<A
     // The socket stays here until the thread takes it, so that the client gets a response if no thread can start.
     let handover = Arc::new(Mutex::new(Some(socket)));
     let gauge = app.metrics.connections.hold();
+    let unanswered = app.requests.take();
     let (thread_app, offered) = (Arc::clone(app), Arc::clone(&handover));
     let spawned = threads::spawn_client("connection", move || {
         let taken = offered.lock().take();
@@ -88,6 +92,7 @@ fn start_connection(socket: Socket, peer: Peer, refusals: &Refusals, app: &Arc<A
                 permit,
                 gauge,
                 address_permit,
+                unanswered,
             };
             connection::serve(connection, &thread_app);
         }

@@ -44,10 +44,12 @@ small_scenarios="broadcast:: closing:: commands:: event_streams:: handshake:: he
     protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: sub:: token_rights:: unix_sockets::
     --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts"
 
-# The units are valid and keep the program in its sandbox, and the Debian package is complete.
+# The units are valid and keep the program in its sandbox, sockets outlive the server, and the Debian package is complete.
 setup_deploy() {
     have dpkg-deb || install_debian dpkg || return
-    have systemd-analyze || install_debian systemd
+    have systemd-analyze || install_debian systemd || return
+    have bash || install_debian bash || return
+    ensure_python3_packages "$target/venv" tests/clients/requirements.txt
 }
 run_deploy() {
     deploy_files=$target/deploy
@@ -62,10 +64,17 @@ run_deploy() {
             return
         tail -n 1 "$deploy_files/security"
     done
+    # Beside its service, which it must find.
+    cp assets/deploy/wscast.socket "$deploy_files"
+    systemd-analyze verify "$deploy_files/wscast.socket" || return
     sh assets/deploy/debian/build.sh "$WSCAST_BIN" amd64 0.0.0 "$deploy_files" || return
     dpkg-deb --contents "$deploy_files/wscast_0.0.0_amd64.deb" >"$deploy_files/contents" || return
-    for file in usr/bin/wscast lib/systemd/system/wscast.service lib/systemd/system/wscast@.service; do
+    for file in usr/bin/wscast lib/systemd/system/wscast.service lib/systemd/system/wscast.socket \
+        lib/systemd/system/wscast@.service; do
         grep -q " ./$file\$" "$deploy_files/contents" || { echo "the package has no $file"; return 1; }
+    done
+    for tests in tests/deploy/test_*.py; do
+        limited "$target/venv/bin/python" "$tests" -v 2>&1 || return
     done
 }
 

@@ -17,7 +17,7 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 755 "$program" "$root/usr/bin/wscast"
-for unit in wscast.service wscast@.service; do
+for unit in wscast.service wscast.socket wscast@.service; do
     install -d "$root/lib/systemd/system"
     sed 's|/usr/local/bin/|/usr/bin/|' "$here/../$unit" >"$root/lib/systemd/system/$unit"
 done

@@ -33,14 +33,31 @@ pub(in crate::cli) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(in crate::cli) fn unix_path(text: &str) -> Result<PathBuf, String> {
+/// A value of --listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum ListenOn {
+    Unix(PathBuf),
+    /// The sockets that systemd passes.
+    Systemd,
+}
+
+pub(in crate::cli) fn listen_on(text: &str) -> Result<ListenOn, String> {
     match text.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        Some(path) if !path.is_empty() => Ok(ListenOn::Unix(PathBuf::from(path))),
+        _ if text == "systemd" => Ok(ListenOn::Systemd),
         _ => Err(
-            "write unix: and a path, such as unix:/run/wscast.sock; for a port use --port"
+            "write unix: and a path, such as unix:/run/wscast.sock, or systemd; for a port use --port"
                 .to_owned(),
         ),
     }
+}
+
+/// Returns the paths of the Unix sockets among the values of --listen.
+pub(in crate::cli) fn unix_paths(listen: Vec<ListenOn>) -> impl Iterator<Item = PathBuf> {
+    listen.into_iter().filter_map(|on| match on {
+        ListenOn::Unix(path) => Some(path),
+        ListenOn::Systemd => None,
+    })
 }
 
 /// Parses a prefix of Redis keys. Braces are refused because they choose the node of a Redis Cluster.

@@ -1,0 +1,100 @@
+//! A listening socket that the service manager passed. The next process of the server gets it too.
+//!
+//! The socket must stay open when this process ends, and connections that wait in its queue belong to the next process.
+//! So it is never shut down, and the accept loop ends by another event.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::{Errno, write};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+
+use crate::socket::{Peer, Socket};
+use crate::systemd::PassedSocket;
+
+use super::accept_queue::lengthen_accept_queue;
+use super::bind::SOCKET_SEND_BYTES;
+use super::endpoint::{accept_tcp, accept_unix};
+
+/// A socket that outlives this process.
+#[derive(Debug)]
+pub(crate) struct InheritedSocket {
+    socket: PassedSocket,
+    /// Readable once no connection is to be accepted any more.
+    closed: OwnedFd,
+}
+
+impl InheritedSocket {
+    pub(crate) fn new(socket: PassedSocket) -> io::Result<Self> {
+        // Another process on the same socket may take a connection first: an accept must not block then.
+        match &socket {
+            PassedSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                set_socket_send_buffer_size(listener, SOCKET_SEND_BYTES)?;
+            }
+            PassedSocket::Unix(listener) => listener.set_nonblocking(true)?,
+        }
+        lengthen_accept_queue(fd(&socket))?;
+        let closed = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self { socket, closed })
+    }
+
+    /// The address, if this is a TCP socket.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            PassedSocket::Tcp(listener) => listener.local_addr().ok(),
+            PassedSocket::Unix(_) => None,
+        }
+    }
+
+    /// The path, if this is a Unix socket with one.
+    pub(crate) fn path(&self) -> Option<String> {
+        match &self.socket {
+            PassedSocket::Tcp(_) => None,
+            PassedSocket::Unix(listener) => {
+                let address = listener.local_addr().ok()?;
+                Some(address.as_pathname()?.display().to_string())
+            }
+        }
+    }
+
+    /// Blocks until a client connects. After [`close`](Self::close) it takes no connection and fails with
+    /// `WouldBlock`.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+        loop {
+            let mut events = [
+                PollFd::new(&self.closed, PollFlags::IN),
+                PollFd::from_borrowed_fd(fd(&self.socket), PollFlags::IN),
+            ];
+            match poll(&mut events, None) {
+                Err(Errno::INTR) => continue,
+                polled => polled?,
+            };
+            if !events[0].revents().is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let accepted = match &self.socket {
+                PassedSocket::Tcp(listener) => accept_tcp(listener),
+                PassedSocket::Unix(listener) => accept_unix(listener),
+            };
+            match accepted {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                accepted => return accepted,
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        // Cannot fail: the counter is far from its maximum.
+        write(&self.closed, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+fn fd(socket: &PassedSocket) -> BorrowedFd<'_> {
+    match socket {
+        PassedSocket::Tcp(listener) => listener.as_fd(),
+        PassedSocket::Unix(listener) => listener.as_fd(),
+    }
+}
