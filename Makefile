@@ -49,7 +49,7 @@ test-redis: rust ## Run the tests of several nodes on a real Redis
 test-small: rust ## Test the program without SQLite, Redis and TLS
 	@sh tests/setup/test.sh small
 
-test-clients: rust ## Test clients in JavaScript, Python and curl, also through nginx
+test-clients: rust ## Test clients in JavaScript, Python and curl, also through proxies
 	@sh tests/setup/test.sh python curl proxies node
 
 test-browser: rust ## Test the page in a headless browser

@@ -153,6 +153,22 @@ ensure_nginx() {
     fi
 }
 
+# ensure_haproxy, ensure_caddy: the tests start their own.
+ensure_haproxy() {
+    have haproxy || [ -x /usr/sbin/haproxy ] || install_debian_stopped haproxy
+}
+ensure_caddy() {
+    have caddy || install_debian_stopped caddy
+}
+
+# install_debian_stopped SERVICE: installs a package, and stops the system service that it starts.
+install_debian_stopped() {
+    install_debian "$1" || return
+    if have systemctl && [ -d /run/systemd/system ]; then
+        logged systemctl disable --now "$1"
+    fi
+}
+
 # ensure_browser: sets $browser to a Chromium or Chrome that starts.
 ensure_browser() {
     find_browser && return

@@ -102,7 +102,8 @@ run_curl() {
 }
 
 setup_proxies() {
-    ensure_nginx || return
+    ensure_nginx && ensure_haproxy && ensure_caddy || return
+    have bash || install_debian bash || return
     ensure_python3_packages "$target/venv" tests/clients/requirements.txt
 }
 run_proxies() {

@@ -94,8 +94,8 @@ class Sockets:
         return client
 
 
-def request(client, path="/health"):
-    """The status of a request on a connected socket, which is closed afterwards."""
+def request(client, path="/"):
+    """The status of a request on a connected socket, which is closed afterwards. None if it was cut off."""
     with client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: wscast\r\nConnection: close\r\n\r\n".encode())
         response = b""
@@ -140,7 +140,7 @@ class ConnectingClients:
         while not self._stop.is_set():
             try:
                 status = request(self.connect())
-                outcome = "answered" if status in (200, 503) else f"no response ({status})"
+                outcome = "answered" if status == 200 else f"status {status}"
             except OSError as error:
                 outcome = type(error).__name__
             with self._lock:
