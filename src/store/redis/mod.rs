@@ -17,6 +17,7 @@ mod lag;
 mod names;
 mod node_state;
 mod nodes;
+mod publish_call;
 mod publisher;
 mod record;
 mod scripts;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Cmd;
 
 use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Position, RoomName};
+use crate::protocol::{Epoch, Position};
 use crate::store::health::Health;
 
 use super::client::{
@@ -129,25 +129,24 @@ impl NodeState {
         self.clock.steady_now()
     }
 
-    /// Returns a call of a script that numbers a room, with the arguments of `numbering` in `scripts/prelude.lua`:
-    /// the epoch if numbering restarts, the server's generation, and the position that this node has seen.
-    pub(super) fn call_numbering_script(
-        &self,
-        script: &Script,
-        room: &RoomName,
-        seen: Option<Position>,
-    ) -> Cmd {
-        let keys = self.names.room_keys(room);
-        let slot = slot_of_key(keys[0].as_bytes());
-        let mut command = script.call(&keys);
+    /// Returns a call of a script that numbers rooms of one slot, or of one server that has all slots. Its first
+    /// arguments are those of `numbering` in `scripts/prelude.lua`: the epoch if numbering restarts, and the server's
+    /// generation. The position that this node has [seen](Self::add_seen) follows later.
+    pub(super) fn call_numbering_script(&self, script: &Script, keys: &[String]) -> Cmd {
+        let slot = keys.first().map_or(0, |key| slot_of_key(key.as_bytes()));
+        let mut command = script.call(keys);
         command
             .arg(Epoch::random().to_string())
             .arg(self.data_loss.generation(slot));
+        command
+    }
+
+    /// Adds the position that this node has seen to a call of a script that numbers rooms.
+    pub(super) fn add_seen(&self, command: &mut Cmd, seen: Option<Position>) {
         match seen {
             Some(seen) => command.arg(seen.epoch.to_string()).arg(seen.offset),
             None => command.arg("").arg(0),
         };
-        command
     }
 
     /// Returns the command that publishes this node's clock to itself.

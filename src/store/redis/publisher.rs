@@ -1,18 +1,20 @@
 //! Sends batches to Redis, where a script numbers and stores each message.
 
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{Cmd, ServerErrorKind, Value};
 
-use crate::store::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 use crate::store::error::StoreError;
 use crate::store::publish::{Publish, Stored};
 
-use super::client::{CommandError, REDIS_TIMEOUT, RedisClient, Reply, error_text};
-use super::node_state::{NodeState, parse_position};
-use super::{clock, record, scripts};
+use super::client::{CommandError, RedisClient, Reply, error_text};
+use super::node_state::NodeState;
+use super::publish_call::{self, CallRooms, parse_stored};
 
 /// The client that publishes.
 #[derive(Debug)]
-pub(super) struct Publisher(RedisClient);
+pub(super) struct Publisher {
+    client: RedisClient,
+    call_rooms: CallRooms,
+}
 
 /// The results of a batch.
 pub(super) struct Appended {
@@ -24,27 +26,31 @@ pub(super) struct Appended {
 
 impl Publisher {
     pub(super) fn new(state: &NodeState) -> Self {
-        Self(state.client())
+        let call_rooms = match state.is_cluster() {
+            true => CallRooms::One,
+            false => CallRooms::Many,
+        };
+        Self {
+            client: state.client(),
+            call_rooms,
+        }
     }
 
     /// Checks that Redis replies to the publishing client.
     pub(super) fn check(&mut self, state: &NodeState) -> Result<(), String> {
-        state.check(&mut self.0).map_err(|why| why.to_string())
+        state.check(&mut self.client).map_err(|why| why.to_string())
     }
 
     /// Runs commands on the publishing client.
     pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<(), CommandError> {
-        self.0.run(commands).map(drop)
+        self.client.run(commands).map(drop)
     }
 
     /// Stores a batch.
     pub(super) fn append(&mut self, batch: &[Publish], state: &NodeState) -> Appended {
         // The calls have arguments that the set-up of a connection learns, so they are built once connected.
-        let replies = match self.0.connect() {
-            Ok(()) => {
-                let calls: Vec<Cmd> = batch.iter().map(|publish| call(publish, state)).collect();
-                self.0.run_connected(&calls)
-            }
+        let replies = match self.client.connect() {
+            Ok(()) => self.call(batch, state),
             Err(why) => vec![Err(why); batch.len()],
         };
         if replies.iter().flatten().any(is_late) {
@@ -53,37 +59,45 @@ impl Publisher {
         }
         Appended::from_replies(replies)
     }
-}
 
-fn call(publish: &Publish, state: &NodeState) -> Cmd {
-    let (room, limits) = (&publish.room, &state.limits);
-    let seen = state.rooms.get(room).map(|numbering| numbering.position());
-    let mut command = state.call_numbering_script(&scripts::PUBLISH, room, seen);
-    command
-        .arg(state.names.room_channel(room))
-        .arg(record::encode(publish))
-        .arg(dedupe_id(publish))
-        .arg(state.deadline(REDIS_TIMEOUT))
-        .arg(limits.messages)
-        .arg(limits.bytes)
-        .arg(limits.age.as_millis() as u64)
-        .arg(DEDUPE_WINDOW.as_millis() as u64)
-        .arg(DEDUPE_IDS_MAX / 2)
-        .arg(state.steady_now())
-        .arg(clock::JUMP_MAX.as_millis() as u64);
-    command
-}
-
-/// Joins scope and id into one text; empty if the publish cannot be deduplicated. Both may contain any character, so
-/// the scope is preceded by its length.
-fn dedupe_id(publish: &Publish) -> String {
-    match (&publish.scope, &publish.id) {
-        (Some(scope), Some(id)) => {
-            let scope = scope.to_text();
-            format!("{}:{scope}{}", scope.len(), id.as_str())
+    /// Calls the script for a batch and returns the reply for each message.
+    fn call(&mut self, batch: &[Publish], state: &NodeState) -> Vec<Reply> {
+        let no_reply = || Err(CommandError::NoReply("no reply".to_owned()));
+        let mut replies: Vec<Reply> = batch.iter().map(|_| no_reply()).collect();
+        self.call_for(0..batch.len(), batch, state, &mut replies);
+        if self.call_rooms == CallRooms::Many && replies.iter().flatten().any(is_cross_slot) {
+            // The address leads to a cluster that does not say so. It has not executed these calls.
+            self.call_rooms = CallRooms::One;
+            let refused = |index: &usize| replies[*index].as_ref().is_ok_and(is_cross_slot);
+            let refused: Vec<usize> = (0..batch.len()).filter(refused).collect();
+            self.call_for(refused, batch, state, &mut replies);
         }
-        _ => String::new(),
+        replies
     }
+
+    fn call_for(
+        &mut self,
+        indexes: impl IntoIterator<Item = usize>,
+        batch: &[Publish],
+        state: &NodeState,
+        replies: &mut [Reply],
+    ) {
+        let calls = publish_call::divide(batch, indexes, self.call_rooms);
+        let commands: Vec<Cmd> = calls
+            .iter()
+            .map(|call| call.command(batch, state))
+            .collect();
+        for (call, reply) in calls.iter().zip(self.client.run_connected(&commands)) {
+            for (index, reply) in call.indexes().zip(call.replies(reply)) {
+                replies[index] = reply;
+            }
+        }
+    }
+}
+
+/// Returns whether the server rejected a call because its keys are in several slots.
+fn is_cross_slot(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::CrossSlot))
 }
 
 /// Returns whether the script rejected a publish because its deadline had passed.
@@ -107,14 +121,4 @@ impl Appended {
         let results = results.collect();
         Self { results, failure }
     }
-}
-
-fn parse_stored(reply: Value) -> Option<Stored> {
-    let (epoch, offset, duplicate) = <(String, u64, u8)>::from_redis_value(reply).ok()?;
-    let position = parse_position(&epoch, offset)?;
-    Some(if duplicate == 1 {
-        Stored::Duplicate(position)
-    } else {
-        Stored::Relayed(position)
-    })
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     FAILURE, TestRedisCluster, TestServer, run, wait_for, wait_until, with_durable_redis_cluster,
-    with_redis_cluster,
+    with_redis_args, with_redis_cluster,
 };
 
 const ROOMS: usize = 12;
@@ -223,5 +223,30 @@ fn cluster_of_one_server_is_recognized() {
             "a cluster has one database: {}",
             ended.stderr
         );
+    });
+}
+
+// Actors: a node, and a client that publishes to twelve rooms at once.
+// Faults: the cluster does not say that it is one, as that of a service behind one address may not.
+// Invariants: messages of rooms in different slots are stored, once and in order.
+#[test]
+fn messages_of_many_rooms_are_stored_in_a_cluster_that_looks_like_one_server() {
+    with_redis_args(&["--cluster-enabled", "yes"], |redis| {
+        redis.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        redis.command::<()>(&["ACL", "SETUSER", "default", "-info"]);
+        wait_until("the cluster has all slots", || {
+            let info: String = redis.command(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok")
+        });
+        let node = redis.node(&[]);
+        let mut alice = node.client_at(&target((0..ROOMS).map(room)));
+        for round in 0..20 {
+            (0..ROOMS).for_each(|n| alice.say_in(&room(n), round));
+        }
+        for _ in 0..20 * ROOMS {
+            let message = alice.next_of("message");
+            let expected = message["offset"].as_u64().map(|offset| offset - 1);
+            assert_eq!(message["payload"].as_u64(), expected, "{message}");
+        }
     });
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use redis::{Client, Cmd, ServerErrorKind, Value};
+use redis::{Client, Cmd, ServerError, ServerErrorKind, Value};
 
 use super::backoff::Backoff;
 use super::cluster::{self, Topology};
 use super::config::ClientConfig;
 use super::open_connection::OpenConnection;
-use super::reply::{CommandError, REDIS_TIMEOUT, Reply};
+use super::reply::{CommandError, REDIS_TIMEOUT, Reply, server_errors};
 use super::slots::SlotRange;
 
 /// A server and the connection to it, which is opened on demand.
@@ -95,7 +95,12 @@ impl ServerConnection {
         if replies.iter().any(Result::is_err) {
             self.connection = None;
         }
-        if replies.iter().flatten().any(is_read_only) {
+        if replies
+            .iter()
+            .flatten()
+            .flat_map(server_errors)
+            .any(is_read_only)
+        {
             self.connection = None;
             let reason = "this server is a replica and does not accept writes";
             self.backoff.failed(reason.to_owned(), Instant::now());
@@ -144,8 +149,7 @@ impl ServerConnection {
 }
 
 /// Returns whether the server has become a replica, so that writes must go to another server.
-fn is_read_only(reply: &Value) -> bool {
+fn is_read_only(error: &ServerError) -> bool {
     use ServerErrorKind::{MasterDown, ReadOnly};
-    matches!(reply, Value::ServerError(error)
-        if matches!(error.kind(), Some(MasterDown | ReadOnly)))
+    matches!(error.kind(), Some(MasterDown | ReadOnly))
 }

@@ -12,7 +12,7 @@ use super::cluster::{self, Address, Topology};
 use super::config::ClientConfig;
 use super::connection::ServerConnection;
 use super::open_connection::OpenConnection;
-use super::reply::{CommandError, REDIS_TIMEOUT, Reply, accepted};
+use super::reply::{CommandError, REDIS_TIMEOUT, Reply, accepted, server_errors};
 use super::slots::{SLOTS, SlotRange, slot_of_command};
 
 /// Least time between two requests for the cluster's topology.
@@ -253,12 +253,13 @@ fn request_from_new_connection(client: &Client) -> Result<Option<Topology>, Stri
 /// Returns whether a reply means that a slot may have moved to another server.
 fn is_topology_change(reply: &Reply) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
-    match reply {
-        Err(_) => true,
-        Ok(Value::ServerError(error)) => matches!(
+    let Ok(reply) = reply else {
+        return true;
+    };
+    server_errors(reply).any(|error| {
+        matches!(
             error.kind(),
             Some(Ask | ClusterDown | MasterDown | Moved | ReadOnly)
-        ),
-        Ok(_) => false,
-    }
+        )
+    })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{ServerError, Value};
 
 /// Time limit for connecting, and for all replies to one batch of commands together.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,4 +40,16 @@ pub(crate) fn accepted(reply: Value) -> Reply {
 pub(crate) fn error_text(error: &redis::ServerError) -> String {
     let details = error.details().unwrap_or_default();
     format!("{} {details}", error.code())
+}
+
+/// Returns the errors in a reply: the reply itself, or some of the results of a script.
+pub(crate) fn server_errors(reply: &Value) -> impl Iterator<Item = &ServerError> {
+    let results = match reply {
+        Value::Array(results) => results,
+        reply => std::slice::from_ref(reply),
+    };
+    results.iter().filter_map(|result| match result {
+        Value::ServerError(error) => Some(error),
+        _ => None,
+    })
 }

@@ -1,5 +1,8 @@
--- Precedes every script. Scripts about a room have its KEYS: 1 its numbering, 2 its log, 3 and 4 the ids of its recent
--- publishes: the current half and the previous half, in turn.
+-- Precedes every script. Scripts about rooms have four KEYS for each: its numbering, its log, and both halves of the
+-- ids of its recent publishes: the current half and the previous half, in turn.
+
+-- The keys of the room at hand begin after this index.
+local room = 0
 
 -- Formats an integer. Lua would format 1700000000000 as 1.7e+12.
 local function integer(number)
@@ -20,31 +23,33 @@ end
 -- Returns whether the last message of the log is too old. Then all messages are, and the log counts as empty. The key
 -- itself expires later, because it does so by a clock that may jump.
 local function is_log_expired(steady_now, age_max)
-  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local newest = redis.call('XREVRANGE', KEYS[room + 2], '+', '-', 'COUNT', 1)[1]
   return newest and steady_now - stored_at(newest) > age_max
 end
 
--- Returns a room's epoch and last offset. Numbering starts in the epoch new_epoch if the room has none yet, and
--- restarts in it
+-- Returns a room's epoch, its last offset, and more fields of its numbering: bytes, oldest, ids, ids_since, kept_until.
+-- Numbering starts in the epoch new_epoch if the room has none yet, and restarts in it
 -- - if Redis has restarted and may have lost data since (its generation is higher than the room's), or
 -- - if Redis has fewer offsets than the node has seen in the same epoch.
 -- So no offset is used twice within an epoch. Stored messages stay, because they were acknowledged.
 local function numbering(new_epoch, generation, seen_epoch, seen_offset)
-  local known = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'run')
+  local key = KEYS[room + 1]
+  local known = redis.call('HMGET', key, 'epoch', 'offset', 'run', 'bytes', 'oldest', 'ids', 'ids_since', 'kept_until')
   if known[1] then
     local offset = tonumber(known[2])
     local is_older = tonumber(known[3]) < tonumber(generation)
     local has_less = known[1] == seen_epoch and offset < tonumber(seen_offset)
-    if not is_older and not has_less then
-      return known[1], offset
+    if is_older or has_less then
+      redis.call('HSET', key, 'epoch', new_epoch, 'run', generation)
+      known[1] = new_epoch
     end
-    redis.call('HSET', KEYS[1], 'epoch', new_epoch, 'run', generation)
-    return new_epoch, offset
+    return known[1], offset, tonumber(known[4]), tonumber(known[5]), tonumber(known[6]), tonumber(known[7]),
+      tonumber(known[8] or 0)
   end
   -- The command that a full Redis rejects comes first, because Redis does not stop a script that has written once.
-  redis.call('HSET', KEYS[1], 'epoch', new_epoch, 'offset', 0, 'run', generation, 'bytes', 0, 'oldest', 0, 'ids', 0,
+  redis.call('HSET', key, 'epoch', new_epoch, 'offset', 0, 'run', generation, 'bytes', 0, 'oldest', 0, 'ids', 0,
     'ids_since', 0)
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
-  return new_epoch, 0
+  redis.call('DEL', KEYS[room + 2], KEYS[room + 3], KEYS[room + 4])
+  return new_epoch, 0, 0, 0, 0, 0, 0
 end
 

@@ -147,7 +147,9 @@ impl Reconciler {
         let seen = known.map(SubscribedRoom::position);
         let seen_ts = known.and_then(|room| room.seen_ts);
         let state = &self.state;
-        let mut call = state.call_numbering_script(&scripts::OPEN_ROOM, room, seen);
+        let mut call =
+            state.call_numbering_script(&scripts::OPEN_ROOM, &state.names.room_keys(room));
+        state.add_seen(&mut call, seen);
         call.arg(seen_ts.map_or(String::new(), |ts| ts.to_string()))
             .arg(state.numbering_kept_ms());
         call
