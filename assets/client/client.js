@@ -23,7 +23,7 @@ import { OwnMessages } from './own.js';
 import { PublishQueue } from './publishes.js';
 import { Requests } from './requests.js';
 import { normalRoomName } from './rooms.js';
-import { byteLength, randomText } from './text.js';
+import { ID_BYTES_MAX, byteLength, isId, randomText } from './text.js';
 
 export { WscastError };
 
@@ -35,8 +35,6 @@ const PUBLISH_TIMEOUT_MS = 60_000;
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 const PUBLISH_QUEUE_MAX = 1_000;
-/** The server's limit. */
-const ID_BYTES_MAX = 64;
 const RANDOM_BYTES = 16;
 const CLOSED_FOR_GOOD = 'the server closed the connection for good';
 
@@ -268,6 +266,19 @@ export class WscastClient {
     return this.#request({ type: 'auth', fields: () => ({ token }) });
   }
 
+  /**
+   * Returns the milliseconds until the server's reply. If no frame arrives within `heartbeatTimeout`, the client
+   * gives the connection up and reconnects.
+   */
+  async ping() {
+    this.#checkNotClosed();
+    if (this.state.name !== 'open') throw new WscastError('disconnected', 'there is no connection');
+    const sent = performance.now();
+    this.#connection.expectFrame();
+    await this.#request({ type: 'ping' });
+    return performance.now() - sent;
+  }
+
   /** Connects now, without the wait, and even if the server has closed the connection for good. */
   reconnect() {
     if (this.#closedByProgram) throw new WscastError('closed', 'this client was closed; create a new one');
@@ -387,16 +398,14 @@ export class WscastClient {
       case 'left':
       case 'history':
       case 'authenticated':
+      case 'pong':
         this.#requests.resolve(id, payload);
         break;
       case 'error':
         this.#refused(frame);
         break;
-      case 'token_expiring':
-        // If there is no newer token, or if it is refused, the server closes the connection when the old one expires.
+      case 'token_expiring': // Without a newer token the server closes the connection when the old one expires.
         if (typeof this.#token === 'function') this.authenticate().catch(() => {});
-        break;
-      case 'pong':
         break;
       default:
         this.#emit('other', frame);
@@ -438,13 +447,4 @@ export class WscastClient {
       }
     }
   }
-}
-
-/**
- * Returns whether the server accepts a text as an id. The server must decode the id to send it back.
- * @param {unknown} id
- */
-function isId(id) {
-  if (typeof id !== 'string' || id === '' || byteLength(id) > ID_BYTES_MAX) return false;
-  return !/[\ud800-\udfff]/u.test(id); // Half a surrogate pair is not Unicode.
 }

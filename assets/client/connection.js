@@ -216,9 +216,18 @@ export class Connection {
     this.#startSilenceTimer(() => this.#ping(), this.#options.heartbeatInterval);
   }
 
+  /** Gives the connection up if no frame arrives in time. To be called before a request that the server answers at once. */
+  expectFrame() {
+    if (this.#state.name === 'open' && !this.#pingPending) this.#awaitReply();
+  }
+
   #ping() {
-    this.#pingPending = true;
     this.send('{"type":"ping"}');
+    this.#awaitReply();
+  }
+
+  #awaitReply() {
+    this.#pingPending = true;
     const { heartbeatTimeout } = this.#options;
     const lastPart = Math.min(LATE_FRAMES_MS, heartbeatTimeout / 2);
     this.#startSilenceTimer(() => this.#awaitLateFrames(lastPart), heartbeatTimeout - lastPart);

@@ -10,7 +10,7 @@ const PENDING_REQUESTS_MAX = 1_000;
  * @typedef {import('./rooms.js').Position} Position
  *
  * @typedef {object} NewRequest
- * @property {'join' | 'leave' | 'history' | 'presence' | 'auth'} type
+ * @property {'join' | 'leave' | 'history' | 'presence' | 'auth' | 'ping'} type
  * @property {string} [room]
  * @property {() => object} [fields] returns the other fields of the frame, called when it is sent
  * @property {Join} [join] only for a join
@@ -109,16 +109,16 @@ export class Requests {
   }
 
   /**
-   * Marks the requests to be sent again on the next connection, except three kinds. A `leave` is complete,
+   * Marks the requests to be sent again on the next connection, except four kinds. A `leave` is complete,
    * because the next connection does not join the room. An `auth` fails, because the next connection sends a
-   * token. The client repeats its own joins itself.
+   * token, and a `ping`, because it was to measure this connection. The client repeats its own joins itself.
    */
   disconnected() {
     for (const request of this.#pending.values()) {
       const { id, type, room, join } = request;
       request.sent = false;
       if (type === 'leave') this.resolve(id, { room });
-      if (type === 'auth') this.fail(id, new WscastError('disconnected', 'the connection ended before the reply'));
+      if (type === 'auth' || type === 'ping') this.fail(id, new WscastError('disconnected', 'the connection ended before the reply'));
       if (join && join.reason !== 'program') this.take(id);
     }
   }

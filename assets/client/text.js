@@ -1,4 +1,7 @@
-/** The length of texts in bytes, and random texts. */
+/** The length of texts in bytes, ids and random texts. */
+
+/** The server's limit. */
+export const ID_BYTES_MAX = 64;
 
 /**
  * Returns the length of a text in UTF-8. Hermes, the engine of React Native, had no `TextEncoder` for years.
@@ -11,6 +14,15 @@ export function byteLength(text) {
     bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
   }
   return bytes;
+}
+
+/**
+ * Returns whether the server accepts a text as an id. The server must decode the id to send it back.
+ * @param {unknown} id
+ */
+export function isId(id) {
+  if (typeof id !== 'string' || id === '' || byteLength(id) > ID_BYTES_MAX) return false;
+  return !/[\ud800-\udfff]/u.test(id); // Half a surrogate pair is not Unicode.
 }
 
 /**

@@ -1,188 +1,244 @@
-/** The test page of wscast: shows the client's events, and passes the reader's input to the client. */
+/** The page of wscast: makes its parts and connects them. */
 
 import { WscastClient } from '../client/client.js';
 import { isRoomName, normalRoomName } from '../client/rooms.js';
-import { byId } from './element.js';
-import { formatJson, jsonError, parseFrame } from './json.js';
-import { createLog } from './log.js';
-import { createRoomList } from './rooms.js';
-import { describeEnd, describeError, describeGap, translateDocument, words } from './words.js';
+import { copyText, saveFile } from './base/copy.js';
+import { atMostEvery, byId, oncePerFrame, setText } from './base/element.js';
+import { formatJson, parseFrame } from './base/json.js';
+import { saveSettings, settings } from './base/settings.js';
+import { startTheme, switchTheme, translateTheme } from './base/theme.js';
+import { createComposer } from './compose/composer.js';
+import { Outgoing } from './compose/outgoing.js';
+import { FrameLog, recordingWebSocket } from './connection/frames.js';
+import { Health } from './connection/health.js';
+import { createStatus } from './connection/status.js';
+import { currentToken } from './connection/token.js';
+import { createLog } from './log/log.js';
+import { chartsPanel } from './panels/charts.js';
+import { codePanel } from './panels/code.js';
+import { framesPanel } from './panels/frames.js';
+import { operatorPanel } from './panels/operator.js';
+import { createPanels } from './panels/panels.js';
+import { createTokenDialog, showTokenButton } from './panels/token.js';
+import { createRoomList, shownUnread } from './rooms/list.js';
+import { showMembers } from './rooms/members.js';
+import { eventRow, exportLine, messageRow } from './rooms/rows.js';
+import { Tab } from './rooms/tab.js';
+import { showUnreadInTab } from './rooms/unread.js';
+import { describeEnd, describeError, describeGap, refusedRoom } from './words/describe.js';
+import { switchLanguage, translateDocument, words } from './words/words.js';
 
 /**
- * @typedef {import('../client/types.js').State} State
- * @typedef {import('../client/types.js').Message} Message
- * @typedef {import('../client/types.js').RoomState} RoomState
+ * @typedef {import('./rooms/view.js').RoomView} RoomView
+ * @typedef {import('./rooms/rows.js').Row} Row
  * @typedef {import('../client/error.js').WscastError} WscastError
  */
 
-const COUNTDOWN_EVERY_MS = 250;
-/** The close code for rooms that the reader may not read. */
+/** What was read is saved this often. */
+const SAVE_EVERY_MS = 5_000;
+/** Screen readers are told of new messages this often. */
+const ANNOUNCE_EVERY_MS = 1_500;
+const ANNOUNCED_CHARS_MAX = 200;
+/** Close codes: the token is missing, invalid or expired; the rooms are not granted. */
+const UNAUTHORIZED = 4001;
 const FORBIDDEN = 4003;
-/** The client's states, as the page names them. */
-const STATE_NAMES = { connecting: 'connecting', open: 'connected', waiting: 'reconnecting', closed: 'closed' };
 
+startTheme();
 translateDocument();
 
-const log = createLog({ list: byId('log'), empty: byId('log-empty'), jump: byId('log-end') });
-const roomList = createRoomList({ list: byId('rooms'), onSelect: selectRoom, onLeave: leaveRoom });
+const frames = new FrameLog();
+const invalidRooms = /** @type {string[]} */ ([]);
 // Relative to the page's address, so that the page also works below a path such as /chat/.
-const client = new WscastClient('ws', { rooms: roomsFromAddress(), parse: parseFrame, token: tokenFromAddress });
-// The reader may have added a token to the address.
-addEventListener('hashchange', () => client.reconnect());
+const client = new WscastClient('ws', {
+  rooms: firstRooms(), parse: parseFrame, token: currentToken, WebSocket: recordingWebSocket(frames),
+});
+const drawRooms = oncePerFrame(showRooms);
+const drawTabUnread = atMostEvery(() => showUnreadInTab(tab.unread, tab.view.name || undefined), 200);
+const tab = new Tab({
+  client,
+  isSeen: () => document.visibilityState === 'visible' && tab.view.follow,
+  onRows: (view) => { if (view === tab.view) log.update(); },
+  onRooms: () => {
+    drawRooms();
+    drawTabUnread();
+  },
+  onMessage: announce,
+});
+const outgoing = new Outgoing({
+  client,
+  changed: (view) => {
+    if (view === tab.view) log.update();
+    showUnsent();
+  },
+  onFailed: (view, row) => {
+    row.returned = composer.putBack(view.name, messageMode(row), row.text);
+  },
+  onStored: (view, row) => {
+    view.append(row, view === tab.view);
+    log.update();
+  },
+});
+const log = createLog({
+  actions: { use: useAgain, retry, dismiss },
+  onNearTop: (view) => { if (!view.loading) tab.loadOlder(view); },
+  onSeen: () => {
+    tab.seen();
+    showPause();
+  },
+});
+const composer = createComposer({ send, bytesMax: () => health.messageBytesMax });
+const roomList = createRoomList({ onSelect: selectRoom, onLeave: leaveRoom });
+const status = createStatus({ client, health: () => health, refusedRoom: refused, otherRooms: () => client.rooms.length - 1, explains: () => tokenDialog.isOpen() });
+const health = new Health({
+  client, frames,
+  oldestPending: () => outgoing.oldestPending(),
+  messages: () => tab.received,
+  changed: () => {
+    status.show();
+    panels.update();
+    showTokenButton();
+  },
+});
+const tokenDialog = createTokenDialog({ onChange: () => client.reconnect() });
+const panels = createPanels({
+  code: codePanel({ room: () => tab.view.name || undefined, version: () => health.version }),
+  charts: chartsPanel(health),
+  frames: framesPanel(frames),
+  operator: operatorPanel({ room: () => tab.view.name || undefined, ownClient: () => client.clientId, openRoom: join }),
+});
+/** The view that the log shows. */
+let shownView = tab.view;
+log.show(shownView);
 
-/** The state of this tab. */
-const tab = {
-  /** The rooms that this tab is in. @type {Map<string, { members: number }>} */
-  rooms: new Map(),
-  /** The selected room. @type {string | undefined} */
-  target: undefined,
-  /** Whether the log has a row for the present outage. */
-  outageLogged: false,
-  /** The errors that the log has a row for. @type {WeakSet<WscastError>} */
-  loggedErrors: new WeakSet(),
-  countdown: 0,
-};
-
-/** Returns the token after the # of the page's address. The browser sends this part to no server. */
-function tokenFromAddress() {
-  return new URLSearchParams(location.hash.slice(1)).get('token') ?? '';
-}
-
-/** Returns the rooms in the page's address, none if all are invalid; the lobby if the address names none. */
-function roomsFromAddress() {
+/** Returns the rooms in the page's address, none if all are invalid; without any those of the last visit, or the lobby. */
+function firstRooms() {
   const wanted = new URLSearchParams(location.search).getAll('room').filter((room) => room !== '');
-  for (const room of wanted.filter((name) => !isRoomName(name))) {
-    log.add({ type: 'error', text: words.invalidRoomInUrl(room) });
-  }
-  const rooms = wanted.length === 0 ? ['lobby'] : wanted.filter(isRoomName).map(normalRoomName);
+  invalidRooms.push(...wanted.filter((name) => !isRoomName(name)));
+  const last = settings.rooms?.filter(isRoomName) ?? [];
+  const rooms = wanted.length > 0 ? wanted.filter(isRoomName).map(normalRoomName) : last.length > 0 ? last : ['lobby'];
   return [...new Set(rooms)].map((room) => ({ room, presence: true }));
 }
 
 // Events of the client
 
-/** @param {State} state */
+/** @param {import('../client/types.js').State} state */
 function stateChanged(state) {
-  if (state.name === 'waiting' || state.name === 'closed') logDisconnect(state);
-  showState(state);
+  if (state.name === 'closed' && state.code === UNAUTHORIZED && !tokenDialog.isOpen()) {
+    tokenDialog.open(describeEnd(state.code, state.reason));
+  }
+  status.show();
   showRooms();
-}
-
-/**
- * Adds one row for an outage, and none for its failed attempts.
- * @param {State & { name: 'waiting' | 'closed' }} state
- */
-function logDisconnect({ name, code, reason }) {
-  if (code === 'cached' || (tab.outageLogged && name !== 'closed')) return;
-  tab.outageLogged = true;
-  log.add({ type: 'disconnected', text: words.because(words[STATE_NAMES[name]], describeEnd(code, reason)) });
+  showUnsent();
 }
 
 /** @param {{ client: string, payload: any }} welcome */
 function welcomed({ client: id, payload }) {
-  tab.outageLogged = false;
-  byId('client').textContent = id;
-  byId('welcome').textContent = String(payload);
-  log.add({ type: 'welcome', text: words.connectedAs(id) });
+  setText(byId('welcome'), String(payload));
+  byId('state').title = words.connectedAs(id);
+  health.refresh();
 }
 
-/** @param {Message} message */
-function messageReceived({ type, payload, room, from, ts, own }) {
-  const plain = type === 'message' && typeof payload === 'string';
-  log.add({
-    type,
-    room,
-    ts,
-    own,
-    who: own ? words.you : (room === undefined ? words.server : from ?? ''),
-    tag: plain ? undefined : type,
-    text: plain ? payload : formatJson(payload),
-    code: !plain,
-  });
+/** @type {(error: WscastError, room?: string) => void} */
+function showError(error, room) {
+  tab.addEvent('error', () => describeError(error), room);
 }
 
-/** @param {{ room: string, members: number }} room */
-function roomChanged({ room, members }) {
-  // The event may have been sent before the room was left.
-  if (client.rooms.includes(room)) tab.rooms.set(room, { members });
-  showRooms();
-}
+/** @type {{ view: RoomView, row: Row, count: number } | null} */
+let announced = null;
+const readOut = atMostEvery(() => {
+  if (!announced) return;
+  const { row, count } = announced;
+  announced = null;
+  byId('announcer').textContent = count > 1 ? words.announceCount(count) : words.announce(row.who ?? words.server, row.text.slice(0, ANNOUNCED_CHARS_MAX));
+}, ANNOUNCE_EVERY_MS);
 
-/** @param {{ room: string, error?: WscastError }} room */
-function roomLeft({ room, error }) {
-  if (tab.rooms.delete(room)) log.add({ type: 'left', room, text: words.leftRoom(room) });
-  if (error) logError(error, room);
-  showAddress();
-  showRooms();
-}
-
-/**
- * Adds one row for an error, although both an event and a promise may report it.
- * @type {(error: WscastError, room?: string) => void}
- */
-function logError(error, room = '') {
-  if (tab.loggedErrors.has(error)) return;
-  tab.loggedErrors.add(error);
-  const text = error.code === 'invalid_room' ? words.invalidRoom(room) : describeError(error);
-  log.add({ type: 'error', tag: error.code, text });
+/** Tells a screen reader of new messages in the selected room. @type {(view: RoomView, row: Row) => void} */
+function announce(view, row) {
+  if (tab.hasSent && view.members > 1) knowsPage();
+  if (view !== tab.view || !view.follow) return;
+  announced = { view, row, count: (announced?.count ?? 0) + 1 };
+  readOut();
 }
 
 // Input of the reader
 
-/** @param {Promise<unknown>} published */
-function watchPublish(published) {
-  published.catch(logError).finally(showUnsent);
-  showUnsent();
+/** @param {Row} row @returns {'message' | 'custom_event'} */
+function messageMode(row) {
+  return row.type === 'custom_event' ? 'custom_event' : 'message';
+}
+
+/** @param {{ type: 'message' | 'custom_event', json: string, text: string }} message */
+function send({ type, json, text }) {
+  const { view } = tab;
+  // A failed message whose text came back is replaced by the one that was made of it.
+  view.outgoing = view.outgoing.filter((row) => !(row.status === 'failed' && row.returned && row.type === type));
+  outgoing.send(view, { type, json });
+  tab.hasSent = true;
+  view.firstUnread = undefined;
+  log.resume();
+  setText(byId('announcer'), '');
+}
+
+/** @param {Row} row */
+function retry(row) {
+  if (row.returned) composer.forget(row.room ?? '', messageMode(row), row.text);
+  outgoing.retry(tab.view, row);
+}
+
+/** @param {Row} row */
+function dismiss(row) {
+  tab.view.takeOutgoing(row.id);
+  log.update();
+  composer.focus();
+}
+
+/** Puts the text of a message into the field. @param {Row} row */
+function useAgain(row) {
+  if (row.room === undefined) return;
+  const isText = !row.code;
+  composer.putBack(row.room, isText ? 'message' : 'custom_event', isText ? row.text : formatJson(row.text), true);
+  composer.focus();
 }
 
 /** @param {SubmitEvent} event */
-function sendMessage(event) {
-  event.preventDefault();
-  const input = byId('message-text');
-  if (input.value !== '') watchPublish(client.publish(input.value, { room: tab.target }));
-  input.value = '';
-  input.focus();
-}
-
-/** @param {SubmitEvent} event */
-function sendEvent(event) {
-  event.preventDefault();
-  const text = byId('event-text').value;
-  const error = jsonError(text);
-  showJsonError(error);
-  // The text is sent as it was typed, because parsing and printing it again would round long numbers.
-  if (error === null) watchPublish(client.publishJson(text, { type: 'custom_event', room: tab.target }));
-}
-
-/** @param {KeyboardEvent} event */
-function sendEventByKey(event) {
-  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
-  event.preventDefault();
-  // A click on a disabled button does nothing.
-  byId('send-event').click();
-}
-
-/** @param {SubmitEvent} event */
-function joinRoom(event) {
+function submitRoom(event) {
   event.preventDefault();
   const input = byId('room-name');
   const room = normalRoomName(input.value.trim());
   input.focus();
-  if (room === '') return;
-  if (isForbidden()) reconnectTo(room);
-  const isNew = !tab.rooms.has(room);
-  client.join(room, { presence: true }).then((state) => {
-    tab.target = room;
-    if (isNew) log.add({ type: 'joined', room, text: words.joinedRoom(room, state.members) });
-    showAddress();
-    showRooms();
-    if (normalRoomName(input.value.trim()) === room) input.value = '';
-  }).catch((error) => logError(error, room));
+  if (room !== '') join(room);
 }
 
-/** Whether the server has refused the rooms that this tab asked for. */
-function isForbidden() {
+/** Joins a room and selects it. @param {string} room */
+function join(room) {
+  setText(byId('room-error'), '');
+  byId('room-name').removeAttribute('aria-invalid');
+  if (!isRoomName(room)) return refuseRoom(words.invalidRoom(room));
+  if (client.rooms.includes(room) && tab.views.has(room)) return selectRoom(room);
+  if (isClosedBy(FORBIDDEN)) reconnectTo(room);
+  client.join(room, { presence: true }).then(({ members }) => {
+    tab.addEvent('joined', () => words.joinedRoom(room, members), room);
+    if (normalRoomName(byId('room-name').value.trim()) === room) byId('room-name').value = '';
+    selectRoom(room);
+  }).catch((error) => refuseRoom(describeError(Object.assign(error, { room }))));
+}
+
+/** @param {string} text */
+function refuseRoom(text) {
+  setText(byId('room-error'), text);
+  byId('room-name').setAttribute('aria-invalid', 'true');
+}
+
+/** @param {number} code */
+function isClosedBy(code) {
   const { state } = client;
-  return state.name === 'closed' && state.code === FORBIDDEN;
+  return state.name === 'closed' && state.code === code;
+}
+
+/** Returns the room for which the server has closed the connection. */
+function refused() {
+  const { state } = client;
+  return state.name === 'closed' ? refusedRoom(state.reason) : undefined;
 }
 
 /** Connects again, and asks for this room alone. @param {string} room */
@@ -191,92 +247,166 @@ function reconnectTo(room) {
   client.reconnect();
 }
 
+function leaveRefused() {
+  const room = refused();
+  if (room && client.rooms.includes(room)) client.leave(room);
+  client.reconnect();
+}
+
 /** @param {string} room */
 function leaveRoom(room) {
-  // The keyboard focus would disappear with the button, so it moves to the next field.
+  // The keyboard's focus would disappear with the button, so it moves to the next field.
   const byKeyboard = document.activeElement?.matches(':focus-visible');
-  client.leave(room).catch(logError);
+  client.leave(room).catch(showError);
   if (byKeyboard) byId('room-name').focus();
 }
 
 /** @param {string} room */
 function selectRoom(room) {
-  tab.target = room;
+  if (tab.view.name !== room) tab.select(room);
+  showSide(false);
   showRooms();
+  panels.draw();
+}
+
+/** @param {boolean} open */
+function showSide(open) {
+  document.body.classList.toggle('shows-rooms', open);
+  byId('show-rooms').setAttribute('aria-expanded', String(open));
+}
+
+function togglePause() {
+  if (tab.view.follow) log.pause();
+  else log.resume();
+}
+
+/** @param {Row} row */
+function copyLine({ ts, who, own, text }) {
+  return `${new Date(ts).toISOString()}\t${own ? words.you : who ?? words.server}\t${text}\n`;
+}
+
+function shownMessages() {
+  return log.matching().filter(({ kind }) => kind === 'message');
 }
 
 // Output
 
-/** Puts the rooms into the page's address, for a reload or a bookmark. */
-function showAddress() {
+/** Keeps the rooms in the page's address, for a reload or a bookmark, and for the next visit. */
+function rememberRooms() {
   const url = new URL(location.href);
+  const rooms = client.rooms;
+  const before = url.searchParams.getAll('room').join(' ');
+  // The address of the lobby alone stays as it is.
+  if ((before || 'lobby') === rooms.join(' ')) return;
   url.searchParams.delete('room');
-  for (const room of client.rooms) url.searchParams.append('room', room);
+  for (const room of rooms) url.searchParams.append('room', room);
   history.replaceState(null, '', url);
+  saveSettings({ rooms });
 }
 
 function showRooms() {
   const { name } = client.state;
   const online = name === 'open';
-  if (tab.target === undefined || !tab.rooms.has(tab.target)) [tab.target] = tab.rooms.keys();
-  roomList.show(tab.rooms, tab.target, online);
-  const canJoin = online || isForbidden();
-  byId('rooms-hint').hidden = tab.rooms.size === 0;
-  byId('rooms-empty').hidden = !canJoin || tab.rooms.size > 0;
-  byId('message-label').textContent = tab.target ? words.messageLabel(tab.target) : words.message;
+  if (shownView !== tab.view) {
+    shownView = tab.view;
+    log.show(shownView);
+  }
+  const { view } = tab;
+  const room = view.name || undefined;
+  roomList.show(tab.views, room, online);
+  showMembers(room === undefined ? undefined : view, client.clientId);
+  setText(byId('room-title'), room ?? words.noRoom);
+  const elsewhere = tab.unread - view.unread;
+  setText(byId('unread-elsewhere'), elsewhere > 0 ? shownUnread(elsewhere) : '');
+  byId('show-rooms').setAttribute('aria-label', elsewhere > 0 ? `${words.showRooms}: ${words.unreadElsewhere(elsewhere)}` : words.showRooms);
+  const canJoin = online || isClosedBy(FORBIDDEN);
+  byId('rooms-empty').hidden = !canJoin || tab.views.size > 0;
   byId('join-room').disabled = !canJoin;
   // Messages sent during an outage are published after it.
-  byId('send-message').disabled = name === 'closed' || !tab.target;
-  byId('send-event').disabled = name === 'closed' || !tab.target;
+  byId('send').disabled = name === 'closed' || room === undefined;
+  byId('second-tab').href = location.href;
+  composer.show(room);
+  showPause();
+  log.update();
+}
+
+function showPause() {
+  const { follow } = tab.view;
+  byId('pause').setAttribute('aria-pressed', String(!follow));
+  setText(byId('pause'), follow ? words.pause : words.follow);
 }
 
 function showUnsent() {
-  const hasUnsent = client.state.name !== 'open' && client.waiting > 0;
-  byId('unsent').textContent = hasUnsent ? words.unsent(client.waiting) : '';
+  const waits = client.state.name !== 'open' && outgoing.waiting > 0;
+  setText(byId('unsent'), waits ? words.unsent(outgoing.waiting) : '');
 }
 
-/** @param {string | null} error */
-function showJsonError(error) {
-  byId('event-error').textContent = error === null ? '' : words.invalidJson(error);
-  byId('event-text').setAttribute('aria-invalid', String(error !== null));
+function knowsPage() {
+  byId('newcomer').hidden = true;
+  if (!settings.knowsPage) saveSettings({ knowsPage: true });
 }
 
-/** @param {State} state */
-function showState(state) {
-  const ended = state.name === 'waiting' || state.name === 'closed';
-  byId('state').dataset.state = STATE_NAMES[state.name];
-  byId('state-name').textContent = words[STATE_NAMES[state.name]];
-  byId('state-reason').textContent = ended ? describeEnd(state.code, state.reason) : '';
-  byId('client-line').hidden = state.name !== 'open';
-  byId('reconnect').hidden = !ended;
-  byId('reconnect').textContent = state.name === 'closed' ? words.connectAgain : words.reconnectNow;
-  clearInterval(tab.countdown);
-  showCountdown();
-  if (state.name === 'waiting') tab.countdown = setInterval(showCountdown, COUNTDOWN_EVERY_MS);
+function translate() {
+  switchLanguage();
+  translateTheme();
+  composer.translate();
+  status.show();
+  showRooms();
+  showTokenButton();
   showUnsent();
-}
-
-function showCountdown() {
-  const { state } = client;
-  const seconds = state.name === 'waiting' ? Math.ceil((state.at - Date.now()) / 1000) : 0;
-  byId('countdown').textContent = seconds > 0 ? words.inSeconds(seconds) : '';
+  panels.draw();
+  log.redraw();
 }
 
 client
   .on('state', stateChanged)
   .on('welcome', welcomed)
-  .on('message', messageReceived)
-  .on('custom_event', messageReceived)
-  .on('joined', roomChanged)
-  .on('presence', roomChanged)
-  .on('left', roomLeft)
-  .on('gap', (gap) => log.add({ type: 'gap', room: gap.room, text: describeGap(gap) }))
-  .on('error', logError)
-  .on('other', ({ type, payload }) => log.add({ type, tag: type, text: formatJson(payload), code: true }));
-byId('message-form').addEventListener('submit', sendMessage);
-byId('event-form').addEventListener('submit', sendEvent);
-byId('event-text').addEventListener('keydown', sendEventByKey);
-byId('event-text').addEventListener('input', () => showJsonError(null));
-byId('join-form').addEventListener('submit', joinRoom);
-byId('clear-log').addEventListener('click', () => log.clear());
+  .on('left', ({ room, error }) => {
+    rememberRooms();
+    if (error) refuseRoom(describeError(Object.assign(error, { room })));
+  })
+  .on('joined', rememberRooms)
+  .on('error', (error) => showError(error))
+  .on('other', ({ type }) => tab.addEvent(type, () => type));
+
+byId('join-form').addEventListener('submit', submitRoom);
+byId('room-name').addEventListener('input', () => setText(byId('room-error'), ''));
+byId('show-rooms').addEventListener('click', () => showSide(!document.body.classList.contains('shows-rooms')));
+byId('filter').addEventListener('input', (/** @type {Event} */ event) => log.setFilter(/** @type {HTMLInputElement} */ (event.target).value));
+byId('pause').addEventListener('click', togglePause);
+byId('copy-log').addEventListener('click', () => copyText(shownMessages().map(copyLine).join(''), byId('copy-log')));
+byId('export-log').addEventListener('click', () => {
+  saveFile(`${tab.view.name || 'messages'}.jsonl`, 'application/jsonl', shownMessages().map((row) => `${exportLine(row)}\n`));
+});
+byId('clear-log').addEventListener('click', () => tab.clear());
+byId('log-end').addEventListener('click', () => {
+  log.resume();
+  byId('log').focus();
+});
+byId('log-top-retry').addEventListener('click', () => {
+  tab.view.top = tab.view.top === 'cleared' ? 'none' : tab.view.top;
+  tab.loadOlder(tab.view);
+});
 byId('reconnect').addEventListener('click', () => client.reconnect());
+byId('notice-token').addEventListener('click', () => tokenDialog.open());
+byId('leave-refused').addEventListener('click', leaveRefused);
+byId('token-button').addEventListener('click', () => tokenDialog.open());
+byId('token-dialog').addEventListener('close', () => status.show());
+byId('language').addEventListener('click', translate);
+byId('theme').addEventListener('click', switchTheme);
+byId('got-it').addEventListener('click', knowsPage);
+// The reader may have added a token to the address.
+addEventListener('hashchange', () => client.reconnect());
+addEventListener('visibilitychange', () => tab.seen());
+addEventListener('pagehide', () => saveSettings({}));
+addEventListener('beforeunload', (event) => { if (outgoing.waiting > 0) event.preventDefault(); });
+setInterval(() => saveSettings({}), SAVE_EVERY_MS);
+
+translateTheme();
+composer.translate();
+showTokenButton();
+byId('newcomer').hidden = settings.knowsPage === true;
+panels.restore();
+for (const room of invalidRooms) refuseRoom(words.invalidRoomInUrl(room));
+status.show();
+showRooms();

@@ -62,13 +62,43 @@ const ASSETS: &[Asset] = &[
     moved!("client-requests.js", "client/requests.js"),
     moved!("client-rooms.js", "client/rooms.js"),
     moved!("client-types.js", "client/types.js"),
-    asset!("page/element.js"),
-    asset!("page/json.js"),
-    asset!("page/log.js"),
+    asset!("page/base/copy.js"),
+    asset!("page/base/element.js"),
+    asset!("page/base/format.js"),
+    asset!("page/base/json.js"),
+    asset!("page/base/settings.js"),
+    asset!("page/base/theme.js"),
+    asset!("page/compose/composer.js"),
+    asset!("page/compose/memory.js"),
+    asset!("page/compose/outgoing.js"),
+    asset!("page/connection/frames.js"),
+    asset!("page/connection/health.js"),
+    asset!("page/connection/status.js"),
+    asset!("page/connection/token.js"),
+    asset!("page/log/heights.js"),
+    asset!("page/log/log.js"),
+    asset!("page/log/row.js"),
+    asset!("page/log/virtual.js"),
     asset!("page/page.css"),
     asset!("page/page.js"),
-    asset!("page/rooms.js"),
-    asset!("page/words.js"),
+    asset!("page/panels.css"),
+    asset!("page/panels/charts.js"),
+    asset!("page/panels/code.js"),
+    asset!("page/panels/frames.js"),
+    asset!("page/panels/operator.js"),
+    asset!("page/panels/panels.js"),
+    asset!("page/panels/token.js"),
+    asset!("page/rooms/history.js"),
+    asset!("page/rooms/list.js"),
+    asset!("page/rooms/members.js"),
+    asset!("page/rooms/rows.js"),
+    asset!("page/rooms/tab.js"),
+    asset!("page/rooms/unread.js"),
+    asset!("page/rooms/view.js"),
+    asset!("page/words/chinese.js"),
+    asset!("page/words/describe.js"),
+    asset!("page/words/english.js"),
+    asset!("page/words/words.js"),
 ];
 
 const fn content_type(name: &str) -> &'static str {
@@ -91,7 +121,7 @@ pub(super) fn page(request: &Request, _app: &App) -> ResponseBox {
         .with("Referrer-Policy", "no-referrer")
 }
 
-/// `GET /assets/{name}` and `GET /assets/{folder}/{name}`
+/// `GET /assets/{name}`, with up to two folders before the name
 pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
     let path = match request.head.segments.get(1..).unwrap_or_default() {
         // A slash at the end of a path changes nothing.

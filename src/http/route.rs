@@ -67,6 +67,7 @@ const ROUTES: &[Route] = &[
     get(&[""], Public(assets::page)),
     get(&["assets", "{}"], Public(assets::asset)),
     get(&["assets", "{}", "{}"], Public(assets::asset)),
+    get(&["assets", "{}", "{}", "{}"], Public(assets::asset)),
     get(&["health"], Public(health::health)),
     get(&["health", "live"], Public(health::live)),
     get(&["health", "ready"], Public(health::ready)),

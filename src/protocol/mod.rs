@@ -22,4 +22,4 @@ pub use names::{ClientId, Epoch, NameError, RequestId, RoomName, Scope};
 pub use publication::{Kind, Position, Publication, Since};
 pub(crate) use publication::{PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Page};
 pub(crate) use quote::{cut, quote};
-pub(crate) use server_message::{PresentClient, RoomState, ServerMessage};
+pub(crate) use server_message::{PresentClient, RoomState, SERVER, ServerMessage};

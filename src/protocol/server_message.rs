@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 
 use super::{ClientId, Epoch, Frames, Page, Position, Refusal, RequestId, RoomName};
 
+/// The `from` of messages of the server itself.
+pub(crate) const SERVER: &str = "server";
+
 /// A room's state, as the welcome and `joined` report it to a member.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RoomState {
@@ -100,7 +103,7 @@ impl ServerMessage<'_> {
             } => text_frame(&WelcomeFrame {
                 kind: "message",
                 payload: text,
-                from: "server",
+                from: SERVER,
                 client,
                 rooms,
             }),

@@ -1,54 +1,18 @@
-// The test page in a real headless browser against the real server.
-//
-// Needs Node.js 20 or newer and Debian's chromium (or another Chromium at $CHROMIUM). From the top of
-// the repository, with the server built:
-//
-//   mkdir -p target/browser
-//   cp tests/browser/package.json tests/browser/package-lock.json target/browser/
-//   npm ci --prefix target/browser --ignore-scripts --no-audit --no-fund
-//   WSCAST_BIN=target/release/wscast BROWSER_MODULES=target/browser node --test tests/browser/page.test.mjs
-//
-// These are the default values of both variables.
+// What a person does with the page: messages, rooms, language, theme.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { Certificate, Server, Tab, openBrowser, openScripted } from './support.mjs';
+import { Certificate, Server, Tab, useBrowser } from './support.mjs';
 
-let browser;
-let server;
-let context;
-
-before(async () => {
-  browser = await openBrowser();
-  server = await Server.start();
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-});
-
-beforeEach(async () => {
-  context = await browser.newContext({ locale: 'en-US' });
-});
-
-afterEach(async () => {
-  await context.close();
-});
-
-/** Opens a connected tab. */
-async function openTab(query = '') {
-  const tab = await Tab.open(context, server.page + query);
-  await tab.waitForState('connected');
-  return tab;
-}
+const use = useBrowser();
+const openTab = (query) => use.openTab(query);
 
 test('the page connects with wss when it is served over TLS', async () => {
   const certificate = new Certificate();
   const tlsServer = await Server.start(certificate.flags);
   // The certificate is self-signed.
-  const trusting = await browser.newContext({ locale: 'en-US', ignoreHTTPSErrors: true });
+  const trusting = await use.browser.newContext({ locale: 'en-US', ignoreHTTPSErrors: true });
   try {
     const [alice, bob] = [await Tab.open(trusting, tlsServer.page), await Tab.open(trusting, tlsServer.page)];
     for (const tab of [alice, bob]) await tab.waitForState('connected');
@@ -78,35 +42,17 @@ describe('messages', () => {
       assert.equal(await tab.count('hello'), 1);
       tab.assertNoConsoleErrors();
     }
-    assert.equal(await alice.page.inputValue('#message-text'), '', 'the field is empty again');
+    assert.equal(await alice.page.inputValue('#text'), '', 'the field is empty again');
   });
 
-  test('the page shows the client id and the welcome text', async () => {
+  test('own messages are marked, and the members and the welcome text are shown', async () => {
     const alice = await openTab();
 
-    assert.match(await alice.text('#client'), /^c[0-9a-f]+-\d+$/);
-    assert.notEqual(await alice.text('#welcome'), '');
+    assert.equal(await alice.text('#welcome'), 'Welcome to wscast');
+    await alice.page.locator('#members li', { hasText: /^c[0-9a-f]+-\d+you$/ }).waitFor();
     await alice.say('me');
-    await alice.sees('me');
-    assert.equal(await alice.text('.entry[data-type=message] .who'), 'you');
-  });
-
-  test('the page rejects a custom event that is not JSON, and sends one that is', async () => {
-    const alice = await openTab();
-    const bob = await openTab();
-
-    await alice.sendEvent('{\n  "action": "greeting",\n}');
-    assert.match(await alice.text('#event-error'), /^This is not JSON: .*line 3 column 1/);
-    assert.equal(await alice.page.getAttribute('#event-text', 'aria-invalid'), 'true');
-    assert.equal(alice.sent.filter((frame) => frame.includes('custom_event')).length, 0);
-
-    await alice.sendEvent('{"action": "greeting", "number": 12345678901234567890}');
-    await bob.sees('"action":"greeting"', { type: 'custom_event' });
-    await bob.sees('12345678901234567890', { type: 'custom_event' });
-    assert.equal(await alice.text('#event-error'), '');
-    assert.equal(await bob.page.locator('[data-type=custom_event]').count(), 1);
-    alice.assertNoConsoleErrors();
-    bob.assertNoConsoleErrors();
+    await alice.page.locator('.entry.own[data-status=stored]', { hasText: 'me' }).waitFor();
+    assert.equal(await alice.text('.entry.own .who'), 'you');
   });
 
   test('the page shows markup as text', async () => {
@@ -131,178 +77,170 @@ describe('messages', () => {
 });
 
 describe('rooms', () => {
-  test('members receive the messages of a room until they leave it', async () => {
+  test('each room has its own view, and members receive its messages until they leave it', async () => {
     const alice = await openTab();
     const bob = await openTab();
-    const carol = await openTab();
 
     await alice.join('ops');
     await bob.join('ops');
     await alice.isIn('ops', { members: 2 });
+    assert.equal(await alice.text('#room-title'), 'ops');
 
     await alice.say('only for ops', { to: 'ops' });
     await bob.sees('only for ops', { room: 'ops' });
+    await bob.select('lobby');
+    assert.equal(await bob.count('only for ops'), 0, 'the view of the lobby has only its messages');
 
     await bob.leave('ops');
     await alice.isIn('ops', { members: 1 });
     await alice.say('bob is gone', { to: 'ops' });
     await alice.sees('bob is gone', { room: 'ops' });
-
     await alice.say('for all', { to: 'lobby' });
-    for (const tab of [alice, bob, carol]) await tab.sees('for all', { room: 'lobby' });
-    assert.equal(await bob.count('bob is gone'), 0);
-    assert.equal(await carol.count('only for ops'), 0);
-    for (const tab of [alice, bob, carol]) tab.assertNoConsoleErrors();
+    for (const tab of [alice, bob]) await tab.sees('for all', { room: 'lobby' });
+    for (const tab of [alice, bob]) tab.assertNoConsoleErrors();
   });
 
-  test('the page keeps its rooms in its address', async () => {
+  test('the page keeps its rooms in its address, and the selected one', async () => {
     const alice = await openTab('?room=red&room=%E8%93%9D');
     await alice.isIn('red');
     await alice.isIn('蓝');
 
     await alice.join('green');
     await alice.leave('red');
+    await alice.select('蓝');
     await alice.page.reload();
 
     await alice.waitForState('connected');
     await alice.isIn('green');
     await alice.isIn('蓝');
     assert.equal(await alice.page.locator('#rooms > li').count(), 2);
+    assert.equal(await alice.text('#room-title'), '蓝');
     alice.assertNoConsoleErrors();
+
+    const later = await openTab();
+    await later.isIn('green');
+    await later.isIn('蓝');
+    assert.equal(await later.page.locator('#rooms > li').count(), 2, 'the next visit has the rooms of the last');
   });
 
   test('the page joins no room if its address has only invalid ones', async () => {
     const alice = await openTab('?room=a%20b');
-    await alice.sees('“a b”', { type: 'error' });
+    assert.match(await alice.text('#room-error'), /has the room “a b”, which is not a room name/);
     await alice.page.locator('#rooms-empty').waitFor();
-    assert.equal(await alice.page.locator('#rooms > li, #rooms-hint:visible').count(), 0);
+    assert.equal(await alice.page.locator('#rooms > li').count(), 0);
+    assert.ok(await alice.page.isDisabled('#send'));
     await alice.join('ops');
-    assert.equal(await alice.page.locator('#rooms > li').count(), 1);
     assert.equal(new URL(alice.page.url()).search, '?room=ops');
-    await alice.page.locator('#rooms-hint').waitFor();
     alice.assertNoConsoleErrors();
   });
 
-  test('the page explains an invalid room name', async () => {
-    const alice = await openTab('?room=a/b&room=ops');
-    await alice.isIn('ops');
-    await alice.sees('“a/b”', { type: 'error' });
-
+  test('an invalid room name is explained beside its field, before the server sees it', async () => {
+    const alice = await openTab();
     await alice.page.fill('#room-name', 'two words');
     await alice.page.click('#join-room');
-    await alice.sees('“two words” is not a room name', { type: 'error' });
-    assert.equal(await alice.count('“two words”', { type: 'error' }), 1);
-    assert.equal(await alice.text('.entry[data-type=error]:last-child .tag'), 'invalid_room');
+    assert.match(await alice.text('#room-error'), /“two words” is not a room name/);
+    assert.equal(await alice.page.getAttribute('#room-name', 'aria-invalid'), 'true');
+    assert.ok(!alice.sent.some((frame) => frame.includes('two words')));
     alice.assertNoConsoleErrors();
   });
 });
 
-describe('the page', () => {
-  test('the hint to open a second tab is shown until the first message', async () => {
-    const alice = await openTab();
-    await alice.sees('Connected as', { type: 'welcome' });
-    assert.match(await alice.text('#log-empty:visible'), /second tab/);
-    await alice.say('hello');
-    await alice.sees('hello');
-    assert.equal(await alice.page.locator('#log-empty').isVisible(), false);
-    alice.assertNoConsoleErrors();
-  });
-
-  test('the page uses the reader’s language', async () => {
+describe('the reader’s choices', () => {
+  test('the language is the browser’s, and a switch changes all texts at once and is kept', async () => {
     const english = await openTab();
     assert.equal(await english.page.getAttribute('html', 'lang'), 'en');
-    assert.equal(await english.text('#send-message'), 'Send');
-    assert.equal(await english.text('#state'), 'Connected');
+    assert.equal(await english.text('#send'), 'Send');
+    await english.join('ops');
+    await english.sees('You joined ops', { type: 'joined' });
 
-    const reader = await browser.newContext({ locale: 'zh-CN' });
+    await english.page.click('#language');
+    assert.equal(await english.page.getAttribute('html', 'lang'), 'zh-CN');
+    assert.equal(await english.text('#send'), '发送');
+    await english.sees('你已加入 ops', { type: 'joined' });
+    await english.page.reload();
+    await english.waitForState('connected');
+    assert.equal(await english.text('#state'), '已连接');
+    english.assertNoConsoleErrors();
+  });
+
+  test('in Chinese no English text is left', async () => {
+    const reader = await use.browser.newContext({ locale: 'zh-CN' });
     try {
-      const chinese = await Tab.open(reader, server.page);
+      const chinese = await Tab.open(reader, use.server.page);
       await chinese.waitForState('connected');
-      assert.equal(await chinese.page.getAttribute('html', 'lang'), 'zh-CN');
-      assert.equal(await chinese.text('#send-message'), '发送');
-      assert.equal(await chinese.text('#state'), '已连接');
       await chinese.sendEvent('{"a": }');
-      assert.match(await chinese.text('#event-error'), /^JSON 格式错误：/);
-      const labels = await chinese.page.evaluate(visibleWords);
-      // Names and the word JSON stay as they are.
-      assert.deepEqual(labels.filter((label) => /[A-Za-z]{2}/.test(label) && !/[\u4e00-\u9fff]/.test(label)), ['wscast', 'lobby', 'JSON']);
+      assert.match(await chinese.text('#text-error'), /^JSON 格式错误：/);
+      for (const panel of ['code', 'charts', 'frames']) {
+        await chinese.page.click(`[data-panel=${panel}]`);
+        const labels = await chinese.page.evaluate(visibleWords);
+        const english = labels.filter((label) => /[A-Za-z]{3}/.test(label) && !/[\u4e00-\u9fff]/.test(label));
+        // Names stay as they are.
+        assert.deepEqual(english.filter((label) => !/^(wscast.*|lobby|English|Switch to English|JavaScript|Python|c[\da-f]+-\d+)$/.test(label)), []);
+      }
+      await chinese.page.click('#token-button');
+      assert.equal(await chinese.text('#token-title'), '令牌');
       chinese.assertNoConsoleErrors();
     } finally {
       await reader.close();
     }
   });
 
-  test('the page keeps to its strict content security policy', async () => {
-    const page = await context.newPage();
-    const alice = new Tab(page);
-    const response = await page.goto(server.page);
-    const policy = response.headers()['content-security-policy'];
+  test('the theme follows the system until the reader chooses one, which is kept', async () => {
+    const alice = await openTab();
+    const ground = () => alice.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const light = await ground();
+    await alice.page.emulateMedia({ colorScheme: 'dark' });
+    const dark = await ground();
+    assert.notEqual(light, dark);
+    await alice.page.click('#theme');
+    assert.equal(await ground(), light);
+    await alice.page.reload();
+    assert.equal(await ground(), light);
+    await alice.page.click('#theme');
+    await alice.page.click('#theme');
+    assert.equal(await ground(), dark, 'the third click returns to the system’s theme');
+  });
 
-    assert.match(policy, /default-src 'none'/);
-    assert.doesNotMatch(policy, /unsafe/);
+  test('the hint for newcomers is there beside history, until they have seen it work', async () => {
+    await use.publish('lobby', 'older');
+    const alice = await openTab();
+    await alice.sees('older');
+    await alice.page.locator('#newcomer', { hasText: 'second tab' }).waitFor();
+    const [bob] = await Promise.all([use.context.waitForEvent('page'), alice.page.click('#second-tab')]);
+    await bob.locator('#state[data-state=connected]').waitFor();
+    await alice.isIn('lobby', { members: 2 });
+    await alice.say('hello there');
+    await bob.bringToFront();
+    await bob.fill('#text', 'hello back');
+    await bob.click('#send');
+    await alice.sees('hello back');
+    assert.equal(await alice.page.locator('#newcomer').isVisible(), false);
+    await alice.page.reload();
     await alice.waitForState('connected');
-    await alice.join('ops');
-    await alice.say('hello');
-    await alice.sees('hello');
-    await alice.leave('ops');
-    await page.click('#clear-log');
-    assert.equal(await page.locator('#log .entry').count(), 0);
-    alice.assertNoConsoleErrors();
+    assert.equal(await alice.page.locator('#newcomer').isVisible(), false);
   });
+});
 
-  test('the page fits a narrow phone', async () => {
-    const alice = await openTab();
-    await alice.page.setViewportSize({ width: 360, height: 740 });
-    const name = 'a-room-with-a-name-that-is-as-long-as-the-server-lets-it-be-64ch'.slice(0, 64);
-    await alice.join(name);
-    await alice.say('W'.repeat(300));
-    await alice.sendEvent(JSON.stringify({ key: 'W'.repeat(300) }));
-    await alice.sees('WWW', { type: 'custom_event' });
+test('the page keeps to its strict content security policy and stores no token', async () => {
+  const page = await use.context.newPage();
+  const alice = new Tab(page);
+  const response = await page.goto(`${use.server.page}#token=a.b.c`);
+  const policy = response.headers()['content-security-policy'];
 
-    const width = await alice.page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(width <= 360, `the page is ${width} px wide`);
-    const log = await alice.page.evaluate(() => {
-      const { scrollWidth, clientWidth } = document.getElementById('log');
-      return scrollWidth - clientWidth;
-    });
-    assert.equal(log, 0, 'the log does not scroll sideways');
-    alice.assertNoConsoleErrors();
-  });
-
-  test('the page can be used with the keyboard alone', async () => {
-    const alice = await openTab();
-    const { keyboard } = alice.page;
-
-    await alice.page.focus('#message-text');
-    await keyboard.type('typed');
-    await keyboard.press('Enter');
-    await alice.sees('typed');
-
-    await alice.page.focus('#event-text');
-    await keyboard.press('Control+Enter');
-    await alice.sees('greeting', { type: 'custom_event' });
-
-    await alice.page.focus('#room-name');
-    await keyboard.type('ops');
-    await keyboard.press('Enter');
-    await alice.isIn('ops');
-    await alice.page.focus('#rooms [data-room=ops] button');
-    await keyboard.press('Enter');
-    await alice.page.locator('#rooms [data-room=ops]').waitFor({ state: 'detached' });
-    assert.equal(await alice.page.evaluate('document.activeElement.id'), 'room-name');
-    alice.assertNoConsoleErrors();
-  });
-
-  test('the log keeps the last 500 entries', async () => {
-    const { tab, sockets } = await openScripted(context, server);
-    for (let n = 1; n <= 700; n += 1) {
-      sockets[0].send(JSON.stringify({ type: 'message', payload: `number ${n}`, room: 'lobby', offset: n, from: 'c0-2', ts: 0 }));
-    }
-    await tab.sees('number 700');
-    assert.equal(await tab.page.locator('#log .entry').count(), 500);
-    assert.equal(await tab.text('.entry:first-child .payload'), 'number 201');
-    tab.assertNoConsoleErrors();
-  });
+  assert.match(policy, /default-src 'none'/);
+  assert.doesNotMatch(policy, /unsafe/);
+  await alice.waitForState('connected');
+  await alice.join('ops');
+  await alice.say('hello');
+  await alice.sees('hello');
+  await page.click('#got-it');
+  for (const panel of ['code', 'charts', 'frames']) await page.click(`[data-panel=${panel}]`);
+  await alice.leave('ops');
+  await page.click('#clear-log');
+  await page.locator('#log .entry').first().waitFor({ state: 'detached' });
+  alice.assertNoConsoleErrors();
+  const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+  assert.doesNotMatch(stored, /a\.b\.c/);
 });
 
 /** Runs in the page. Returns the visible texts and the labels for screen readers. */
@@ -311,10 +249,10 @@ function visibleWords() {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const { parentElement, data } = walker.currentNode;
-    if (data.trim() && parentElement.checkVisibility() && !parentElement.closest('#welcome, #client, #log, textarea')) texts.push(data.trim());
+    if (data.trim() && parentElement.checkVisibility() && !parentElement.closest('#welcome, #log, textarea, pre, .frames')) texts.push(data.trim());
   }
   for (const node of document.querySelectorAll('[placeholder], [aria-label]')) {
-    texts.push(...['placeholder', 'aria-label'].map((name) => node.getAttribute(name)).filter(Boolean));
+    if (!node.closest('.frames, .sample')) texts.push(...['placeholder', 'aria-label'].map((name) => node.getAttribute(name)).filter(Boolean));
   }
   return texts;
 }

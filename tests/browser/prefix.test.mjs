@@ -1,37 +1,17 @@
-// The test page below a path prefix, as a proxy serves it that strips the prefix. Runs like page.test.mjs.
+// The page below a path prefix, as a proxy serves it that strips the prefix. Runs like page.test.mjs.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http from 'node:http';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { Server, Tab, openBrowser } from './support.mjs';
+import { Tab, useBrowser } from './support.mjs';
 
-let browser;
-let server;
-let context;
-
-before(async () => {
-  browser = await openBrowser();
-  server = await Server.start();
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-});
-
-beforeEach(async () => {
-  context = await browser.newContext({ locale: 'en-US' });
-});
-
-afterEach(async () => {
-  await context.close();
-});
+const use = useBrowser();
 
 /** Starts a proxy that serves the server below `prefix` and nothing else. Returns the page's address. */
 async function startProxy(t, prefix) {
-  const { hostname, port } = new URL(server.page);
+  const { hostname, port } = new URL(use.server.page);
   /** Returns the options of the forwarded request, or null for a path without the prefix. */
   const forward = ({ url, method, headers }) => {
     return url.startsWith(prefix) ? { hostname, port, method, headers, path: `/${url.slice(prefix.length)}` } : null;
@@ -69,8 +49,8 @@ async function startProxy(t, prefix) {
 for (const prefix of ['/chat/', '/apps/team%20a/chat/']) {
   test(`the page works below ${prefix}`, async (t) => {
     const address = await startProxy(t, prefix);
-    const alice = await Tab.open(context, `${address}?room=ops`);
-    const bob = await Tab.open(context, server.page);
+    const alice = await Tab.open(use.context, `${address}?room=ops`);
+    const bob = await Tab.open(use.context, use.server.page);
     for (const tab of [alice, bob]) await tab.waitForState('connected');
     await bob.join('ops');
 
@@ -81,6 +61,9 @@ for (const prefix of ['/chat/', '/apps/team%20a/chat/']) {
 
     assert.equal(new URL(alice.addresses[0]).pathname, `${prefix}ws`);
     assert.ok(alice.page.url().startsWith(`${address}?room=ops`), 'the page keeps its address');
+    await alice.page.locator('#figure-clients', { hasText: /[12]/ }).waitFor();
+    await alice.page.click('[data-panel=code]');
+    await alice.page.locator('pre', { hasText: `curl -N ${address}rooms/ops/events` }).waitFor();
     await alice.page.reload();
     await alice.waitForState('connected');
     await alice.isIn('ops');

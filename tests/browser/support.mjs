@@ -1,11 +1,22 @@
 // The browser, the server and the tabs of the tests.
+//
+// The tests need Node.js 20 or newer and Debian's chromium (or another Chromium at $CHROMIUM). `make test-browser` sets
+// everything up and runs them. By hand, from the top of the repository, with the server built:
+//
+//   mkdir -p target/browser
+//   cp tests/browser/package.json tests/browser/package-lock.json target/browser/
+//   npm ci --prefix target/browser --ignore-scripts --no-audit --no-fund
+//   WSCAST_BIN=target/release/wscast BROWSER_MODULES=target/browser node --test tests/browser/page.test.mjs
+//
+// These are the default values of both variables.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { after, afterEach, before, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -14,7 +25,7 @@ const MODULES = resolve(process.env.BROWSER_MODULES ?? join(ROOT, 'target/browse
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** The limit of every wait, with a margin for a busy machine. */
-export const DEADLINE_MS = 20_000;
+export const DEADLINE_MS = Number(process.env.BROWSER_DEADLINE_MS ?? 20_000);
 
 // The browser must not contact its vendor, because such requests time out in a closed network.
 const CHROMIUM_FLAGS = [
@@ -55,6 +66,30 @@ export class Certificate {
   }
 }
 
+/** A key in a file, and the tokens that it signs. */
+export class Tokens {
+  #folder = mkdtempSync(join(tmpdir(), 'wscast-'));
+  #key = join(this.#folder, 'key');
+
+  constructor() {
+    writeFileSync(this.#key, 'kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs');
+  }
+
+  /** The flags of a server that requires these tokens. */
+  get flags() {
+    return ['--secret-key-file', this.#key];
+  }
+
+  /** @param {string[]} grant the flags of `wscast token` */
+  mint(...grant) {
+    return execFileSync(SERVER, ['token', ...this.flags, ...grant], { encoding: 'utf8', env: withoutSettings() }).trim();
+  }
+
+  remove() {
+    rmSync(this.#folder, { recursive: true });
+  }
+}
+
 /** A wscast process. */
 export class Server {
   #process = null;
@@ -76,10 +111,7 @@ export class Server {
   async start() {
     assert.ok(existsSync(SERVER), `no server at ${SERVER}: build it or set WSCAST_BIN`);
     const args = ['--host', '127.0.0.1', '--port', String(this.#port), ...this.#flags];
-    // Without the settings in the environment of the tests.
-    const isSetting = (name) => name.startsWith('WSCAST_') || ['HOST', 'PORT'].includes(name);
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name)));
-    this.#process = spawn(SERVER, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    this.#process = spawn(SERVER, args, { stdio: ['ignore', 'pipe', 'pipe'], env: withoutSettings() });
     this.#port = await announcedPort(this.#process);
   }
 
@@ -106,6 +138,12 @@ export class Server {
   thaw() {
     this.#process?.kill('SIGCONT');
   }
+}
+
+/** Returns the environment without the server's settings. */
+function withoutSettings() {
+  const isSetting = (name) => name.startsWith('WSCAST_') || ['HOST', 'PORT'].includes(name);
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name)));
 }
 
 /** Returns the port of the first URL that the server prints. An error has the server's output. */
@@ -172,45 +210,59 @@ export class Tab {
   async say(text, { to } = {}) {
     await this.page.bringToFront();
     if (to) await this.select(to);
-    await this.page.fill('#message-text', text);
-    await this.page.click('#send-message');
+    await this.page.check('#mode-message');
+    await this.page.fill('#text', text);
+    await this.page.click('#send');
   }
 
-  async sendEvent(json) {
+  async sendEvent(json, { to } = {}) {
     await this.page.bringToFront();
-    await this.page.fill('#event-text', json);
-    await this.page.click('#send-event');
+    if (to) await this.select(to);
+    await this.page.check('#mode-event');
+    await this.page.fill('#text', json);
+    await this.page.click('#send');
+  }
+
+  /** Opens the list of rooms, which a narrow page does not show at first. */
+  async showRooms() {
+    await this.page.bringToFront();
+    const toggle = this.page.locator('#show-rooms[aria-expanded=false]');
+    if (await toggle.isVisible()) await toggle.click();
   }
 
   async join(room) {
-    await this.page.bringToFront();
+    await this.showRooms();
     await this.page.fill('#room-name', room);
     await this.page.click('#join-room');
     await this.isIn(room);
   }
 
   async leave(room) {
-    await this.page.bringToFront();
-    await this.#room(room).getByRole('button').click();
+    await this.showRooms();
+    await this.#room(room).locator('.leave').click();
     await this.#room(room).waitFor({ state: 'detached' });
   }
 
   async select(room) {
-    await this.page.bringToFront();
-    await this.#room(room).getByRole('radio').check();
+    await this.showRooms();
+    await this.#room(room).locator('.room-open').click();
+    await this.page.locator('#room-title', { hasText: room }).waitFor();
   }
 
   // What the person sees
 
   async waitForState(state) {
     await this.page.bringToFront();
-    await this.page.locator(`#state[data-state="${state}"]`).waitFor();
+    await this.page.locator(`#state[data-state="${state}"]`).waitFor().catch((error) => {
+      throw new Error(`${error.message}\nconsole: ${this.#consoleErrors.join('\n')}`);
+    });
   }
 
+  /** Waits until the room is in the list, with this number of members if it is given. */
   async isIn(room, { members } = {}) {
     await this.page.bringToFront();
     const count = this.page.locator('.members', { hasText: members === undefined ? '' : new RegExp(`^${members} `) });
-    await this.#room(room).filter({ has: count }).waitFor();
+    await this.#room(room).filter({ has: count }).waitFor({ state: 'attached' });
   }
 
   /** Waits until an entry of the log has `text`. */
@@ -246,6 +298,13 @@ export class Tab {
   }
 }
 
+/** The replies of a scripted server to requests that are not part of a script. */
+const REPLIES = {
+  ping: {},
+  presence: { members: 1, clients: [] },
+  history: { epoch: '0', first: 1, last: 0, contiguous: true, messages: [] },
+};
+
 /**
  * Opens a tab with scripted WebSockets and a scripted clock. `sent` has the frames that the page sent. With
  * `frozen` the clock moves only with `runFor`; `random` replaces `Math.random`.
@@ -256,7 +315,12 @@ export async function openScripted(context, server, { frozen = false, random } =
   const sockets = [];
   const sent = [];
   await page.routeWebSocket(/\/ws/, (socket) => {
-    socket.onMessage((frame) => sent.push(frame));
+    socket.onMessage((frame) => {
+      sent.push(frame);
+      const { type, id, room } = JSON.parse(frame);
+      const payload = REPLIES[type];
+      if (payload && id) socket.send(JSON.stringify({ type: type === 'ping' ? 'pong' : type, id, room, payload: { room, ...payload } }));
+    });
     sockets.push(socket);
     socket.send(JSON.stringify({
       type: 'message', payload: 'hi', from: 'server', client: `c0-${sockets.length}`,
@@ -269,6 +333,48 @@ export async function openScripted(context, server, { frozen = false, random } =
   await tab.waitForState('connected');
   if (frozen) await page.clock.pauseAt(60_000);
   return { tab, sockets, sent };
+}
+
+/**
+ * Starts a browser and a server for the tests of a file, and a fresh browser profile for each test.
+ * @param {string[]} [flags] of the server
+ */
+export function useBrowser(flags) {
+  const shared = { browser: null, server: null, context: null };
+  before(async () => {
+    shared.browser = await openBrowser();
+    shared.server = await Server.start(flags);
+  });
+  after(async () => {
+    await shared.browser?.close();
+    await shared.server?.kill();
+  });
+  beforeEach(async () => {
+    shared.context = await shared.browser.newContext({ locale: 'en-US' });
+  });
+  afterEach(() => shared.context.close());
+  return {
+    get browser() { return shared.browser; },
+    get server() { return shared.server; },
+    get context() { return shared.context; },
+    /** Opens a connected tab; tabs of one test share their storage. `options` make a profile of its own. */
+    async openTab(query = '', options = undefined) {
+      const context = options ? await shared.browser.newContext({ locale: 'en-US', ...options }) : shared.context;
+      const tab = await Tab.open(context, shared.server.page + query);
+      await tab.waitForState('connected');
+      return tab;
+    },
+    /** Publishes over HTTP, as another client would. */
+    async publish(room, ...payloads) {
+      for (const payload of payloads) {
+        const body = typeof payload === 'object' ? { type: 'custom_event', payload } : { type: 'message', payload };
+        const response = await fetch(`${shared.server.page}rooms/${encodeURIComponent(room)}/messages`, {
+          method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+        });
+        assert.equal(response.status, 201, await response.text());
+      }
+    },
+  };
 }
 
 /** Waits until `condition` returns a true value, and returns that value. */

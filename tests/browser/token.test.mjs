@@ -1,96 +1,179 @@
-// The test page and a server that requires tokens: the page takes the token from its own address. Runs like
-// page.test.mjs.
+// The page and a server that requires tokens: the dialog, what a token grants, and the operator's part.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 
-import { SERVER, Server, Tab, eventually, openBrowser } from './support.mjs';
+import { Tab, Tokens, eventually, useBrowser } from './support.mjs';
 
-const folder = mkdtempSync(join(tmpdir(), 'wscast-'));
-const key = join(folder, 'key');
-let browser;
-let server;
+const tokens = new Tokens();
+const use = useBrowser(tokens.flags);
+after(() => tokens.remove());
 
-before(async () => {
-  writeFileSync(key, 'kq1x9Lw7Zr3Vt5Yb8Nc2Md4Ge6Hj0Fp-Qs');
-  browser = await openBrowser();
-  server = await Server.start(['--secret-key-file', key]);
-});
+const EVERYTHING = ['--subscribe', '*', '--publish', '*'];
+const mint = (...grant) => tokens.mint('--user', 'alice', ...grant);
 
-after(async () => {
-  await browser?.close();
-  await server?.kill();
-  rmSync(folder, { recursive: true });
-});
-
-function mint(...grant) {
-  const args = ['token', '--secret-key-file', key, '--user', 'alice', ...grant];
-  return execFileSync(SERVER, args, { encoding: 'utf8' }).trim();
+/** Opens the page in a profile of its own. */
+async function open(t, query, locale = 'en-US') {
+  const context = await use.browser.newContext({ locale });
+  t.after(() => context.close());
+  return Tab.open(context, use.server.page + query);
 }
 
-for (const [locale, hint] of [['en-US', '#token='], ['zh-CN', '令牌']]) {
-  test(`the page explains that a token is missing, and connects once it has one (${locale})`, async () => {
-    const context = await browser.newContext({ locale });
-    const tab = await Tab.open(context, server.page);
-    await tab.waitForState('closed');
-    const entry = tab.page.locator('#log .entry', { hasText: hint }).first();
-    await entry.waitFor();
-    const token = mint('--subscribe', '*', '--publish', '*');
-    await tab.page.evaluate((token) => { location.hash = `token=${token}`; }, token);
+describe('the dialog', () => {
+  test('it opens when a token is missing, shows what one grants, and connects with it', async (t) => {
+    const tab = await open(t, '');
+    await tab.page.locator('#token-dialog[open]').waitFor();
+    assert.match(await tab.text('#token-reason'), /The server needs a valid token.*\(4001\)/);
+    assert.equal(await tab.page.locator('#notice').isVisible(), false, 'the reason is shown once');
+
+    await tab.page.fill('#token-text', 'nonsense');
+    assert.match(await tab.text('#token-error'), /This is not a token/);
+    await tab.page.getByRole('button', { name: 'Use it' }).click();
+    await tab.page.locator('#token-dialog[open]').waitFor();
+
+    // People paste more than the token.
+    await tab.page.fill('#token-text', `Authorization: Bearer ${mint('--subscribe', 'lobby', '--subscribe', 'ops*', '--publish', 'lobby', '--ttl', '2h')}`);
+    const grant = await tab.page.locator('#token-grant').innerText();
+    for (const part of ['alice', 'lobby, ops*', '1 h 59 min']) assert.ok(grant.includes(part), grant);
+    await tab.page.getByRole('button', { name: 'Use it' }).click();
+
     await tab.waitForState('connected');
-    await tab.page.fill('#message-text', 'hello');
-    await tab.page.click('#send-message');
-    await tab.page.locator('#log .entry[data-type=message] .payload', { hasText: 'hello' }).waitFor();
-    await context.close();
+    assert.match(await tab.text('#token-button'), /^alice/);
+    await tab.page.locator('#members li', { hasText: 'alice' }).waitFor();
+    await tab.say('hello');
+    await tab.sees('hello');
+    await tab.page.reload();
+    await tab.waitForState('connected');
+    tab.assertNoConsoleErrors();
   });
-}
+
+  test('it speaks Chinese, and closes without a token', async (t) => {
+    const tab = await open(t, '', 'zh-CN');
+    await tab.page.locator('#token-dialog[open]').waitFor();
+    assert.equal(await tab.text('#token-reason'), '服务器需要有效的令牌（4001）');
+    await tab.page.keyboard.press('Escape');
+    await tab.page.locator('#notice', { hasText: '服务器需要有效的令牌（4001）。' }).waitFor();
+    await tab.page.click('#notice-token');
+    await tab.page.locator('#token-dialog[open]').waitFor();
+  });
+});
 
 for (const [locale, shown] of [
-  ['en-US', 'Closed, will not reconnect: forbidden: you may not read lobby (4003)'],
-  ['zh-CN', '连接已关闭，不再重连：没有权限，服务器的说明是“you may not read lobby”（4003）'],
+  ['en-US', 'You may not read lobby (4003).'],
+  ['zh-CN', '你没有读取 lobby 的权限（4003）。'],
 ]) {
-  test(`the page joins a room that the token grants after the lobby was refused (${locale})`, async () => {
-    const context = await browser.newContext({ locale });
+  test(`a refused room is named, and another one is joined instead (${locale})`, async (t) => {
     const token = mint('--subscribe', 'ops*', '--publish', 'ops');
-    const tab = await Tab.open(context, `${server.page}#token=${token}`);
-    await tab.waitForState('closed');
-    await tab.sees(shown, { type: 'disconnected' });
-    await tab.page.locator('#rooms-empty').waitFor();
+    const tab = await open(t, `#token=${token}`, locale);
+    await tab.page.locator('#notice', { hasText: shown }).waitFor();
     await tab.join('ops');
     await tab.waitForState('connected');
     await tab.say('hello');
     await tab.sees('hello', { room: 'ops' });
     assert.equal(await tab.page.locator('#rooms > li').count(), 1);
     assert.equal(new URL(tab.page.url()).search, '?room=ops');
-
-    const again = await Tab.open(context, `${server.page}?room=ops#token=${token}`);
-    await again.waitForState('connected');
-    await again.isIn('ops');
-    await context.close();
   });
 }
 
-test('the page renews an expiring token from its address', async () => {
-  const context = await browser.newContext({ locale: 'en-US' });
-  const short = mint('--subscribe', '*', '--publish', '*', '--ttl', '6');
-  const expiry = Date.now() + 6_000;
-  const tab = await Tab.open(context, `${server.page}#token=${short}`);
+test('a refused room among others is left by one button', async (t) => {
+  const tab = await open(t, `?room=ops&room=secret#token=${mint('--subscribe', 'ops', '--publish', 'ops')}`);
+  await tab.page.getByRole('button', { name: 'Leave secret and connect' }).click();
+  await tab.waitForState('connected');
+  await tab.isIn('ops');
+  assert.equal(await tab.page.locator('#rooms > li').count(), 1);
+});
+
+test('a message that the token does not allow is refused beside its text, which comes back into the field', async (t) => {
+  const tab = await open(t, `#token=${mint('--subscribe', '*')}`);
+  await tab.waitForState('connected');
+  await tab.say('not allowed');
+  const row = tab.page.locator('.entry[data-status=failed]');
+  await row.filter({ hasText: 'you may not publish to lobby. The text is in the field again' }).waitFor();
+  assert.equal(await tab.page.inputValue('#text'), 'not allowed');
+  await tab.page.fill('#text', 'still not');
+  await tab.page.click('#send');
+  await row.filter({ hasText: 'still not' }).waitFor();
+  assert.equal(await row.count(), 1, 'the corrected message replaces the refused one');
+  await row.locator('.dismiss').click();
+  await row.waitFor({ state: 'detached' });
+});
+
+test('the page renews an expiring token from its address', async (t) => {
+  const short = mint(...EVERYTHING, '--ttl', '5');
+  const expiry = Date.now() + 5_000;
+  const tab = await open(t, `#token=${short}`);
   await tab.waitForState('connected');
   await tab.page.evaluate(() => {
     globalThis.states = [];
     const state = document.querySelector('#state');
-    new MutationObserver(() => globalThis.states.push(state.dataset.state)).observe(state, { attributes: true });
+    new MutationObserver(() => globalThis.states.push(state.dataset.state)).observe(state, { attributes: true, attributeFilter: ['data-state'] });
   });
-  const long = mint('--subscribe', '*', '--publish', '*', '--ttl', '1h');
+  const long = mint(...EVERYTHING, '--ttl', '1h');
   // `replaceState` fires no `hashchange`, which would make the page reconnect.
   await tab.page.evaluate((token) => history.replaceState(null, '', `#token=${token}`), long);
-  await eventually('the end of the first token', () => Date.now() > expiry + 1_000);
+  await eventually('the end of the first token', () => Date.now() > expiry + 500);
   const states = await tab.page.evaluate('states');
-  assert.deepEqual(states, [], 'the connection stays open after its first token expires');
+  assert.deepEqual(states.filter((state) => state !== 'connected'), [], 'the connection stays open after its first token expires');
+});
+
+describe('an operator', () => {
+  /** Opens the operator's part, and two clients of Bob. */
+  async function openOperator(t, ...grant) {
+    const operator = await open(t, `#token=${tokens.mint('--admin', ...grant)}`);
+    const bobs = [];
+    for (let n = 0; n < 2; n += 1) bobs.push(await open(t, `?room=ops#token=${tokens.mint('--user', 'bob', ...EVERYTHING)}`));
+    for (const bob of bobs) await bob.waitForState('connected');
+    await operator.page.bringToFront();
+    await operator.page.click('[data-panel=operator]');
+    await operator.page.locator('.panel-operator tbody tr', { hasText: 'bob' }).nth(1).waitFor();
+    return { operator, bobs };
+  }
+
+  test('sees who is connected and the rooms, and closes a client and a user', async (t) => {
+    const { operator, bobs } = await openOperator(t, ...EVERYTHING);
+    const { page } = operator;
+    await page.locator('.panel-operator li', { hasText: 'ops2 members' }).waitFor();
+    await page.locator('.panel-operator tbody tr', { hasText: 'bob' }).first().locator('button', { hasText: /^Close$/ }).click();
+    await page.locator('.danger[data-confirm]', { hasText: 'Really?' }).click();
+    await page.locator('.panel-operator li', { hasText: 'ops1 member' }).waitFor();
+    await page.getByRole('button', { name: 'Close all clients of bob' }).click();
+    await page.locator('.danger[data-confirm]').click();
+    for (const bob of bobs) await bob.waitForState('closed');
+    operator.assertNoConsoleErrors();
+  });
+
+  test('publishes as the server to a room that it is not in', async (t) => {
+    const { operator, bobs } = await openOperator(t, ...EVERYTHING);
+    await operator.page.fill('#operator-room', 'ops');
+    await operator.page.fill('#operator-text', 'Maintenance at noon');
+    await operator.page.locator('.operator-publish button').click();
+    await operator.page.locator('.operator-publish [role=status]', { hasText: /Stored at offset \d+/ }).waitFor();
+    await bobs[0].sees('Maintenance at noon', { room: 'ops' });
+    assert.equal(await bobs[0].text('.entry[data-type=message]:last-child .who'), 'server');
+  });
+
+  test('without a right to any room still has its part', async (t) => {
+    const operator = await open(t, `#token=${tokens.mint('--admin')}`);
+    await operator.page.locator('#notice', { hasText: 'You may not read lobby' }).waitFor();
+    await operator.page.click('[data-panel=operator]');
+    await operator.page.locator('.panel-operator h3', { hasText: 'Clients' }).waitFor();
+    await operator.page.locator('.panel-operator .problem:visible').waitFor({ state: 'detached' });
+  });
+});
+
+test('without an operator’s token there is no operator’s part', async (t) => {
+  const tab = await open(t, `#token=${mint(...EVERYTHING)}`);
   await tab.waitForState('connected');
-  await context.close();
+  assert.equal(await tab.page.locator('[data-panel=operator]').isVisible(), false);
+});
+
+test('the lines to copy have the token only if the reader wants them to', async (t) => {
+  const token = mint(...EVERYTHING);
+  const tab = await open(t, `#token=${token}`);
+  await tab.waitForState('connected');
+  await tab.page.click('[data-panel=code]');
+  const code = () => tab.page.locator('#panel-body').innerText();
+  assert.ok(!(await code()).includes(token));
+  await tab.page.check('#with-token');
+  assert.ok((await code()).includes(`Authorization: Bearer ${token}`));
 });

@@ -1,7 +1,7 @@
 // Where the client's files are: as a folder that a program copies, and at the addresses of the server.
 
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -39,9 +39,24 @@ test("every file that the page and the client refer to is served", async (t) => 
   };
   await follow(`${http}/`);
   await follow(`${http}/assets/client.js`);
-  for (const file of ["client/client.js", "client/types.js", "page/page.js", "page/page.css", "page/words.js"]) {
+  for (const file of ["client/client.js", "client/types.js", "page/page.js", "page/page.css", "page/words/words.js"]) {
     assert.ok(seen.has(`${http}/assets/${file}`), `${file} is referred to`);
   }
+});
+
+test("the page preloads exactly the modules that it imports, so that none is found late", async () => {
+  const page = readFileSync(path.join(ASSETS, "index.html"), "utf8");
+  const preloaded = [...page.matchAll(/<link rel="modulepreload" href="assets\/([^"]+)">/g)].map(([, file]) => file);
+  const imported = new Set();
+  const follow = (file) => {
+    if (imported.has(file)) return;
+    imported.add(file);
+    const text = readFileSync(path.join(ASSETS, file), "utf8");
+    for (const [, reference] of text.matchAll(/^(?:import|export)\b[^;]*?from '(\.[^']+)';/gms)) follow(path.posix.join(path.posix.dirname(file), reference));
+  };
+  follow("page/page.js");
+  imported.delete("page/page.js");
+  assert.deepEqual([...preloaded].sort(), [...imported].sort());
 });
 
 test("the addresses that the client's files had before are served, with the same names", async (t) => {

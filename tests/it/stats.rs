@@ -21,6 +21,8 @@ fn health_and_stats_have_every_documented_field() {
     assert_eq!(stats["connected_clients"], 2);
     assert!(stats["server_time"].as_f64() > Some(1.7e9), "{stats}");
     assert!(stats["uptime_seconds"].as_f64() > Some(0.0), "{stats}");
+    assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(stats["max_message_bytes"], 64 * 1024);
     assert_eq!(
         (&stats["rooms"], &stats["lagging_clients"]),
         (&json!(2), &json!(0))

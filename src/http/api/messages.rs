@@ -1,5 +1,6 @@
 //! `/rooms/{room}/messages`: pages of history, and publishing.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -14,7 +15,7 @@ use crate::http::response::{
 };
 use crate::protocol::{
     ClientMessage, ClientRequest, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, Scope,
+    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, SERVER, Scope,
 };
 use crate::store::{HistoryQuery, Publish, StoreError};
 use crate::threads::REPLY_TIMEOUT;
@@ -85,9 +86,7 @@ pub(in crate::http) fn publish(
     let (reply, replied) = bounded(1);
     let publish = Publish {
         room: room.clone(),
-        from: user
-            .clone()
-            .unwrap_or_else(|| app.admission.next_client_id().to_string().into()),
+        from: publisher(admitted, app),
         kind: message.kind,
         payload: message.payload.into(),
         id,
@@ -106,6 +105,16 @@ pub(in crate::http) fn publish(
                            send it again with the same id";
             Err(unavailable(ErrorCode::StorageUnavailable.as_str(), message))
         }
+    }
+}
+
+/// The `from` of a message: the token's user, the server for an operator without one, else a client id of its own.
+fn publisher(admitted: &Admitted<'_>, app: &App) -> Arc<str> {
+    let identity = &admitted.identity;
+    match &identity.user {
+        Some(user) => user.clone(),
+        None if identity.admin => SERVER.into(),
+        None => app.admission.next_client_id().to_string().into(),
     }
 }
 

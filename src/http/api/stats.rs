@@ -16,6 +16,9 @@ struct Stats<'a> {
     connected_clients: u64,
     server_time: f64,
     uptime_seconds: f64,
+    version: &'static str,
+    /// The largest message that the server accepts, so that a client can check before it sends one.
+    max_message_bytes: usize,
     connections: u64,
     lagging_clients: u64,
     rooms: usize,
@@ -103,6 +106,8 @@ pub(in crate::http) fn stats(
         connected_clients: metrics.clients.get(),
         server_time: unix_seconds(),
         uptime_seconds: app.started.elapsed().as_secs_f64(),
+        version: env!("CARGO_PKG_VERSION"),
+        max_message_bytes: app.config.limits.max_message_bytes,
         connections: metrics.connections.get(),
         lagging_clients: metrics.lagging.get(),
         rooms: usage.rooms,
