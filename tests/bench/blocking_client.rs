@@ -4,11 +4,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::client_group::ServerProtocol;
 use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong, client_text, upgrade_request};
 
 const READ_DEADLINE: Duration = Duration::from_secs(20);
 const BUFFER_BYTES: usize = 64 * 1024;
 
+#[derive(Debug)]
 pub(crate) struct BlockingClient {
     socket: TcpStream,
     frames: FrameReader,
@@ -21,6 +25,15 @@ pub(crate) struct BlockingClient {
 impl BlockingClient {
     /// Connects to this path and query, and reads the welcome.
     pub(crate) fn connect(address: SocketAddrV4, target: &str) -> io::Result<BlockingClient> {
+        BlockingClient::connect_as(address, target, ServerProtocol::WebSocket)
+    }
+
+    /// Connects to this path and query, and reads the welcome if the protocol has one.
+    pub(crate) fn connect_as(
+        address: SocketAddrV4,
+        target: &str,
+        protocol: ServerProtocol,
+    ) -> io::Result<BlockingClient> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(READ_DEADLINE))?;
@@ -33,8 +46,25 @@ impl BlockingClient {
             payload: Vec::new(),
         };
         client.read_response_head()?;
-        client.next_text()?;
+        if protocol != ServerProtocol::RelayWithoutWelcome {
+            client.next_text()?;
+        }
         Ok(client)
+    }
+
+    /// Limits the wait of each later read. A read that takes longer fails with `WouldBlock`, and can be repeated.
+    pub(crate) fn limit_reads(&self, limit: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(limit))
+    }
+
+    /// Returns the payload of the last text frame. After connecting it is the welcome.
+    pub(crate) fn last_text(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Resets the connection, as a network does that is gone.
+    pub(crate) fn cut(self) -> io::Result<()> {
+        Ok(set_socket_linger(&self.socket, Some(Duration::ZERO))?)
     }
 
     pub(crate) fn send(&mut self, json: &str) -> io::Result<()> {

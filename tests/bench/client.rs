@@ -199,7 +199,7 @@ impl Client {
 }
 
 /// Returns the number after `"offset":`. The benchmark's payloads do not contain this word.
-fn offset_in(json: &[u8]) -> Option<u64> {
+pub(crate) fn offset_in(json: &[u8]) -> Option<u64> {
     const NAME: &[u8] = br#""offset":"#;
     let digits = &json[find(json, NAME)? + NAME.len()..];
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Precedes a stamp. It occurs nowhere else in the benchmark's messages.
+/// Precedes a stamp.
 const MARK: u8 = b'@';
 
 /// Digits of a stamp, which counts nanoseconds of `CLOCK`. They are enough for eleven days.
@@ -20,9 +20,10 @@ pub(crate) fn payload_with_empty_stamp(bytes: usize) -> String {
     format!("{}{:0DIGITS$}{filling}", char::from(MARK), 0)
 }
 
-/// Returns the position of the stamp's digits in a message.
+/// Returns the position of the stamp's digits in a message or a frame, whose header may contain the mark's byte.
 pub(crate) fn stamp_at(message: &[u8]) -> Option<usize> {
-    Some(message.iter().position(|byte| *byte == MARK)? + 1)
+    let is_stamp = |bytes: &[u8]| bytes[0] == MARK && bytes[1..].iter().all(u8::is_ascii_digit);
+    Some(message.windows(1 + DIGITS).position(is_stamp)? + 1)
 }
 
 /// Writes the current time over the digits at the start of `target`.

@@ -112,6 +112,12 @@ impl Process {
         self.0.id()
     }
 
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(|_| ())
+    }
+
     pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
         CpuTime::of(self.0.id())
     }

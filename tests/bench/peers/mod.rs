@@ -9,15 +9,20 @@
 //!
 //! The servers are in `servers/`. `tests/setup/peers.sh` installs them and lists their commands in a file.
 
+mod avalanche;
+mod drops;
 mod floor_hub;
 mod handshakes;
 mod idle;
+mod numbered;
 mod options;
 mod peer;
 mod quantity;
 mod relaying;
 mod results;
 mod scenario;
+mod stalling;
+mod steps;
 mod table;
 
 use std::ffi::OsString;

@@ -152,19 +152,29 @@ fn wscast(options: &PeerOptions) -> Vec<OsString> {
 }
 
 impl Peer {
-    /// Starts the server on a free port and waits until it accepts connections.
-    pub(crate) fn start(&self, machine: &Machine) -> io::Result<PeerServer> {
-        self.start_on(free_port()?, machine)
+    pub(crate) fn is_wscast(&self) -> bool {
+        self.name == WSCAST
     }
 
-    fn start_on(&self, port: u16, machine: &Machine) -> io::Result<PeerServer> {
+    /// Starts the server on a free port and waits until it accepts connections.
+    pub(crate) fn start(&self, machine: &Machine) -> io::Result<PeerServer> {
+        self.start_on(free_port()?, &[], machine)
+    }
+
+    /// Starts the server on this port. `arguments` follow the port, which only wscast allows.
+    pub(crate) fn start_on(
+        &self,
+        port: u16,
+        arguments: &[String],
+        machine: &Machine,
+    ) -> io::Result<PeerServer> {
         let (program, own_arguments) = self
             .command
             .split_first()
             .ok_or_else(|| io::Error::other(format!("{} has no command", self.name)))?;
         let mut command = guarded(program)?;
         command.args(own_arguments).arg(port.to_string());
-        command.stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = PeerServer {
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
@@ -192,12 +202,21 @@ impl PeerServer {
         cpu::rss_kib(self.process.id())
     }
 
+    pub(crate) fn peak_rss_kib(&self) -> io::Result<u64> {
+        cpu::peak_rss_kib(self.process.id())
+    }
+
+    /// Kills the process and waits for its end.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()
+    }
+
     pub(crate) fn check_alive(&mut self) -> io::Result<()> {
         self.process.check_alive("the server")
     }
 }
 
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     let count = PORTS.end - PORTS.start;
     let first = rand::random_range(0..count);
     let mut ports = (0..count).map(|turn| PORTS.start + (first + turn) % count);

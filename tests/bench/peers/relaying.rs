@@ -34,6 +34,7 @@ pub(crate) struct RelayFigures {
     /// Payloads delivered per second of CPU time.
     pub(crate) gbit_per_core: f64,
     pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) generator_busy_percent: f64,
 }
@@ -80,6 +81,7 @@ pub(crate) fn run(
         deliveries_per_second: deliveries / elapsed,
         gbit_per_core: deliveries * plan.payload_bytes as f64 * 8.0 / cpu / 1e9,
         p50_ms: percentile_ms(&latencies, 50),
+        p95_ms: percentile_ms(&latencies, 95),
         p99_ms: percentile_ms(&latencies, 99),
         generator_busy_percent: 100.0 * busy.as_secs_f64() / elapsed,
     })

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::load::Load;
 use crate::machine::Machine;
+use crate::peers::drops::{self, ServerFault};
 use crate::peers::options::PeerOptions;
 use crate::peers::peer::Peer;
 use crate::peers::quantity::Measured;
 use crate::peers::relaying::{self, RelayPlan};
-use crate::peers::{handshakes, idle};
+use crate::peers::stalling::{self, StallingPlan};
+use crate::peers::{avalanche, handshakes, idle, steps};
 
 /// One job, and the figures that it gives.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +24,25 @@ pub(crate) struct Scenario {
 
 #[derive(Clone, Copy, Debug)]
 enum Job {
-    Handshakes { at_once: usize },
+    Handshakes {
+        at_once: usize,
+    },
+    /// The cost of a message.
     Rooms(RelayPlan),
+    /// The cost of a delivery.
     Fanout(RelayPlan),
     Bandwidth(RelayPlan),
-    Idle { clients: usize },
+    Idle {
+        clients: usize,
+    },
+    Stalling(StallingPlan),
+    ClientLadder,
+    RoomLadder,
+    Held,
+    Drops(ServerFault),
+    Avalanche {
+        clients: usize,
+    },
 }
 
 const fn one_room(clients: usize, payload_bytes: usize, load: Load) -> RelayPlan {
@@ -47,7 +63,7 @@ const fn small_rooms(load: Load) -> RelayPlan {
     }
 }
 
-pub(crate) const SCENARIOS: [Scenario; 10] = [
+pub(crate) const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "handshakes",
         title: "connect, welcome and close, 64 at a time",
@@ -98,6 +114,46 @@ pub(crate) const SCENARIOS: [Scenario; 10] = [
         title: "5000 idle connections",
         job: Job::Idle { clients: 5000 },
     },
+    Scenario {
+        name: "stalled",
+        title: "200 clients of one room, of which 10 never read, 16 KiB, 100 messages/s",
+        job: Job::Stalling(StallingPlan {
+            clients: 200,
+            stalled: 10,
+            payload_bytes: 16 << 10,
+            load: Load::PerSecond(100),
+        }),
+    },
+    Scenario {
+        name: "ladder-clients",
+        title: "10 to 10 000 clients of one room, 20 000 deliveries/s",
+        job: Job::ClientLadder,
+    },
+    Scenario {
+        name: "ladder-rooms",
+        title: "1 to 1000 rooms of 10 clients, 1000 messages/s",
+        job: Job::RoomLadder,
+    },
+    Scenario {
+        name: "held",
+        title: "clients of one room that get 95 % of 50 messages/s within 500 ms",
+        job: Job::Held,
+    },
+    Scenario {
+        name: "drops",
+        title: "50 subscribers, each cut every 2 s and away for 0.25 s, 100 messages/s",
+        job: Job::Drops(ServerFault::None),
+    },
+    Scenario {
+        name: "drops-crash",
+        title: "the same, and the server is killed (SIGKILL) and started again; wscast with --db",
+        job: Job::Drops(ServerFault::Crash),
+    },
+    Scenario {
+        name: "avalanche",
+        title: "8000 clients that come back at once after a crash, while 10 messages are published; wscast with --db",
+        job: Job::Avalanche { clients: 8000 },
+    },
 ];
 
 impl Scenario {
@@ -107,11 +163,15 @@ impl Scenario {
         let setup = 2.0;
         match self.job {
             Job::Idle { .. } => setup + 3.0,
+            Job::ClientLadder | Job::RoomLadder => 4.0 * (setup + options.seconds()),
+            Job::Held => 6.0 * (setup + options.seconds()),
+            Job::Drops(_) => setup + 10.0,
+            Job::Avalanche { .. } => setup + 8.0,
             _ => setup + options.seconds(),
         }
     }
 
-    /// Starts the server and returns its figures.
+    /// Starts the server, once or more often, and returns its figures.
     pub(crate) fn measure(
         &self,
         peer: &Peer,
@@ -119,15 +179,27 @@ impl Scenario {
         machine: &Machine,
     ) -> io::Result<Vec<Measured>> {
         let duration = Duration::from_secs_f64(options.seconds());
-        let mut server = peer.start(machine)?;
-        let mut relay =
-            |plan: RelayPlan| relaying::measure(&mut server, plan.scaled(options), duration);
-        Ok(match self.job {
-            Job::Rooms(plan) => relay(plan)?.per_message(),
-            Job::Fanout(plan) => relay(plan)?.per_delivery(),
-            Job::Bandwidth(plan) => relay(plan)?.bandwidth(),
-            Job::Handshakes { at_once } => handshakes::measure(&mut server, at_once, duration)?,
-            Job::Idle { clients } => idle::measure(&mut server, options.scaled(clients))?,
-        })
+        let relay = |plan: RelayPlan| {
+            relaying::measure(&mut peer.start(machine)?, plan.scaled(options), duration)
+        };
+        match self.job {
+            Job::Handshakes { at_once } => {
+                handshakes::measure(&mut peer.start(machine)?, at_once, duration)
+            }
+            Job::Rooms(plan) => Ok(relay(plan)?.per_message()),
+            Job::Fanout(plan) => Ok(relay(plan)?.per_delivery()),
+            Job::Bandwidth(plan) => Ok(relay(plan)?.bandwidth()),
+            Job::Idle { clients } => {
+                idle::measure(&mut peer.start(machine)?, options.scaled(clients))
+            }
+            Job::Stalling(plan) => stalling::measure(&mut peer.start(machine)?, plan, duration),
+            Job::ClientLadder => steps::client_ladder(peer, options, machine),
+            Job::RoomLadder => steps::room_ladder(peer, options, machine),
+            Job::Held => steps::held(peer, options, machine),
+            Job::Drops(fault) => drops::measure(peer, fault, options, machine),
+            Job::Avalanche { clients } => {
+                avalanche::measure(peer, options.scaled(clients), machine)
+            }
+        }
     }
 }
