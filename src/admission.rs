@@ -37,6 +37,7 @@ pub(crate) struct Admission {
     addresses: Addresses,
     connection_log: ThrottledLog,
     address_log: ThrottledLog,
+    token_log: ThrottledLog,
     origin_log: ThrottledLog,
     /// True if a proxy that is not trusted was logged.
     proxy_logged: AtomicBool,
@@ -79,6 +80,7 @@ impl Admission {
             addresses: Addresses::new(limits.address),
             connection_log: ThrottledLog::default(),
             address_log: ThrottledLog::default(),
+            token_log: ThrottledLog::default(),
             origin_log: ThrottledLog::default(),
             proxy_logged: AtomicBool::new(false),
             missing_proxy_header_logged: AtomicBool::new(false),
@@ -193,6 +195,9 @@ impl Admission {
             && let Err(wait) = self.addresses.check_refused_tokens(address, Instant::now())
         {
             self.metrics.auth_attempts_refused.add(1);
+            // fail2ban reads this line.
+            self.token_log
+                .warn(format_args!("{address} sends too many wrong tokens"));
             return Err(AuthError::TooManyFailures(wait));
         }
         let identity = self.authority.identify(token);
@@ -334,6 +339,11 @@ impl Admission {
             "{name} sends {header}, which is ignored because {name} is not trusted; if it is your proxy, set \
              --trusted-proxies {name} to give each of its clients its own limits"
         );
+    }
+
+    /// Maximum number of connections.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections.max()
     }
 
     /// Number of client addresses that are remembered.

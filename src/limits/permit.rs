@@ -30,6 +30,11 @@ impl Permits {
         }))
     }
 
+    /// Returns how many permits the pool has in all.
+    pub(crate) fn max(&self) -> usize {
+        self.0.max
+    }
+
     /// Takes a permit if one is left.
     pub(crate) fn take(&self) -> Option<Permit> {
         let mut taken = self.0.taken.lock();

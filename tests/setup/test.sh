@@ -44,12 +44,15 @@ small_scenarios="broadcast:: closing:: commands:: event_streams:: handshake:: he
     protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: sub:: token_rights:: unix_sockets::
     --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts"
 
-# The units are valid and keep the program in its sandbox, sockets outlive the server, and the Debian package is complete.
+# The units are valid and keep the program in its sandbox, sockets outlive the server, the Debian package is complete, and
+# the files for Compose, Kubernetes, Prometheus, Grafana and fail2ban fit the server.
 setup_deploy() {
     have dpkg-deb || install_debian dpkg || return
     have systemd-analyze || install_debian systemd || return
     have bash || install_debian bash || return
-    ensure_python3_packages "$target/venv" tests/clients/requirements.txt
+    have promtool || install_debian_stopped prometheus || return
+    have fail2ban-regex || install_debian_stopped fail2ban || return
+    ensure_redis && ensure_python3_packages "$target/deploy-venv" tests/deploy/requirements.txt
 }
 run_deploy() {
     deploy_files=$target/deploy
@@ -74,7 +77,7 @@ run_deploy() {
         grep -q " ./$file\$" "$deploy_files/contents" || { echo "the package has no $file"; return 1; }
     done
     for tests in tests/deploy/test_*.py; do
-        limited "$target/venv/bin/python" "$tests" -v 2>&1 || return
+        limited "$target/deploy-venv/bin/python" "$tests" -v 2>&1 || return
     done
 }
 

@@ -18,6 +18,11 @@ pub(in crate::http) fn metrics(
     let known = [
         ("rooms", "Rooms that have a numbering", usage.rooms as u64),
         (
+            "connections_max",
+            "Connections that are accepted at most",
+            app.admission.connections_max() as u64,
+        ),
+        (
             "addresses",
             "Client addresses that are remembered",
             app.admission.known_addresses() as u64,
