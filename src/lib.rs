@@ -97,7 +97,7 @@
 //! `os_error`. A module uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
-//! The commands `sub` and `pub` are clients of a server: `cli` → `client` → `socket` → `protocol`.
+//! The commands `sub`, `pub` and `bench` are clients of a server: `cli` → `client` → `socket` → `limits` → `protocol`.
 //!
 //! # Where to look
 //!
@@ -109,7 +109,9 @@
 //! | Where does a start decide whether SQLite's numbering continues? | `store/sqlite/continuity/` |
 //! | Where is a WebSocket handshake checked? | `session/websocket/handshake/` |
 //! | Where are keys read and weak ones refused? | `auth/keys/` |
-//! | Where is a new HTTP route added? | one row in `http/route.rs`, a handler in `http/api/` |
+//! | Where is a new HTTP route added? | one row in `http/route.rs`, a handler in `http/api/`, an entry in `assets/openapi.json` |
+//! | Where is a new page of the documentation added? | one row in `http/docs/files.rs` |
+//! | Where is a delivery of `wscast bench` counted? | `client/load/client.rs`, `parse` |
 
 // A build without a feature contains values and methods that only this feature uses.
 #![cfg_attr(

@@ -176,6 +176,8 @@ struct Cli {
 enum Subcommand {
     /// Run the server, which is the default; every setting is a flag of it
     Serve,
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Create a token, or explain one
     Token(commands::token::TokenCommand),
     /// Copy the database of the history, also while a server uses it
@@ -188,8 +190,6 @@ enum Subcommand {
     Man(commands::manual::ManCommand),
     /// Print the version
     Version,
-    #[command(flatten)]
-    Client(ClientCommand),
 }
 
 /// The parsed command line and environment.

@@ -19,16 +19,21 @@ pub(crate) struct Ceiling {
     pub(crate) set_by: &'static str,
 }
 
-/// Raises the soft limit on descriptors to the hard limit and returns the ceiling.
-pub(crate) fn raise_and_measure() -> Ceiling {
+/// Raises the soft limit on descriptors to the hard limit and returns the limit in effect; `None` if there is none.
+pub(crate) fn raise_descriptor_limit() -> Option<usize> {
     let hard = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: hard,
         maximum: hard,
     };
-    // Fails only where a sandbox forbids it; the limit in effect is read back below.
+    // Fails only where a sandbox forbids it; the limit in effect is read back.
     setrlimit(Resource::Nofile, raised).ok();
-    let descriptors = getrlimit(Resource::Nofile).current.map(|n| n as usize);
+    getrlimit(Resource::Nofile).current.map(|n| n as usize)
+}
+
+/// Raises the soft limit on descriptors to the hard limit and returns the ceiling.
+pub(crate) fn raise_and_measure() -> Ceiling {
+    let descriptors = raise_descriptor_limit();
     let threads = getrlimit(Resource::Nproc).current.map(|n| n as usize);
     let file = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse().ok();
     let maps = file("/proc/sys/vm/max_map_count");

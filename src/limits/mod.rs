@@ -9,6 +9,6 @@ mod rate;
 
 pub(crate) use address::Address;
 pub(crate) use addresses::{AddressLimitError, AddressPermit, Addresses};
-pub(crate) use ceiling::{Ceiling, raise_and_measure};
+pub(crate) use ceiling::{Ceiling, raise_and_measure, raise_descriptor_limit};
 pub(crate) use permit::{Permit, Permits};
 pub(crate) use rate::{Exceeded, RateMeter};

@@ -102,6 +102,10 @@ impl Socket {
         }
     }
 
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Performs a TLS handshake until the deadline; from then on the socket uses TLS.
     pub(crate) fn start_tls(
         &mut self,

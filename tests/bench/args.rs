@@ -33,6 +33,8 @@ pub(crate) enum Case {
     N,
     #[value(name = "T")]
     T,
+    #[value(name = "W")]
+    W,
 }
 
 /// The job of this binary when it runs as a child process of itself.
@@ -70,10 +72,10 @@ const STALLED_PAYLOAD_BYTES: std::ops::RangeInclusive<usize> = 64..=60_000;
 /// Measures what a delivery, an idle connection and a handshake cost.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// Clients in cases A to C, L and T [default: 1000, quick: 200]
+    /// Clients in cases A to C, L, T and W [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds per measurement in cases A to C, G, H, L, N and T [default: 4, quick: 1]
+    /// Seconds per measurement in cases A to C, G, H, L, N, T and W [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// Rounds: how often each pair of figures is measured [default: 5, quick: 1]

@@ -17,6 +17,7 @@
 //! | H | 1 publisher, with 1 or 32 outstanding; 100 publishers | acknowledged publishes, in memory and in SQLite, and with a sync per batch |
 //! | I | 200 clients, 50 messages a second, while one client a second, then ten at once, resume from 100 000 missed messages | latency of the 200 |
 //! | N | 3 000 clients on three nodes with one Redis: as A, as B, and in 1 000 rooms; one client per node; publishes as H | CPU of the nodes and of Redis per delivery, message and publish |
+//! | W | A and B, by this load generator and by `wscast bench` | deliveries per second, which must agree |
 //!
 //! The floor is a minimal server for the same job, without batching (see `floor`). It is this binary, started again
 //! with a hidden flag. Absolute figures from a shared machine mean little, so cases A to E show the floor's figure
@@ -32,6 +33,7 @@
 //! allow. A missed target is only reported, because a busy machine can cause it.
 
 mod args;
+mod bench_command;
 mod blocking_client;
 mod catch_up;
 mod client;
@@ -124,6 +126,9 @@ fn run(options: Options) -> io::Result<()> {
     }
     if includes(Case::T) {
         report.extend(fanout_report::tls_rows(&bench)?);
+    }
+    if includes(Case::W) {
+        report.extend(bench_command::rows(&bench)?);
     }
 
     print!("{}", report.table());

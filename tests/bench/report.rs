@@ -41,13 +41,16 @@ pub(crate) enum Columns {
     OneMemoryNodeAndThreeNodes,
     MemoryAndRedis,
     OneRedisNodeAndThreeNodes,
+    OwnAndBenchCommand,
 }
 
-/// An upper limit on a median.
+/// A limit on a median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     /// Limits the measured figure divided by its base.
     RatioMax(f64),
+    /// Limits how far that ratio is from 1.
+    RatioWithin(f64),
     /// Limits the measured figure.
     ValueMax(f64),
 }
@@ -161,6 +164,7 @@ impl Columns {
             Columns::OneMemoryNodeAndThreeNodes => ["1 node, memory", "3 nodes, Redis"],
             Columns::MemoryAndRedis => ["memory", "Redis"],
             Columns::OneRedisNodeAndThreeNodes => ["1 node, Redis", "3 nodes, Redis"],
+            Columns::OwnAndBenchCommand => ["make bench", "wscast bench"],
         }
     }
 }
@@ -205,6 +209,7 @@ impl Row {
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::RatioMax(max) => Spread::of(&self.ratios()).median <= max,
+            Target::RatioWithin(max) => (Spread::of(&self.ratios()).median - 1.0).abs() <= max,
             Target::ValueMax(max) => Spread::of(&self.measured).median <= max,
         })
     }
@@ -212,6 +217,7 @@ impl Row {
     fn cells(&self) -> [String; 6] {
         let target = match self.target {
             Some(Target::RatioMax(max)) => format!("ratio ≤ {max:.2}"),
+            Some(Target::RatioWithin(max)) => format!("ratio 1 ± {max:.2}"),
             Some(Target::ValueMax(max)) => format!("≤ {max} {}", self.unit),
             None => String::new(),
         };
@@ -233,6 +239,7 @@ impl Row {
     fn json(&self) -> Value {
         let target = match self.target {
             Some(Target::RatioMax(max)) => json!({ "ratio_max": max }),
+            Some(Target::RatioWithin(max)) => json!({ "ratio_within": max }),
             Some(Target::ValueMax(max)) => json!({ "value_max": max }),
             None => Value::Null,
         };

@@ -81,7 +81,7 @@ def run_program(block, terminal):
 
 def flags(binary):
     """The flags that the help texts of the program list."""
-    helps = [[binary, *command, "--help"] for command in ([], ["token"], ["healthcheck"], ["sub"], ["pub"])]
+    helps = [[binary, *command, "--help"] for command in ([], ["token"], ["healthcheck"], ["sub"], ["pub"], ["bench"])]
     texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in helps]
     return set(re.findall(r"--[a-z][a-z-]+", "".join(texts)))
 

@@ -23,7 +23,7 @@ REDIS_URL = "redis://127.0.0.1:6379"
 ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost):(\d+)")
 ANNOUNCED = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)/ws\b")
 SERVER = re.compile(r"^((?:\w+=\S+ )*)wscast(?: serve)?(?= -|$)(?!.*--(?:help|version|check-config))")
-CLIENT = re.compile(r"\bwscast (?:sub|pub) ")
+CLIENT = re.compile(r"\bwscast (?:sub|pub|bench) ")
 MAKE_RUN = re.compile(r'make run(?: ARGS="([^"]*)")?')
 
 # Values that differ from run to run: epochs, tokens and client ids, times, fractions.

@@ -8,6 +8,7 @@
 //! | `accept_queue` | many clients that connect at once |
 //! | `address_limits` | limits per client address: connections, handshakes, HTTP requests, token attempts |
 //! | `backup` | copies of a running server's database, and their restore |
+//! | `bench_command` | `wscast bench`: each delivery is counted, losses, Ctrl-C, the search for the number of clients |
 //! | `bodies` | request bodies are read only after route, method and token were accepted |
 //! | `broadcast` | a message reaches every member of its room, with its payload unchanged |
 //! | `byte_order_mark` | a byte order mark is skipped in JSON, secrets and certificates |
@@ -85,6 +86,7 @@
 mod accept_queue;
 mod address_limits;
 mod backup;
+mod bench_command;
 mod bodies;
 mod broadcast;
 mod byte_order_mark;

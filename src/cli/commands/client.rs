@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
+use super::bench::BenchCommand;
 use super::publish::PubCommand;
 use super::server_flags::{CLIENT_VARIABLES, Failure};
 use super::subscribe::SubCommand;
@@ -26,6 +27,9 @@ pub enum ClientCommand {
     /// Publish a message, or each line of standard input
     #[allow(private_interfaces, reason = "the flags are for this module only")]
     Pub(PubCommand),
+    /// Measure a server: deliveries per second, losses, latency
+    #[allow(private_interfaces, reason = "the flags are for this module only")]
+    Bench(BenchCommand),
 }
 
 impl ClientCommand {
@@ -34,6 +38,7 @@ impl ClientCommand {
         match self {
             Self::Sub(sub) => sub.run(),
             Self::Pub(publish) => publish.run(),
+            Self::Bench(bench) => bench.run(),
         }
     }
 
@@ -41,6 +46,7 @@ impl ClientCommand {
         match self {
             Self::Sub(_) => "sub",
             Self::Pub(_) => "pub",
+            Self::Bench(_) => "bench",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The commands besides `serve`: one file each, and the flags that the client commands have in common.
 
 pub(super) mod backup;
+mod bench;
 pub(super) mod client;
 pub(super) mod healthcheck;
 pub(super) mod manual;

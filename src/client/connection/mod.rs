@@ -4,7 +4,7 @@ mod address;
 mod handshake;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,21 +47,35 @@ pub(super) struct ClientConnection {
     pinged_at: Option<Instant>,
 }
 
+/// Opens connections to one server. The look-up of its name and of the trusted authorities is done once.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    access: ServerAccess,
+    addresses: Vec<SocketAddr>,
+    connector: Option<TlsConnector>,
+}
+
 impl ServerAccess {
+    /// Looks up the server's name and, for TLS, the authorities to trust.
+    pub(super) fn dialer(&self) -> Result<Dialer, ClientError> {
+        let ServerAddress { host, port, .. } = &self.address;
+        let found = (host.as_str(), *port).to_socket_addrs();
+        let addresses = found.map_err(|why| self.unreachable(&why))?.collect();
+        let connector = match self.address.has_tls {
+            true => Some(TlsConnector::new(self.ca_file.as_deref()).map_err(ClientError::Failed)?),
+            false => None,
+        };
+        Ok(Dialer {
+            access: self.clone(),
+            addresses,
+            connector,
+        })
+    }
+
     /// Connects and completes the handshake; `query` names the rooms.
     pub(super) fn connect(&self, query: &str) -> Result<ClientConnection, ClientError> {
         let deadline = Instant::now() + self.connect_timeout;
-        let stream = self.connect_tcp(deadline)?;
-        stream.set_nodelay(true).ok();
-        let mut socket = Socket::new(stream);
-        if self.address.has_tls {
-            self.start_tls(&mut socket, deadline)?;
-        }
-        let token = self.token.as_deref();
-        let rest = handshake::perform(&socket, &self.address, query, token, deadline)?;
-        socket
-            .set_nonblocking()
-            .map_err(|why| self.unreachable(&why))?;
+        let (socket, rest) = self.dialer()?.open(query, deadline)?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX))
@@ -73,21 +87,6 @@ impl ServerAccess {
             heard_at: Instant::now(),
             pinged_at: None,
         })
-    }
-
-    fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, ClientError> {
-        let ServerAddress { host, port, .. } = &self.address;
-        let found = (host.as_str(), *port).to_socket_addrs();
-        let found = found.map_err(|why| self.unreachable(&why))?;
-        let mut last = io::Error::other("the name has no address");
-        for address in found {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1))) {
-                Ok(stream) => return Ok(stream),
-                Err(why) => last = why,
-            }
-        }
-        Err(self.unreachable(&last))
     }
 
     fn unreachable(&self, why: &io::Error) -> ClientError {
@@ -103,11 +102,14 @@ impl ServerAccess {
         ClientError::Unreachable(format!("cannot connect to {}: {why}; {cure}", self.address))
     }
 
-    fn start_tls(&self, socket: &mut Socket, deadline: Instant) -> Result<(), ClientError> {
+    fn start_tls(
+        &self,
+        connector: &TlsConnector,
+        socket: &mut Socket,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
         let address = &self.address;
-        let connector = TlsConnector::new(self.ca_file.as_deref());
-        let connector = connector.map_err(ClientError::Failed)?;
-        let started = socket.start_tls_with(&connector, &address.host, deadline);
+        let started = socket.start_tls_with(connector, &address.host, deadline);
         started.map_err(|error| match error {
             TlsError::TimedOut => ClientError::Unreachable(format!(
                 "{address}: the TLS handshake takes too long; does the server use TLS? If not, write ws://"
@@ -124,6 +126,51 @@ impl ServerAccess {
                  TLS?"
             )),
         })
+    }
+}
+
+impl Dialer {
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.access.address
+    }
+
+    /// Returns the time that a connection may take.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.access.connect_timeout
+    }
+
+    /// Connects and completes the handshake; `query` names the rooms. Returns a socket that does not block, and the
+    /// bytes after the handshake: the first frames.
+    pub(super) fn open(
+        &self,
+        query: &str,
+        deadline: Instant,
+    ) -> Result<(Socket, Vec<u8>), ClientError> {
+        let access = &self.access;
+        let stream = self.connect_tcp(deadline)?;
+        stream.set_nodelay(true).ok();
+        let mut socket = Socket::new(stream);
+        if let Some(connector) = &self.connector {
+            access.start_tls(connector, &mut socket, deadline)?;
+        }
+        let token = access.token.as_deref();
+        let rest = handshake::perform(&socket, &access.address, query, token, deadline)?;
+        socket
+            .set_nonblocking()
+            .map_err(|why| access.unreachable(&why))?;
+        Ok((socket, rest))
+    }
+
+    fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, ClientError> {
+        let mut last = io::Error::other("the name has no address");
+        for address in &self.addresses {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match TcpStream::connect_timeout(address, left.max(Duration::from_millis(1))) {
+                Ok(stream) => return Ok(stream),
+                Err(why) => last = why,
+            }
+        }
+        Err(self.access.unreachable(&last))
     }
 }
 
