@@ -139,7 +139,16 @@ pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
 
 /// The names carry no version, so browsers revalidate each time and get 304 while nothing changed.
 fn serve(asset: &Asset, request: &Request) -> ResponseBox {
-    let etag = etag(asset);
+    serve_bytes(asset.content_type, asset.bytes, request)
+}
+
+/// Serves a file that only a new version of the program changes.
+pub(super) fn serve_bytes(
+    content_type: &str,
+    bytes: impl Into<Vec<u8>> + AsRef<[u8]>,
+    request: &Request,
+) -> ResponseBox {
+    let etag = etag(bytes.as_ref());
     let is_current = request
         .head
         .headers
@@ -149,15 +158,15 @@ fn serve(asset: &Asset, request: &Request) -> ResponseBox {
     let response = if is_current {
         Response::empty(304).boxed()
     } else {
-        data(200, asset.content_type, asset.bytes)
+        data(200, content_type, bytes)
     };
     response
         .with("ETag", &etag)
         .with("Cache-Control", "no-cache")
 }
 
-fn etag(asset: &Asset) -> String {
+fn etag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
-    asset.bytes.hash(&mut hasher);
+    bytes.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
 }

@@ -1,13 +1,15 @@
 //! HTTP: from a request to its response, without sockets.
 //!
-//! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may call, and `api` and
-//! `assets` hold the handlers.
+//! `wire` parses and renders, `route` is the table of all paths, `authorize` decides who may call, and `api`, `assets`
+//! and `docs` hold the handlers.
 
 mod api;
 mod assets;
 mod authorize;
 mod client_address;
 mod cors;
+#[cfg(feature = "docs")]
+mod docs;
 mod render;
 mod request;
 mod response;

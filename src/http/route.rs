@@ -7,6 +7,8 @@ use crate::config::Limits;
 
 use super::api::{clients, health, messages, metrics, rooms, stats};
 use super::authorize::Requirement::{self, Admin, Identity, PublishToRoom, ReadRoom};
+#[cfg(feature = "docs")]
+use super::docs;
 use super::request::{Admitted, Request};
 use super::response::{WithHeader, error};
 use super::wire::Head;
@@ -68,6 +70,16 @@ const ROUTES: &[Route] = &[
     get(&["assets", "{}"], Public(assets::asset)),
     get(&["assets", "{}", "{}"], Public(assets::asset)),
     get(&["assets", "{}", "{}", "{}"], Public(assets::asset)),
+    #[cfg(feature = "docs")]
+    get(&["docs"], Public(docs::docs)),
+    #[cfg(feature = "docs")]
+    get(&["docs", "{}"], Public(docs::docs)),
+    #[cfg(feature = "docs")]
+    get(&["docs", "{}", "{}"], Public(docs::docs)),
+    #[cfg(feature = "docs")]
+    get(&["openapi.json"], Public(docs::openapi)),
+    #[cfg(feature = "docs")]
+    get(&["llms.txt"], Public(docs::llms)),
     get(&["health"], Public(health::health)),
     get(&["health", "live"], Public(health::live)),
     get(&["health", "ready"], Public(health::ready)),
@@ -218,4 +230,72 @@ fn allow(routes: &[&Route]) -> String {
 pub(crate) fn upgrade_required() -> ResponseBox {
     let message = "this is a WebSocket: connect with ws:// or wss://";
     error(426, "upgrade_required", message).with("Sec-WebSocket-Version", "13")
+}
+
+#[cfg(all(test, feature = "docs"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/openapi.json"));
+
+    /// Returns the operations of the description: by method, and path with `{}` for each parameter.
+    fn described() -> BTreeMap<(String, String), Value> {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut operations = BTreeMap::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let segments = path.split('/').map(|segment| match segment {
+                parameter if parameter.starts_with('{') => "{}",
+                other => other,
+            });
+            let pattern = segments.collect::<Vec<_>>().join("/");
+            for (method, operation) in item.as_object().unwrap() {
+                let key = (method.to_uppercase(), pattern.clone());
+                assert!(
+                    operations.insert(key, operation.clone()).is_none(),
+                    "{path}"
+                );
+            }
+        }
+        operations
+    }
+
+    #[test]
+    fn description_has_every_route_with_its_parameters_and_refusals() {
+        let mut described = described();
+        for route in ROUTES {
+            let key = (
+                route.method.as_str().to_owned(),
+                format!("/{}", route.pattern.join("/")),
+            );
+            let operation = described.remove(&key).unwrap_or_else(|| panic!("{key:?}"));
+            let parameters = operation["parameters"].as_array();
+            let in_path = parameters
+                .into_iter()
+                .flatten()
+                .filter(|p| p["in"] == "path");
+            let expected = route.pattern.iter().filter(|segment| **segment == "{}");
+            assert_eq!(in_path.count(), expected.count(), "{key:?}");
+            let has_status = |status: &str| !operation["responses"][status].is_null();
+            let needs_rights = match route.handler {
+                Public(_) | WebSocket(WebSocketKind::Echo | WebSocketKind::Missing) => None,
+                Private(Requirement::Identity, _) => Some(false),
+                Private(..) | EventStream | WebSocket(WebSocketKind::Session) => Some(true),
+            };
+            assert_eq!(has_status("401"), needs_rights.is_some(), "{key:?}");
+            assert_eq!(has_status("403"), needs_rights == Some(true), "{key:?}");
+            let takes_body = matches!(route.body, BodyLimit::Message);
+            assert_eq!(!operation["requestBody"].is_null(), takes_body, "{key:?}");
+            assert_eq!(has_status("413"), takes_body, "{key:?}");
+            assert!(has_status("429"), "{key:?}");
+        }
+        assert!(
+            described.is_empty(),
+            "no such routes: {:?}",
+            described.keys()
+        );
+    }
 }

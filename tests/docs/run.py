@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 import checks
+import openapi
 import symptoms
 from pages import ROOT, pages
 from terminal import Failure, Terminal
@@ -137,6 +138,7 @@ def main(wanted):
         terminal.serve("wscast")
         server_url = terminal.translated("http://127.0.0.1:5000")
         summary.failed += checks.failures(every, server_url, flags(binary))
+        summary.failed += openapi.failures(every, server_url)
     summary.failed += symptoms.failures(every, binary)
     summary.print()
     return 1 if summary.failed else 0

@@ -21,6 +21,7 @@
 //! | `cors` | preflights, and the origins whose pages may read responses |
 //! | `crash` | the server is killed at random moments; acknowledged messages survive once |
 //! | `damage` | damaged messages are a gap that readers learn of; health is degraded |
+//! | `docs` | the documentation that the program serves: pages, links, the description of the routes |
 //! | `drain_delay` | a balancer sees the shutdown before clients are closed |
 //! | `dual_stack` | IPv4 and IPv6 on one port, and names of addresses |
 //! | `environment` | variables of other programs, wrong and misspelt ones |
@@ -99,6 +100,8 @@ mod connection_limits;
 mod cors;
 mod crash;
 mod damage;
+#[cfg(feature = "docs")]
+mod docs;
 mod drain_delay;
 mod dual_stack;
 mod environment;
