@@ -227,7 +227,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
     if let Some(parsed) = commands::client::parse(&args, &whole) {
         return Ok(Invocation {
             command: match parsed? {
-                commands::client::Parsed::Command(command) => Command::Client(Box::new(command)),
+                commands::client::Parsed::Command(command) => Command::Client(command),
                 commands::client::Parsed::Help(text) => Command::Print(text),
             },
             notices: Vec::new(),

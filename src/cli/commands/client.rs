@@ -61,7 +61,7 @@ impl ClientCommand {
 
 /// The outcome of parsing a client command.
 pub(in crate::cli) enum Parsed {
-    Command(ClientCommand),
+    Command(Box<ClientCommand>),
     /// The help of a command.
     Help(String),
 }
@@ -100,7 +100,7 @@ pub(in crate::cli) fn parse(
         .try_get_matches_from(args)
         .and_then(|matches| ClientCli::from_arg_matches(&matches));
     Some(match parsed {
-        Ok(cli) => Ok(Parsed::Command(cli.command)),
+        Ok(cli) => Ok(Parsed::Command(Box::new(cli.command))),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
         Err(error) => Err(one_line(&error, whole)),
     })

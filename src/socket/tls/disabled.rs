@@ -13,7 +13,7 @@ use crate::socket::nonblocking::Offered;
 
 /// Has no values, so none of its methods can be called except [`load`](Self::load) and
 /// [`new`](Self::new), which fail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum NoTls {}
 
 impl NoTls {
