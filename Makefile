@@ -4,6 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run build check test test-rust test-redis test-small test-clients test-browser test-docs test-deploy fuzz autobahn bench \
+	screenshots \
 	bench-peers release clean rust
 
 # The folder where rustup puts cargo, for shells that were opened before rustup ran.
@@ -72,6 +73,9 @@ bench: rust ## Measure CPU, memory and latency; pass flags in ARGS, e.g. ARGS="-
 
 bench-peers: rust ## Measure other servers beside wscast; pass flags in ARGS, e.g. ARGS="--list"
 	@sh tests/setup/peers.sh $(ARGS)
+
+screenshots: rust ## Take screenshots of the page: target/screenshots; a part of their names in ARGS
+	@sh tests/setup/screenshots.sh $(ARGS)
 
 release: rust ## Build static programs and Debian packages: target/dist; name targets in ARGS
 	@sh assets/deploy/release.sh $(ARGS)

@@ -33,10 +33,15 @@ const CHROMIUM_FLAGS = [
   '--disable-component-update', '--disable-sync',
 ];
 
+/** Returns a package that the tests have installed. */
+export function requireModule(name) {
+  return createRequire(join(MODULES, 'package.json'))(name);
+}
+
 /** Starts a headless Chromium. Playwright turns off the back/forward cache unless it is wanted. */
 export async function openBrowser({ backForwardCache = false } = {}) {
   assert.ok(existsSync(CHROMIUM), `no browser at ${CHROMIUM}: install Debian's chromium or set CHROMIUM`);
-  const { chromium } = createRequire(join(MODULES, 'package.json'))('playwright-core');
+  const { chromium } = requireModule('playwright-core');
   const ignoreDefaultArgs = backForwardCache ? ['--disable-back-forward-cache'] : [];
   return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS, ignoreDefaultArgs });
 }

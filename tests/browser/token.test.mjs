@@ -136,7 +136,7 @@ describe('an operator', () => {
     await page.locator('.panel-operator tbody tr', { hasText: 'bob' }).first().locator('button', { hasText: /^Close$/ }).click();
     await page.locator('.danger[data-confirm]', { hasText: 'Really?' }).click();
     await page.locator('.panel-operator li', { hasText: 'ops1 member' }).waitFor();
-    await page.getByRole('button', { name: 'Close all clients of bob' }).click();
+    await page.getByRole('button', { name: 'Close all of the user bob' }).click();
     await page.locator('.danger[data-confirm]').click();
     for (const bob of bobs) await bob.waitForState('closed');
     operator.assertNoConsoleErrors();

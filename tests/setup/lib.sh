@@ -178,6 +178,16 @@ ensure_browser() {
     return 1
 }
 
+# ensure_firefox: the tests start Debian's Firefox, or the one that $FIREFOX names.
+ensure_firefox() {
+    [ -n "${FIREFOX:-}" ] || have firefox-esr || install_debian firefox-esr
+}
+
+# ensure_chinese_font: without one, a browser draws boxes.
+ensure_chinese_font() {
+    have fc-list && [ -n "$(fc-list :lang=zh)" ] || install_debian fontconfig fonts-wqy-microhei
+}
+
 find_browser() {
     for browser in "${CHROMIUM:-}" chromium google-chrome-stable google-chrome chromium-browser chrome; do
         if [ -n "$browser" ] && "$browser" --version >/dev/null 2>&1; then

@@ -1,6 +1,6 @@
 /** The panel with lines to copy: curl, JavaScript, Python and wscast for this server, this room and this token. */
 
-import { button, element } from '../base/element.js';
+import { button, element, setText } from '../base/element.js';
 import { copyText } from '../base/copy.js';
 import { currentToken } from '../connection/token.js';
 import { words } from '../words/words.js';
@@ -8,6 +8,8 @@ import { words } from '../words/words.js';
 /** @param {{ room: () => string | undefined, version: () => string }} options */
 export function codePanel({ room, version }) {
   let withToken = false;
+  /** @type {HTMLElement | undefined} */
+  let shownVersion;
 
   /** @param {HTMLElement} box */
   function draw(box) {
@@ -43,11 +45,18 @@ export function codePanel({ room, version }) {
     const client = element('a', '', words.javascriptClient);
     client.href = 'assets/client.js';
     list.append(docs, client);
-    if (version()) list.append(element('span', 'hint', `wscast ${version()}`));
+    shownVersion = element('span', 'hint');
+    list.append(shownVersion);
+    update();
     return list;
   }
 
-  return { draw };
+  /** The server may name its version after the panel was opened. */
+  function update() {
+    if (shownVersion && version()) setText(shownVersion, `wscast ${version()}`);
+  }
+
+  return { draw, update };
 }
 
 /** @type {(title: string, code: string) => HTMLElement} */

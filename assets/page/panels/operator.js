@@ -118,6 +118,7 @@ export function operatorPanel({ room, ownClient, openRoom }) {
       if (!node.dataset.confirm) {
         node.dataset.confirm = 'yes';
         node.textContent = words.operator.sure;
+        node.setAttribute('aria-label', `${words.operator.sure} ${label}`);
         return;
       }
       delete node.dataset.confirm;
@@ -133,6 +134,7 @@ export function operatorPanel({ room, ownClient, openRoom }) {
     node.addEventListener('blur', () => {
       delete node.dataset.confirm;
       node.textContent = text;
+      node.setAttribute('aria-label', label);
     });
     return node;
   }

@@ -72,6 +72,7 @@ export class Tab {
     this.selected = room;
     saveSettings({ room });
     this.view.firstUnread = this.#firstUnread(this.view);
+    this.seen();
     this.#options.onRooms();
   }
 
