@@ -31,6 +31,8 @@ pub(crate) enum Case {
     L,
     #[value(name = "N")]
     N,
+    #[value(name = "R")]
+    R,
     #[value(name = "T")]
     T,
     #[value(name = "W")]
@@ -63,6 +65,9 @@ pub(crate) struct StallPlan {
 /// The number of nodes that case N compares with a single one.
 pub(crate) const NODES: usize = 3;
 
+/// The clients of each room in case R.
+pub(crate) const SMALL_ROOM_CLIENTS: usize = 3;
+
 /// In case F, one client of this many stalls.
 const STALLED_EVERY: usize = 10;
 
@@ -75,7 +80,7 @@ pub(crate) struct Options {
     /// Clients in cases A to C, L, T and W [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds per measurement in cases A to C, G, H, L, N, T and W [default: 4, quick: 1]
+    /// Seconds per measurement in cases A to C, G, H, L, N, R, T and W [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// Rounds: how often each pair of figures is measured [default: 5, quick: 1]
@@ -106,6 +111,9 @@ pub(crate) struct Options {
     /// Clients in case N, a third of them on each node [default: 3000, quick: 300]
     #[arg(long)]
     node_clients: Option<usize>,
+    /// Rooms in case R, of three clients each [default: 1000, quick: 100]
+    #[arg(long)]
+    rooms: Option<usize>,
     /// Use smaller defaults: takes seconds, but the figures are too rough to quote
     #[arg(long)]
     quick: bool,
@@ -186,15 +194,27 @@ impl Options {
         (clients / NODES).max(2)
     }
 
+    /// Returns the rooms of case R.
+    pub(crate) fn small_rooms(&self) -> usize {
+        self.rooms.unwrap_or(self.pick(100, 1000)).max(1)
+    }
+
     /// Returns the largest number of sockets that a case opens.
     pub(crate) fn sockets_max(&self) -> usize {
         let plan = self.stall_plan();
         let stall_case = plan.healthy + plan.stalled;
         // The publisher of each room has a second handle to its socket.
         let nodes_case = self.node_clients() + self.node_rooms();
-        [self.clients(), self.idle(), stall_case, nodes_case]
-            .into_iter()
-            .fold(0, usize::max)
+        let rooms_case = self.small_rooms() * (SMALL_ROOM_CLIENTS + 1);
+        [
+            self.clients(),
+            self.idle(),
+            stall_case,
+            nodes_case,
+            rooms_case,
+        ]
+        .into_iter()
+        .fold(0, usize::max)
     }
 
     /// Returns whether `--only` names this case.

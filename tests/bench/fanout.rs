@@ -16,11 +16,12 @@
 //! | G | as A and as B | server CPU per delivery, history in memory and in SQLite |
 //! | H | 1 publisher, with 1 or 32 outstanding; 100 publishers | acknowledged publishes, in memory and in SQLite, and with a sync per batch |
 //! | I | 200 clients, 50 messages a second, while one client a second, then ten at once, resume from 100 000 missed messages | latency of the 200 |
+//! | R | 1 000 rooms of three clients, one of which publishes; 1 000 messages a second, and 64 outstanding | server CPU per message, messages per second |
 //! | N | 3 000 clients on three nodes with one Redis: as A, as B, and in 1 000 rooms; one client per node; publishes as H | CPU of the nodes and of Redis per delivery, message and publish |
 //! | W | A and B, by this load generator and by `wscast bench` | deliveries per second, which must agree |
 //!
 //! The floor is a minimal server for the same job, without batching (see `floor`). It is this binary, started again
-//! with a hidden flag. Absolute figures from a shared machine mean little, so cases A to E show the floor's figure
+//! with a hidden flag. Absolute figures from a shared machine mean little, so cases A to E and R show the floor's figure
 //! from the same minute, and most targets are ratios. The other cases compare two setups of wscast. With `--against`,
 //! every case compares two wscast binaries instead.
 //!
@@ -55,6 +56,7 @@ mod rate_limits;
 mod redis_server;
 mod report;
 mod servers;
+mod small_rooms;
 mod stalled;
 mod stats;
 mod storage;
@@ -116,6 +118,9 @@ fn run(options: Options) -> io::Result<()> {
     }
     if includes(Case::F) {
         report.extend(stalled::rows(&bench)?);
+    }
+    if includes(Case::R) {
+        report.extend(small_rooms::rows(&bench)?);
     }
     report.extend(storage_report::rows(&bench)?);
     if includes(Case::L) {

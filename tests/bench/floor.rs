@@ -15,35 +15,40 @@ use crate::servers::end_with_parent;
 /// About the length of a welcome of wscast.
 const GREETING_BYTES: usize = 190;
 
-/// The first bytes that the load generator sends to [`relay`]: the number of clients and the bytes of a message, both
-/// little-endian.
-pub(crate) type RelaySettings = [u8; 16];
+/// The first bytes that the load generator sends to [`relay`]: the number of clients, the number of rooms and the bytes
+/// of a message, all little-endian.
+pub(crate) type RelaySettings = [u8; 24];
 
-pub(crate) fn relay_settings(clients: usize, message_bytes: usize) -> RelaySettings {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&(clients as u64).to_le_bytes());
-    bytes[8..].copy_from_slice(&(message_bytes as u64).to_le_bytes());
+pub(crate) fn relay_settings(clients: usize, rooms: usize, message_bytes: usize) -> RelaySettings {
+    let mut bytes = [0; 24];
+    let numbers = [clients, rooms, message_bytes];
+    for (target, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        target.copy_from_slice(&(number as u64).to_le_bytes());
+    }
     bytes
 }
 
 /// Runs the floor of fan-out: one non-blocking `send` per client and message, and nothing else.
 ///
-/// The first connection carries the settings and then the messages, as complete frames.
+/// The first connection carries the settings and then the messages, as complete frames. The messages go to the rooms in
+/// turn; client `n` is in room `n % rooms`.
 pub(crate) fn relay() -> io::Result<()> {
     let listener = listen()?;
     let (mut publisher, _) = listener.accept()?;
     let mut settings = RelaySettings::default();
     publisher.read_exact(&mut settings)?;
-    let [clients, message_bytes] = [0, 8].map(|at| number_at(&settings, at));
+    let [clients, rooms, message_bytes] = [0, 8, 16].map(|at| number_at(&settings, at));
 
     let clients = (0..clients)
         .map(|_| accept_and_greet(&listener))
         .collect::<io::Result<Vec<_>>>()?;
     let mut message = vec![0; message_bytes];
+    let mut room = 0;
     while publisher.read_exact(&mut message).is_ok() {
-        for client in &clients {
+        for client in clients.iter().skip(room).step_by(rooms) {
             send_or_wait(client, &message)?;
         }
+        room = (room + 1) % rooms;
     }
     Ok(())
 }

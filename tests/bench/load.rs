@@ -83,16 +83,17 @@ impl Publisher {
         })
     }
 
-    /// Publishes through the first connection of a floor, which relays each message as it is.
+    /// Publishes through the first connection of a floor, which relays each message as it is to the rooms in turn.
     pub(crate) fn of_floor(
         server: &Server,
         clients: usize,
+        rooms: usize,
         message_bytes: usize,
     ) -> io::Result<Publisher> {
         let tcp = TcpStream::connect(server.address)?;
         tcp.set_nodelay(true)?;
         let socket = ClientSocket::new(tcp, None)?;
-        socket.send_all(&relay_settings(clients, message_bytes))?;
+        socket.send_all(&relay_settings(clients, rooms, message_bytes))?;
         Ok(Publisher {
             sockets: vec![socket],
             message: server_text(message_bytes),

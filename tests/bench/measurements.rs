@@ -43,7 +43,7 @@ pub(crate) struct Bench {
     /// The binary to start as wscast.
     server: PathBuf,
     /// Length of a message on the wire as wscast relays it. The floor sends messages of the same length.
-    relayed_bytes: usize,
+    pub(crate) relayed_bytes: usize,
     /// The certificate of servers with TLS.
     certificate: Rc<Certificate>,
 }
@@ -98,7 +98,7 @@ impl Bench {
         mut publisher: Publisher,
         load: Load,
     ) -> io::Result<FanoutFigures> {
-        let warm_up = Until::Published(WARM_UP_MESSAGES);
+        let warm_up = Until::Published(WARM_UP_MESSAGES.max(clients.rooms() as u64));
         run_load(&mut clients, &mut publisher, Load::Outstanding(1), warm_up)?;
 
         let duration = Duration::from_secs_f64(self.options.seconds());
@@ -144,7 +144,7 @@ impl Bench {
         let count = self.options.clients();
         if server.kind.is_floor() {
             // The floor expects the publisher on its first connection.
-            let publisher = Publisher::of_floor(server, count, self.relayed_bytes)?;
+            let publisher = Publisher::of_floor(server, count, 1, self.relayed_bytes)?;
             return Ok((self.clients(server, count)?, publisher));
         }
         let clients = self.clients(server, count)?;

@@ -132,7 +132,7 @@ fn settings_text(options: &Options) -> String {
     format!(
         "{} round(s); A to C: {} clients, {} s each; D and E: {} connections; \
          F: {} + {} clients, {} s each, {} bytes, outbox {} bytes, slow timeout {} s; \
-         N: {} clients, {} rooms; server {}{against}{}",
+         N: {} clients, {} rooms; R: {} rooms; server {}{against}{}",
         options.rounds(),
         options.clients(),
         options.seconds(),
@@ -145,6 +145,7 @@ fn settings_text(options: &Options) -> String {
         plan.slow_timeout.as_secs_f64(),
         options.node_clients(),
         options.node_rooms(),
+        options.small_rooms(),
         options.server.display(),
         arguments.collect::<String>(),
     )
