@@ -1,15 +1,22 @@
-//! The broker thread: takes all waiting publishes as one batch, stores it, acknowledges and delivers each.
+//! The broker: takes publishes to the store, then delivers and acknowledges them.
+//!
+//! Publishes that wait are taken by the broker thread as one batch. While nothing waits, a single publish is not worth
+//! the sleep and wake-up of one more thread, so the client's own thread does the same work, if the store does no I/O.
 //!
 //! A message is stored before it is acknowledged or delivered, and delivered in the order of its offsets. A full
 //! queue makes publishers wait; nothing is dropped.
 
 use std::io;
+use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 
+use crate::inbox::{self, Inbox, InboxSender};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::protocol::{Page, Position, Refusal, RequestId, RoomName, ServerMessage};
@@ -24,11 +31,11 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Least time between two probes of the store. Health checks in between share the result of the last one.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The handle of the broker thread and of the store behind it.
+/// The handle of the broker and of the store behind it.
 #[derive(Clone)]
 pub(crate) struct Broker {
-    store: Arc<dyn Store>,
-    queue: Sender<Work>,
+    publishing: Arc<Publishing>,
+    inbox: InboxSender<Work>,
 }
 
 /// The receiver of a publish's result.
@@ -56,42 +63,55 @@ impl Broker {
         delivery: Arc<dyn Delivery>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (queue, waiting) = bounded(QUEUE_PUBLISHES_MAX);
-        let broker = BrokerThread {
-            store: Arc::clone(&store),
+        let publishing = Arc::new(Publishing {
+            store,
             delivery,
             metrics,
-        };
-        let thread = threads::spawn_service("broker", move || broker.run(&waiting))?;
-        Ok((Self { store, queue }, thread))
+            turn: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        });
+        let broker = Arc::clone(&publishing);
+        let run = move |inbox: &_| broker.run(inbox);
+        let (inbox, thread) = inbox::spawn_service("broker", QUEUE_PUBLISHES_MAX, run)?;
+        Ok((Self { publishing, inbox }, thread))
     }
 
-    /// Queues a publish. Blocks while the queue is full, which slows publishers down to the store's speed; fails
-    /// after [`REPLY_TIMEOUT`].
+    /// Stores a publish on this thread while nothing waits and the store does no I/O; otherwise queues it. Blocks while
+    /// the queue is full, which slows publishers down to the store's speed; fails after [`REPLY_TIMEOUT`].
     pub(crate) fn publish(&self, publish: Publish, reply_to: ReplyTo) -> Result<(), StoreError> {
-        self.queue
-            .send_timeout(Work::Publish(publish, reply_to), REPLY_TIMEOUT)
-            .map_err(|error| match error {
+        if let Some(turn) = self.publishing.idle_turn() {
+            self.publishing.publish_now(turn, &publish, &reply_to);
+            return Ok(());
+        }
+        self.publishing.waiting.fetch_add(1, Ordering::Relaxed);
+        let work = Work::Publish(publish, reply_to);
+        let sent = self.inbox.send_timeout(work, REPLY_TIMEOUT);
+        sent.map_err(|error| {
+            self.publishing.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
                 SendTimeoutError::Timeout(_) => StoreError::Unavailable,
                 SendTimeoutError::Disconnected(_) => StoreError::Stopped,
-            })
+            }
+        })
     }
 
     /// Ends the broker thread once the queue is stored; later publishes are refused. Gives up at the deadline if
     /// the queue is still full then.
     pub(crate) fn stop(&self, deadline: Instant) {
+        // Never subtracted: from now on every publish is queued, and refused once the thread has ended.
+        self.publishing.waiting.fetch_add(1, Ordering::Relaxed);
         // An error means that the thread has ended or the store hangs: the caller waits for the thread in any case.
-        self.queue.send_deadline(Work::Stop, deadline).ok();
+        self.inbox.send_deadline(Work::Stop, deadline).ok();
     }
 
     /// See [`Store::open`].
     pub(crate) fn open(&self, room: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.store.open(room)
+        self.publishing.store.open(room)
     }
 
     /// See [`Store::find`].
     pub(crate) fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError> {
-        self.store.find(room)
+        self.publishing.store.find(room)
     }
 
     /// See [`Store::history`].
@@ -100,19 +120,19 @@ impl Broker {
         numbering: &RoomNumbering,
         query: HistoryQuery,
     ) -> Result<Page, StoreError> {
-        self.store.history(numbering, query)
+        self.publishing.store.history(numbering, query)
     }
 
     /// See [`Store::health`].
     pub(crate) fn health(&self) -> Result<(), String> {
-        self.store.health()
+        self.publishing.store.health()
     }
 
     /// Returns the health of the store once the queue so far is stored and the store was probed. Returns `None` if that
     /// takes until the deadline: the broker thread or the store is stuck.
     pub(crate) fn probe(&self, deadline: Instant) -> Option<Result<(), String>> {
         let (reply, health) = bounded(1);
-        self.queue
+        self.inbox
             .send_deadline(Work::Probe(reply), deadline)
             .ok()?;
         health.recv_deadline(deadline).ok()
@@ -120,34 +140,40 @@ impl Broker {
 
     /// See [`Store::usage`].
     pub(crate) fn usage(&self) -> Usage {
-        self.store.usage()
+        self.publishing.store.usage()
     }
 
     /// See [`Store::close_on_other_nodes`].
     pub(crate) fn close_on_other_nodes(&self, clients: &ClientSelector) -> usize {
-        self.store.close_on_other_nodes(clients)
+        self.publishing.store.close_on_other_nodes(clients)
     }
 
     /// See [`Store::node_status`].
     pub(crate) fn node_status(&self) -> Option<NodeStatus> {
-        self.store.node_status()
+        self.publishing.store.node_status()
     }
 
     /// Number of queued publishes.
     pub(crate) fn queue_len(&self) -> usize {
-        self.queue.len()
+        self.inbox.len()
     }
 }
 
-/// The state of the broker thread.
-struct BrokerThread {
+/// The way of a publish through the store, shared by the broker thread and by clients' threads while nothing waits.
+struct Publishing {
     store: Arc<dyn Store>,
     delivery: Arc<dyn Delivery>,
     metrics: Arc<Metrics>,
+    /// Held while a batch is stored and handed to the delivery, so that both have the same order.
+    turn: Mutex<()>,
+    /// Publishes that were queued and whose result was not sent yet. While there are any, all others are queued too,
+    /// which keeps the order of each publisher.
+    waiting: AtomicUsize,
 }
 
-impl BrokerThread {
-    fn run(self, queue: &Receiver<Work>) {
+impl Publishing {
+    /// Runs the broker thread.
+    fn run(&self, inbox: &Inbox<Work>) {
         let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut replies = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut probes = Vec::new();
@@ -155,10 +181,9 @@ impl BrokerThread {
         let mut probe_at = Instant::now();
         let mut stopping = false;
         while !stopping {
-            match queue.recv_deadline(maintain_at) {
-                Ok(first) => {
-                    let rest = queue.try_iter().take(QUEUE_PUBLISHES_MAX - 1);
-                    for work in std::iter::once(first).chain(rest) {
+            match inbox.next_batch(Some(maintain_at)) {
+                Ok(work) => {
+                    for work in work {
                         match work {
                             Work::Publish(publish, reply_to) => {
                                 batch.push(publish);
@@ -168,7 +193,8 @@ impl BrokerThread {
                             Work::Stop => stopping = true,
                         }
                     }
-                    self.store_batch(&batch, &replies);
+                    self.publish_batch(self.turn.lock(), &batch, &replies);
+                    self.waiting.fetch_sub(batch.len(), Ordering::Release);
                     batch.clear();
                     replies.clear();
                     if !probes.is_empty() && Instant::now() >= probe_at {
@@ -185,6 +211,8 @@ impl BrokerThread {
             }
             let now = Instant::now();
             if now >= maintain_at {
+                // With the turn, publishes are queued meanwhile and block no client's thread.
+                let _turn = self.turn.lock();
                 self.store.maintain(now);
                 maintain_at = now + MAINTENANCE_INTERVAL;
             }
@@ -192,36 +220,70 @@ impl BrokerThread {
         self.store.close();
     }
 
+    /// Takes the turn if a client's thread may store a publish itself: it waits for no I/O, and nothing else waits that
+    /// could be stored or delivered together with it.
+    fn idle_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let is_idle = self.store.appends_at_once()
+            && self.waiting.load(Ordering::Acquire) == 0
+            && self.delivery.is_idle();
+        is_idle.then(|| self.turn.try_lock()).flatten()
+    }
+
+    /// Publishes on a client's thread.
+    fn publish_now(&self, turn: MutexGuard<'_, ()>, publish: &Publish, reply_to: &ReplyTo) {
+        threads::end_process_on_panic("publish", || {
+            self.publish_batch(turn, slice::from_ref(publish), slice::from_ref(reply_to));
+        });
+    }
+
     /// Stores a batch, then delivers and acknowledges its messages in order.
-    fn store_batch(&self, batch: &[Publish], replies: &[ReplyTo]) {
-        if batch.is_empty() {
-            return;
-        }
-        let results = self.store.append(batch);
+    fn publish_batch(&self, turn: MutexGuard<'_, ()>, batch: &[Publish], replies: &[ReplyTo]) {
+        let results = self.store_batch(batch);
+        drop(turn);
+        self.delivery.start();
         for ((publish, reply_to), result) in batch.iter().zip(replies).zip(results) {
-            match &result {
-                Ok(Stored::New { .. } | Stored::Relayed(_)) => self.metrics.published.add(1),
-                Ok(Stored::Duplicate(_)) => self.metrics.duplicates.add(1),
-                Err(StoreError::TooManyRooms) => self.metrics.rooms_refused.add(1),
-                Err(_) => self.metrics.requests_refused.add(1),
-            }
-            let position = result.map(|stored| match stored {
-                Stored::New {
-                    numbering,
-                    publication,
-                } => {
-                    let position = Position {
-                        epoch: numbering.epoch(),
-                        offset: publication.offset,
-                    };
-                    self.delivery
-                        .deliver(&numbering, publication, publish.received);
-                    position
-                }
-                Stored::Relayed(position) | Stored::Duplicate(position) => position,
-            });
-            reply_to.reply(&publish.room, position, publish.id.as_ref());
+            reply_to.reply(&publish.room, result, publish.id.as_ref());
         }
+    }
+
+    /// Stores a batch and adds its messages to the delivery. Returns the result of each publish. The caller has the
+    /// turn.
+    fn store_batch(&self, batch: &[Publish]) -> Vec<Result<Position, StoreError>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let stored = self.store.append(batch);
+        let publishes = batch.iter().zip(stored);
+        publishes
+            .map(|(publish, result)| self.add_to_delivery(result, publish.received))
+            .collect()
+    }
+
+    fn add_to_delivery(
+        &self,
+        result: Result<Stored, StoreError>,
+        received: Instant,
+    ) -> Result<Position, StoreError> {
+        match &result {
+            Ok(Stored::New { .. } | Stored::Relayed(_)) => self.metrics.published.add(1),
+            Ok(Stored::Duplicate(_)) => self.metrics.duplicates.add(1),
+            Err(StoreError::TooManyRooms) => self.metrics.rooms_refused.add(1),
+            Err(_) => self.metrics.requests_refused.add(1),
+        }
+        result.map(|stored| match stored {
+            Stored::New {
+                numbering,
+                publication,
+            } => {
+                let position = Position {
+                    epoch: numbering.epoch(),
+                    offset: publication.offset,
+                };
+                self.delivery.add(&numbering, publication, received);
+                position
+            }
+            Stored::Relayed(position) | Stored::Duplicate(position) => position,
+        })
     }
 }
 

@@ -9,7 +9,8 @@
 //! | numbering | a room's epoch and its last offset, shared by all parts that use the room |
 //! | epoch, offset | offsets grow by one within an epoch; a new epoch means that numbering restarted |
 //! | store | numbers publications and keeps history: memory, SQLite or Redis |
-//! | broker | the thread that takes waiting publishes in batches to the store |
+//! | broker | takes publishes to the store: its thread those that wait, in batches; a client's thread a single one |
+//! | inbox | the queue of the broker's or broadcaster's thread, which takes what waits as one batch |
 //! | broadcaster | the thread that alone owns rooms and members, and fans publications out |
 //! | delivery | one publication handed to one member |
 //! | outbox | one client's outbound queue, with a limit in bytes |
@@ -36,12 +37,13 @@
 //!                            ├─ HTTP ──► http: handler -> tiny_http response, keep-alive
 //!                            └─ WebSocket ──► session::websocket: handshake, requests
 //!                                                        │ parse, rate, rights
-//!                        bounded queue                   ▼
+//!                      inbox, if anything waits          ▼
 //!   broker thread  ◄──────────────────────────────── Publish
-//!   (one batch of all waiting publishes: store, assign offsets, acknowledge)
-//!        │ bounded queue
-//!        ▼
-//!   broadcaster thread (owns rooms and members)
+//!   (one batch of all waiting publishes:                 │ history in memory, and nothing waits:
+//!    store, assign offsets, acknowledge)                 │ the same on the client's thread
+//!        │ inbox                                         │
+//!        ▼                                               │
+//!   broadcaster thread (owns rooms and members)  ◄───────┘ inbox
 //!   (one batch of all waiting events: encode each room's messages once)
 //!        │
 //!        ▼
@@ -74,7 +76,7 @@
 //! 6. `admission.rs` counts the request against the rate of its address.
 //! 7. `http/authorize.rs` turns the token into an identity and checks its rights.
 //! 8. `connection/reader.rs` reads the body, at most as long as the route allows.
-//! 9. `http/api/messages.rs` handles it: `broker.rs` queues the publish, the store assigns its offset.
+//! 9. `http/api/messages.rs` handles it: `broker.rs` takes the publish to the store, which assigns its offset.
 //! 10. `http/render.rs` renders the response; `connection/io.rs` sends it.
 //!
 //! # Invariants
@@ -83,6 +85,9 @@
 //! - A batch takes only items that are queued already; no thread waits for a batch to grow.
 //! - A push to an outbox never blocks: a slow client costs no other client time.
 //! - Only the broadcaster changes rooms; its only I/O is a non-blocking send.
+//! - One thread at a time stores and hands to the broadcaster, so both have one order. A publish is queued as long as
+//!   one before it waits. Only a store without I/O is ever called by the publishing client's thread.
+//! - No thread is woken while its waker holds a lock that it needs, and no idle thread yields before it sleeps.
 //! - A full queue blocks the publisher; no message is dropped between two threads.
 //! - No thread waits for a socket while it holds a lock.
 //! - A message is stored before it is acknowledged or delivered. A slow or failing disk or Redis delays only clients
@@ -93,7 +98,7 @@
 //!
 //! `main` → `cli` → `server` (composition) → `listener` → `connection` → `session` → `http` → `app` (handles) →
 //! `admission` → `broker` → `broadcaster` → `store` → `outbox` → `rooms` → `socket` → `limits` and `logging` → `config` →
-//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `threads` and
+//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `inbox`, `threads` and
 //! `os_error`. A module uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
@@ -129,6 +134,7 @@ pub(crate) mod client;
 pub mod config;
 pub(crate) mod connection;
 pub mod http;
+pub(crate) mod inbox;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub mod logging;

@@ -75,6 +75,13 @@ pub fn spawn_service(
         })
 }
 
+/// Runs a task on a client's thread whose panic would leave shared state in the middle of a change. The panic ends the
+/// process at once, as that of a service does.
+pub fn end_process_on_panic<R>(name: &'static str, run: impl FnOnce() -> R) -> R {
+    let _exit = ExitOnPanic(name);
+    run()
+}
+
 struct ExitOnPanic(&'static str);
 
 impl Drop for ExitOnPanic {

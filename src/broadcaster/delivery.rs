@@ -12,17 +12,27 @@ use crate::store::Delivery;
 use super::{Broadcaster, Event};
 
 impl Delivery for Broadcaster {
-    fn deliver(
+    fn is_idle(&self) -> bool {
+        self.0.is_idle()
+    }
+
+    fn add(
         &self,
         numbering: &Arc<RoomNumbering>,
         publication: Arc<Publication>,
         received: Instant,
     ) {
-        self.send(Event::Deliver {
+        let event = Event::Deliver {
             numbering: Arc::clone(numbering),
             publication,
             received,
-        });
+        };
+        // An error means that the server is shutting down and has no clients left.
+        self.0.add(event).ok();
+    }
+
+    fn start(&self) {
+        self.0.wake();
     }
 
     fn restart(&self, room: &RoomName) {

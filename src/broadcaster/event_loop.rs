@@ -1,46 +1,30 @@
 //! The broadcaster's loop: waits for events, handles a batch of them, then does the work that is due.
 
-use std::iter;
 use std::ops::ControlFlow;
-use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::inbox::Inbox;
 
 use super::drain::Drain;
 use super::event::Event;
 use super::reply::send_reply;
 use super::state::BroadcasterState;
 
-/// Events in one batch. A batch takes only events that already wait.
-const BATCH_EVENTS_MAX: usize = 1024;
-
 impl BroadcasterState {
     /// Handles events until [`Event::Stop`] or until every sender is dropped.
-    pub(super) fn run(mut self, events: &Receiver<Event>) {
+    pub(super) fn run(mut self, events: &Inbox<Event>) {
         loop {
-            match self.wait_for_event(events) {
-                Ok(first) => {
-                    // Lets threads that are ready to run add events to this batch. This saves more time in system calls
-                    // than it costs. Unlike a sleep, it adds no delay on an idle machine.
-                    thread::yield_now();
-                    let batch = iter::once(first).chain(events.try_iter());
-                    let flow = self.handle_batch(batch.take(BATCH_EVENTS_MAX), Instant::now());
-                    if flow.is_break() {
+            match events.next_batch(self.next_due()) {
+                Ok(batch) => {
+                    if self.handle_batch(batch, Instant::now()).is_break() {
                         return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.do_due_work(Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-        }
-    }
-
-    /// Blocks until an event arrives or the next work is due.
-    fn wait_for_event(&self, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
-        match self.next_due() {
-            Some(due) => events.recv_deadline(due),
-            None => events.recv().map_err(RecvTimeoutError::from),
         }
     }
 

@@ -30,10 +30,11 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
+use crate::inbox::{self, InboxSender};
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
 use crate::rooms::ClientSelector;
-use crate::threads::{self, REPLY_TIMEOUT};
+use crate::threads::REPLY_TIMEOUT;
 
 use state::BroadcasterState;
 
@@ -48,7 +49,7 @@ const QUEUE_EVENTS_MAX: usize = 1024;
 /// A method that returns an `Option` waits for the thread's reply. It returns `None` if the thread has ended or did
 /// not reply in time.
 #[derive(Clone, Debug)]
-pub(crate) struct Broadcaster(Sender<Event>);
+pub(crate) struct Broadcaster(InboxSender<Event>);
 
 impl Broadcaster {
     /// Starts the thread. It ends on [`Event::Stop`] or when every handle is dropped.
@@ -56,10 +57,8 @@ impl Broadcaster {
         welcome: String,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (sender, receiver) = bounded(QUEUE_EVENTS_MAX);
-        let thread = threads::spawn_service("broadcaster", move || {
-            BroadcasterState::new(welcome, metrics).run(&receiver);
-        })?;
+        let run = move |events: &_| BroadcasterState::new(welcome, metrics).run(events);
+        let (sender, thread) = inbox::spawn_service("broadcaster", QUEUE_EVENTS_MAX, run)?;
         Ok((Self(sender), thread))
     }
 

@@ -11,8 +11,7 @@ use super::publish::{Publish, Stored};
 
 /// Numbers publications, keeps their history and knows the rooms: memory, SQLite or Redis.
 ///
-/// Offsets grow by one per room and epoch. The broker thread alone appends; clients' threads open rooms and read
-/// history.
+/// Offsets grow by one per room and epoch. One thread at a time appends; clients' threads open rooms and read history.
 pub(crate) trait Store: Send + Sync {
     /// Returns the numbering of a room for a new member, creating the room if needed.
     ///
@@ -22,6 +21,12 @@ pub(crate) trait Store: Send + Sync {
 
     /// Returns the numbering of a room, or `None` if the store has no such room. Called on clients' threads.
     fn find(&self, room: &RoomName) -> Result<Option<Arc<RoomNumbering>>, StoreError>;
+
+    /// Returns whether [`append`](Self::append) waits for neither a disk nor a network, so that a client's thread may
+    /// call it. Otherwise only the broker thread does.
+    fn appends_at_once(&self) -> bool {
+        false
+    }
 
     /// Stores a batch in order and returns one result per publish, in the same order. Creates rooms as needed.
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>>;

@@ -10,14 +10,27 @@ use crate::rooms::{ClientSelector, LocalMembers, RemoteMembers, RoomNumbering};
 ///
 /// Calls take effect in the order in which one thread makes them.
 pub(crate) trait Delivery: Send + Sync {
-    /// Delivers a stored publication to its room's members. A room's publications must come in offset order.
-    /// `received` is when this node received it, for the metrics.
+    /// Returns whether nothing waits to be delivered and little was to be delivered lately.
+    fn is_idle(&self) -> bool;
+
+    /// Adds a stored publication for its room's members. A room's publications must come in offset order. The caller
+    /// then calls [`start`](Self::start), after it has added others and released its locks. `received` is when this node
+    /// received the publication, for the metrics.
+    fn add(&self, numbering: &Arc<RoomNumbering>, publication: Arc<Publication>, received: Instant);
+
+    /// Starts the delivery of the publications that were added.
+    fn start(&self);
+
+    /// Delivers a single publication; see [`add`](Self::add).
     fn deliver(
         &self,
         numbering: &Arc<RoomNumbering>,
         publication: Arc<Publication>,
         received: Instant,
-    );
+    ) {
+        self.add(numbering, publication, received);
+        self.start();
+    }
 
     /// Closes a room's members because its numbering restarted or messages were lost. They reconnect and receive the
     /// new position; later joins use the new numbering.

@@ -119,6 +119,10 @@ impl Store for Memory {
         Ok(self.directory.find(room))
     }
 
+    fn appends_at_once(&self) -> bool {
+        true
+    }
+
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>> {
         let (ts, at) = (unix_milliseconds(), Instant::now());
         let mut history = self.history.lock();

@@ -2,14 +2,17 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::support::{
-    RawConnection, Socket, TIMEOUT, TestClient, TestServer, allow_many_sockets, message_frame,
+    CLOSE, RawConnection, Socket, TIMEOUT, TestClient, TestServer, allow_many_sockets,
+    message_frame,
 };
 
 /// A drain in which the first client is closed at once and the next one after about an hour.
@@ -213,4 +216,58 @@ fn closes_are_spread_over_the_drain_in_random_order() {
         (pairs / 5..pairs * 4 / 5).contains(&in_order),
         "{in_order} of {pairs} pairs in the order in which they connected"
     );
+}
+
+// Actors: 20 publishers, each of which waits for every acknowledgement; the signal comes meanwhile.
+// Invariants: acknowledgements come in order until the Close frame, each client gets one, and the exit code is 0.
+#[test]
+fn publishers_that_wait_for_acknowledgements_are_closed_at_shutdown() {
+    let mut server = TestServer::start(&[]);
+    let mut publishers: Vec<_> = (0..20)
+        .map(|n| server.passive_client(&format!("/ws?room=room-{n}")))
+        .collect();
+    let (started, publishing) = mpsc::channel();
+    thread::scope(|scope| {
+        let threads: Vec<_> = publishers
+            .iter_mut()
+            .map(|publisher| {
+                let started = started.clone();
+                scope.spawn(move || publish_until_closed(publisher, &started))
+            })
+            .collect();
+        for _ in &threads {
+            publishing
+                .recv_timeout(TIMEOUT)
+                .expect("an acknowledgement");
+        }
+        server.signal(Signal::TERM);
+        for thread in threads {
+            assert_eq!(thread.join().expect("a publisher failed"), 1001);
+        }
+    });
+    drop(publishers);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+/// Publishes one message after the other and returns the code of the Close frame. Reports each acknowledgement.
+fn publish_until_closed(publisher: &mut TestClient, acknowledged: &mpsc::Sender<()>) -> u16 {
+    for id in 1.. {
+        let request = json!({"type": "message", "payload": id, "id": id.to_string()});
+        publisher.try_send_json(&request);
+        loop {
+            let frame = publisher.frame().expect("closed without a Close frame");
+            if frame.opcode == CLOSE {
+                return frame.close_code();
+            }
+            let reply: Value = serde_json::from_slice(&frame.payload).expect("JSON");
+            if reply["type"] == "ack" {
+                assert_eq!(reply["id"], id.to_string(), "{reply}");
+                assert_eq!(reply["payload"]["offset"], id, "{reply}");
+                break;
+            }
+        }
+        // The test no longer waits after the first ones.
+        acknowledged.send(()).ok();
+    }
+    unreachable!("the ids do not end")
 }

@@ -12,6 +12,8 @@ use super::{Seed, TestClient, TestServer};
 const ROOMS: usize = 3;
 const READERS: usize = 12;
 const MESSAGES: u64 = 3000;
+/// Messages that a publisher sends before it waits for them. Every second time it sends one.
+const BURST_MAX: u64 = 200;
 
 /// A reader's position in its room.
 struct Reader {
@@ -81,21 +83,30 @@ impl Reader {
     }
 }
 
-/// Runs publishers at full speed, and readers that reconnect again and again, each time to a random one of these
+/// Runs publishers of single messages and bursts, and readers that reconnect again and again, each time to a random one of these
 /// nodes. Asserts that each reader gets the offsets 1 to the last, one by one.
 pub fn read_while_reconnecting(nodes: &[&TestServer], seed: &Seed) {
     let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address()).collect();
     let addresses = &*addresses;
     let reconnects: usize = thread::scope(|scope| {
         for n in 0..ROOMS {
+            let mut rng = seed.rng_of((READERS + n) as u64);
             scope.spawn(move || {
                 let address = addresses[n % addresses.len()];
                 let mut publisher = TestClient::connect(address, &format!("/ws?room=room-{n}"));
-                for message in 0..MESSAGES {
-                    publisher.say(message);
-                    if message % 100 == 99 {
-                        (0..100).for_each(|_| drop(publisher.next_of("message")));
+                let (mut message, mut unread) = (0, 0);
+                while message < MESSAGES {
+                    let burst = if rng.random_bool(0.5) {
+                        1
+                    } else {
+                        rng.random_range(1..BURST_MAX)
+                    };
+                    for _ in 0..burst.min(MESSAGES - message) {
+                        publisher.say(message);
+                        (message, unread) = (message + 1, unread + 1);
                     }
+                    (0..unread).for_each(|_| drop(publisher.next_of("message")));
+                    unread = 0;
                 }
             });
         }
