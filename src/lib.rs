@@ -27,6 +27,8 @@
 //! | heartbeat, roster | a node's periodic sign of life; what a node knows of the other nodes |
 //! | remote members | a room's members on other nodes |
 //! | subscription | the Redis channels of the rooms that have members on this node |
+//! | subscriber | a thread that receives a subscription: of all rooms, or of those of one server of a Redis Cluster |
+//! | sharded channel | a Redis channel that only one server of a cluster relays: the one that has the room |
 //! | refusal | an error code and its message, sent to a client |
 //!
 //! # The path of a message
@@ -58,7 +60,8 @@
 //!   broker thread ── script: assign offset, store, publish ──► Redis ◄── broker threads of other nodes
 //!                                                                │ one channel per room with members here
 //!                                                                ▼
-//!                            redis-subscribe (in order; reads missed messages from history)
+//!                            redis-subscribe (in order; reads missed messages from history;
+//!                                             one thread, or one for each server of a cluster)
 //!                                │                       │ member lists of other nodes
 //!                                ▼                       ▼
 //!                          broadcaster thread  ◄──  redis-heartbeat (once a second)
@@ -92,7 +95,8 @@
 //! - No thread waits for a socket while it holds a lock.
 //! - A message is stored before it is acknowledged or delivered. A slow or failing disk or Redis delays only clients
 //!   that publish, read history or join a room without members on this node.
-//! - Every wait for Redis has a deadline, and only the thread `redis-subscribe` changes the subscription.
+//! - Every wait for Redis has a deadline, and only the threads `redis-subscribe` change subscriptions. A room belongs to
+//!   one of them at a time, so its messages stay in order.
 //!
 //! # Layers
 //!

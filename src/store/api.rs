@@ -104,4 +104,6 @@ pub(crate) struct NodeStatus {
     pub(crate) reconnects: u64,
     /// Messages read from history because the subscription missed them.
     pub(crate) gap_fills: u64,
+    /// Servers of a Redis Cluster whose sharded channels this node receives; 0 if it receives no sharded channels.
+    pub(crate) shards: usize,
 }

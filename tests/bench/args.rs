@@ -62,7 +62,7 @@ pub(crate) struct StallPlan {
     pub(crate) slow_timeout: Duration,
 }
 
-/// The number of nodes that case N compares with a single one.
+/// The number of nodes that case N compares with a single one, and that case R has.
 pub(crate) const NODES: usize = 3;
 
 /// The clients of each room in case R.
@@ -108,7 +108,7 @@ pub(crate) struct Options {
     /// Messages that a client of case I has missed [default: 100000, quick: 10000]
     #[arg(long)]
     missed: Option<u64>,
-    /// Clients in case N, a third of them on each node [default: 3000, quick: 300]
+    /// Clients in cases N and R, a third of them on each node [default: 3000, quick: 300]
     #[arg(long)]
     node_clients: Option<usize>,
     /// Rooms in case R, of three clients each [default: 1000, quick: 100]
@@ -183,12 +183,12 @@ impl Options {
         self.missed.unwrap_or(self.pick(10_000, 100_000)).max(1)
     }
 
-    /// Returns the clients of case N: the same number on each node.
+    /// Returns the clients of cases N and R: the same number on each node.
     pub(crate) fn node_clients(&self) -> usize {
         self.node_rooms() * NODES
     }
 
-    /// Returns the rooms of case N where it has many. Each has one client per node.
+    /// Returns the rooms of cases N and R where they have many. Each has one client per node.
     pub(crate) fn node_rooms(&self) -> usize {
         let clients = self.node_clients.unwrap_or(self.pick(300, 3000));
         (clients / NODES).max(2)

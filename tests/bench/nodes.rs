@@ -1,4 +1,4 @@
-//! Case N: nodes that share a Redis, compared with a single node.
+//! Cases N and R: nodes that share a Redis or a Redis Cluster, compared with a single node or a single master.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -9,7 +9,9 @@ use crate::args::NODES;
 use crate::client_group::ClientGroup;
 use crate::cpu::CpuTime;
 use crate::load::{DUPLICATE_GRACE, Load, Publisher, Until, WARM_UP_MESSAGES, run_load};
+use crate::machine::Machine;
 use crate::measurements::Bench;
+use crate::redis_cluster;
 use crate::redis_server::{RedisCounters, RedisServer};
 use crate::servers::Server;
 use crate::storage::{AckFigures, PublisherPlan, publish_all};
@@ -33,6 +35,8 @@ pub(crate) enum NodeSetup {
     OneWithMemory,
     OneWithRedis,
     ThreeWithRedis,
+    /// Three nodes with a Redis Cluster of this many masters.
+    ThreeWithMasters(usize),
 }
 
 /// How many clients there are, and in how many rooms.
@@ -70,32 +74,40 @@ pub(crate) struct CpuUse {
     pub(crate) broker_us: f64,
     pub(crate) subscriber_us: f64,
     pub(crate) broadcaster_us: f64,
+    // The time of all Redis servers, and of the one that uses most.
     pub(crate) redis_us: f64,
+    pub(crate) busiest_redis_us: f64,
 }
 
 /// Running servers. Field order matters: the nodes are dropped before their Redis.
 struct Nodes {
     nodes: Vec<Server>,
-    redis: Option<RedisServer>,
+    redis: Vec<RedisServer>,
 }
 
 /// A reading of the CPU time of all servers.
 struct CpuReading {
     nodes: Vec<CpuTime>,
     threads: Vec<[Option<Duration>; THREADS.len()]>,
-    redis: Option<CpuTime>,
+    redis: Vec<CpuTime>,
 }
 
 impl NodeSetup {
     fn nodes(self) -> usize {
         match self {
             NodeSetup::OneWithMemory | NodeSetup::OneWithRedis => 1,
-            NodeSetup::ThreeWithRedis => NODES,
+            NodeSetup::ThreeWithRedis | NodeSetup::ThreeWithMasters(_) => NODES,
         }
     }
 
-    fn has_redis(self) -> bool {
-        self != NodeSetup::OneWithMemory
+    fn start_redis(self, machine: &Machine) -> io::Result<Vec<RedisServer>> {
+        match self {
+            NodeSetup::OneWithMemory => Ok(Vec::new()),
+            NodeSetup::OneWithRedis | NodeSetup::ThreeWithRedis => {
+                Ok(vec![RedisServer::start(machine)?])
+            }
+            NodeSetup::ThreeWithMasters(masters) => redis_cluster::start(masters, machine),
+        }
     }
 }
 
@@ -197,13 +209,12 @@ impl Bench {
     }
 
     fn start_nodes(&self, setup: NodeSetup) -> io::Result<Nodes> {
-        let mut arguments = Vec::new();
-        let mut redis = None;
-        if setup.has_redis() {
-            let server = RedisServer::start(&self.machine)?;
-            arguments.extend(["--redis".to_owned(), server.url()]);
-            redis = Some(server);
-        }
+        let redis = setup.start_redis(&self.machine)?;
+        let urls: Vec<String> = redis.iter().map(RedisServer::url).collect();
+        let arguments = match &urls[..] {
+            [] => Vec::new(),
+            urls => vec!["--redis".to_owned(), urls.join(",")],
+        };
         let nodes = (0..setup.nodes())
             .map(|_| self.start_wscast(&arguments))
             .collect::<io::Result<_>>()?;
@@ -229,21 +240,26 @@ impl Nodes {
                 .map(Server::cpu)
                 .collect::<io::Result<_>>()?,
             threads: threads.collect::<io::Result<_>>()?,
-            redis: self.redis.as_ref().map(RedisServer::cpu).transpose()?,
+            redis: self
+                .redis
+                .iter()
+                .map(RedisServer::cpu)
+                .collect::<io::Result<_>>()?,
         })
     }
 
     fn redis_counters(&self) -> io::Result<RedisCounters> {
-        self.redis
-            .as_ref()
-            .map_or(Ok(RedisCounters::NONE), RedisServer::counters)
+        let counters = self.redis.iter().map(RedisServer::counters);
+        let counters: Vec<RedisCounters> = counters.collect::<io::Result<_>>()?;
+        let sum = counters.into_iter().reduce(|sum, one| sum.plus(&one));
+        Ok(sum.unwrap_or(RedisCounters::NONE))
     }
 
     fn check_alive(&mut self) -> io::Result<()> {
         for node in &mut self.nodes {
             node.check_alive()?;
         }
-        self.redis.as_mut().map_or(Ok(()), RedisServer::check_alive)
+        self.redis.iter_mut().try_for_each(RedisServer::check_alive)
     }
 }
 
@@ -251,7 +267,8 @@ impl CpuReading {
     fn since(&self, earlier: &CpuReading) -> CpuUse {
         let micros = |now: &CpuTime, then: &CpuTime| now.since(then).as_secs_f64() * 1e6;
         let nodes = self.nodes.iter().zip(&earlier.nodes);
-        let redis = self.redis.as_ref().zip(earlier.redis.as_ref());
+        let redis = self.redis.iter().zip(&earlier.redis);
+        let redis: Vec<f64> = redis.map(|(now, then)| micros(now, then)).collect();
         let [broker_us, subscriber_us, broadcaster_us] = std::array::from_fn(|thread| {
             let nodes = self.threads.iter().zip(&earlier.threads);
             let times =
@@ -265,7 +282,12 @@ impl CpuReading {
             broker_us,
             subscriber_us,
             broadcaster_us,
-            redis_us: redis.map_or(f64::NAN, |(now, then)| micros(now, then)),
+            redis_us: redis
+                .iter()
+                .copied()
+                .reduce(|a, b| a + b)
+                .unwrap_or(f64::NAN),
+            busiest_redis_us: redis.iter().copied().fold(f64::NAN, f64::max),
         }
     }
 }

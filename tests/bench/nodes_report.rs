@@ -1,4 +1,4 @@
-//! The rows of case N: what nodes with one Redis cost.
+//! The rows of cases N and R: what nodes with one Redis cost, and how the masters of a Redis Cluster share the load.
 
 use std::io;
 use std::time::Duration;
@@ -29,6 +29,10 @@ const REDIS_PER_DELIVERY: NodeDefinition = ("CPU of Redis per delivery", "µs", 
 const REDIS_PER_MESSAGE: NodeDefinition = ("CPU of Redis per message", "µs", |nodes| {
     nodes.cpu.redis_us / nodes.messages
 });
+const BUSIEST_REDIS_PER_MESSAGE: NodeDefinition =
+    ("CPU of the busiest master per message", "µs", |nodes| {
+        nodes.cpu.busiest_redis_us / nodes.messages
+    });
 const SCRIPT: NodeDefinition = ("time in the script, measured by Redis", "µs", |nodes| {
     nodes.redis.scripts_us / nodes.redis.scripts
 });
@@ -73,13 +77,58 @@ const ACK_FIGURES: [Definition<NodeAckFigures>; 5] = [
     }),
 ];
 
-pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
-    if redis_server::find_program().is_none() {
-        let reason = "N: there is no redis-server";
-        if bench.options.is_named(Case::N) {
+/// Returns whether there is a Redis for this case. A case that `--only` names fails without one.
+fn has_redis(bench: &Bench, case: Case) -> io::Result<bool> {
+    let is_here = redis_server::find_program().is_some();
+    if !is_here {
+        let reason = format!("{case:?}: there is no redis-server");
+        if bench.options.is_named(case) {
             return Err(io::Error::other(reason));
         }
         eprintln!("{reason}: skipped");
+    }
+    Ok(is_here)
+}
+
+/// The rows of case R: three nodes in many rooms, with one master and with three.
+pub(crate) fn master_rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    if !has_redis(bench, Case::R)? {
+        return Ok(Vec::new());
+    }
+    let layout = ClientLayout {
+        clients: bench.options.node_clients(),
+        rooms: bench.options.node_rooms(),
+    };
+    let figures = [
+        MESSAGES,
+        DELIVERIES,
+        BUSIEST_REDIS_PER_MESSAGE,
+        REDIS_PER_MESSAGE,
+        COMMANDS,
+        NODES_PER_DELIVERY,
+        SUBSCRIBER,
+        GENERATOR_BUSY,
+    ];
+    let mut rows = Vec::new();
+    for load in [Load::PerSecond(1000), Load::Outstanding(64)] {
+        let title = format!("R  {} rooms, {load}", layout.rooms);
+        let comparison = Comparison {
+            figures: Figure::all(&title, &figures),
+            title,
+            columns: Columns::OneMasterAndThree,
+            sides: [
+                NodeSetup::ThreeWithMasters(1),
+                NodeSetup::ThreeWithMasters(3),
+            ],
+        };
+        let measure = |bench: &Bench, setup| bench.node_fanout(setup, layout, load);
+        rows.extend(comparison.rows(bench, measure)?);
+    }
+    Ok(rows)
+}
+
+pub(crate) fn rows(bench: &Bench) -> io::Result<Vec<Row>> {
+    if !has_redis(bench, Case::N)? {
         return Ok(Vec::new());
     }
     let mut rows = one_room_rows(bench)?;
@@ -179,7 +228,7 @@ fn message_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         let comparison = comparison(format!("N  1 client per node, {load}"), columns, &figures);
         let measure = |bench: &Bench, setup| {
             let clients = match setup {
-                NodeSetup::ThreeWithRedis => NODES,
+                NodeSetup::ThreeWithRedis | NodeSetup::ThreeWithMasters(_) => NODES,
                 NodeSetup::OneWithMemory | NodeSetup::OneWithRedis => 1,
             };
             bench.node_fanout(setup, ClientLayout { clients, rooms: 1 }, load)

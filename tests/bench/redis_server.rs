@@ -1,5 +1,6 @@
 //! The Redis that nodes share: a real redis-server on the servers' core, and its counters.
 
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::Connection;
+use redis::{Connection, FromRedisValue};
 
 use crate::cpu::CpuTime;
 use crate::machine::Machine;
@@ -34,21 +35,32 @@ pub(crate) struct RedisServer {
 pub(crate) struct RedisCounters {
     /// All commands, including those that scripts call.
     pub(crate) commands: f64,
-    /// Scripts that nodes called: one per publish, and one per second and node.
+    /// Scripts that nodes called: one for the publishes that wait, and one per second and node.
     pub(crate) scripts: f64,
     pub(crate) scripts_us: f64,
 }
 
 impl RedisServer {
     pub(crate) fn start(machine: &Machine) -> io::Result<RedisServer> {
+        RedisServer::start_with(&[], machine)
+    }
+
+    /// Starts a server with more arguments.
+    pub(crate) fn start_with(arguments: &[&str], machine: &Machine) -> io::Result<RedisServer> {
         let program = find_program().ok_or_else(|| io::Error::other("no redis-server"))?;
         for _ in 0..PORTS_MAX {
             let port = free_port()?;
             let mut command = guarded(program)?;
+            // The file in which a server of a cluster keeps what it knows of it. An old one would be read.
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let cluster_file = format!("redis-cluster-{port}.conf");
+            fs::remove_file(folder.join(&cluster_file)).ok();
             command
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
                 .args(["--save", "", "--appendonly", "no"])
-                .current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")))
+                .args(["--cluster-config-file", &cluster_file])
+                .args(arguments)
+                .current_dir(folder)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
@@ -63,6 +75,19 @@ impl RedisServer {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs a command.
+    pub(crate) fn run<T: FromRedisValue>(&self, arguments: &[&str]) -> io::Result<T> {
+        let run = || {
+            let mut command = redis::cmd(arguments[0]);
+            command.arg(&arguments[1..]).query(&mut self.connect()?)
+        };
+        run().map_err(io::Error::other)
     }
 
     pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
@@ -133,6 +158,15 @@ impl RedisCounters {
             scripts: script_number("calls")?,
             scripts_us: script_number("usec")?,
         })
+    }
+
+    /// Adds the counters of another server.
+    pub(crate) fn plus(&self, other: &RedisCounters) -> RedisCounters {
+        RedisCounters {
+            commands: self.commands + other.commands,
+            scripts: self.scripts + other.scripts,
+            scripts_us: self.scripts_us + other.scripts_us,
+        }
     }
 
     pub(crate) fn since(&self, earlier: &RedisCounters) -> RedisCounters {

@@ -41,6 +41,7 @@ pub(crate) enum Columns {
     OneMemoryNodeAndThreeNodes,
     MemoryAndRedis,
     OneRedisNodeAndThreeNodes,
+    OneMasterAndThree,
     OwnAndBenchCommand,
 }
 
@@ -165,6 +166,7 @@ impl Columns {
             Columns::OneMemoryNodeAndThreeNodes => ["1 node, memory", "3 nodes, Redis"],
             Columns::MemoryAndRedis => ["memory", "Redis"],
             Columns::OneRedisNodeAndThreeNodes => ["1 node, Redis", "3 nodes, Redis"],
+            Columns::OneMasterAndThree => ["1 master", "3 masters"],
             Columns::OwnAndBenchCommand => ["make bench", "wscast bench"],
         }
     }

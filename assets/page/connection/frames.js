@@ -48,10 +48,7 @@ function masked(text) {
  */
 export function recordingWebSocket(log) {
   return class extends WebSocket {
-    /**
-     * @param {string} url
-     * @param {string[]} [protocols]
-     */
+    /** @type {(url: string, protocols?: string[]) => void} */
     constructor(url, protocols = []) {
       super(url, protocols);
       log.add('open', url);

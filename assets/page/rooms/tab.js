@@ -5,7 +5,7 @@
 
 import { normalRoomName } from '../../client/rooms.js';
 import { formatDuration } from '../base/format.js';
-import { markRead, saveSettings, settings } from '../base/settings.js';
+import { saveSettings, settings } from '../base/settings.js';
 import { sentIds } from '../compose/memory.js';
 import { describeEnd, describeGap } from '../words/describe.js';
 import { words } from '../words/words.js';
@@ -136,9 +136,8 @@ export class Tab {
   /** @param {RoomView} view */
   #markRead(view) {
     if (view.epoch === undefined) return;
-    const { epoch, last: offset } = view;
-    const before = settings.read?.[view.name];
-    if (before?.epoch !== epoch || before.offset !== offset) markRead(view.name, { epoch, offset });
+    settings.read ??= {};
+    settings.read[view.name] = { epoch: view.epoch, offset: view.last };
   }
 
   // Events of the client
@@ -222,7 +221,7 @@ export class Tab {
   #left(room) {
     this.views.delete(normalRoomName(room));
     if (this.selected === room) [this.selected] = this.views.keys();
-    markRead(room);
+    delete settings.read?.[room];
     this.#options.onRooms();
   }
 

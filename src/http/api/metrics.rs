@@ -73,6 +73,12 @@ fn write_cluster(text: &mut String, status: NodeStatus) {
     let nodes = status.nodes as f64;
     write("nodes", "Nodes that use the same Redis", "gauge", nodes);
     write(
+        "store_shards",
+        "Servers of a Redis Cluster whose sharded channels this node receives",
+        "gauge",
+        status.shards as f64,
+    );
+    write(
         "store_lag_seconds",
         "Time from publishing to Redis until the message returned to this node",
         "gauge",

@@ -75,6 +75,7 @@ struct ClusterStats {
     lag_milliseconds: f64,
     reconnects: u64,
     gap_fills: u64,
+    shards: usize,
 }
 
 impl From<NodeStatus> for ClusterStats {
@@ -84,6 +85,7 @@ impl From<NodeStatus> for ClusterStats {
             lag_milliseconds: status.lag.as_micros() as f64 / 1000.0,
             reconnects: status.reconnects,
             gap_fills: status.gap_fills,
+            shards: status.shards,
         }
     }
 }

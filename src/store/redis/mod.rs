@@ -20,6 +20,7 @@ mod nodes;
 mod publish_call;
 mod publisher;
 mod record;
+mod relay;
 mod scripts;
 mod subscribed_rooms;
 mod subscriber;
@@ -42,16 +43,14 @@ use self::client::{ClientPool, Endpoints, RedisClient};
 use self::error::ConnectError;
 use self::names::Names;
 use self::node_state::NodeState;
-use self::nodes::Heartbeat;
+use self::nodes::{Heartbeat, RosterEvent};
 use self::publisher::Publisher;
-use self::subscriber::{OpenRequest, Subscriber, SubscriberWaker};
+use self::subscriber::{OpenRequest, Source, Subscriber, SubscriberRequest, Subscribers};
 use super::api::{HistoryQuery, NodeStatus, Store, Usage};
 use super::delivery::Delivery;
 use super::error::StoreError;
 use super::publish::{Publish, Stored};
 
-/// Requests that may wait for the subscriber thread.
-const OPEN_REQUESTS_MAX: usize = 1024;
 /// Reports of other nodes that may wait for the heartbeat thread.
 const ROSTER_EVENTS_MAX: usize = 1024;
 /// Maximum time that a join waits for the subscription to its room.
@@ -62,8 +61,7 @@ pub(super) struct Redis {
     state: Arc<NodeState>,
     publisher: Mutex<Publisher>,
     clients: ClientPool,
-    open_requests: Sender<OpenRequest>,
-    waker: Arc<SubscriberWaker>,
+    subscribers: Arc<Subscribers>,
     metrics: Arc<Metrics>,
 }
 
@@ -86,27 +84,26 @@ impl Redis {
         let state = NodeState::new(endpoints, names, limits, rooms_max);
         let mut publisher = Publisher::new(&state);
         publisher.check(&state).map_err(failed)?;
-        let (open_requests, requests) = bounded(OPEN_REQUESTS_MAX);
+        if state.is_cluster() {
+            let mut client = state.client();
+            let detected = state
+                .relay
+                .detect(&state.client_config, &mut client, &state.names);
+            detected.map_err(|why| failed(why.to_string()))?;
+        }
         let (roster_events, events) = bounded(ROSTER_EVENTS_MAX);
-        let waker = Arc::new(SubscriberWaker::default());
-        let subscriber = Subscriber::new(
-            Arc::clone(&state),
-            Arc::clone(&delivery),
-            requests,
-            Arc::clone(&waker),
-            roster_events,
-        );
-        let heartbeat = Heartbeat::new(Arc::clone(&state), delivery, events);
-        threads::spawn_service("redis-subscribe", move || subscriber.run())
+        let subscribers = start_subscribers(&state, &delivery, roster_events);
+        subscribers
+            .start_for_nodes()
             .map_err(ConnectError::Thread)?;
+        let heartbeat = Heartbeat::new(Arc::clone(&state), delivery, events, echoes(&subscribers));
         threads::spawn_service("redis-heartbeat", move || heartbeat.run())
             .map_err(ConnectError::Thread)?;
         Ok(Self {
             publisher: Mutex::new(publisher),
             clients: ClientPool::new(&state.client_config),
             state,
-            open_requests,
-            waker,
+            subscribers,
             metrics,
         })
     }
@@ -119,19 +116,53 @@ impl Redis {
             reply,
             deadline: Instant::now() + OPEN_TIMEOUT,
         };
-        self.open_requests
-            .try_send(request)
+        let source = self.subscribers.source_of(room);
+        let source = source.ok_or(StoreError::Unreachable)?;
+        let waker = self
+            .subscribers
+            .send(&source, SubscriberRequest::Open(request))
             .map_err(|_| StoreError::Unreachable)?;
         let run = |command: Cmd| {
             let run = |client: &mut RedisClient| client.run_one(command.clone()).map(drop);
             self.clients.with(run)
         };
-        self.waker
-            .wake(&self.state.names, run)
-            .map_err(|_| StoreError::Unreachable)?;
+        waker.wake(run).map_err(|_| StoreError::Unreachable)?;
         let reply = replied.recv_timeout(OPEN_TIMEOUT);
         reply.unwrap_or(Err(StoreError::Unreachable))
     }
+}
+
+/// Returns the function by which the heartbeat thread keeps the subscribers awake.
+fn echoes(subscribers: &Arc<Subscribers>) -> Box<dyn Fn() -> Vec<Cmd> + Send> {
+    let subscribers = Arc::clone(subscribers);
+    Box::new(move || {
+        if let Err(why) = subscribers.start_for_nodes() {
+            log::warn!("cannot start a thread that subscribes to Redis: {why}");
+        }
+        subscribers.echoes()
+    })
+}
+
+/// Prepares the subscriber threads, each of which starts when a room needs it.
+fn start_subscribers(
+    state: &Arc<NodeState>,
+    delivery: &Arc<dyn Delivery>,
+    roster_events: Sender<RosterEvent>,
+) -> Arc<Subscribers> {
+    let (shared, delivery) = (Arc::clone(state), Arc::clone(delivery));
+    let start = move |subscribers: &Arc<Subscribers>, source: Source, waker, requests| {
+        let subscriber = Subscriber::new(
+            Arc::clone(&shared),
+            Arc::clone(&delivery),
+            Arc::clone(subscribers),
+            source,
+            waker,
+            requests,
+            roster_events.clone(),
+        );
+        threads::spawn_service("redis-subscribe", move || subscriber.run()).map(drop)
+    };
+    Arc::new(Subscribers::new(Arc::clone(state), Box::new(start)))
 }
 
 impl Store for Redis {
@@ -211,11 +242,12 @@ impl Store for Redis {
 
     fn close_on_other_nodes(&self, clients: &ClientSelector) -> usize {
         let names = &self.state.names;
-        let mut command = redis::cmd("PUBLISH");
-        command
-            .arg(names.close_channel())
-            .arg(nodes::close_message(clients, &names.node));
-        let run = |client: &mut RedisClient| client.run_one(command.clone()).map(drop);
+        let commands = self.state.publish_to_nodes(
+            names.close_channel(),
+            names.sharded_close_channel(),
+            &nodes::close_message(clients, &names.node),
+        );
+        let run = |client: &mut RedisClient| client.run(&commands).map(drop);
         if let Err(why) = self.clients.with(run) {
             log::warn!("cannot ask other nodes to close clients: {why}");
             return 0;
@@ -230,6 +262,7 @@ impl Store for Redis {
             lag: state.lag.get(),
             reconnects: state.reconnects.load(Ordering::Relaxed),
             gap_fills: state.gap_fills.load(Ordering::Relaxed),
+            shards: self.subscribers.shards(),
         })
     }
 

@@ -9,7 +9,7 @@ use super::client::{SlotRange, slot_of_key};
 
 /// Maximum number of names tried to find one in a server's slots. It is large enough even for a server that has a
 /// single slot of 16 384.
-const GENERATION_KEYS_MAX: u32 = 200_000;
+const NUMBERED_NAMES_MAX: u32 = 200_000;
 
 /// A node's name: random, so that a node that restarts has a new name.
 pub(super) type NodeName = String;
@@ -51,21 +51,17 @@ impl Names {
 
     /// The key of a server's generation, chosen so that it is in one of the server's own slots.
     pub(super) fn generation_key(&self, slots: &[SlotRange]) -> String {
-        let is_in_slots = |key: &String| {
-            let slot = slot_of_key(key.as_bytes());
-            slots.iter().any(|range| range.contains(&slot))
-        };
-        let first = format!("{}:{{ run}}", self.prefix);
-        let others = (0..GENERATION_KEYS_MAX).map(|n| format!("{}:{{ run {n}}}", self.prefix));
-        std::iter::once(first.clone())
-            .chain(others)
-            .find(is_in_slots)
-            .unwrap_or(first)
+        find_in_slots(slots, " run", |tag| format!("{}:{{{tag}}}", self.prefix))
     }
 
     /// The key of the steady clock.
     pub(super) fn clock_key(&self) -> String {
         format!("{}:{{ clock}}", self.prefix)
+    }
+
+    /// The key of the live nodes that receive messages on sharded channels.
+    pub(super) fn sharded_nodes_key(&self) -> String {
+        format!("{}:{{ nodes}}: sharded", self.prefix)
     }
 
     /// The key of the live nodes.
@@ -88,10 +84,41 @@ impl Names {
         format!("{}: control", self.channel_prefix)
     }
 
+    /// The sharded channel on which nodes report the members of their rooms.
+    pub(super) fn sharded_report_channel(&self) -> String {
+        format!("{}:{{ nodes}}: presence", self.channel_prefix)
+    }
+
+    /// The sharded channel on which nodes ask each other to close clients.
+    pub(super) fn sharded_close_channel(&self) -> String {
+        format!("{}:{{ nodes}}: control", self.channel_prefix)
+    }
+
+    /// The sharded channel on which this node publishes to itself through a server that has these slots.
+    pub(super) fn sharded_echo_channel(&self, slots: &[SlotRange]) -> String {
+        let channel =
+            |tag: String| format!("{}:{{{tag}}}: echo:{}", self.channel_prefix, self.node);
+        find_in_slots(slots, " echo", channel)
+    }
+
     /// The channel on which this node publishes to itself, to measure the lag and to wake its subscriber.
     pub(super) fn echo_channel(&self) -> String {
         format!("{}: echo:{}", self.channel_prefix, self.node)
     }
+}
+
+/// Returns the first name in these slots among those that `name` makes of numbered hash tags.
+fn find_in_slots(slots: &[SlotRange], tag: &str, name: impl Fn(String) -> String) -> String {
+    let is_in_slots = |name: &String| {
+        let slot = slot_of_key(name.as_bytes());
+        slots.iter().any(|range| range.contains(&slot))
+    };
+    let first = name(tag.to_owned());
+    let others = (0..NUMBERED_NAMES_MAX).map(|n| name(format!("{tag} {n}")));
+    std::iter::once(first.clone())
+        .chain(others)
+        .find(is_in_slots)
+        .unwrap_or(first)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::clock::{self, RedisClock};
 use super::data_loss::DataLoss;
 use super::lag::LagMeter;
 use super::names::Names;
+use super::relay::Relay;
 use super::scripts;
 use super::subscribed_rooms::SubscribedRooms;
 
@@ -32,6 +33,7 @@ pub(super) struct NodeState {
     pub(super) publishing: Health,
     /// True if stored messages return through the subscription.
     pub(super) subscription: Health,
+    pub(super) relay: Relay,
     pub(super) lag: LagMeter,
     /// Number of live nodes.
     pub(super) nodes: AtomicUsize,
@@ -70,6 +72,7 @@ impl NodeState {
                     "published messages are stored in Redis but not received",
                     "published messages are received from Redis again",
                 ),
+                relay: Relay::unsharded(),
                 lag: LagMeter::new(),
                 nodes: AtomicUsize::new(1),
                 reconnects: AtomicU64::new(0),
@@ -149,11 +152,26 @@ impl NodeState {
         };
     }
 
-    /// Returns the command that publishes this node's clock to itself.
-    pub(super) fn echo(&self) -> Cmd {
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(self.names.echo_channel()).arg(self.lag.echo());
-        command
+    /// Returns the commands that publish a message to all nodes.
+    pub(super) fn publish_to_nodes(
+        &self,
+        channel: String,
+        sharded_channel: String,
+        message: &str,
+    ) -> Vec<Cmd> {
+        let publish = |name: &str, channel: String| {
+            let mut command = redis::cmd(name);
+            command.arg(channel).arg(message);
+            command
+        };
+        let channels = self.relay.channels();
+        let sharded = channels
+            .has_sharded()
+            .then(|| publish("SPUBLISH", sharded_channel));
+        let unsharded = channels
+            .has_unsharded()
+            .then(|| publish("PUBLISH", channel));
+        sharded.into_iter().chain(unsharded).collect()
     }
 
     /// Ends the heartbeats, before the node reports that it leaves.

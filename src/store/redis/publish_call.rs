@@ -96,7 +96,8 @@ impl PublishCall {
             .arg(DEDUPE_WINDOW.as_millis() as u64)
             .arg(DEDUPE_IDS_MAX / 2)
             .arg(state.steady_now())
-            .arg(clock::JUMP_MAX.as_millis() as u64);
+            .arg(clock::JUMP_MAX.as_millis() as u64)
+            .arg(state.relay.channels().word());
         for (room, indexes) in &self.rooms {
             let seen = state.rooms.get(room).map(|numbering| numbering.position());
             command.arg(state.names.room_channel(room));

@@ -27,12 +27,12 @@ impl SubscribedRooms {
         self.0.lock().len()
     }
 
-    /// Removes and returns the rooms whose numbering nobody holds except this map and the subscriber. From then on
-    /// [`get`](Self::get) does not find them.
-    pub(super) fn take_idle(&self) -> Vec<RoomName> {
+    /// Removes and returns the rooms of a subscriber whose numbering nobody holds except this map and the subscriber.
+    /// From then on [`get`](Self::get) does not find them.
+    pub(super) fn take_idle(&self, is_subscribed: impl Fn(&RoomName) -> bool) -> Vec<RoomName> {
         const HOLDERS_WHEN_IDLE: usize = 2;
-        let is_idle = |_: &RoomName, numbering: &mut Arc<RoomNumbering>| {
-            Arc::strong_count(numbering) <= HOLDERS_WHEN_IDLE
+        let is_idle = |room: &RoomName, numbering: &mut Arc<RoomNumbering>| {
+            Arc::strong_count(numbering) <= HOLDERS_WHEN_IDLE && is_subscribed(room)
         };
         let mut rooms = self.0.lock();
         rooms.extract_if(is_idle).map(|(room, _)| room).collect()

@@ -13,6 +13,7 @@
 //! | `redis_cluster` | the same with a Redis Cluster, and with one of its servers down |
 //! | `redis_faults` | Redis refuses: full, a replica, another password, down |
 //! | `redis_transports` | Redis over TLS and over a Unix socket |
+//! | `sharded_relay` | a server of a cluster relays the rooms that it has; slots move, servers fail, other nodes cannot |
 //! | `shared_rooms` | order, history, deduplication and administration over all nodes |
 
 mod clocks;
@@ -26,4 +27,5 @@ mod redis_addresses;
 mod redis_cluster;
 mod redis_faults;
 mod redis_transports;
+mod sharded_relay;
 mod shared_rooms;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use redis::{Client, Cmd, FromRedisValue, RedisError};
 
 use super::address;
+use super::cluster::{Address, Topology, client_for};
 use super::open_connection::OpenConnection;
 use super::reply::CommandError;
 use super::script::Script;
@@ -97,8 +98,10 @@ pub(crate) struct ClientConfig {
     pub(crate) endpoints: Endpoints,
     scripts: &'static [&'static Script],
     on_connect: OnConnect,
-    /// The servers of the cluster's last known topology.
-    learned_servers: Mutex<Vec<Client>>,
+    /// The cluster's last known topology.
+    topology: Mutex<Topology>,
+    /// Changes of the topology.
+    topology_changes: AtomicU64,
     /// Connections opened by all clients. A client whose server is in backoff retries at once after another client
     /// has succeeded.
     opened: AtomicU64,
@@ -114,20 +117,55 @@ impl ClientConfig {
             endpoints,
             scripts,
             on_connect,
-            learned_servers: Mutex::default(),
+            topology: Mutex::default(),
+            topology_changes: AtomicU64::new(0),
             opened: AtomicU64::new(0),
         }
     }
 
     /// Returns the servers to connect to: the configured ones, and those of the cluster's last known topology.
     pub(crate) fn servers(&self) -> Vec<Client> {
-        let learned = self.learned_servers.lock();
-        let configured = self.endpoints.servers().iter();
-        configured.chain(&*learned).cloned().collect()
+        let topology = self.topology.lock();
+        let learned = topology.keys().filter_map(|address| self.server(address));
+        let configured = self.endpoints.servers().iter().cloned();
+        configured.chain(learned).collect()
     }
 
-    pub(crate) fn set_learned_servers(&self, servers: Vec<Client>) {
-        *self.learned_servers.lock() = servers;
+    /// Returns how to connect to a server of the cluster.
+    pub(crate) fn server(&self, address: &Address) -> Option<Client> {
+        client_for(self.endpoints.servers().first()?, address)
+    }
+
+    /// Records the topology that a client has learned.
+    pub(crate) fn set_topology(&self, topology: &Topology) {
+        let mut known = self.topology.lock();
+        if *known != *topology {
+            known.clone_from(topology);
+            self.topology_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of changes of the topology so far.
+    pub(crate) fn topology_changes(&self) -> u64 {
+        self.topology_changes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the server that has this slot. `None` if no client has learned it yet.
+    pub(crate) fn owner_of(&self, slot: u16) -> Option<Address> {
+        let topology = self.topology.lock();
+        let has_slot = |ranges: &Vec<SlotRange>| ranges.iter().any(|range| range.contains(&slot));
+        let mut servers = topology.iter();
+        let owner = servers.find(|(_, ranges)| has_slot(ranges));
+        owner.map(|(address, _)| address.clone())
+    }
+
+    /// Returns the slots of a server; none if it is not in the topology.
+    pub(crate) fn slots_of(&self, address: &Address) -> Vec<SlotRange> {
+        self.topology
+            .lock()
+            .get(address)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Prepares a new connection for commands.

@@ -16,10 +16,13 @@ mod script;
 mod slots;
 
 pub(crate) use self::backoff::Backoff;
+pub(crate) use self::cluster::Address;
 pub(crate) use self::config::{ClientConfig, Endpoints};
 pub(crate) use self::open_connection::{OpenConnection, open_connection};
 pub(crate) use self::pool::ClientPool;
 pub(crate) use self::redis_client::RedisClient;
-pub(crate) use self::reply::{CommandError, REDIS_TIMEOUT, Reply, accepted, error_text};
+pub(crate) use self::reply::{
+    CommandError, REDIS_TIMEOUT, Reply, accepted, error_text, server_errors,
+};
 pub(crate) use self::script::{Script, Source};
 pub(crate) use self::slots::{SlotMap, SlotRange, slot_of_key};

@@ -181,6 +181,12 @@ impl RedisClient {
         groups
     }
 
+    /// Learns the cluster's topology again, unless it did so just now.
+    pub(crate) fn refresh_topology(&mut self) {
+        self.is_stale = true;
+        self.learn_topology();
+    }
+
     fn learn_topology(&mut self) {
         let now = Instant::now();
         let is_recent = |at| now.saturating_duration_since(at) < TOPOLOGY_INTERVAL;
@@ -214,10 +220,7 @@ impl RedisClient {
     /// Replaces the servers and keeps the connections of those whose slots are unchanged. A server with other slots
     /// gets a new connection, because the set-up of a connection depends on the slots.
     fn apply_topology(&mut self, topology: Topology) {
-        let clients = topology
-            .keys()
-            .filter_map(|address| self.client_for(address));
-        self.config.set_learned_servers(clients.collect());
+        self.config.set_topology(&topology);
         let mut before = std::mem::take(&mut self.servers);
         for (address, slots) in topology {
             let unchanged = before
@@ -235,13 +238,8 @@ impl RedisClient {
     }
 
     fn new_connection(&self, address: &Address) -> Option<ServerConnection> {
-        let client = self.client_for(address)?;
+        let client = self.config.server(address)?;
         Some(ServerConnection::new(client, Arc::clone(&self.config)))
-    }
-
-    fn client_for(&self, address: &Address) -> Option<Client> {
-        let configured = self.config.endpoints.servers().first()?;
-        cluster::client_for(configured, address)
     }
 }
 

@@ -33,11 +33,15 @@ pub(crate) enum RosterEvent {
     Missed,
 }
 
+/// Returns the commands that publish this node's clock to its subscribers.
+type Echoes = Box<dyn Fn() -> Vec<Cmd> + Send>;
+
 /// The state of the heartbeat thread.
 pub(crate) struct Heartbeat {
     state: Arc<NodeState>,
     delivery: Arc<dyn Delivery>,
     events: Receiver<RosterEvent>,
+    echoes: Echoes,
     client: RedisClient,
     roster: Roster,
     /// True if the reports of all nodes are to be read from Redis, because some may have been missed.
@@ -53,12 +57,14 @@ impl Heartbeat {
         state: Arc<NodeState>,
         delivery: Arc<dyn Delivery>,
         events: Receiver<RosterEvent>,
+        echoes: Echoes,
     ) -> Self {
         Self {
             client: state.client(),
             state,
             delivery,
             events,
+            echoes,
             roster: Roster::default(),
             must_read_all: false,
             must_report_all: true,
@@ -112,24 +118,31 @@ impl Heartbeat {
             ));
         };
         let names = &self.state.names;
-        let mut commands = vec![self.state.echo()];
+        let mut commands = (self.echoes)();
+        let echoes = commands.len();
         if self.must_report_all {
             let mut forget = redis::cmd("DEL");
             forget.arg(names.node_rooms_key(&names.node));
             commands.push(forget);
         }
         commands.extend(heartbeat_calls(&self.state, &changed, self.must_report_all));
-        let replies = self.client.run(&commands)?;
-        let replies: Result<Vec<Value>, CommandError> = replies.into_iter().map(accepted).collect();
+        self.client.connect()?;
+        let replies = self.client.run_connected(&commands);
+        // An echo to a server that is down fails. Its subscriber notices.
+        let replies = replies.into_iter().skip(echoes);
+        let replies = replies.map(|reply| accepted(reply?));
+        let replies: Result<Vec<Value>, CommandError> = replies.collect();
         let last = replies?.pop().unwrap_or_default();
-        let (was_unknown, live) = <(u8, Vec<NodeName>)>::from_redis_value(last)
-            .map_err(|why| CommandError::NotExecuted(why.to_string()))?;
+        let (was_unknown, live, unsharded) =
+            <(u8, Vec<NodeName>, usize)>::from_redis_value(last)
+                .map_err(|why| CommandError::NotExecuted(why.to_string()))?;
         // If Redis does not know this node any more, it may have lost the reports of all nodes.
         self.must_report_all = was_unknown == 1 && !self.must_report_all;
         if self.must_report_all {
             self.grace_until = Instant::now() + NODE_LIFETIME;
         }
         self.state.nodes.store(live.len(), Ordering::Relaxed);
+        self.state.relay.observe(unsharded > 0);
         for node in &live {
             let is_current = self.roster.knows(node) && !self.must_read_all;
             if *node != self.state.names.node && !is_current {
@@ -181,13 +194,23 @@ fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) 
     } else {
         report.to_json()
     };
-    let keys = [names.nodes_key(), names.node_rooms_key(&names.node)];
+    let keys = [
+        names.nodes_key(),
+        names.node_rooms_key(&names.node),
+        names.sharded_nodes_key(),
+    ];
+    let sharded_channel = match state.relay.is_possible() {
+        true => names.sharded_report_channel(),
+        false => String::new(),
+    };
     let mut call = scripts::HEARTBEAT.call(&keys);
     call.arg(&names.node)
         .arg(NODE_LIFETIME.as_millis() as u64)
         .arg(names.report_channel())
         .arg(message)
-        .arg(state.steady_now());
+        .arg(state.steady_now())
+        .arg(sharded_channel)
+        .arg(state.relay.channels().word());
     for (room, members) in &report.rooms {
         let members = match members.0 {
             0 => String::new(),
@@ -199,15 +222,17 @@ fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) 
 }
 
 /// Returns the commands with which a node leaves, so that the others do not wait until it counts as dead.
-pub(crate) fn leave_commands(state: &NodeState) -> [Cmd; 3] {
+pub(crate) fn leave_commands(state: &NodeState) -> Vec<Cmd> {
     let names = &state.names;
     let mut forget_rooms = redis::cmd("DEL");
     forget_rooms.arg(names.node_rooms_key(&names.node));
     let mut forget_node = redis::cmd("ZREM");
     forget_node.arg(names.nodes_key()).arg(&names.node);
-    let mut report = redis::cmd("PUBLISH");
-    report
-        .arg(names.report_channel())
-        .arg(NodeReport::leaving(&names.node).to_json());
-    [forget_rooms, forget_node, report]
+    let mut commands = vec![forget_rooms, forget_node];
+    commands.extend(state.publish_to_nodes(
+        names.report_channel(),
+        names.sharded_report_channel(),
+        &NodeReport::leaving(&names.node).to_json(),
+    ));
+    commands
 }

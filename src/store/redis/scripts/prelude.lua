@@ -15,6 +15,18 @@ local function milliseconds()
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
+-- Publishes a message to the nodes, on the channel that every server of a cluster relays, on the sharded channel that
+-- only the server of its slot relays, or on both.
+local function relay(channels, channel, sharded_channel, message)
+  if channels ~= 'unsharded' then
+    local published = redis.pcall('SPUBLISH', sharded_channel, message)
+    if type(published) == 'number' and channels == 'sharded' then
+      return
+    end
+  end
+  redis.call('PUBLISH', channel, message)
+end
+
 -- Returns the time at which a message of the log was stored, by the steady clock. Earlier versions stored no such time.
 local function stored_at(entry)
   return tonumber(entry[2][6] or entry[2][2])

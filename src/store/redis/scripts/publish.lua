@@ -4,7 +4,7 @@
 -- ARGV: 1 the epoch if numbering restarts, 2 the generation of Redis, 3 the time at which the node gives up, 4 to 6 the
 -- maximum number of messages, their bytes and their age in milliseconds, 7 and 8 the milliseconds and the number of
 -- ids to remember, 9 the time by the steady clock, 10 the milliseconds by which the clock of Redis may jump,
--- then for each room its channel, the epoch and offset that the node has seen, and its number of messages, each with
+-- 11 the channels that relay messages, then for each room its channel, the epoch and offset that the node has seen, and its number of messages, each with
 -- its id, or empty
 local now = milliseconds()
 if now > tonumber(ARGV[3]) then
@@ -97,7 +97,7 @@ local function publish(channel, message, id)
     remember(id)
   end
   prune()
-  redis.call('PUBLISH', channel, epoch .. ' ' .. at .. ' ' .. now_text .. '\n' .. message)
+  relay(ARGV[11], channel, channel, epoch .. ' ' .. at .. ' ' .. now_text .. '\n' .. message)
   return epoch .. ' ' .. at .. ' 0'
 end
 
@@ -121,7 +121,7 @@ local function reply_of(is_success, result)
 end
 
 local results = {}
-local argument = 11
+local argument = 12
 while argument < #ARGV do
   local channel, seen_epoch, seen_offset = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2]
   local last = argument + 3 + 2 * ARGV[argument + 3]

@@ -1,19 +1,25 @@
-//! The subscriber thread: receives the messages of all rooms with members on this node, from any node, and delivers
-//! them in order and without a gap.
+//! The subscriber threads: receive the messages of all rooms with members on this node, from any node, and deliver them
+//! in order and without a gap.
 //!
-//! This thread alone decides which rooms are subscribed. [`subscription`] is one connection, [`reconciler`] compares
-//! each room with Redis, and [`waker`] lets other threads request a room.
+//! A subscriber alone decides which of its rooms are subscribed. [`registry`] has all subscribers, [`feed`] is the work
+//! on one connection, [`subscription`] the connection, [`reconciler`] compares each room with Redis, and [`waker`] lets
+//! other threads request a room.
+//!
+//! With sharded channels there is one subscriber for each server of the cluster. When a slot moves to another server,
+//! the subscriber that loses a room sends it to the one that gains it, which subscribes and then compares.
 
+mod feed;
 mod reconciler;
+mod registry;
+mod request;
 mod room;
+mod source;
 mod subscription;
 mod waker;
 
-use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -22,248 +28,169 @@ use crate::store::delivery::Delivery;
 
 use super::client::Backoff;
 use super::node_state::NodeState;
-use super::nodes::{self, RosterEvent};
+use super::nodes::RosterEvent;
 
+use self::feed::{End, Feed};
 use self::reconciler::Reconciler;
-use self::subscription::{Lost, PushMessage, Subscription};
+use self::subscription::Subscription;
+use self::waker::SubscriberWaker;
 
-pub(super) use self::reconciler::OpenRequest;
-pub(super) use self::waker::SubscriberWaker;
+pub(super) use self::registry::Subscribers;
+pub(super) use self::request::{OpenRequest, SubscriberRequest};
+pub(super) use self::source::Source;
 
-/// Longest time between two comparisons of all rooms with Redis. A comparison also keeps their numbering from expiring.
-const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
-/// Time until rooms whose server did not reply are compared again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The state of the subscriber thread.
+/// The state of a subscriber thread.
 pub(super) struct Subscriber {
     state: Arc<NodeState>,
     delivery: Arc<dyn Delivery>,
-    requests: Receiver<OpenRequest>,
+    subscribers: Arc<Subscribers>,
+    source: Source,
+    requests: Receiver<SubscriberRequest>,
     waker: Arc<SubscriberWaker>,
     roster_events: Sender<RosterEvent>,
     /// True if reports of other nodes may have been missed and the heartbeat thread does not know yet.
     missed_reports: bool,
     reconciler: Reconciler,
+    /// Requests that other subscribers had no space for.
+    unsent: Vec<SubscriberRequest>,
+    /// Rooms of such requests that have come back before they were sent, and are to be subscribed again.
+    returned: Vec<RoomName>,
 }
 
 impl Subscriber {
     pub(super) fn new(
         state: Arc<NodeState>,
         delivery: Arc<dyn Delivery>,
-        requests: Receiver<OpenRequest>,
+        subscribers: Arc<Subscribers>,
+        source: Source,
         waker: Arc<SubscriberWaker>,
+        requests: Receiver<SubscriberRequest>,
         roster_events: Sender<RosterEvent>,
     ) -> Self {
         Self {
             reconciler: Reconciler::new(Arc::clone(&state), Arc::clone(&delivery)),
             state,
             delivery,
+            subscribers,
+            source,
             requests,
             waker,
             roster_events,
             missed_reports: false,
+            unsent: Vec::new(),
+            returned: Vec::new(),
         }
     }
 
-    /// Subscribes, and reconnects with backoff, until the process ends.
+    /// Subscribes, and reconnects with backoff, until the process ends or the source has no rooms any more.
     pub(super) fn run(mut self) {
-        let config = Arc::clone(&self.state.client_config);
         let mut backoff = Backoff::default();
         let mut was_connected = false;
         for attempt in 0.. {
-            let servers = config.servers();
-            let client = &servers[attempt % servers.len()];
-            match Subscription::open(client) {
+            match self.connect(attempt) {
                 Ok(subscription) => {
                     if was_connected {
                         self.state.reconnects.fetch_add(1, Ordering::Relaxed);
                     }
                     was_connected = true;
-                    let Err(why) = Feed::new(&mut self, subscription).run(&mut backoff);
-                    backoff.failed(why, Instant::now());
+                    match Feed::new(&mut self, subscription).run(&mut backoff) {
+                        End::Unused => return,
+                        End::Lost(why) => backoff.failed(why, Instant::now()),
+                    }
                 }
                 Err(why) => backoff.failed(why, Instant::now()),
             }
-            self.state.subscription.failed(backoff.reason().to_owned());
+            self.subscribers.failed(&self.source, backoff.reason());
             std::thread::park_timeout(backoff.remaining(Instant::now()));
-        }
-    }
-}
-
-/// The subscriber's work on one connection.
-struct Feed<'a> {
-    subscriber: &'a mut Subscriber,
-    subscription: Subscription,
-    /// The room of each channel.
-    channels: HashMap<Vec<u8>, RoomName>,
-    /// Rooms whose subscription is confirmed and that are to be compared with Redis.
-    confirmed: Vec<RoomName>,
-    compare_at: Instant,
-    /// True if rooms may have missed messages.
-    is_behind: bool,
-}
-
-impl<'a> Feed<'a> {
-    fn new(subscriber: &'a mut Subscriber, subscription: Subscription) -> Self {
-        Self {
-            subscriber,
-            subscription,
-            channels: HashMap::new(),
-            confirmed: Vec::new(),
-            compare_at: Instant::now(),
-            is_behind: true,
-        }
-    }
-
-    fn run(mut self, backoff: &mut Backoff) -> Result<Infallible, Lost> {
-        self.start()?;
-        loop {
-            let message = self.subscription.receive()?;
-            self.handle(message)?;
-            self.unsubscribe_rejected()?;
-            if !self.subscription.is_confirmed() {
-                continue;
+            if self.source != Source::AnyServer {
+                // Another server may have the slots now.
+                self.reconciler.refresh_topology();
             }
-            // A room is compared once it is subscribed: from then on no message is missed.
-            if !self.confirmed.is_empty() {
-                let confirmed = std::mem::take(&mut self.confirmed);
-                self.compare(&confirmed)?;
-            }
-            if self.is_behind {
-                self.is_behind = false;
-                backoff.succeeded();
-                self.subscriber.state.subscription.succeeded();
-                self.subscriber.missed_reports = true;
+            self.take_requests();
+            self.send_away_rooms();
+            if self.ends() {
+                return;
             }
         }
     }
 
-    fn start(&mut self) -> Result<(), Lost> {
-        let names = &self.subscriber.state.names;
-        let own_channels = [
-            names.echo_channel(),
-            names.report_channel(),
-            names.close_channel(),
-        ];
-        self.subscription.subscribe(&own_channels)?;
-        let reconciler = &mut self.subscriber.reconciler;
-        reconciler.drop_expired_requests(Instant::now());
-        let wanted = reconciler.wanted_rooms();
-        self.subscribe(wanted)?;
-        // A wake-up published while there was no connection is lost.
-        self.subscriber.waker.arrived();
-        self.take_requests()
-    }
-
-    fn handle(&mut self, message: PushMessage) -> Result<(), Lost> {
-        match message {
-            PushMessage::Published { channel, payload } => self.receive(&channel, &payload),
-            PushMessage::Subscribed { channel } => {
-                self.confirmed.extend(self.channels.get(&channel).cloned());
-                Ok(())
+    fn connect(&self, attempt: usize) -> Result<Subscription, String> {
+        let config = &self.state.client_config;
+        let client = match &self.source {
+            Source::AnyServer => {
+                let servers = config.servers();
+                servers.get(attempt % servers.len().max(1)).cloned()
             }
-            PushMessage::Other => Ok(()),
-        }
+            Source::Shard(address) => config.server(address),
+        };
+        let client = client.ok_or_else(|| "the address is not valid".to_owned())?;
+        Subscription::open(&client, &self.source)
     }
 
-    fn receive(&mut self, channel: &[u8], payload: &[u8]) -> Result<(), Lost> {
-        if let Some(room) = self.channels.get(channel) {
-            return self.subscriber.reconciler.deliver(room, payload);
-        }
-        let Subscriber {
-            state, delivery, ..
-        } = &*self.subscriber;
-        if channel == state.names.echo_channel().as_bytes() {
-            state.lag.measure(payload);
-            self.subscriber.waker.arrived();
-            self.take_requests()?;
-            self.tick()
-        } else if channel == state.names.report_channel().as_bytes() {
-            let event = RosterEvent::Report(payload.to_vec());
-            let sent = self.subscriber.roster_events.try_send(event);
-            self.subscriber.missed_reports |= sent.is_err();
-            Ok(())
-        } else {
-            nodes::close_requested_clients(payload, &state.names.node, &**delivery);
-            Ok(())
-        }
-    }
-
-    fn take_requests(&mut self) -> Result<(), Lost> {
-        let waiting = self.subscriber.requests.len();
-        if !self.subscriber.reconciler.has_space_for(waiting) {
-            self.unsubscribe_idle()?;
-        }
+    /// Takes the waiting requests. Returns the rooms whose channels are to be subscribed first.
+    fn take_requests(&mut self) -> Vec<RoomName> {
         let now = Instant::now();
-        let Subscriber {
+        let is_valid = |request: &SubscriberRequest| match request {
+            SubscriberRequest::Open(request) => now < request.deadline,
+            SubscriberRequest::TakeOver(_) => true,
+        };
+        let Self {
             requests,
             reconciler,
             ..
-        } = &mut *self.subscriber;
-        let new_rooms = requests
+        } = self;
+        requests
             .try_iter()
-            .filter(|request| now < request.deadline)
-            .filter_map(|request| reconciler.open(request))
-            .collect();
-        self.subscribe(new_rooms)
+            .filter(is_valid)
+            .filter_map(|request| reconciler.handle(request))
+            .collect()
     }
 
-    /// Runs about once a second, with the node's echo.
-    fn tick(&mut self) -> Result<(), Lost> {
-        self.unsubscribe_idle()?;
-        if !self.is_behind {
-            // Repeated, because an earlier call may have been too soon after the last log line to log the recovery.
-            self.subscriber.state.subscription.succeeded();
-        }
-        if self.subscriber.missed_reports {
-            let sent = self.subscriber.roster_events.try_send(RosterEvent::Missed);
-            self.subscriber.missed_reports = sent.is_err();
-        }
-        if Instant::now() >= self.compare_at {
-            let age = self.subscriber.state.limits.age;
-            self.compare_at = Instant::now() + COMPARE_INTERVAL.min(age / 2);
-            let rooms = self.subscriber.reconciler.subscribed_rooms();
-            self.compare(&rooms)?;
-        }
-        Ok(())
+    /// Sends the rooms that belong to other subscribers to them, and returns their names.
+    fn send_away_rooms(&mut self) -> Vec<RoomName> {
+        let rooms = self.reconciler.wanted_rooms();
+        let sent = rooms.into_iter().filter(|room| self.send_away(room));
+        sent.collect()
     }
 
-    fn unsubscribe_idle(&mut self) -> Result<(), Lost> {
-        let idle = self.subscriber.state.rooms.take_idle();
-        self.unsubscribe(&idle)
-    }
-
-    fn compare(&mut self, rooms: &[RoomName]) -> Result<(), Lost> {
-        self.subscriber.reconciler.compare(rooms)?;
-        self.unsubscribe_rejected()
-    }
-
-    fn unsubscribe_rejected(&mut self) -> Result<(), Lost> {
-        let reconciler = &mut self.subscriber.reconciler;
-        if reconciler.take_retry_soon() {
-            self.compare_at = self.compare_at.min(Instant::now() + RETRY_INTERVAL);
+    /// Sends a room to its subscriber, unless that is this one or unknown.
+    fn send_away(&mut self, room: &RoomName) -> bool {
+        let Some(source) = self.subscribers.source_of(room) else {
+            return false;
+        };
+        if source == self.source {
+            return false;
         }
-        let rejected = reconciler.take_rejected();
-        self.unsubscribe(&rejected)
+        let requests = self.reconciler.release(room);
+        self.unsent.extend(requests);
+        self.send_unsent();
+        true
     }
 
-    fn subscribe(&mut self, rooms: Vec<RoomName>) -> Result<(), Lost> {
-        let names = &self.subscriber.state.names;
-        let channels: Vec<String> = rooms.iter().map(|room| names.room_channel(room)).collect();
-        for (room, channel) in rooms.into_iter().zip(&channels) {
-            self.channels.insert(channel.clone().into_bytes(), room);
+    /// Sends requests to other subscribers. Requests for which there is no space are sent later.
+    fn send_unsent(&mut self) {
+        for request in std::mem::take(&mut self.unsent) {
+            match self.subscribers.source_of(request.room()) {
+                Some(source) if source == self.source => {
+                    self.returned.extend(self.reconciler.handle(request));
+                }
+                Some(source) => match self.subscribers.send(&source, request) {
+                    Ok(waker) => {
+                        // A subscriber that is not woken takes the request with its next echo or connection.
+                        waker.wake(|command| self.reconciler.run(command)).ok();
+                    }
+                    Err(request) => self.unsent.push(request),
+                },
+                None => self.unsent.push(request),
+            }
         }
-        self.subscription.subscribe(&channels)
     }
 
-    fn unsubscribe(&mut self, rooms: &[RoomName]) -> Result<(), Lost> {
-        let names = &self.subscriber.state.names;
-        let channels: Vec<String> = rooms.iter().map(|room| names.room_channel(room)).collect();
-        for (room, channel) in rooms.iter().zip(&channels) {
-            self.subscriber.reconciler.remove(room);
-            self.channels.remove(channel.as_bytes());
-        }
-        self.subscription.unsubscribe(&channels)
+    /// Returns whether the thread ends, because its source has no rooms any more.
+    fn ends(&mut self) -> bool {
+        let is_unused = self.reconciler.is_empty()
+            && self.unsent.is_empty()
+            && !self.subscribers.is_current(&self.source);
+        is_unused && self.subscribers.end(&self.source, &self.requests)
     }
 }

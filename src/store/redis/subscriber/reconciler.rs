@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-use redis::FromRedisValue;
+use redis::{Cmd, FromRedisValue, ServerErrorKind};
 
 use crate::protocol::{Position, RoomName};
 use crate::rooms::RoomNumbering;
@@ -14,9 +13,10 @@ use crate::store::api::HistoryQuery;
 use crate::store::delivery::Delivery;
 use crate::store::error::StoreError;
 
-use super::super::client::{RedisClient, Reply};
+use super::super::client::{CommandError, RedisClient, Reply, server_errors};
 use super::super::node_state::{NodeState, parse_position};
 use super::super::{history, record, scripts};
+use super::request::{OpenRequest, SubscriberRequest};
 use super::room::SubscribedRoom;
 use super::subscription::Lost;
 
@@ -25,22 +25,6 @@ const ROOMS_AT_ONCE: usize = 200;
 /// Maximum number of messages, and of their bytes, read at once to fill a gap.
 const FILL_MESSAGES_MAX: usize = 1000;
 const FILL_BYTES_MAX: usize = 1024 * 1024;
-
-/// A request of a client's thread to subscribe to a room.
-#[derive(Debug)]
-pub(crate) struct OpenRequest {
-    pub(crate) room: RoomName,
-    pub(crate) reply: Sender<Result<Arc<RoomNumbering>, StoreError>>,
-    /// The time at which the client's thread gives up.
-    pub(crate) deadline: Instant,
-}
-
-impl OpenRequest {
-    fn reply_with(self, result: Result<Arc<RoomNumbering>, StoreError>) {
-        // An error means that the client's thread has given up.
-        self.reply.try_send(result).ok();
-    }
-}
 
 /// The rooms that are subscribed or about to be. They outlast a connection.
 pub(super) struct Reconciler {
@@ -75,13 +59,64 @@ impl Reconciler {
         wanted.cloned().collect()
     }
 
+    /// Returns whether no room is subscribed or about to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.opening.is_empty()
+    }
+
+    /// Returns whether a room is subscribed.
+    pub(super) fn has(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    /// Keeps only the rooms that are subscribed or about to be.
+    pub(super) fn retain_wanted(&self, rooms: &mut Vec<RoomName>) {
+        rooms.retain(|room| self.rooms.contains_key(room) || self.opening.contains_key(room));
+    }
+
     /// The rooms that are subscribed.
     pub(super) fn subscribed_rooms(&self) -> Vec<RoomName> {
         self.rooms.keys().cloned().collect()
     }
 
+    /// Handles a request. Returns a room whose channel is to be subscribed first.
+    pub(super) fn handle(&mut self, request: SubscriberRequest) -> Option<RoomName> {
+        match request {
+            SubscriberRequest::Open(request) => self.open(request),
+            SubscriberRequest::TakeOver(room) => Some(self.take_over(room)),
+        }
+    }
+
+    /// Takes over a room from another subscriber.
+    fn take_over(&mut self, room: SubscribedRoom) -> RoomName {
+        let name = room.numbering.name().clone();
+        for request in self.opening.remove(&name).into_iter().flatten() {
+            request.reply_with(Ok(Arc::clone(&room.numbering)));
+        }
+        self.rooms.insert(name.clone(), room);
+        name
+    }
+
+    /// Forgets a room and returns the requests by which another subscriber continues with it.
+    pub(super) fn release(&mut self, room: &RoomName) -> Vec<SubscriberRequest> {
+        let subscribed = self.rooms.remove(room).map(SubscriberRequest::TakeOver);
+        let opening = self.opening.remove(room).into_iter().flatten();
+        let opening = opening.map(SubscriberRequest::Open);
+        subscribed.into_iter().chain(opening).collect()
+    }
+
+    /// Learns from Redis which server has which slots.
+    pub(super) fn refresh_topology(&mut self) {
+        self.client.refresh_topology();
+    }
+
+    /// Runs a command. A failure is for the caller to ignore or to report.
+    pub(super) fn run(&mut self, command: Cmd) -> Result<(), CommandError> {
+        self.client.run_one(command).map(drop)
+    }
+
     /// Takes a request. Returns a room whose channel is to be subscribed first.
-    pub(super) fn open(&mut self, request: OpenRequest) -> Option<RoomName> {
+    fn open(&mut self, request: OpenRequest) -> Option<RoomName> {
         if let Some(room) = self.rooms.get(&request.room) {
             request.reply_with(Ok(Arc::clone(&room.numbering)));
             None
@@ -100,7 +135,7 @@ impl Reconciler {
 
     /// Returns whether this many more rooms can be opened.
     pub(super) fn has_space_for(&self, rooms: usize) -> bool {
-        self.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max
+        self.state.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max
     }
 
     /// Drops the requests whose threads have given up.
@@ -160,6 +195,7 @@ impl Reconciler {
     fn position_in(&mut self, reply: Reply) -> Result<Option<Position>, Lost> {
         match reply {
             Ok(reply) => {
+                self.retry_soon |= server_errors(&reply).any(is_moving);
                 let position = <(String, u64)>::from_redis_value(reply).ok();
                 Ok(position.and_then(|(epoch, offset)| parse_position(&epoch, offset)))
             }
@@ -263,8 +299,15 @@ impl Reconciler {
                 bytes_max: FILL_BYTES_MAX,
                 until: None,
             };
-            let page = history::read_page(&mut self.client, &self.state, name, query)
-                .map_err(|why| why.to_string())?;
+            let page = match history::read_page(&mut self.client, &self.state, name, query) {
+                Ok(page) => page,
+                // The slot may be moving. The room is compared again soon.
+                Err(_) if self.state.is_cluster() => {
+                    self.retry_soon = true;
+                    return Ok(());
+                }
+                Err(why) => return Err(why.to_string()),
+            };
             let epoch = room.numbering.epoch();
             let Some(page) = page.filter(|page| page.epoch == epoch) else {
                 // The numbering has restarted meanwhile.
@@ -284,4 +327,10 @@ impl Reconciler {
         }
         Ok(())
     }
+}
+
+/// Returns whether a server rejects a command because the slot moves to another server.
+fn is_moving(error: &redis::ServerError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
+    matches!(error.kind(), Some(Ask | ClusterDown | Moved | TryAgain))
 }

@@ -8,7 +8,7 @@ use crate::rooms::RoomNumbering;
 use crate::store::delivery::Delivery;
 
 /// A subscribed room.
-pub(super) struct SubscribedRoom {
+pub(crate) struct SubscribedRoom {
     pub(super) numbering: Arc<RoomNumbering>,
     /// The last offset delivered, or the room's last offset when this node subscribed.
     pub(super) seen: u64,
