@@ -65,6 +65,8 @@ def run_program(block, terminal):
     """Runs a client sample as a program of its own."""
     source = block.text
     if block.language == "html":
+        for field, value in re.findall(r'<input id="(\w+)"[^>]* value="([^"]*)"', source):
+            terminal.environment[f"FIELD_{field}"] = value
         source = "".join(re.findall(r"<script[^>]*>(.*?)</script>", source, re.DOTALL))
     terminal.ensure_server("127.0.0.1:5000")
     name = "sample.py" if block.language == "python" else "sample.mjs"

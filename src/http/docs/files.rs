@@ -57,6 +57,12 @@ pub(super) const PAGES: &[Page] = &[
     page!("cluster"),
     page!("performance"),
     page!("architecture"),
+    page!("sizing"),
+    page!("chat"),
+    page!("ai"),
+    page!("sensors"),
+    page!("migrate"),
+    page!("faq"),
     page!("troubleshooting"),
     page!("changelog"),
     Page {
@@ -73,6 +79,12 @@ pub(super) const PAGES: &[Page] = &[
     page!(zh "security"),
     page!(zh "deploy"),
     page!(zh "storage"),
+    page!(zh "sizing"),
+    page!(zh "chat"),
+    page!(zh "ai"),
+    page!(zh "sensors"),
+    page!(zh "migrate"),
+    page!(zh "faq"),
     page!(zh "troubleshooting"),
 ];
 
