@@ -4,7 +4,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Words of other programs for the commands of this one.
-const OTHER_WORDS: [(&str, &str); 8] = [
+const OTHER_WORDS: [(&str, &str); 14] = [
     ("publish", "pub"),
     ("send", "pub"),
     ("subscribe", "sub"),
@@ -12,6 +12,12 @@ const OTHER_WORDS: [(&str, &str); 8] = [
     ("run", "serve"),
     ("start", "serve"),
     ("listen", "serve"),
+    ("daemon", "serve"),
+    ("load", "bench"),
+    ("stress", "bench"),
+    ("ping", "healthcheck"),
+    ("health", "healthcheck"),
+    ("manual", "man"),
     ("jwt", "token"),
 ];
 /// Least similarity, from 0 to 1, of an unknown word to the command that is suggested instead.
@@ -36,7 +42,9 @@ pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let why = std::error::Error::source(error).map(ToString::to_string);
-            format!("{setting} {value:?}: {}", instead(&setting, why))
+            // `<ROOM>...` → `ROOM`
+            let name = setting.trim_matches(['<', '>', '.', '[', ']']);
+            format!("{name} {value:?}: {}", instead(&setting, why))
         }
         ErrorKind::MissingRequiredArgument => missing(&setting),
         ErrorKind::InvalidSubcommand => unknown_word(
@@ -68,6 +76,13 @@ pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
 
 /// Returns the line for a word in the position of a command.
 fn unknown_word(word: &str, whole: &Command) -> String {
+    // Other servers take `8080` or `:8080`.
+    let port = word.trim_start_matches(':').parse::<u16>();
+    if let Ok(port) = port {
+        return format!(
+            "{word}: no such command; did you mean -p {port}? `wscast -h` lists the settings"
+        );
+    }
     let flag = format!("--{word}");
     let flag = is_setting(&flag, whole).then_some(flag);
     let hint = flag

@@ -75,6 +75,16 @@ fn unknown_word_names_the_nearest_right_word() {
         (&["token", "--usr=ada"], "--usr", "did you mean --user?"),
         (&["token", "--port=1"], "--port", "wscast serve --port"),
         (&["xyzzy"], "xyzzy", "wscast -h"),
+        (&["8080"], "8080", "did you mean -p 8080?"),
+        (&["serve", ":8080"], ":8080", "did you mean -p 8080?"),
+        (
+            &["stress", "ws://127.0.0.1"],
+            "stress",
+            "did you mean bench?",
+        ),
+        (&["sub", "a", "--last=x"], "--last \"x\"", "a whole number"),
+        (&["pub", "a", "--rat=3"], "--rat", "`wscast pub -h`"),
+        (&["pub", "a b"], "ROOM \"a b\"", "letters, digits"),
     ] {
         let ended = run(program().args(args));
         let line = ended.only_line();

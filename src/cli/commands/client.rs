@@ -85,6 +85,7 @@ pub(in crate::cli) fn parse(
     if !args.get(1).is_some_and(is_client) {
         return None;
     }
+    let name = args[1].clone();
     let is_empty = |name: &&str| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let empty: Vec<&str> = CLIENT_VARIABLES.into_iter().filter(is_empty).collect();
     let command = ClientCli::command().mut_subcommands(|command| {
@@ -102,6 +103,10 @@ pub(in crate::cli) fn parse(
     Some(match parsed {
         Ok(cli) => Ok(Parsed::Command(Box::new(cli.command))),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
-        Err(error) => Err(one_line(&error, whole)),
+        Err(error) => {
+            let line = one_line(&error, whole);
+            let own_help = format!("`wscast {} -h` lists them", name.to_string_lossy());
+            Err(line.replace("`wscast --help` lists them", &own_help))
+        }
     })
 }

@@ -27,13 +27,13 @@ pub(super) struct SubCommand {
     #[arg(long)]
     json: bool,
     /// First print the messages after this offset; of one room only
-    #[arg(long, value_name = "OFFSET", conflicts_with = "last")]
+    #[arg(long, value_name = "OFFSET", conflicts_with = "last", value_parser = number)]
     since: Option<u64>,
     /// The epoch of that offset. Without it the offset is taken as one of the room's current epoch
     #[arg(long, value_name = "EPOCH", requires = "since", value_parser = epoch)]
     epoch: Option<Epoch>,
     /// First print this many of the last messages of each room, or as many as the server still has
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     last: Option<u64>,
     #[command(flatten)]
     server: ServerFlags,
@@ -43,6 +43,11 @@ pub(super) fn room(text: &str) -> Result<RoomName, String> {
     RoomName::parse(text).map_err(|why| {
         format!("{why}; a room's name is 1 to 64 letters, digits, `.`, `_`, `-` or `:`")
     })
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| "write a whole number, 0 or more".to_owned())
 }
 
 fn epoch(text: &str) -> Result<Epoch, String> {
