@@ -5,8 +5,9 @@
 The server runs on one core, `SERVER bench` on another. Each row is one measurement of SECONDS, printed as Markdown.
 
 - CPU is that of the server's process; the kernel's part is its system time, which is mostly sending.
-- Memory is the resident set of the process. The kernel's part is what its slabs and the buffers of all TCP sockets grew by,
-  less those of the clients, which are on the same machine: half of the growth.
+- Memory is the resident set of the process. The kernel's part comes on top of it: the growth of the stacks of threads and
+  of page tables, and half of the growth of slabs and of the buffers of TCP, because the other half is that of the clients
+  on the same machine.
 """
 
 import json
@@ -43,16 +44,17 @@ def resident(pid):
 
 
 def kernel_memory():
-    """Bytes of the kernel's slabs, stacks and page tables, and of the buffers of TCP."""
+    """Bytes of the kernel: of threads, which only the server has, and half of those of sockets, which both ends have."""
     meminfo = dict(re.findall(r"(\w+): +(\d+) kB", read("/proc/meminfo")))
     buffers = int(re.search(r"TCP:.* mem (\d+)", read("/proc/net/sockstat"))[1]) * PAGE
-    return sum(int(meminfo[name]) for name in ("SUnreclaim", "KernelStack", "PageTables")) * 1024 + buffers
+    of_threads = sum(int(meminfo[name]) for name in ("KernelStack", "PageTables")) * 1024
+    return of_threads + (int(meminfo["SUnreclaim"]) * 1024 + buffers) // 2
 
 
 def measure(program, clients, rate):
     before = kernel_memory()
     command = [program, "--host", "127.0.0.1", "--port", "0", "--log-level", "warn", *UNLIMITED]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(SERVER_CORE))
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=pinned(SERVER_CORE))
     try:
         url = re.search(r"ws://\S+", server.stdout.readline() + server.stdout.readline())[0]
         if clients == 0:
@@ -67,7 +69,7 @@ def measure(program, clients, rate):
         start, (user, system) = time.monotonic(), cpu(server.pid)
         time.sleep(SECONDS - 3)
         elapsed, (user_after, system_after) = time.monotonic() - start, cpu(server.pid)
-        memory, kernel = resident(server.pid), (kernel_memory() - before) // 2
+        memory, kernel = resident(server.pid), kernel_memory() - before
         figures = json.loads(load.communicate()[0])
         if load.returncode:
             raise SystemExit(f"{clients} clients, {rate} a second: {figures}")
