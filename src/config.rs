@@ -42,6 +42,8 @@ pub struct Config {
     pub allow_origin: AllowedOrigins,
     /// Keys for tokens, and the rights of clients without one.
     pub auth: AuthSettings,
+    /// Threads that help the broadcaster with large rooms; `None` means as many as the cores allow.
+    pub fan_out_threads: Option<usize>,
     /// True if `/echo` is served.
     pub echo: bool,
     /// Limits and time-outs of clients.

@@ -12,6 +12,7 @@
 //! | broker | takes publishes to the store: its thread those that wait, in batches; a client's thread a single one |
 //! | inbox | the queue of the broker's or broadcaster's thread, which takes what waits as one batch |
 //! | broadcaster | the thread that alone owns rooms and members, and fans publications out |
+//! | helper | a thread that sends a part of the broadcaster's batch to a room with hundreds of members |
 //! | delivery | one publication handed to one member |
 //! | outbox | one client's outbound queue, with a limit in bytes |
 //! | slow consumer | a client whose outbox overflows or stalls; it is evicted: closed with 4100 |
@@ -47,7 +48,7 @@
 //!        ▼                                               │
 //!   broadcaster thread (owns rooms and members)  ◄───────┘ inbox
 //!   (one batch of all waiting events: encode each room's messages once)
-//!        │
+//!        │ a large room: chunks of its members also by helper threads
 //!        ▼
 //!   outbox of each member: sends at once without blocking; only what the socket
 //!   refuses is queued, and a drain thread runs for as long as that one client lags
@@ -84,13 +85,16 @@
 //!
 //! # Invariants
 //!
-//! - A delivery to a healthy client wakes no thread, and no message is encoded twice for one kind of stream.
+//! - A delivery to a healthy client wakes no thread of its own, and no message is encoded twice for one kind of stream.
+//! - A batch for a small room wakes no helper. The broadcaster waits for a helper only while that sends to a few members.
 //! - A batch takes only items that are queued already; no thread waits for a batch to grow.
 //! - A push to an outbox never blocks: a slow client costs no other client time.
-//! - Only the broadcaster changes rooms; its only I/O is a non-blocking send.
 //! - One thread at a time stores and hands to the broadcaster, so both have one order. A publish is queued as long as
 //!   one before it waits. Only a store without I/O is ever called by the publishing client's thread.
 //! - No thread is woken while its waker holds a lock that it needs, and no idle thread yields before it sleeps.
+//! - Only the broadcaster changes rooms; its only I/O, and that of its helpers, is a non-blocking send.
+//! - Helpers share one batch of one room, and the next batch starts after they are done: a member's order cannot change.
+//! - A panic while a member is sent a batch closes this member's connection, so that it resumes; no other member notices.
 //! - A full queue blocks the publisher; no message is dropped between two threads.
 //! - No thread waits for a socket while it holds a lock.
 //! - A message is stored before it is acknowledged or delivered. A slow or failing disk or Redis delays only clients
@@ -112,6 +116,7 @@
 //!
 //! | question | file |
 //! |---|---|
+//! | Where do several threads send to one room? | `broadcaster/fan_out/helpers.rs` |
 //! | Where is a slow client evicted? | `outbox.rs`, `evict` |
 //! | Where is an offset assigned? | `store/memory.rs`, `store/sqlite/writer/`, with Redis `store/redis/scripts/publish.lua` |
 //! | Where are a token's rights checked? | `auth/rights.rs`; for HTTP by `http/authorize.rs`, for sessions by `rooms.rs` and `requests.rs` in `session/websocket/` |

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::admission::Admission;
 use crate::app::App;
 use crate::auth::Authority;
-use crate::broadcaster::{Broadcaster, Event};
+use crate::broadcaster::{self, Broadcaster, Event};
 use crate::broker::Broker;
 use crate::config::{Config, TlsFiles};
 use crate::limits::{self, Ceiling, Permits};
@@ -131,8 +131,10 @@ impl Server {
         }
         let authority = load_keys(&config, &addresses, reloads)?;
         let metrics = Arc::new(Metrics::default());
+        let helpers = config.fan_out_threads;
+        let helpers = helpers.unwrap_or_else(broadcaster::auto_helpers);
         let (broadcaster, broadcaster_thread) =
-            Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics))
+            Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics), helpers)
                 .map_err(StartError::Thread)?;
         let delivery: Arc<dyn Delivery> = Arc::new(broadcaster.clone());
         let store = store::open(&config, &delivery, &metrics)

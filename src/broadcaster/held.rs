@@ -18,13 +18,13 @@ pub(super) struct HeldBatches {
 }
 
 impl HeldBatches {
-    pub(super) fn after(offset: u64) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn after(offset: u64) -> Self {
+        Self {
             after: offset,
             batches: Vec::new(),
             bytes: 0,
             overflowed: false,
-        })
+        }
     }
 
     /// Keeps a batch. All batches are sent in one burst on release, so together they must fit the outbox's burst.

@@ -99,7 +99,7 @@ impl BroadcasterState {
             let remote = self.remote_members.get(&name).cloned();
             LocalRoom::new(numbering, remote.unwrap_or_else(RemoteMembers::nobody))
         });
-        self.metrics.deliveries.add(room.flush());
+        self.metrics.deliveries.add(room.flush(&self.helpers));
         let is_new = room.add(Arc::clone(&client.outbox), presence, held);
         self.presence.changed(room, now);
         let state = RoomState {
@@ -125,7 +125,7 @@ impl BroadcasterState {
             // The room restarted, which has closed the client.
             return ReleaseOutcome::Live;
         };
-        self.metrics.deliveries.add(room.flush());
+        self.metrics.deliveries.add(room.flush(&self.helpers));
         room.release(client, reached)
     }
 
@@ -159,7 +159,7 @@ impl BroadcasterState {
             return;
         };
         let room = entry.get_mut();
-        self.metrics.deliveries.add(room.flush());
+        self.metrics.deliveries.add(room.flush(&self.helpers));
         room.remove(client);
         if room.local_count() == 0 {
             entry.remove();
@@ -174,7 +174,7 @@ impl BroadcasterState {
         let Some(mut room) = self.rooms.remove(name) else {
             return;
         };
-        self.metrics.deliveries.add(room.flush());
+        self.metrics.deliveries.add(room.flush(&self.helpers));
         room.close_members(CloseCode::Restarted);
         self.mark_changed(name);
     }

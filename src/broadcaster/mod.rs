@@ -1,9 +1,9 @@
 //! The broadcaster: the thread that alone owns rooms and members, and fans publications out to them.
 //!
-//! The thread does no I/O except the outbox's non-blocking send. It takes events in the order in which they were
-//! sent. A room's waiting publications are encoded once and sent as one batch, and that batch is sent before a join,
-//! leave or release in the room takes effect. A member therefore receives a room's offsets in order, each at most
-//! once, from its join position on.
+//! The thread does no I/O except the outbox's non-blocking send, which helper threads share if a room is large. It takes
+//! events in the order in which they were sent. A room's waiting publications are encoded once and sent as one batch, and
+//! that batch is sent before a join, leave or release in the room takes effect. A member therefore receives a room's
+//! offsets in order, each at most once, from its join position on.
 
 mod closing;
 mod connected_clients;
@@ -13,6 +13,7 @@ mod event;
 mod event_loop;
 mod fan_out;
 mod held;
+mod members;
 mod membership;
 mod presence;
 mod queries;
@@ -36,9 +37,11 @@ use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
 use crate::rooms::ClientSelector;
 use crate::threads::REPLY_TIMEOUT;
 
+use fan_out::Helpers;
 use state::BroadcasterState;
 
 pub(crate) use event::Event;
+pub(crate) use fan_out::auto_helpers;
 pub(crate) use reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
 /// Events that may wait for the broadcaster thread. While the queue is full, the broker waits.
@@ -52,12 +55,14 @@ const QUEUE_EVENTS_MAX: usize = 1024;
 pub(crate) struct Broadcaster(InboxSender<Event>);
 
 impl Broadcaster {
-    /// Starts the thread. It ends on [`Event::Stop`] or when every handle is dropped.
+    /// Starts the thread and its helpers. It ends on [`Event::Stop`] or when every handle is dropped, and ends them.
     pub(crate) fn start(
         welcome: String,
         metrics: Arc<Metrics>,
+        helpers: usize,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let run = move |events: &_| BroadcasterState::new(welcome, metrics).run(events);
+        let helpers = Helpers::start(helpers)?;
+        let run = move |events: &_| BroadcasterState::new(welcome, metrics, helpers).run(events);
         let (sender, thread) = inbox::spawn_service("broadcaster", QUEUE_EVENTS_MAX, run)?;
         Ok((Self(sender), thread))
     }

@@ -1,11 +1,11 @@
 //! A room with members on this node: its numbering, its members and the batch that is to be sent to them.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-use crate::outbox::{Outbox, Wire};
+use crate::outbox::Outbox;
 use crate::protocol::{
     ClientId, CloseCode, FrameBuffer, Frames, Position, PresentClient, Publication, RequestId,
     RoomName, ServerMessage, write_event,
@@ -13,36 +13,25 @@ use crate::protocol::{
 use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering};
 
 use super::connected_clients::ConnectedClients;
+use super::fan_out::{Batch, FanOut, Helpers};
 use super::held::HeldBatches;
+use super::members::{Member, Members};
 use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};
 
 /// Bytes of a batch at which it is sent before more is added, so that a batch stays far smaller than an outbox.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// A client in a room.
-struct Member {
-    outbox: Arc<Outbox>,
-    /// True if the member is subscribed to presence updates.
-    watches: bool,
-    /// The member's batches while it is held; `None` once it is live.
-    held: Option<Box<HeldBatches>>,
-}
-
 /// A room with members on this node.
 pub(super) struct LocalRoom {
     numbering: Arc<RoomNumbering>,
-    members: HashMap<ClientId, Member>,
+    members: Members,
+    /// The batches of each held member.
+    held: BTreeMap<ClientId, HeldBatches>,
     remote: RemoteMembers,
-    /// The number of members subscribed to presence updates.
-    watchers: usize,
     /// The pending batch as WebSocket frames.
     batch: FrameBuffer,
     /// The pending batch as Server-Sent Events; empty while no member reads them.
     events: Vec<u8>,
-    /// The number of members that read Server-Sent Events.
-    event_readers: usize,
-    /// The number of those readers whose events are sent in chunks.
-    chunk_readers: usize,
     /// The JSON text of one publication; reused for the next one.
     scratch: Vec<u8>,
 }
@@ -52,13 +41,11 @@ impl LocalRoom {
         numbering.set_remote_members(remote.members);
         Self {
             numbering,
-            members: HashMap::new(),
+            members: Members::default(),
+            held: BTreeMap::new(),
             remote,
-            watchers: 0,
             batch: FrameBuffer::default(),
             events: Vec::new(),
-            event_readers: 0,
-            chunk_readers: 0,
             scratch: Vec::new(),
         }
     }
@@ -92,64 +79,58 @@ impl LocalRoom {
     }
 
     pub(super) fn has_watchers(&self) -> bool {
-        self.watchers > 0
+        self.members.watchers() > 0
     }
 
     /// Adds a member or replaces its membership. Returns whether the client was not a member before.
     pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool, held: bool) -> bool {
         let client = outbox.client();
         let replaced = self.remove(client);
-        self.watchers += usize::from(watches);
-        self.event_readers += usize::from(outbox.wire().has_events());
-        self.chunk_readers += usize::from(outbox.wire() == Wire::ChunkedEvents);
-        let member = Member {
+        if held {
+            let after = self.position().offset;
+            self.held.insert(client, HeldBatches::after(after));
+        }
+        self.members.add(Member {
             outbox,
             watches,
-            held: held.then(|| HeldBatches::after(self.position().offset)),
-        };
-        self.members.insert(client, member);
+            held,
+        });
         !replaced
     }
 
     /// Removes a member. Returns whether the client was one.
     pub(super) fn remove(&mut self, client: ClientId) -> bool {
-        let Some(member) = self.members.remove(&client) else {
-            return false;
-        };
-        self.watchers -= usize::from(member.watches);
-        self.event_readers -= usize::from(member.outbox.wire().has_events());
-        self.chunk_readers -= usize::from(member.outbox.wire() == Wire::ChunkedEvents);
-        true
+        self.held.remove(&client);
+        self.members.remove(client)
     }
 
     /// Makes a held member live if `reached` and its held batches together cover the room's position.
     /// The pending batch must be empty. A client that is not held or not a member counts as live.
     pub(super) fn release(&mut self, client: ClientId, reached: u64) -> ReleaseOutcome {
         let offset = self.position().offset;
-        let Some(member) = self.members.get_mut(&client) else {
+        let (Some(member), Some(held)) = (self.members.get(client), self.held.get_mut(&client))
+        else {
             return ReleaseOutcome::Live;
         };
-        let Some(held) = member.held.take() else {
-            return ReleaseOutcome::Live;
-        };
-        if let Some(batches) = held.following(reached) {
-            for batch in batches {
-                member.outbox.push(batch);
+        let outcome = match (held.following(reached), reached.cmp(&offset)) {
+            (Some(batches), _) => {
+                for batch in batches {
+                    member.outbox.push(batch);
+                }
+                ReleaseOutcome::Live
             }
-            return ReleaseOutcome::Live;
-        }
-        match reached.cmp(&offset) {
             // The client read the held publications from the store, so it must not be sent them again.
-            Equal => ReleaseOutcome::Live,
-            Less => {
-                member.held = Some(HeldBatches::after(offset));
-                ReleaseOutcome::ReadOn(offset)
-            }
-            Greater => {
-                member.held = Some(HeldBatches::after(offset));
-                ReleaseOutcome::Behind
-            }
+            (None, Equal) => ReleaseOutcome::Live,
+            (None, Less) => ReleaseOutcome::ReadOn(offset),
+            (None, Greater) => ReleaseOutcome::Behind,
+        };
+        if outcome == ReleaseOutcome::Live {
+            self.held.remove(&client);
+            self.members.set_live(client);
+        } else {
+            *held = HeldBatches::after(offset);
         }
+        outcome
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -165,7 +146,7 @@ impl LocalRoom {
         self.scratch.clear();
         publication.write_json(&mut self.scratch);
         self.batch.push_text(&self.scratch);
-        if self.event_readers > 0 {
+        if self.members.event_readers() > 0 {
             let position = Position {
                 epoch: self.numbering.epoch(),
                 offset: publication.offset,
@@ -176,30 +157,30 @@ impl LocalRoom {
 
     /// Sends the pending batch to every live member and keeps it for every held one. Returns the number of
     /// deliveries.
-    pub(super) fn flush(&mut self) -> u64 {
+    pub(super) fn flush(&mut self, helpers: &Helpers<FanOut>) -> u64 {
         if self.batch.is_empty() {
             return 0;
         }
         let (frames, publications) = self.batch.take();
         let events = mem::take(&mut self.events);
-        let chunk = Frames::chunk(if self.chunk_readers > 0 { &events } else { &[] });
-        let events = Frames::from(events);
-        for member in self.members.values_mut() {
-            let batch = match member.outbox.wire() {
-                Wire::WebSocket => &frames,
-                Wire::Events => &events,
-                Wire::ChunkedEvents => &chunk,
-            };
-            match &mut member.held {
-                None => member.outbox.push(batch),
-                Some(held) => held.add(batch, &member.outbox),
+        let has_chunks = self.members.chunk_readers() > 0;
+        let batch = Batch {
+            frames,
+            chunk: Frames::chunk(if has_chunks { &events } else { &[] }),
+            events: Frames::from(events),
+        };
+        for (client, held) in &mut self.held {
+            if let Some(member) = self.members.get(*client) {
+                held.add(batch.for_wire(member.outbox.wire()), &member.outbox);
             }
         }
+        let members = Arc::clone(self.members.list());
+        helpers.run(&FanOut { members, batch });
         publications * self.members.len() as u64
     }
 
     pub(super) fn close_members(&self, code: CloseCode) {
-        for member in self.members.values() {
+        for member in self.members.iter() {
             member.outbox.close(code);
         }
     }
@@ -244,7 +225,7 @@ impl LocalRoom {
 
     pub(super) fn send_presence_to_watchers(&self, clients: &ConnectedClients) {
         let frames = self.presence_frames(clients, None);
-        for member in self.members.values().filter(|member| member.watches) {
+        for member in self.members.iter().filter(|member| member.watches) {
             member.outbox.push(&frames);
         }
     }
@@ -263,9 +244,12 @@ impl LocalRoom {
     /// Returns the members on this node. Their users are looked up instead of stored, because a member takes memory in
     /// every room.
     fn local_clients(&self, clients: &ConnectedClients) -> impl Iterator<Item = PresentClient> {
-        self.members.keys().map(|id| PresentClient {
-            client: *id,
-            user: clients.get(id).and_then(|client| client.user.clone()),
+        self.members.iter().map(|member| {
+            let id = member.outbox.client();
+            PresentClient {
+                client: id,
+                user: clients.get(&id).and_then(|client| client.user.clone()),
+            }
         })
     }
 }

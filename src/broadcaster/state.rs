@@ -9,6 +9,7 @@ use crate::rooms::RemoteMembers;
 
 use super::connected_clients::ConnectedClients;
 use super::drain::Drain;
+use super::fan_out::{FanOut, Helpers};
 use super::presence::PresenceSchedule;
 use super::room::LocalRoom;
 
@@ -27,13 +28,14 @@ pub(super) struct BroadcasterState {
     pub(super) changed_rooms: Option<HashSet<RoomName>>,
     /// Rooms with a batch that was not sent yet.
     pub(super) pending: Vec<RoomName>,
+    pub(super) helpers: Helpers<FanOut>,
     pub(super) presence: PresenceSchedule,
     /// `Some` from the start of the shutdown on.
     pub(super) drain: Option<Drain>,
 }
 
 impl BroadcasterState {
-    pub(super) fn new(welcome: String, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(welcome: String, metrics: Arc<Metrics>, helpers: Helpers<FanOut>) -> Self {
         Self {
             welcome,
             metrics,
@@ -42,6 +44,7 @@ impl BroadcasterState {
             remote_members: HashMap::new(),
             changed_rooms: None,
             pending: Vec::new(),
+            helpers,
             presence: PresenceSchedule::default(),
             drain: None,
         }

@@ -31,7 +31,9 @@ use self::flags::host::{Host, host};
 use self::flags::keys::{KeyFlags, describe_keys};
 use self::flags::limits::{LimitFlags, TimeoutFlags};
 use self::flags::nodes::NodeFlags;
-use self::flags::values::{ListenOn, listen_on, mode, switch, unix_paths};
+use self::flags::values::{
+    CountOrAuto, ListenOn, listen_on, mode, switch, threads_or_auto, unix_paths,
+};
 pub use self::notice::Notice;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
@@ -133,6 +135,16 @@ struct Cli {
         help_heading = "Tokens"
     )]
     anonymous: Anonymous,
+    /// Threads that help to send messages to rooms with hundreds of members; auto is one for each core but the first, up
+    /// to 7
+    #[arg(
+        long,
+        env = "WSCAST_FAN_OUT_THREADS",
+        default_value = "auto",
+        value_name = "N",
+        value_parser = threads_or_auto
+    )]
+    fan_out_threads: CountOrAuto,
     /// Serve /echo, which sends every message back, for conformance tests
     #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
@@ -336,6 +348,7 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         welcome: cli.welcome,
         allow_origin: cli.allow_origin,
         auth: cli.keys.settings(cli.anonymous),
+        fan_out_threads: cli.fan_out_threads.0,
         echo: cli.echo,
         database: cli.history.database(),
         history: cli.history.limits(),

@@ -29,6 +29,8 @@ pub(crate) enum Case {
     I,
     #[value(name = "L")]
     L,
+    #[value(name = "M")]
+    M,
     #[value(name = "N")]
     N,
     #[value(name = "R")]
@@ -108,6 +110,9 @@ pub(crate) struct Options {
     /// Messages that a client of case I has missed [default: 100000, quick: 10000]
     #[arg(long)]
     missed: Option<u64>,
+    /// Members of the room in case M [default: 5000,10000, quick: 1000]
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    members: Vec<usize>,
     /// Clients in cases N and R, a third of them on each node [default: 3000, quick: 300]
     #[arg(long)]
     node_clients: Option<usize>,
@@ -183,6 +188,14 @@ impl Options {
         self.missed.unwrap_or(self.pick(10_000, 100_000)).max(1)
     }
 
+    /// Returns the numbers of members that case M measures.
+    pub(crate) fn members(&self) -> Vec<usize> {
+        if !self.members.is_empty() {
+            return self.members.clone();
+        }
+        self.pick(vec![1000], vec![5000, 10_000])
+    }
+
     /// Returns the clients of cases N and R: the same number on each node.
     pub(crate) fn node_clients(&self) -> usize {
         self.node_rooms() * NODES
@@ -206,12 +219,14 @@ impl Options {
         // The publisher of each room has a second handle to its socket.
         let nodes_case = self.node_clients() + self.node_rooms();
         let rooms_case = self.small_rooms() * (SMALL_ROOM_CLIENTS + 1);
+        let members_case = self.members().into_iter().fold(0, usize::max);
         [
             self.clients(),
             self.idle(),
             stall_case,
             nodes_case,
             rooms_case,
+            members_case,
         ]
         .into_iter()
         .fold(0, usize::max)

@@ -17,6 +17,7 @@
 //! | H | 1 publisher, with 1 or 32 outstanding; 100 publishers | acknowledged publishes, in memory and in SQLite, and with a sync per batch |
 //! | I | 200 clients, 50 messages a second, while one client a second, then ten at once, resume from 100 000 missed messages | latency of the 200 |
 //! | R | 1 000 rooms of three clients, one of which publishes; 1 000 messages a second, and 64 outstanding | server CPU per message, messages per second |
+//! | M | one message, then load B, to 5 000 and 10 000 members | time from the first to the last delivery, CPU per delivery, deliveries per second, with one core and with two for the server |
 //! | N | 3 000 clients on three nodes with one Redis: as A, as B, and in 1 000 rooms; one client per node; publishes as H | CPU of the nodes and of Redis per delivery, message and publish |
 //! | R | 3 000 clients on three nodes in 1 000 rooms, with a Redis Cluster of one master and of three: 1000 messages a second, and 64 outstanding | messages and deliveries per second, CPU of the busiest master and of all per message |
 //! | W | A and B, by this load generator and by `wscast bench` | deliveries per second, which must agree |
@@ -49,6 +50,7 @@ mod frames;
 mod latency;
 mod load;
 mod machine;
+mod many_members;
 mod measurements;
 mod nodes;
 mod nodes_report;
@@ -127,6 +129,9 @@ fn run(options: Options) -> io::Result<()> {
     report.extend(storage_report::rows(&bench)?);
     if includes(Case::L) {
         report.extend(rate_limits::rows(&bench)?);
+    }
+    if includes(Case::M) {
+        report.extend(many_members::rows(&bench)?);
     }
     if includes(Case::N) {
         report.extend(nodes_report::rows(&bench)?);

@@ -103,7 +103,7 @@ impl Publisher {
     }
 
     /// Sends each message with a `send` of its own, so that only the server can batch them.
-    fn publish(&mut self, count: u64) -> io::Result<()> {
+    pub(crate) fn publish(&mut self, count: u64) -> io::Result<()> {
         for _ in 0..count {
             if let Some(at) = self.stamp_at {
                 latency::write_stamp(&mut self.message[at..]);

@@ -20,6 +20,16 @@ pub(crate) struct Machine {
 struct Cores {
     server: usize,
     generator: usize,
+    server_may_use: ServerCores,
+}
+
+/// The cores that servers may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerCores {
+    /// A core of their own.
+    One,
+    /// That core and the load generator's.
+    Two,
 }
 
 impl Machine {
@@ -32,20 +42,35 @@ impl Machine {
             .first()
             .ok_or_else(|| io::Error::other("no CPU core is available"))?;
         let generator = *allowed.get(1).unwrap_or(&server);
-        let cores = Cores { server, generator };
-        pin(generator)?;
+        let cores = Cores {
+            server,
+            generator,
+            server_may_use: ServerCores::One,
+        };
+        pin(&[generator])?;
         Ok(Machine {
             description: describe(allowed.len(), cores),
             cores,
         })
     }
 
-    /// Runs `spawn` on the server's core. A child process and all its threads inherit the affinity of the thread that
+    pub(crate) fn with_server_cores(mut self, server_may_use: ServerCores) -> Machine {
+        self.cores.server_may_use = server_may_use;
+        self
+    }
+
+    /// Runs `spawn` on the server's cores. A child process and all its threads inherit the affinity of the thread that
     /// starts it.
     pub(crate) fn on_server_core<T>(&self, spawn: impl FnOnce() -> T) -> io::Result<T> {
-        pin(self.cores.server)?;
+        let Cores {
+            server, generator, ..
+        } = self.cores;
+        match self.cores.server_may_use {
+            ServerCores::One => pin(&[server])?,
+            ServerCores::Two => pin(&[server, generator])?,
+        }
         let spawned = spawn();
-        pin(self.cores.generator)?;
+        pin(&[generator])?;
         Ok(spawned)
     }
 }
@@ -74,9 +99,9 @@ fn allowed_cores() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-fn pin(core: usize) -> io::Result<()> {
+fn pin(cores: &[usize]) -> io::Result<()> {
     let mut only = CpuSet::new();
-    only.set(core);
+    cores.iter().for_each(|core| only.set(*core));
     Ok(sched_setaffinity(None, &only)?)
 }
 

@@ -11,7 +11,7 @@ use crate::client_group::{ClientGroup, ServerProtocol};
 use crate::client_socket::Certificate;
 use crate::cpu::CpuTime;
 use crate::load::{DUPLICATE_GRACE, Load, Publisher, Until, WARM_UP_MESSAGES, run_load};
-use crate::machine::Machine;
+use crate::machine::{Machine, ServerCores};
 use crate::servers::{Server, ServerKind};
 
 /// Connections that are opened before the first reading, and not counted. They cause allocations that happen once
@@ -76,6 +76,15 @@ impl Bench {
         Bench {
             server,
             ..self.clone()
+        }
+    }
+
+    /// Returns a copy whose servers may use these cores.
+    pub(crate) fn with_server_cores(&self, cores: ServerCores) -> Bench {
+        let bench = self.clone();
+        Bench {
+            machine: bench.machine.with_server_cores(cores),
+            ..bench
         }
     }
 

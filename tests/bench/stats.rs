@@ -1,4 +1,4 @@
-//! Reads the counters that a server reports at `/stats`.
+//! Reads the figures that a server reports at `/stats` and `/metrics`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-const REQUEST: &[u8] = b"GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stats {
@@ -18,11 +17,7 @@ pub(crate) struct Stats {
 
 impl Stats {
     pub(crate) fn fetch(address: SocketAddrV4) -> io::Result<Stats> {
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(READ_DEADLINE))?;
-        socket.write_all(REQUEST)?;
-        let mut response = String::new();
-        socket.read_to_string(&mut response)?;
+        let response = get(address, "/stats")?;
         Stats::parse(&response)
             .ok_or_else(|| io::Error::other(format!("/stats returned {response:?}")))
     }
@@ -37,4 +32,50 @@ impl Stats {
             evicted: number("/totals/slow_consumers_evicted")?,
         })
     }
+}
+
+/// The sum and the number of a histogram's observations. NaN if the server does not have the histogram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistogramTotals {
+    sum: f64,
+    count: f64,
+}
+
+impl HistogramTotals {
+    pub(crate) fn fetch(address: SocketAddrV4, name: &str) -> io::Result<HistogramTotals> {
+        let response = get(address, "/metrics")?;
+        let value = |part| {
+            let prefix = format!("{name}_{part} ");
+            let mut lines = response.lines();
+            let value = lines.find_map(|line| line.strip_prefix(&prefix));
+            value
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(f64::NAN)
+        };
+        Ok(HistogramTotals {
+            sum: value("sum"),
+            count: value("count"),
+        })
+    }
+
+    pub(crate) fn since(&self, earlier: &HistogramTotals) -> HistogramTotals {
+        HistogramTotals {
+            sum: self.sum - earlier.sum,
+            count: self.count - earlier.count,
+        }
+    }
+
+    pub(crate) fn mean_seconds(&self) -> f64 {
+        self.sum / self.count
+    }
+}
+
+fn get(address: SocketAddrV4, path: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(READ_DEADLINE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut response = String::new();
+    socket.read_to_string(&mut response)?;
+    Ok(response)
 }

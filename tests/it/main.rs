@@ -36,6 +36,7 @@
 //! | `http_messages` | a room over HTTP: pages of history, publishing, event streams |
 //! | `http` | routes: responses, headers, methods, caching, encodings |
 //! | `keep_alive` | several requests on one connection: order, deadlines, bodies |
+//! | `large_rooms` | rooms with hundreds of members, to which helper threads send too |
 //! | `liveness` | heartbeats: silent clients are pinged and disconnected |
 //! | `load` | a crowd in which some clients never read |
 //! | `logs` | where the log goes, its levels, and what never appears in it |
@@ -116,6 +117,7 @@ mod hostile_tls;
 mod http;
 mod http_messages;
 mod keep_alive;
+mod large_rooms;
 mod liveness;
 mod load;
 mod logs;

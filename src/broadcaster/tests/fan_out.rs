@@ -174,6 +174,37 @@ fn batch_after_the_last_event_stream_reader_left_has_no_old_events() {
     assert_eq!(alice.offsets(), [1, 2, 3, 4, 5, 6]);
 }
 
+/// Enough members for three threads.
+const LARGE_ROOM: usize = 800;
+
+#[test]
+fn helpers_send_to_a_large_room_in_order_and_keep_batches_of_held_members() {
+    crate::limits::raise_and_measure();
+    let mut broadcaster = TestBroadcaster::with_helpers(3);
+    let lobby = TestRoom::new("lobby");
+    let mut members: Vec<_> = (0..LARGE_ROOM)
+        .map(|_| broadcaster.member_of(&[&lobby]))
+        .collect();
+    let (mut held, state) = broadcaster.held_member_of(&lobby);
+    broadcaster.handle([lobby.publish()]);
+    broadcaster.handle(lobby.publish_many(2));
+    // A member that leaves after a fan-out, and one that leaves within a batch.
+    let mut left = members.remove(LARGE_ROOM / 2);
+    assert_eq!(left.offsets(), [1, 2, 3]);
+    broadcaster.handle([left.disconnect(), lobby.publish()]);
+    let mut leaving = members.remove(1);
+    broadcaster.handle([lobby.publish(), leaving.disconnect(), lobby.publish()]);
+
+    assert!(left.offsets().is_empty());
+    assert_eq!(leaving.offsets(), [1, 2, 3, 4, 5]);
+    for member in &mut members {
+        assert_eq!(member.offsets(), [1, 2, 3, 4, 5, 6]);
+    }
+    assert!(held.offsets().is_empty());
+    broadcaster.release(&held, &lobby, state.position.offset);
+    assert_eq!(held.offsets(), [1, 2, 3, 4, 5, 6]);
+}
+
 #[test]
 fn deliveries_are_counted_once_per_member() {
     let mut broadcaster = TestBroadcaster::new();

@@ -17,6 +17,18 @@ pub(in crate::cli) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
         .map_err(|_| "write auto or a whole number, 1 or more".to_owned())
 }
 
+/// Most threads of one kind that a setting may ask for: more than any machine has use for.
+const THREADS_MAX: usize = 128;
+
+/// Parses a number of threads, which may be zero.
+pub(in crate::cli) fn threads_or_auto(text: &str) -> Result<CountOrAuto, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(CountOrAuto(None)),
+        (_, Ok(n @ 0..=THREADS_MAX)) => Ok(CountOrAuto(Some(n))),
+        _ => Err(format!("write auto or a whole number, 0 to {THREADS_MAX}")),
+    }
+}
+
 /// Parses the words that people write in unit and compose files.
 pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::broadcaster::event::Event;
+use crate::broadcaster::fan_out::Helpers;
 use crate::broadcaster::reply::ReleaseOutcome;
 use crate::broadcaster::state::BroadcasterState;
 use crate::metrics::Metrics;
@@ -28,9 +29,14 @@ pub(in crate::broadcaster::tests) struct TestBroadcaster {
 
 impl TestBroadcaster {
     pub(in crate::broadcaster::tests) fn new() -> Self {
+        Self::with_helpers(0)
+    }
+
+    pub(in crate::broadcaster::tests) fn with_helpers(count: usize) -> Self {
         let metrics = Arc::new(Metrics::default());
+        let helpers = Helpers::start(count).expect("threads");
         Self {
-            state: BroadcasterState::new(WELCOME.to_owned(), Arc::clone(&metrics)),
+            state: BroadcasterState::new(WELCOME.to_owned(), Arc::clone(&metrics), helpers),
             metrics,
             now: Instant::now(),
             clients_started: 0,

@@ -1,4 +1,8 @@
-//! The message path: adds publications to their rooms' batches and sends the batches.
+//! The message path: adds publications to their rooms' batches and sends the batches, to a large room with the help of
+//! other threads.
+
+mod batch;
+mod helpers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,6 +11,11 @@ use crate::protocol::Publication;
 use crate::rooms::RoomNumbering;
 
 use super::state::BroadcasterState;
+
+pub(crate) use helpers::auto_helpers;
+
+pub(super) use batch::{Batch, FanOut};
+pub(super) use helpers::Helpers;
 
 impl BroadcasterState {
     /// Adds a publication to its room's batch. A numbering that the members do not know restarts the room.
@@ -31,7 +40,7 @@ impl BroadcasterState {
         }
         room.add_pending(publication);
         if room.pending_is_full() {
-            self.metrics.deliveries.add(room.flush());
+            self.metrics.deliveries.add(room.flush(&self.helpers));
         }
     }
 
@@ -43,7 +52,7 @@ impl BroadcasterState {
         let mut delivered = 0;
         for name in self.pending.drain(..) {
             if let Some(room) = self.rooms.get_mut(&name) {
-                delivered += room.flush();
+                delivered += room.flush(&self.helpers);
             }
         }
         self.metrics.deliveries.add(delivered);
