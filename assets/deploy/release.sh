@@ -8,8 +8,9 @@
 #   SHA256SUMS
 #
 # Zig, which pip installs below target/, compiles C and links for each target. Rust's standard library for the target
-# comes from `rustup target add`, or, without rustup, is compiled from Debian's package rust-src. If it cannot be had for
-# this machine's own target, the target with glibc stands in, which is linked statically too.
+# comes from `rustup target add`, or is compiled from its source: rustup's component rust-src, or Debian's packages rustc-web,
+# cargo-web and rust-web-src (rustc and rust-src are too old). If it cannot be had for this machine's own target, the target
+# with glibc stands in, which is linked statically too.
 #
 # The exit code is 1 if a target could not be built; the others are built all the same.
 
@@ -26,6 +27,13 @@ missing() {
     echo "not built: $*" >&2
     failed=1
 }
+
+# Leaves out parts of SQLite that wscast does not use: half a MiB.
+export LIBSQLITE3_FLAGS="-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE
+    -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_DBSTAT_VTAB -USQLITE_ENABLE_COLUMN_METADATA -USQLITE_ENABLE_LOAD_EXTENSION
+    -USQLITE_SOUNDEX -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_OMIT_JSON
+    -DSQLITE_OMIT_PROGRESS_CALLBACK -DSQLITE_OMIT_AUTHORIZATION -DSQLITE_OMIT_TRACE -DSQLITE_OMIT_GET_TABLE
+    -DSQLITE_OMIT_TCL_VARIABLE -DSQLITE_OMIT_COMPLETE"
 
 # arch_of TARGET: the name in the files, which is also Docker's platform.
 arch_of() {
@@ -57,11 +65,9 @@ prepare() {
     esac
     cargo="cargo zigbuild"
     if [ ! -d "$library/$1/lib" ]; then
-        if have rustup; then
+        if [ ! -e "$library/src/rust/library/std" ]; then
             why="Rust's standard library is missing; run: rustup target add $1"
-            return 1
-        elif [ ! -e "$library/src/rust/library/std" ]; then
-            why="Rust's standard library is missing; install rustup, or Debian's package rust-src"
+            have rustup || why="Rust's standard library is missing; install rustup, or Debian's rustc-web cargo-web rust-web-src"
             return 1
         fi
         # Unstable in Cargo, but without rustup the only way to the library. Debian has no start files of musl; Zig has.

@@ -2,12 +2,13 @@
 
     python3 assets/deploy/release_check.py [--no-limits] FILE…
 
-Each program must be static, and must serve in an empty folder as its root, where `wscast healthcheck` must succeed; the
-latter needs root. Programs for other machines run under qemu if Debian's package qemu-user-static is installed; times
+Each program must be static, and must serve in an empty folder as its root, where `wscast healthcheck` must succeed and,
+with SQLite, a message must outlive a restart; the latter needs root. Programs for other machines run under qemu if Debian's package qemu-user-static is installed; times
 and memory are then qemu's, and are not printed. The exit code is 1 if a program fails or is larger, slower or hungrier
 than the limits below, unless `--no-limits` is given.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -61,9 +62,9 @@ def runner(machine):
 class Server:
     """A running program on a free port; `seconds` is the time from its start to its first response."""
 
-    def __init__(self, command, **options):
+    def __init__(self, command, *settings, **options):
         begin = time.perf_counter()
-        flags = ["--host", "127.0.0.1", "--port", "0", "--log-level", "error"]
+        flags = ["--host", "127.0.0.1", "--port", "0", "--log-level", "error", *settings]
         self.process = subprocess.Popen(command + flags, stdout=subprocess.PIPE, text=True, **options)
         line = self.process.stdout.readline()
         self.url = line.removeprefix("page").strip()
@@ -80,6 +81,13 @@ class Server:
         self.process.terminate()
         self.process.wait(DEADLINE_SECONDS)
         self.process.stdout.close()
+
+    def request(self, path, body=None):
+        """The JSON response to a GET, or to a POST of this JSON."""
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
+            return json.load(response)
 
     def resident_bytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
@@ -102,7 +110,20 @@ def check_empty_root(program, run):
             checked = subprocess.run(check, capture_output=True, text=True, check=False, **enter)
         if checked.returncode != 0:
             raise Failure(f"healthcheck in an empty root: {checked.stderr.strip()}")
+        if "small" not in program.name and "wscast-" in program.name:
+            check_history(inside, enter)
     return "yes"
+
+
+def check_history(inside, enter):
+    """Publishes a message in the empty folder, and reads it after a restart."""
+    messages, database = "rooms/lobby/messages", ["--db", "/history.db"]
+    with Server(inside, *database, **enter) as server:
+        server.request(messages, {"type": "message", "payload": "kept"})
+    with Server(inside, *database, **enter) as server:
+        payloads = [message["payload"] for message in server.request(messages)["messages"]]
+    if payloads != ["kept"]:
+        raise Failure(f"the history after a restart is {payloads}")
 
 
 def check(program):
