@@ -27,6 +27,8 @@ pub(crate) enum Case {
     H,
     #[value(name = "I")]
     I,
+    #[value(name = "K")]
+    K,
     #[value(name = "L")]
     L,
     #[value(name = "M")]
@@ -82,7 +84,7 @@ pub(crate) struct Options {
     /// Clients in cases A to C, L, T and W [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds per measurement in cases A to C, G, H, L, N, R, T and W [default: 4, quick: 1]
+    /// Seconds per measurement in cases A to C, G, H, K, L, N, R, T and W [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// Rounds: how often each pair of figures is measured [default: 5, quick: 1]

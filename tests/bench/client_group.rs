@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -15,6 +16,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustls::ClientConfig;
 
 use crate::client::Client;
 use crate::client_socket::{Certificate, ClientSocket};
@@ -106,8 +108,9 @@ impl ClientGroup {
         count: usize,
         certificate: &Certificate,
     ) -> io::Result<ClientGroup> {
+        let tls = certificate.client();
         let options = ConnectOptions {
-            certificate: Some(certificate),
+            tls: Some(&tls),
             ..ConnectOptions::one_room(from_ref(&address))
         };
         ClientGroup::connect_with(&options, count)
@@ -269,7 +272,7 @@ impl ClientGroup {
     fn open(&mut self, options: &ConnectOptions<'_>) -> io::Result<()> {
         let index = self.clients.len();
         let tcp = (options.connect)(options.address(index))?;
-        let socket = ClientSocket::new(tcp, options.certificate)?;
+        let socket = ClientSocket::new(tcp, options.tls)?;
         let request = options.request(index);
         let parses_payloads = index.is_multiple_of(SAMPLE_EVERY);
         let client = Client::open(socket, options.protocol, request, parses_payloads)?;
@@ -311,7 +314,7 @@ struct ConnectOptions<'a> {
     /// With one room, clients join the lobby.
     rooms: usize,
     protocol: ServerProtocol,
-    certificate: Option<&'a Certificate>,
+    tls: Option<&'a Arc<ClientConfig>>,
 }
 
 impl ConnectOptions<'_> {
@@ -322,7 +325,7 @@ impl ConnectOptions<'_> {
             addresses,
             rooms: 1,
             protocol: ServerProtocol::WebSocket,
-            certificate: None,
+            tls: None,
         }
     }
 

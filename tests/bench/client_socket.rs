@@ -16,6 +16,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 /// The few bytes that a client sends always fit into the socket's buffer while the server reads.
 const NOT_READING: &str = "the server has stopped reading";
 
+/// Tickets of one server that its clients keep.
+const TICKETS_MAX: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct ClientSocket {
     pub(crate) tcp: TcpStream,
@@ -23,25 +26,25 @@ pub(crate) struct ClientSocket {
     tls: Option<Arc<Mutex<ClientConnection>>>,
 }
 
-/// A certificate in files for the server, and the configuration of clients that trust it. Dropping it deletes the
+/// A certificate in files for the server, and the configurations of clients that trust it. Dropping it deletes the
 /// files.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     /// The server's flags that name the files.
     pub(crate) flags: [String; 4],
-    client_config: Arc<ClientConfig>,
+    client: Arc<ClientConfig>,
 }
 
 impl ClientSocket {
     pub(crate) fn new(
         tcp: TcpStream,
-        certificate: Option<&Certificate>,
+        config: Option<&Arc<ClientConfig>>,
     ) -> io::Result<ClientSocket> {
-        let tls = match certificate {
+        let tls = match config {
             None => None,
-            Some(certificate) => {
+            Some(config) => {
                 let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-                let tls = ClientConnection::new(Arc::clone(&certificate.client_config), name);
+                let tls = ClientConnection::new(Arc::clone(config), name);
                 Some(Arc::new(Mutex::new(tls.map_err(io::Error::other)?)))
             }
         };
@@ -120,13 +123,27 @@ impl Certificate {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions();
         let builder = builder.map_err(io::Error::other)?;
-        let mut client_config = builder.with_root_certificates(roots).with_no_client_auth();
-        // Every handshake must be a full one.
-        client_config.resumption = Resumption::disabled();
+        let client = builder.with_root_certificates(roots).with_no_client_auth();
         Ok(Certificate {
             flags: ["--tls-cert".to_owned(), cert, "--tls-key".to_owned(), key],
-            client_config: Arc::new(client_config),
+            client: Arc::new(client),
         })
+    }
+
+    /// Returns the configuration of clients whose handshakes are full ones.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client_with(Resumption::disabled())
+    }
+
+    /// Returns the configuration of clients that resume their sessions with tickets.
+    pub(crate) fn resuming_client(&self) -> Arc<ClientConfig> {
+        self.client_with(Resumption::in_memory_sessions(TICKETS_MAX))
+    }
+
+    fn client_with(&self, resumption: Resumption) -> Arc<ClientConfig> {
+        let mut client = ClientConfig::clone(&self.client);
+        client.resumption = resumption;
+        Arc::new(client)
     }
 }
 

@@ -10,6 +10,7 @@
 //! | C | the same clients, 64 messages outstanding | the same |
 //! | D | 5 000 idle connections | RSS per connection |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
+//! | K | 64 clients at a time connect, read the welcome, close and connect again | server CPU per connection, connections per second; without TLS, with it, and with resumed sessions |
 //! | L | load A; load B with up to 100 publishers in turn; 100 publishers at 80 messages a second each | CPU per delivery and per publish, without rate limits and with the default ones |
 //! | T | A, B, D and E over TLS | the same, without TLS and with it |
 //! | F | 1 800 clients, 100 messages a second, without and with 200 clients that never read | latency, CPU per delivery, peak RSS |
@@ -43,6 +44,7 @@ mod client;
 mod client_group;
 mod client_socket;
 mod comparison;
+mod connecting;
 mod cpu;
 mod fanout_report;
 mod floor;
@@ -127,6 +129,9 @@ fn run(options: Options) -> io::Result<()> {
         report.extend(small_rooms::rows(&bench)?);
     }
     report.extend(storage_report::rows(&bench)?);
+    if includes(Case::K) {
+        report.extend(connecting::rows(&bench)?);
+    }
     if includes(Case::L) {
         report.extend(rate_limits::rows(&bench)?);
     }

@@ -161,6 +161,11 @@ impl Bench {
         Ok((clients, publisher))
     }
 
+    /// Returns the certificate of servers with TLS.
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
     pub(crate) fn start(&self, kind: ServerKind) -> io::Result<Server> {
         let arguments: &[String] = match kind {
             ServerKind::WscastTls => &self.certificate.flags,
