@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustls::ClientConfig;
 
 use crate::client::Client;
+use crate::client_group::ServerProtocol;
 use crate::client_socket::ClientSocket;
 use crate::comparison::{Comparison, Definition, Figure};
 use crate::cpu::CpuTime;
@@ -146,7 +147,12 @@ impl Connectors {
     fn connect(&self, index: usize) -> io::Result<Connector> {
         let tcp = TcpStream::connect(self.address)?;
         let socket = ClientSocket::new(tcp, self.tls.as_ref())?;
-        let client = Client::open(socket, Some(upgrade_request("/ws")), false)?;
+        let client = Client::open(
+            socket,
+            ServerProtocol::WebSocket,
+            Some(upgrade_request("/ws")),
+            false,
+        )?;
         epoll::add(
             &self.epoll,
             &client.socket.tcp,

@@ -4,6 +4,9 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+/// The kernel's stack of a thread on 64-bit machines.
+const KERNEL_STACK_KIB: u64 = 16;
+
 /// `/proc` counts in ticks of 1/100 s, independent of the kernel's own tick.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -97,6 +100,12 @@ fn all_threads(pid: u32) -> io::Result<Duration> {
 /// Returns the resident memory in KiB.
 pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
     status_number(pid, "VmRSS:")
+}
+
+/// Returns the resident memory, page tables and kernel stacks in KiB.
+pub(crate) fn resident_and_kernel_kib(pid: u32) -> io::Result<u64> {
+    let threads = status_number(pid, "Threads:")?;
+    Ok(rss_kib(pid)? + status_number(pid, "VmPTE:")? + threads * KERNEL_STACK_KIB)
 }
 
 /// Returns the largest resident memory that the process has had, in KiB.

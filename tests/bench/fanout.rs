@@ -8,7 +8,7 @@
 //! | A | 1 000 clients, 100-byte messages, 50 a second | server CPU per delivery |
 //! | B | the same clients, 4 messages outstanding | server CPU per delivery, deliveries per second |
 //! | C | the same clients, 64 messages outstanding | the same |
-//! | D | 5 000 idle connections | RSS per connection |
+//! | D | 5 000 idle connections | RSS and all memory that a container is charged per connection, connections per GB |
 //! | E | 5 000 handshakes, 32 at a time, until the welcome | server CPU per handshake |
 //! | K | 64 clients at a time connect, read the welcome, close and connect again | server CPU per connection, connections per second; without TLS, with it, and with resumed sessions |
 //! | L | load A; load B with up to 100 publishers in turn; 100 publishers at 80 messages a second each | CPU per delivery and per publish, without rate limits and with the default ones |
@@ -40,6 +40,7 @@ mod args;
 mod bench_command;
 mod blocking_client;
 mod catch_up;
+mod charge;
 mod client;
 mod client_group;
 mod client_socket;

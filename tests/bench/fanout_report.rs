@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::args::Case;
+use crate::charge;
 use crate::comparison::{Comparison, Definition, Figure};
 use crate::load::Load;
 use crate::measurements::{Bench, ConnectionFigures, FanoutFigures};
@@ -17,6 +18,9 @@ pub(crate) const DELIVERIES: Definition<FanoutFigures> =
     ("deliveries per second", "k/s", |fanout| {
         fanout.deliveries_per_ms
     });
+const CPU_PER_CONNECTION: Definition<ConnectionFigures> = ("CPU per connection", "µs", |idle| {
+    idle.cpu_us_per_handshake
+});
 const GENERATOR_BUSY: Definition<FanoutFigures> = ("load generator busy", "%", |fanout| {
     fanout.generator_busy_percent
 });
@@ -46,29 +50,42 @@ pub(crate) fn fanout_rows(bench: &Bench, case: Case, load: Load) -> io::Result<V
 
 /// Runs cases D and E: the connections that case E opens are the idle ones of case D.
 pub(crate) fn connection_rows(bench: &Bench) -> io::Result<Vec<Row>> {
-    let [rss, cpu] = connection_figures([
-        "D  idle: RSS per connection",
-        "E  handshake: CPU per connection",
-    ]);
-    let rss = rss.with_target(Target::ValueMax(16.0));
+    let [rss, charged, per_gb] = idle_figures("D  idle");
+    let rss = rss.with_target(Target::ValueMax(12.0));
+    let cpu = Figure::titled("E  handshake", CPU_PER_CONNECTION);
     let cpu = cpu.with_target(Target::ValueMax(80.0));
     let comparison = Comparison {
         title: "D and E".to_owned(),
         columns: Columns::FloorAndWscast,
         sides: [ServerKind::FloorIdle, ServerKind::Wscast],
-        figures: [(Case::D, rss), (Case::E, cpu)]
-            .into_iter()
-            .filter(|(case, _)| bench.options.includes(*case))
-            .map(|(_, figure)| figure)
-            .collect(),
+        figures: [
+            (Case::D, rss),
+            (Case::D, charged),
+            (Case::D, per_gb),
+            (Case::E, cpu),
+        ]
+        .into_iter()
+        .filter(|(case, _)| bench.options.includes(*case))
+        .map(|(_, figure)| figure)
+        .collect(),
     };
     comparison.rows(bench, Bench::connections)
 }
 
-fn connection_figures([rss, cpu]: [&str; 2]) -> [Figure<ConnectionFigures>; 2] {
+/// Returns the figures of the memory that idle connections take.
+fn idle_figures(title: &str) -> [Figure<ConnectionFigures>; 3] {
+    let charged = format!("{title}: charged per connection ({})", charge::source());
     [
-        Figure::new(rss.to_owned(), "KiB", |idle| idle.rss_kib_per_connection),
-        Figure::new(cpu.to_owned(), "µs", |idle| idle.cpu_us_per_handshake),
+        Figure::titled(
+            title,
+            ("RSS per connection", "KiB", |idle: &ConnectionFigures| {
+                idle.rss_kib_per_connection
+            }),
+        ),
+        Figure::new(charged, "KiB", |idle| idle.charged_kib_per_connection),
+        Figure::new(format!("{title}: connections per GB"), "k", |idle| {
+            1e9 / 1024.0 / idle.charged_kib_per_connection / 1e3
+        }),
     ]
 }
 
@@ -88,15 +105,12 @@ pub(crate) fn tls_rows(bench: &Bench) -> io::Result<Vec<Row>> {
         };
         rows.extend(comparison.rows(bench, |bench, kind| bench.fanout(kind, load))?);
     }
-    let labels = [
-        "T  idle: RSS per connection",
-        "T  handshakes: CPU per connection",
-    ];
+    let cpu = Figure::titled("T  handshakes", CPU_PER_CONNECTION);
     let comparison = Comparison {
         title: "T  idle".to_owned(),
         columns,
         sides,
-        figures: connection_figures(labels).into(),
+        figures: idle_figures("T  idle").into_iter().chain([cpu]).collect(),
     };
     rows.extend(comparison.rows(bench, Bench::connections)?);
     Ok(rows)

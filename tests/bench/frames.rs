@@ -33,11 +33,6 @@ pub(crate) fn client_pong(payload: &[u8]) -> Vec<u8> {
     frame(PONG, payload, Some(MASK_KEY))
 }
 
-/// Returns a Close frame without a code.
-pub(crate) fn client_close() -> Vec<u8> {
-    frame(CLOSE, &[], Some(MASK_KEY))
-}
-
 /// Returns a server's text frame of `frame_bytes` in total, or as close to it as headers allow.
 pub(crate) fn server_text(frame_bytes: usize) -> Vec<u8> {
     let header_bytes = if frame_bytes > 127 { 4 } else { 2 };

@@ -32,6 +32,7 @@ pub(crate) struct FanoutFigures {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionFigures {
     pub(crate) rss_kib_per_connection: f64,
+    pub(crate) charged_kib_per_connection: f64,
     pub(crate) cpu_us_per_handshake: f64,
 }
 
@@ -134,17 +135,26 @@ impl Bench {
     pub(crate) fn connections(&self, kind: ServerKind) -> io::Result<ConnectionFigures> {
         let count = self.options.idle();
         let mut server = self.start(kind)?;
+        let charge = server.charge();
         let _warm_up = self.clients(&server, WARM_UP_CONNECTIONS)?;
-        let (rss_before, cpu_before) = (server.rss_kib()?, server.cpu()?);
+        let (rss_before, charged_before) = (server.rss_kib()?, charge.kib()?);
+        let cpu_before = server.cpu()?;
         let mut clients = self.clients(&server, count)?;
         clients.read_for(QUIET_STEP)?;
         let cpu = server.cpu()?.since(&cpu_before);
         let rss = quiet_rss_kib(&server, &mut clients)?;
+        let charged = charge.kib()?;
 
         server.check_alive()?;
         clients.check_counts(1)?;
+        // The cgroup can be deleted only after its server has ended.
+        drop(server);
+        drop(charge);
+        let per_connection =
+            |after: u64, before| after.saturating_sub(before) as f64 / count as f64;
         Ok(ConnectionFigures {
-            rss_kib_per_connection: rss.saturating_sub(rss_before) as f64 / count as f64,
+            rss_kib_per_connection: per_connection(rss, rss_before),
+            charged_kib_per_connection: per_connection(charged, charged_before),
             cpu_us_per_handshake: cpu.as_secs_f64() * 1e6 / count as f64,
         })
     }

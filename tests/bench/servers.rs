@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use crate::charge::Charge;
 use crate::cpu::{self, CpuTime};
 use crate::machine::Machine;
 
@@ -80,6 +81,11 @@ impl Server {
 
     pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
         self.process.cpu()
+    }
+
+    /// Starts to count the memory that a container is charged for this server.
+    pub(crate) fn charge(&self) -> Charge {
+        Charge::of(self.process.id())
     }
 
     pub(crate) fn threads_cpu<const N: usize>(
