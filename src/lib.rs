@@ -35,7 +35,7 @@
 //! # The path of a message
 //!
 //! ```text
-//!             accept thread                        one thread per client
+//!             one thread per client, which waits in accept for its first and later ones
 //! socket ──► listener ──► connection: PROXY header, TLS, request head, route
 //!                            ├─ HTTP ──► http: handler -> tiny_http response, keep-alive
 //!                            └─ WebSocket ──► session::websocket: handshake, requests
@@ -72,7 +72,7 @@
 //!
 //! `POST /rooms/x/messages` passes these files once each, downward:
 //!
-//! 1. `listener/mod.rs` accepts the socket, `admission.rs` grants its permits, a thread starts.
+//! 1. `listener/mod.rs` accepts the socket on a waiting thread, `admission.rs` grants its permits.
 //! 2. `connection/preface.rs` reads the PROXY header and completes the TLS handshake, where they are set.
 //! 3. `connection/reader.rs` reads the head; `http/wire/head.rs` parses it.
 //! 4. `http/client_address.rs` finds the client's address; head and address are the `Request`.
@@ -85,6 +85,9 @@
 //!
 //! # Invariants
 //!
+//! - At any time a thread waits in `accept`: the last one that leaves it with a client first starts another.
+//! - A thread serves one client after another. All that belongs to a client is in values that end with its connection;
+//!   nothing is kept in thread-locals.
 //! - A delivery to a healthy client wakes no thread of its own, and no message is encoded twice for one kind of stream.
 //! - A batch for a small room wakes no helper. The broadcaster waits for a helper only while that sends to a few members.
 //! - A batch takes only items that are queued already; no thread waits for a batch to grow.

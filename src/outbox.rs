@@ -93,7 +93,7 @@ struct OutboxState {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum OutboxPhase {
-    /// Nothing is queued; a push goes straight to the socket.
+    /// Nothing is queued but bytes that are held back; a push goes straight to the socket.
     #[default]
     Direct,
     /// A drain thread is sending the queue.
@@ -162,6 +162,11 @@ impl Outbox {
         is_open
     }
 
+    /// Queues bytes that the next push sends with its own, because it follows at once.
+    pub(crate) fn hold_back(&self, bytes: Bytes) {
+        self.state.lock().enqueue(bytes);
+    }
+
     /// Sends frames, or queues them behind the queued ones. Never blocks. A Close frame is the last frame: later
     /// pushes do nothing.
     pub(crate) fn push(self: &Arc<Self>, frames: &Frames) {
@@ -171,7 +176,7 @@ impl Outbox {
             return;
         }
         match state.phase {
-            OutboxPhase::Direct => self.send_or_queue(&mut state, frames.bytes()),
+            OutboxPhase::Direct => self.send_or_queue(&mut state, frames.bytes(), Socket::offer),
             OutboxPhase::Lagging => {
                 let bytes = state.queued_bytes + frames.bytes().len();
                 if bytes > self.bytes_max || state.queue.len() >= QUEUE_LEN_MAX {
@@ -229,7 +234,7 @@ impl Outbox {
     fn finish(self: &Arc<Self>, state: &mut OutboxState, close: &Bytes, until: Option<Instant>) {
         match state.phase {
             OutboxPhase::Direct => {
-                self.send_or_queue(state, close);
+                self.send_or_queue(state, close, Socket::offer_last);
                 match state.phase {
                     OutboxPhase::Direct => self.half_close(state),
                     OutboxPhase::Lagging => state.phase = OutboxPhase::Finishing { until },
@@ -271,13 +276,27 @@ impl Outbox {
         self.socket.close();
     }
 
-    fn send_or_queue(self: &Arc<Self>, state: &mut OutboxState, bytes: &Bytes) {
-        let taken = match self.socket.offer(bytes) {
-            Ok(Offered::All) => return,
-            Ok(Offered::Part(taken)) => taken,
-            Err(_) => return self.close_now(state),
-        };
-        state.enqueue(bytes.slice(taken..));
+    fn send_or_queue(
+        self: &Arc<Self>,
+        state: &mut OutboxState,
+        bytes: &Bytes,
+        offer: impl Fn(&Socket, &[u8]) -> Result<Offered, Errno>,
+    ) {
+        if state.queue.is_empty() {
+            match offer(&self.socket, bytes) {
+                Ok(Offered::All) => return,
+                Ok(Offered::Part(taken)) => state.enqueue(bytes.slice(taken..)),
+                Err(_) => return self.close_now(state),
+            }
+        } else {
+            // Bytes are held back.
+            state.enqueue(bytes.clone());
+            match self.send_queued(state) {
+                Ok(_) if state.queue.is_empty() => return state.clear(),
+                Ok(_) => {}
+                Err(_) => return self.close_now(state),
+            }
+        }
         state.phase = OutboxPhase::Lagging;
         let (outbox, lagging) = (Arc::clone(self), self.metrics.lagging.hold());
         let spawned = threads::spawn_client("drain", move || outbox.drain(lagging));

@@ -187,8 +187,7 @@ impl Server {
         listener::log_accept_queue();
         for endpoint in &self.endpoints {
             let (endpoint, app) = (Arc::clone(endpoint), Arc::clone(&self.app));
-            threads::spawn_service("listener", move || listener::run(&endpoint, &app))
-                .map_err(StartError::Thread)?;
+            listener::start(endpoint, app).map_err(StartError::Thread)?;
         }
         let manager = ServiceManager::from_environment().map(Arc::new);
         if let Some(manager) = &manager {

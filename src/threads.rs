@@ -1,8 +1,11 @@
 //! Starting threads. No other module does, so every thread has a name and a chosen stack size.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// How long a client's thread waits for a reply of another thread, such as the broadcaster or the broker.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +34,21 @@ pub fn spawn_client(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
         .stack_size(CLIENT_STACK_BYTES)
         .spawn(run)
         .map(drop)
+}
+
+/// Runs the rest of a client's task on a new thread. If the machine has no more threads, this one does.
+pub fn move_to_new_thread(name: &str, run: impl FnOnce() + Send + 'static) {
+    let task = Arc::new(Mutex::new(Some(run)));
+    let offered = Arc::clone(&task);
+    let spawned = spawn_client(name, move || {
+        let run = offered.lock().take();
+        drop(offered);
+        run.into_iter().for_each(|run| run());
+    });
+    if spawned.is_err() {
+        let run = task.lock().take();
+        run.into_iter().for_each(|run| run());
+    }
 }
 
 /// Runs a rare task of a client on a deep stack and waits for its result.
@@ -69,10 +87,13 @@ pub fn spawn_service(
     Builder::new()
         .name(name.to_owned())
         .stack_size(SERVICE_STACK_BYTES)
-        .spawn(move || {
-            let _exit = ExitOnPanic(name);
-            run();
-        })
+        .spawn(move || exit_on_panic(name, run))
+}
+
+/// Runs a task that all clients depend on. Its panic ends the process at once.
+pub fn exit_on_panic<R>(name: &'static str, run: impl FnOnce() -> R) -> R {
+    let _exit = ExitOnPanic(name);
+    run()
 }
 
 /// Runs a task on a client's thread whose panic would leave shared state in the middle of a change. The panic ends the

@@ -194,10 +194,8 @@ impl HttpConnection<'_> {
     #[inline(never)]
     fn upgrade(&self, request: &Request, kind: WebSocketKind) -> Next {
         match websocket::accept(request, kind, self.app) {
-            Ok(accepted) => match send_all(self.socket, accepted.response().as_bytes()) {
-                Ok(()) => Next::Stream(Stream::WebSocket(accepted)),
-                Err(_) => Next::Close,
-            },
+            // The session sends the response, together with its first frame.
+            Ok(accepted) => Next::Stream(Stream::WebSocket(accepted)),
             Err(response) => self.respond(Reply::Last(response), request),
         }
     }

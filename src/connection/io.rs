@@ -7,7 +7,7 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::{Head, Persistence, render};
-use crate::socket::{LINGER, LINGER_BYTES_MAX, Socket};
+use crate::socket::Socket;
 
 /// Time for a client to take a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,15 +29,8 @@ pub(super) fn send_all(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
     socket.send_before(bytes, Instant::now() + RESPONSE_TIMEOUT)
 }
 
-/// Half-closes and drains the input, because closing a socket with unread input sends a reset, which discards the
-/// response.
+/// Half-closes the connection and waits until the client closes it too.
 pub(super) fn close_gently(socket: &Socket) {
     socket.finish();
-    let deadline = Instant::now() + LINGER;
-    let (mut discarded, mut bytes) = ([0; 512], 0);
-    while let Ok(read @ 1..) = socket.read_before(&mut discarded, deadline)
-        && bytes < LINGER_BYTES_MAX
-    {
-        bytes += read;
-    }
+    socket.linger();
 }

@@ -4,7 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Most connections on any machine.
 const CONNECTIONS_MAX: usize = 100_000;
-/// Descriptors and threads reserved for the server itself: log, listener, services, drain threads.
+/// Descriptors and threads reserved for the server itself: log, listener, services, drain
+/// threads, and threads that wait for a client.
 /// Where the limit is very low, half of it is reserved.
 const RESERVED: usize = 64;
 /// Memory maps that a std thread costs on Linux: stack, guard page and two for its signal stack.

@@ -4,11 +4,13 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_send_buffer_size};
+use rustix::net::sockopt::{
+    set_ipv6_v6only, set_socket_reuseaddr, set_socket_send_buffer_size, set_tcp_nodelay,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
 
 use super::accept_queue::lengthen_accept_queue;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, set_accept_timeout};
 
 /// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
 /// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and
@@ -119,8 +121,11 @@ fn bind_one(address: SocketAddr, v6_only: bool) -> io::Result<(Endpoint, SocketA
         set_ipv6_v6only(&socket, v6_only)?;
     }
     bind(&socket, &address)?;
-    // Accepted sockets inherit the size, which saves a system call for each.
+    // Accepted sockets inherit the options, which saves system calls for each.
     set_socket_send_buffer_size(&socket, SOCKET_SEND_BYTES)?;
+    // Small frames must not wait for each other (RFC 896).
+    set_tcp_nodelay(&socket, true)?;
+    set_accept_timeout(&socket)?;
     lengthen_accept_queue(&socket)?;
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;

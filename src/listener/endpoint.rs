@@ -9,10 +9,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::umask;
 
 use crate::socket::{Peer, Socket};
 
+use super::WAITING_TIME;
 use super::accept_queue::lengthen_accept_queue;
 use super::inherited::InheritedSocket;
 
@@ -44,15 +46,22 @@ impl Endpoint {
         umask(before);
         let listener = listener?;
         lengthen_accept_queue(&listener)?;
+        set_accept_timeout(&listener)?;
         // The send buffer keeps the system's default, which is not larger than the one set for TCP.
         let identity = identity(&fs::symlink_metadata(path)?);
         let path = path.to_owned();
         Ok(Self::Unix(listener, SocketFile { path, identity }))
     }
 
+    /// Waits until a client connects. Fails with `WouldBlock` if none did in [`WAITING_TIME`].
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
-            Self::Tcp(listener) => accept_tcp(listener),
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                // Accepted sockets inherit the time-out of the listener, on Linux.
+                let socket = Socket::with_read_timeout(socket, WAITING_TIME);
+                Ok((socket, Peer::tcp(peer)))
+            }
             Self::Unix(listener, _) => accept_unix(listener),
             Self::Inherited(socket) => socket.accept(),
         }
@@ -71,16 +80,18 @@ impl Endpoint {
     }
 }
 
-pub(super) fn accept_tcp(listener: &TcpListener) -> io::Result<(Socket, Peer)> {
-    let (socket, peer) = listener.accept()?;
-    // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
-    socket.set_nodelay(true).ok();
-    Ok((Socket::new(socket), Peer::tcp(peer)))
-}
-
 pub(super) fn accept_unix(listener: &UnixListener) -> io::Result<(Socket, Peer)> {
     let (socket, _) = listener.accept()?;
     Ok((Socket::new(socket), Peer::Unix))
+}
+
+/// Limits each accept of a listening socket to [`WAITING_TIME`].
+pub(super) fn set_accept_timeout(listener: impl AsFd) -> io::Result<()> {
+    Ok(set_socket_timeout(
+        listener,
+        Timeout::Recv,
+        Some(WAITING_TIME),
+    )?)
 }
 
 /// Wakes a blocked accept, on Linux.

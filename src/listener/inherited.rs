@@ -4,26 +4,39 @@
 //! So it is never shut down, and the accept loop ends by another event.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, write};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::socket::{Peer, Socket};
 use crate::systemd::PassedSocket;
 
+use super::WAITING_TIME;
 use super::accept_queue::lengthen_accept_queue;
 use super::bind::SOCKET_SEND_BYTES;
-use super::endpoint::{accept_tcp, accept_unix};
+use super::endpoint::accept_unix;
 
 /// A socket that outlives this process.
 #[derive(Debug)]
 pub(crate) struct InheritedSocket {
     socket: PassedSocket,
+    /// Locked by the thread that polls. A poll would wake all threads for one connection.
+    polling: Mutex<()>,
     /// Readable once no connection is to be accepted any more.
     closed: OwnedFd,
+}
+
+/// Sets the options itself: a connection that waits in the queue may be older than the options of the listener.
+fn accept_tcp(listener: &TcpListener) -> io::Result<(Socket, Peer)> {
+    let (socket, peer) = listener.accept()?;
+    // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
+    socket.set_nodelay(true).ok();
+    Ok((Socket::new(socket), Peer::tcp(peer)))
 }
 
 impl InheritedSocket {
@@ -38,7 +51,11 @@ impl InheritedSocket {
         }
         lengthen_accept_queue(fd(&socket))?;
         let closed = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self { socket, closed })
+        Ok(Self {
+            socket,
+            polling: Mutex::new(()),
+            closed,
+        })
     }
 
     /// The address, if this is a TCP socket.
@@ -60,18 +77,28 @@ impl InheritedSocket {
         }
     }
 
-    /// Blocks until a client connects. After [`close`](Self::close) it takes no connection and fails with
-    /// `WouldBlock`.
+    /// Waits until a client connects. Fails with `WouldBlock` if none did in time, and after [`close`](Self::close).
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let deadline = Instant::now() + WAITING_TIME;
+        let Some(_polling) = self.polling.try_lock_until(deadline) else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            };
             let mut events = [
                 PollFd::new(&self.closed, PollFlags::IN),
                 PollFd::from_borrowed_fd(fd(&self.socket), PollFlags::IN),
             ];
-            match poll(&mut events, None) {
+            match poll(&mut events, Some(&timeout)) {
+                Ok(0) => return Err(ErrorKind::WouldBlock.into()),
+                Ok(_) => {}
                 Err(Errno::INTR) => continue,
-                polled => polled?,
-            };
+                Err(error) => return Err(error.into()),
+            }
             if !events[0].revents().is_empty() {
                 return Err(ErrorKind::WouldBlock.into());
             }

@@ -4,15 +4,18 @@
 //! blocks. The state of TLS is behind a pointer, so that a client without TLS uses no memory for it.
 
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, readv};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, Shutdown, recv, send, sendmsg, shutdown};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown,
+};
 
 mod nonblocking;
 pub(crate) mod tls;
@@ -26,7 +29,13 @@ use self::tls::{TlsAcceptor, TlsConnection, TlsConnector, TlsError};
 /// Close frame.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Most bytes that are read from a closing connection, so that reading ends even if the peer never stops sending.
-pub(crate) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that a read may take beyond the buffer that it is for. They are on the stack, of which an idle client shall
+/// touch no further page.
+const READ_AHEAD_BYTES: usize = 512;
+/// Bytes that are read at once when even these did not suffice.
+const LONG_READ_BYTES: usize = 16 * 1024;
 
 /// Bytes of a queue that are encrypted at once. Encrypting takes longer than sending, and a thread that pushes to
 /// the queue meanwhile waits for its lock.
@@ -36,6 +45,8 @@ const ENCRYPTED_AT_ONCE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
+    /// The time-out of reads in milliseconds, to set it only when it changes. Zero means none.
+    read_timeout_ms: AtomicU32,
     tls: Option<Box<TlsConnection>>,
 }
 
@@ -94,10 +105,16 @@ impl fmt::Display for Peer {
 }
 
 impl Socket {
-    /// Wraps a descriptor in blocking mode.
+    /// Wraps a descriptor in blocking mode, whose reads have no time-out.
     pub(crate) fn new(fd: impl Into<OwnedFd>) -> Self {
+        Self::with_read_timeout(fd, Duration::ZERO)
+    }
+
+    /// Wraps a descriptor in blocking mode, whose reads have this time-out already.
+    pub(crate) fn with_read_timeout(fd: impl Into<OwnedFd>, timeout: Duration) -> Self {
         Self {
             fd: fd.into(),
+            read_timeout_ms: AtomicU32::new(milliseconds(timeout)),
             tls: None,
         }
     }
@@ -133,9 +150,24 @@ impl Socket {
         Ok(rustix::io::ioctl_fionbio(&self.fd, true)?)
     }
 
-    /// Sets the time after which a [`read`](Self::read) fails with `WouldBlock`.
+    /// Sets the time after which a [`read`](Self::read) fails with `WouldBlock`. It is not zero and counts in
+    /// milliseconds.
     pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        Ok(set_socket_timeout(&self.fd, Timeout::Recv, Some(timeout))?)
+        let timeout_ms = milliseconds(timeout);
+        if self.read_timeout_ms.load(Ordering::Relaxed) != timeout_ms {
+            let timeout = Duration::from_millis(timeout_ms.into());
+            set_socket_timeout(&self.fd, Timeout::Recv, Some(timeout))?;
+            self.read_timeout_ms.store(timeout_ms, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes the next read wait for this time at most. A shorter time-out stays, because it saves a system call.
+    fn shorten_read_timeout(&self, left: Duration) -> io::Result<()> {
+        match self.read_timeout_ms.load(Ordering::Relaxed) {
+            timeout_ms @ 1.. if Duration::from_millis(timeout_ms.into()) <= left => Ok(()),
+            _ => self.set_read_timeout(left),
+        }
     }
 
     /// Waits for bytes and reads them. 0 means the end of the stream. `Interrupted` means that no payload came
@@ -148,6 +180,34 @@ impl Socket {
         Ok(read)
     }
 
+    /// Reads as [`read`](Self::read) does. Appends bytes that have arrived beyond the buffer to `ahead`, without another
+    /// system call. TLS keeps such bytes itself.
+    pub(crate) fn read_ahead(&self, buffer: &mut [u8], ahead: &mut Vec<u8>) -> io::Result<usize> {
+        if self.tls.is_some() {
+            return self.read(buffer);
+        }
+        let (room, mut beyond) = (buffer.len(), [0; READ_AHEAD_BYTES]);
+        let read = {
+            let mut slices = [IoSliceMut::new(buffer), IoSliceMut::new(&mut beyond)];
+            readv(&self.fd, &mut slices)?
+        };
+        ahead.extend_from_slice(&beyond[..read.saturating_sub(room)]);
+        if read == room + READ_AHEAD_BYTES {
+            self.read_far_ahead(ahead);
+        }
+        Ok(read.min(room))
+    }
+
+    /// Appends the bytes of a long message that have arrived. Never blocks.
+    #[inline(never)]
+    fn read_far_ahead(&self, ahead: &mut Vec<u8>) {
+        let filled = ahead.len();
+        ahead.resize(filled + LONG_READ_BYTES, 0);
+        let read = recv(&self.fd, &mut ahead[filled..], RecvFlags::DONTWAIT);
+        // The next read reports an error.
+        ahead.truncate(filled + read.map_or(0, |(read, _)| read));
+    }
+
     /// Waits for bytes until the deadline and reads them.
     pub(crate) fn read_before(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
@@ -155,15 +215,31 @@ impl Socket {
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.set_read_timeout(left)?;
+            self.shorten_read_timeout(left)?;
             match self.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 other => return other,
             }
         }
+    }
+
+    /// Drains the input until the peer closes too, or for [`LINGER`] at most. Closing a socket with unread input sends a
+    /// reset, which discards what was sent last. Returns whether the peer has closed.
+    ///
+    /// Not inlined, so that its buffer does not deepen the stack of an open connection.
+    #[inline(never)]
+    pub(crate) fn linger(&self) -> bool {
+        let deadline = Instant::now() + LINGER;
+        let (mut discarded, mut bytes) = ([0; 512], 0);
+        while bytes < LINGER_BYTES_MAX {
+            match self.read_before(&mut discarded, deadline) {
+                Ok(0) => return true,
+                Ok(read) => bytes += read,
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Discards some received bytes, because unread input would turn the close into a reset. Never blocks.
@@ -190,9 +266,22 @@ impl Socket {
         if let Some(tls) = &self.tls {
             return tls.offer(self.fd.as_fd(), &[IoSlice::new(bytes)], usize::MAX);
         }
+        self.send_now(bytes, SEND_FLAGS)
+    }
+
+    /// Sends the last bytes before [`finish`](Self::finish), which puts them into one packet with the end of the
+    /// stream. Never blocks.
+    pub(crate) fn offer_last(&self, bytes: &[u8]) -> Result<Offered, Errno> {
+        if self.tls.is_some() {
+            return self.offer(bytes);
+        }
+        self.send_now(bytes, SEND_FLAGS | SendFlags::MORE)
+    }
+
+    fn send_now(&self, bytes: &[u8], flags: SendFlags) -> Result<Offered, Errno> {
         let mut sent = 0;
         while sent < bytes.len() {
-            match send(&self.fd, &bytes[sent..], SEND_FLAGS) {
+            match send(&self.fd, &bytes[sent..], flags) {
                 Ok(more) => sent += more,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Offered::Part(sent)),
@@ -259,6 +348,12 @@ impl Socket {
         // Fails if the peer has already closed.
         shutdown(&self.fd, Shutdown::Both).ok();
     }
+}
+
+/// Returns a time-out in milliseconds, and at least one unless it is zero.
+fn milliseconds(timeout: Duration) -> u32 {
+    let rounded_up = timeout.as_nanos().div_ceil(1_000_000);
+    u32::try_from(rounded_up).unwrap_or(u32::MAX)
 }
 
 impl AsFd for Socket {

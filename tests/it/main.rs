@@ -138,6 +138,7 @@ mod publish_command;
 mod rate_limits;
 mod request_limits;
 mod resume;
+mod reused_threads;
 mod rollback;
 mod rollback_at_random;
 mod rollback_of_marks;

@@ -3,22 +3,14 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::outbox::Wire;
 use crate::protocol::Frames;
-use crate::session::new_outbox;
 
-use super::transport::{End, Incoming, Transport, Upgraded};
+use super::transport::{End, Incoming, OpenedWebSocket, Transport};
 
 /// Not inlined, so that its frame does not deepen the stack of a session.
 #[inline(never)]
-pub(super) fn serve(upgraded: Upgraded, app: &App) {
-    let Upgraded {
-        client,
-        socket,
-        rest,
-        ..
-    } = upgraded;
-    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
+pub(super) fn serve(opened: OpenedWebSocket, app: &App) {
+    let OpenedWebSocket { outbox, rest, .. } = opened;
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };

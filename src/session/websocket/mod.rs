@@ -11,12 +11,19 @@ mod session;
 mod token_timer;
 mod transport;
 
+use std::sync::Arc;
+
 use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::http::{Request, WebSocketKind};
+use crate::outbox::{Outbox, Wire};
+use crate::protocol::Frames;
+
+use super::new_outbox;
 
 use handshake::Conversation;
+use transport::OpenedWebSocket;
 
 pub(crate) use handshake::AcceptedHandshake;
 pub(crate) use transport::Upgraded;
@@ -38,13 +45,32 @@ pub(crate) fn accept(
 #[inline(never)]
 pub(crate) fn serve(accepted: Box<AcceptedHandshake>, upgraded: Upgraded, app: &App) {
     let AcceptedHandshake {
+        response,
         conversation,
         address_permit: _held,
-        ..
     } = *accepted;
+    let Upgraded {
+        client,
+        peer,
+        socket,
+        rest,
+    } = upgraded;
+    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
+    send_response(response, &outbox, &conversation);
+    let opened = OpenedWebSocket { peer, outbox, rest };
     match conversation {
-        Conversation::Session { start, scope } => session::serve(upgraded, start, scope, app),
-        Conversation::Echo => echo::serve(upgraded, app),
-        Conversation::Rejected(rejection) => rejection::serve(upgraded, &rejection, app),
+        Conversation::Session { start, scope } => session::serve(opened, start, scope, app),
+        Conversation::Echo => echo::serve(opened, app),
+        Conversation::Rejected(rejection) => rejection::serve(opened, &rejection, app),
+    }
+}
+
+/// Completes the handshake. If a frame follows at once, both go with one system call, and the client wakes once.
+#[inline(never)]
+fn send_response(response: String, outbox: &Arc<Outbox>, conversation: &Conversation) {
+    if conversation.starts_with_frame() {
+        outbox.hold_back(response.into());
+    } else {
+        outbox.push(&Frames::encoded(response.as_bytes()));
     }
 }

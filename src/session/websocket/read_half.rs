@@ -18,7 +18,10 @@ pub(super) struct ReadHalf {
     pub(super) is_active: bool,
     /// The time at which reading is interrupted.
     pub(super) alarm: Option<Instant>,
-    /// Bytes read since the last message was complete.
+    /// Bytes that were read with earlier ones and that tungstenite has not taken yet. Its buffer is small while a client
+    /// is idle, but a read of its size only would cost a system call for each part of a message.
+    ahead: Vec<u8>,
+    /// Bytes that tungstenite has taken since the last message was complete.
     bytes: usize,
     /// Bytes that the frames of one message may take.
     bytes_max: usize,
@@ -30,6 +33,7 @@ impl ReadHalf {
             outbox,
             is_active: false,
             alarm: None,
+            ahead: Vec::new(),
             bytes: 0,
             bytes_max: message_bytes_max.saturating_mul(FRAMING_FACTOR_MAX),
         }
@@ -42,6 +46,21 @@ impl ReadHalf {
     /// Returns the weight of the message that was read last, and starts counting the next.
     pub(super) fn take_weight(&mut self) -> usize {
         std::mem::take(&mut self.bytes).min(self.bytes_max) / FRAMING_FACTOR_MAX
+    }
+
+    /// Moves bytes that were read ahead into the buffer, if there are any. Returns their number.
+    fn take_ahead(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        if self.ahead.is_empty() {
+            return None;
+        }
+        let taken = self.ahead.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&self.ahead[..taken]);
+        self.ahead.drain(..taken);
+        if self.ahead.is_empty() {
+            // An idle client keeps no buffer.
+            self.ahead = Vec::new();
+        }
+        Some(taken)
     }
 
     /// Returns whether reading must stop in the middle of a message. tungstenite reads until a message is complete, but
@@ -59,7 +78,10 @@ impl Read for ReadHalf {
         if self.bytes > self.bytes_max {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        let read = self.outbox.socket().read(buffer);
+        let read = self.take_ahead(buffer).map_or_else(
+            || self.outbox.socket().read_ahead(buffer, &mut self.ahead),
+            Ok,
+        );
         match &read {
             Ok(read) => self.bytes += read,
             // TLS records without data cost work too, so each counts as a byte.

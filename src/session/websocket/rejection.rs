@@ -4,11 +4,9 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::outbox::Wire;
 use crate::protocol::{CloseCode, Frames};
-use crate::session::new_outbox;
 
-use super::transport::{Transport, Upgraded};
+use super::transport::{OpenedWebSocket, Transport};
 
 /// The end of a page's connection.
 pub(super) struct Rejection {
@@ -19,21 +17,16 @@ pub(super) struct Rejection {
 
 /// Not inlined, so that its frame does not deepen the stack of a session.
 #[inline(never)]
-pub(super) fn serve(upgraded: Upgraded, rejection: &Rejection, app: &App) {
-    let Upgraded {
-        client,
-        peer,
-        socket,
-        rest,
-    } = upgraded;
+pub(super) fn serve(opened: OpenedWebSocket, rejection: &Rejection, app: &App) {
+    let OpenedWebSocket { peer, outbox, rest } = opened;
     let Rejection { code, reason } = rejection;
-    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
-    let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
+    let Ok(transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
     // Held until the socket is closed, because shutdown waits for it.
     let _permit = app.sessions.take();
     let (number, usual_reason) = (code.number(), code.reason());
+    let client = outbox.client();
     log::debug!("{client} {peer} rejected: {number} {usual_reason}");
     outbox.push(&Frames::close_because(*code, reason));
     transport.linger();

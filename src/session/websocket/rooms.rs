@@ -20,6 +20,16 @@ pub(super) enum SessionStart {
     AwaitsToken { rooms: Vec<RequestedRoom> },
 }
 
+impl SessionStart {
+    /// Returns whether the client gets its welcome without sending a token or reading what it missed.
+    pub(super) fn is_welcomed_at_once(&self) -> bool {
+        match self {
+            Self::Admitted { rooms, .. } => rooms.iter().all(|room| room.since.is_none()),
+            Self::AwaitsToken { .. } => false,
+        }
+    }
+}
+
 /// A room that a client wants to start in.
 pub(super) struct RequestedRoom {
     name: RoomName,

@@ -8,28 +8,22 @@ use crate::auth::Identity;
 use crate::broadcaster::Event;
 use crate::limits::RateMeter;
 use crate::metrics::GaugeGuard;
-use crate::outbox::{Outbox, Wire};
+use crate::outbox::Outbox;
 use crate::protocol::{
     ClientId, CloseCode, ErrorCode, Refusal, RoomState, Scope, ServerMessage, Since,
 };
 use crate::rooms::Seat;
-use crate::session::new_outbox;
 use crate::session::resume::HeldRoom;
 use crate::socket::Peer;
 use crate::threads;
 
 use super::rooms::{RequestedRoom, ReservedRoom, SessionStart};
 use super::token_timer::TokenTimer;
-use super::transport::{End, Incoming, Transport, Upgraded};
+use super::transport::{End, Incoming, OpenedWebSocket, Transport};
 
-pub(super) fn serve(upgraded: Upgraded, start: SessionStart, scope: Option<Scope>, app: &App) {
-    let Upgraded {
-        client,
-        peer,
-        socket,
-        rest,
-    } = upgraded;
-    let outbox = new_outbox(client, socket, Wire::WebSocket, app);
+pub(super) fn serve(opened: OpenedWebSocket, start: SessionStart, scope: Option<Scope>, app: &App) {
+    let OpenedWebSocket { peer, outbox, rest } = opened;
+    let client = outbox.client();
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
@@ -41,10 +35,10 @@ pub(super) fn serve(upgraded: Upgraded, start: SessionStart, scope: Option<Scope
     let end = session.run(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.describe(end));
     drop(session);
-    if end != End::Gone {
-        transport.linger();
+    let both_closed = end != End::Gone && transport.linger() && outbox.is_finished();
+    if !both_closed {
+        outbox.abort();
     }
-    outbox.abort();
 }
 
 /// A client's session, owned by its thread. Its memberships are the broadcaster's.

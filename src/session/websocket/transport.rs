@@ -12,12 +12,13 @@ use tungstenite::{Error, Message, Utf8Bytes};
 use crate::app::App;
 use crate::outbox::Outbox;
 use crate::protocol::{ClientId, CloseCode, Frames};
-use crate::socket::{LINGER, LINGER_BYTES_MAX, Peer, Socket};
+use crate::socket::{Peer, Socket};
 
 use super::read_half::ReadHalf;
 
-/// Read buffer of an idle client, in bytes; a longer message grows it while it is read.
-const READ_BUFFER_BYTES: usize = 2048;
+/// Read buffer of an idle client, in bytes; a longer message grows it while it is read. What does not fit is read
+/// [ahead](super::read_half::ReadHalf).
+const READ_BUFFER_BYTES: usize = 128;
 /// The shortest read time-out, because zero would mean none.
 const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
@@ -25,10 +26,18 @@ const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub(crate) struct Upgraded {
     pub(crate) client: ClientId,
     pub(crate) peer: Peer,
-    /// In blocking mode; the response to the handshake was sent.
+    /// In blocking mode; the response to the handshake was not sent yet.
     pub(crate) socket: Socket,
     /// Bytes that followed the request's head.
     pub(crate) rest: Vec<u8>,
+}
+
+/// A WebSocket whose handshake is complete.
+pub(super) struct OpenedWebSocket {
+    pub(super) peer: Peer,
+    pub(super) outbox: Arc<Outbox>,
+    /// Bytes that followed the request's head.
+    pub(super) rest: Vec<u8>,
 }
 
 /// The next thing that happened on a WebSocket.
@@ -151,23 +160,9 @@ impl Transport {
         }
     }
 
-    /// Drains the input until the client closes too, or the time is up. Closing a socket with unread input
-    /// sends a reset, which discards the Close frame.
-    pub(super) fn linger(&mut self) {
-        let socket = self.half().outbox.socket();
-        let deadline = Instant::now() + LINGER;
-        let (mut discarded, mut bytes) = ([0; 512], 0);
-        while bytes < LINGER_BYTES_MAX {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || socket.set_read_timeout(left).is_err() {
-                return;
-            }
-            match socket.read(&mut discarded) {
-                Ok(read @ 1..) => bytes += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return,
-            }
-        }
+    /// Waits until the client closes too. Returns whether it did.
+    pub(super) fn linger(&self) -> bool {
+        self.half().outbox.socket().linger()
     }
 
     /// Pings a client that was silent until the time-out, or ends it if it was pinged already.

@@ -22,7 +22,8 @@ const KEY_CHARS: usize = 22;
 
 /// A handshake that succeeded; its response was not sent yet.
 pub(crate) struct AcceptedHandshake {
-    response: String,
+    /// The 101 that completes the handshake.
+    pub(super) response: String,
     pub(super) conversation: Conversation,
     /// Held until the connection ends.
     pub(super) address_permit: Option<AddressPermit>,
@@ -40,10 +41,14 @@ pub(super) enum Conversation {
     Rejected(Box<Rejection>),
 }
 
-impl AcceptedHandshake {
-    /// The 101 that completes the handshake.
-    pub(crate) fn response(&self) -> &str {
-        &self.response
+impl Conversation {
+    /// Returns whether the server sends a frame as soon as the conversation starts.
+    pub(super) fn starts_with_frame(&self) -> bool {
+        match self {
+            Self::Session { start, .. } => start.is_welcomed_at_once(),
+            Self::Rejected(_) => true,
+            Self::Echo => false,
+        }
     }
 }
 
