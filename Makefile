@@ -39,7 +39,7 @@ check: rust ## Check format, lints, documentation and that no async runtime is u
 		| grep -E '^(tokio|async-std|async-executor|smol|mio) '
 
 test: rust ## Run all tests, after setting up the tools that they need
-	@sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs deploy
+	@sh tests/setup/test.sh rust redis small fuzz bench python curl proxies node browser docs deploy
 
 test-rust: rust ## Run the Rust tests
 	@sh tests/setup/test.sh rust

@@ -117,4 +117,19 @@ for name in $(wanted_servers "$@"); do
     fi
 done
 mv "$installed.new" "$installed"
-exec cargo bench --locked --bench fanout -- peers --installed "$installed" "$@"
+cargo bench --locked --bench fanout -- peers --installed "$installed" "$@"
+status=$?
+case " $* " in
+*" --list "* | *" --help "* | *" -h "* | *" --json"*) exit $status ;;
+esac
+if ! ensure_python3; then
+    echo "no chart and no tables: $why"
+    exit 1
+fi
+# The page on performance changes only with `--page`.
+case " $* " in
+*" --page "*) page=assets/docs/performance.md picture=assets/docs/performance.svg ;;
+*) page='' picture=$folder/chart.svg ;;
+esac
+python3 tests/bench/peers/page.py "$folder/results.json" "$picture" $page || status=1
+exit $status

@@ -1,6 +1,6 @@
 # Sets up and runs the named parts of the tests, then prints a summary:
 #
-#     sh tests/setup/test.sh rust redis small fuzz python curl proxies node browser docs deploy
+#     sh tests/setup/test.sh rust redis small fuzz bench python curl proxies node browser docs deploy
 #
 # A part NAME is two functions: `setup_NAME` installs what the part needs, and `run_NAME` runs its tests. A part
 # that cannot be set up is skipped. A single test that cannot run appends "name: reason" to the file that
@@ -85,6 +85,14 @@ run_deploy() {
 setup_fuzz() { ensure_cpp_compiler; }
 run_fuzz() {
     FUZZ_SECONDS=${FUZZ_SECONDS:-6} limited sh tests/setup/fuzz.sh
+}
+
+# The bench of other servers, with its floor and wscast only and with few clients. It checks counts and no times.
+setup_bench() { ensure_python3; }
+run_bench() {
+    limited cargo test --locked --bench fanout -- peers --quick --rounds 1 --seconds 0.3 --peers floor,wscast \
+        --only handshakes,rooms-closed,stalled,drops-crash,avalanche --json "$target/peers/test.json" || return
+    limited python3 tests/bench/peers/page.py "$target/peers/test.json" "$target/peers/test.svg"
 }
 
 setup_python() {

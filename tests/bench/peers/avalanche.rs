@@ -109,9 +109,14 @@ pub(crate) fn measure(peer: &Peer, count: usize, machine: &Machine) -> io::Resul
             "{back} of {count} clients were back after {seconds} s"
         ))
     })?;
-    let expected = MESSAGES * count as u64;
+    let expected = MESSAGES as f64 * count as f64;
     let got = avalanche.received - avalanche.back as u64;
-    let missing = 100.0 * (expected as f64 - got as f64) / expected as f64;
+    let missing = 100.0 * (expected - got as f64) / expected;
+    if peer.is_wscast() && missing != 0.0 {
+        return Err(io::Error::other(format!(
+            "{missing:.3} % of the messages are missing"
+        )));
+    }
     Ok(vec![
         lower("until 99 % are back", "s", back_after.as_secs_f64()),
         lower("messages missing", "%", missing),

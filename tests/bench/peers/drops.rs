@@ -135,19 +135,23 @@ pub(crate) fn measure(
     });
     published?;
     server.check_alive()?;
-    Ok(shares(&counts?, messages))
-}
-
-fn shares(counts: &[Vec<u32>], messages: u64) -> Vec<Measured> {
+    let counts = counts?;
     let all = counts.iter().flatten();
-    let delivered = all.clone().filter(|count| **count > 0).count() as f64;
+    let delivered = all.clone().filter(|count| **count > 0).count();
     let doubled: u32 = all.map(|count| count.saturating_sub(1)).sum();
-    let expected = messages as f64 * counts.len() as f64;
-    vec![
-        higher("messages delivered", "%", 100.0 * delivered / expected),
-        lower("deliveries missing", "", expected - delivered),
+    let expected = messages as usize * counts.len();
+    let missing = expected - delivered;
+    if peer.is_wscast() && (missing > 0 || doubled > 0) {
+        return Err(io::Error::other(format!(
+            "of {expected} deliveries {missing} are missing and {doubled} doubled"
+        )));
+    }
+    let share = 100.0 * delivered as f64 / expected as f64;
+    Ok(vec![
+        higher("messages delivered", "%", share),
+        lower("deliveries missing", "", missing as f64),
         lower("deliveries doubled", "", f64::from(doubled)),
-    ]
+    ])
 }
 
 impl Subscriber {

@@ -70,6 +70,9 @@ pub(crate) fn run(arguments: Vec<OsString>) -> io::Result<()> {
         list(&peers, &skipped);
         return Ok(());
     }
+    if options.no_run {
+        return Ok(());
+    }
     let machine = Machine::prepare(SOCKETS_MAX)?;
     print_plan(&options, &machine, &scenarios, &peers, &skipped);
     let mut results = Results::read(&options.json);

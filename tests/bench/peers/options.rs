@@ -26,6 +26,12 @@ pub(crate) struct PeerOptions {
     /// Print the scenarios and servers, and measure nothing
     #[arg(long)]
     pub(crate) list: bool,
+    /// Then write the chart and the tables of the page on performance, from all results so far
+    #[arg(long)]
+    page: bool,
+    /// Measure nothing: only write what --page writes
+    #[arg(long)]
+    pub(crate) no_run: bool,
     /// The wscast to measure
     #[arg(long, default_value = env!("CARGO_BIN_EXE_wscast"))]
     pub(crate) server: PathBuf,
