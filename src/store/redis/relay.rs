@@ -36,6 +36,8 @@ pub(super) enum Channels {
 pub(super) struct Relay {
     /// True if Redis and this node can use sharded channels.
     is_possible: AtomicBool,
+    /// True once the log has the reason why it is not possible.
+    is_logged: AtomicBool,
     unsharded: Mutex<UnshardedNodes>,
 }
 
@@ -53,6 +55,7 @@ impl Relay {
     pub(super) fn unsharded() -> Self {
         Self {
             is_possible: AtomicBool::new(false),
+            is_logged: AtomicBool::new(false),
             unsharded: Mutex::default(),
         }
     }
@@ -114,11 +117,14 @@ impl Relay {
 
     /// Uses unsharded channels from now on, because a server rejects the others.
     pub(super) fn give_up(&self, why: &str) {
+        self.is_possible.store(false, Ordering::Relaxed);
+        if self.is_logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
         log::warn!(
             "every server of the cluster relays every message, because sharded channels are refused ({why}); \
              they need Redis 7 and a user with +ssubscribe +sunsubscribe +spublish"
         );
-        self.is_possible.store(false, Ordering::Relaxed);
     }
 }
 
