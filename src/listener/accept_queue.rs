@@ -1,18 +1,33 @@
-//! The kernel's queue of connections that wait for an accept.
+//! The kernel's queue of connections that wait for an accept, and how long an accept waits for one.
 
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::net::listen;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// Connections that may wait for an accept. The kernel lowers it to `net.core.somaxconn`. With std's 128, thousands
 /// of clients that reconnect at once would overflow it and retry after seconds.
 const ACCEPT_QUEUE: i32 = 4096;
 
+/// How long a thread waits for the next client before it ends, unless it is the last that waits. Accepted sockets
+/// inherit it as the time-out of their first read, which may wait several times.
+pub(super) const WAITING_TIME: Duration = Duration::from_secs(5);
+
 /// Starts listening, or changes the length of a listening socket's accept queue.
 pub(super) fn lengthen_accept_queue(socket: impl AsFd) -> io::Result<()> {
     Ok(listen(socket, ACCEPT_QUEUE)?)
+}
+
+/// Limits each accept of a listening socket to [`WAITING_TIME`].
+pub(super) fn set_accept_timeout(listener: impl AsFd) -> io::Result<()> {
+    Ok(set_socket_timeout(
+        listener,
+        Timeout::Recv,
+        Some(WAITING_TIME),
+    )?)
 }
 
 /// Logs the length of the accept queue if the machine makes it shorter.

@@ -9,8 +9,8 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
 
-use super::accept_queue::lengthen_accept_queue;
-use super::endpoint::{Endpoint, set_accept_timeout};
+use super::accept_queue::{lengthen_accept_queue, set_accept_timeout};
+use super::endpoint::Endpoint;
 
 /// Send buffer of a client's socket, in bytes; the kernel counts its own overhead on top. The kernel's
 /// default grows to 4 MiB: a few hundred clients that do not read would fill a small host's memory, and

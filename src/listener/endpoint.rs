@@ -9,13 +9,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::umask;
 
 use crate::socket::{Peer, Socket};
 
-use super::WAITING_TIME;
-use super::accept_queue::lengthen_accept_queue;
+use super::accept_queue::{WAITING_TIME, lengthen_accept_queue, set_accept_timeout};
 use super::inherited::InheritedSocket;
 
 /// A listening socket.
@@ -62,7 +60,10 @@ impl Endpoint {
                 let socket = Socket::with_read_timeout(socket, WAITING_TIME);
                 Ok((socket, Peer::tcp(peer)))
             }
-            Self::Unix(listener, _) => accept_unix(listener),
+            Self::Unix(listener, _) => {
+                let (socket, _) = listener.accept()?;
+                Ok((Socket::new(socket), Peer::Unix))
+            }
             Self::Inherited(socket) => socket.accept(),
         }
     }
@@ -78,20 +79,6 @@ impl Endpoint {
             Self::Inherited(socket) => socket.close(),
         }
     }
-}
-
-pub(super) fn accept_unix(listener: &UnixListener) -> io::Result<(Socket, Peer)> {
-    let (socket, _) = listener.accept()?;
-    Ok((Socket::new(socket), Peer::Unix))
-}
-
-/// Limits each accept of a listening socket to [`WAITING_TIME`].
-pub(super) fn set_accept_timeout(listener: impl AsFd) -> io::Result<()> {
-    Ok(set_socket_timeout(
-        listener,
-        Timeout::Recv,
-        Some(WAITING_TIME),
-    )?)
 }
 
 /// Wakes a blocked accept, on Linux.

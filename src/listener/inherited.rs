@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -16,10 +17,8 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use crate::socket::{Peer, Socket};
 use crate::systemd::PassedSocket;
 
-use super::WAITING_TIME;
-use super::accept_queue::lengthen_accept_queue;
+use super::accept_queue::{WAITING_TIME, lengthen_accept_queue};
 use super::bind::SOCKET_SEND_BYTES;
-use super::endpoint::accept_unix;
 
 /// A socket that outlives this process.
 #[derive(Debug)]
@@ -37,6 +36,11 @@ fn accept_tcp(listener: &TcpListener) -> io::Result<(Socket, Peer)> {
     // Small frames must not wait for each other (RFC 896). If this fails, they are only slower.
     socket.set_nodelay(true).ok();
     Ok((Socket::new(socket), Peer::tcp(peer)))
+}
+
+fn accept_unix(listener: &UnixListener) -> io::Result<(Socket, Peer)> {
+    let (socket, _) = listener.accept()?;
+    Ok((Socket::new(socket), Peer::Unix))
 }
 
 impl InheritedSocket {

@@ -32,9 +32,6 @@ pub(crate) use inherited::InheritedSocket;
 
 /// Pause after an accept that failed because descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a thread waits for the next client before it ends, unless it is the last that waits. Accepted sockets
-/// inherit it as the time-out of their first read, which may wait several times.
-const WAITING_TIME: Duration = Duration::from_secs(5);
 /// Threads that wait for a client of one endpoint. Each holds the stack that its earlier clients have used, about
 /// 16 KiB, until it ends.
 const WAITING_THREADS_MAX: usize = 32;
