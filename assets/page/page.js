@@ -5,7 +5,7 @@ import { isRoomName, normalRoomName } from '../client/rooms.js';
 import { copyText, saveFile } from './base/copy.js';
 import { atMostEvery, byId, oncePerFrame, setText } from './base/element.js';
 import { formatJson, parseFrame } from './base/json.js';
-import { saveSettings, settings } from './base/settings.js';
+import { saveMarks, saveSettings, settings } from './base/settings.js';
 import { startTheme, switchTheme, translateTheme } from './base/theme.js';
 import { createComposer } from './compose/composer.js';
 import { Outgoing } from './compose/outgoing.js';
@@ -54,6 +54,7 @@ const client = new WscastClient('ws', {
 });
 const drawRooms = oncePerFrame(showRooms);
 const drawTabUnread = atMostEvery(() => showUnreadInTab(tab.unread, tab.view.name || undefined), 200);
+/** @type {Tab} */
 const tab = new Tab({
   client,
   isSeen: () => document.visibilityState === 'visible' && tab.view.follow,
@@ -398,9 +399,9 @@ byId('got-it').addEventListener('click', knowsPage);
 // The reader may have added a token to the address.
 addEventListener('hashchange', () => client.reconnect());
 addEventListener('visibilitychange', () => tab.seen());
-addEventListener('pagehide', () => saveSettings({}));
+addEventListener('pagehide', saveMarks);
 addEventListener('beforeunload', (event) => { if (outgoing.waiting > 0) event.preventDefault(); });
-setInterval(() => saveSettings({}), SAVE_EVERY_MS);
+setInterval(saveMarks, SAVE_EVERY_MS);
 
 translateTheme();
 composer.translate();

@@ -117,6 +117,52 @@ for (const width of [1280, 360]) {
     }
   }
 }
+
+/** The picture in the README: people and a sensor in a room, and the charts. */
+async function readme(page) {
+  const said = [
+    ['alice', 'Deploying 2.4.1 now. Please watch the error rate.'],
+    ['ci', { action: 'deploy', service: 'api', version: '2.4.1', ok: true }],
+    ['bob', 'Looks good here: p95 is at 31 ms.'],
+    ['sensor-3', 'temperature 21.4 °C'],
+    ['alice', 'Great. Closing the window at noon.'],
+  ];
+  const token = (user) => tokens.mint('--user', user, '--subscribe', '*', '--publish', '*');
+  const users = Object.fromEntries([...new Set(said.map(([user]) => user)), 'dora'].map((user) => [user, token(user)]));
+  const publish = (user, payload, room = 'ops') => fetch(`${guarded.page}rooms/${room}/messages`, {
+    method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${users[user]}` },
+    body: JSON.stringify({ type: typeof payload === 'object' ? 'custom_event' : 'message', payload }),
+  });
+  await page.goto(`${guarded.page}?room=ops&room=alerts&room=sensors#token=${users.dora}`);
+  await page.locator('#state[data-state=connected]').waitFor();
+  for (const user of ['alice', 'bob']) {
+    const other = await page.context().newPage();
+    await other.goto(`${guarded.page}?room=ops#token=${users[user]}`);
+    await other.locator('#state[data-state=connected]').waitFor();
+  }
+  await page.bringToFront();
+  await page.click('#got-it');
+  await page.locator('[data-room=ops] .room-open').click();
+  await page.click('[data-panel=charts]');
+  for (let n = 0; n < 14; n += 1) {
+    for (let m = 0; m < 3 + (n * 5) % 7; m += 1) await publish('sensor-3', `humidity ${40 + n} %`, n % 3 ? 'sensors' : 'alerts');
+    const next = n % 3 === 2 && said.shift();
+    if (next) await publish(...next);
+    await page.waitForTimeout(1_000);
+  }
+  for (const next of said) await publish(...next);
+  await page.fill('#text', 'Thank you all!');
+  await page.click('#send');
+  await page.locator('.entry.own[data-status=stored]').waitFor();
+}
+
+if ('readme'.includes(part)) {
+  const context = await browser.newContext({ locale: 'en-US', colorScheme: 'light', viewport: { width: 1180, height: 560 } });
+  const page = await context.newPage();
+  await readme(page);
+  await page.screenshot({ path: join(folder, 'readme.png') });
+  console.log(join(folder, 'readme.png'));
+}
 await browser.close();
 await Promise.all([server.kill(), guarded.kill()]);
 tokens.remove();

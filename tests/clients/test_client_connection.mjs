@@ -162,6 +162,38 @@ describe("reconnecting", () => {
   });
 });
 
+describe("ping", () => {
+  test("ping measures the reply of the server", async (t) => {
+    const { client, socket, received } = await startClient(t);
+    await assert.rejects(client.ping(), { code: "disconnected" });
+    socket().welcome();
+    const latency = client.ping();
+    await settled();
+    const [{ id }] = socket().takeSent("ping");
+    socket().deliver({ type: "pong", id, payload: {} });
+    assert.ok(await latency >= 0);
+    assert.equal(received("other").length, 0);
+
+    const lost = mayReject(client.ping());
+    socket().closeByServer(1006);
+    assert.equal(await outcome(lost), "disconnected", "it was to measure the connection that ended");
+  });
+
+  test("a ping without any frame in reply gives the connection up", async (t) => {
+    const { client, sockets, socket, advance } = await startClient(t);
+    socket().welcome();
+    const ping = mayReject(client.ping());
+    await advance(9_000);
+    await advance(999);
+    assert.equal(client.state.name, "open");
+    await advance(1);
+    assert.equal(client.state.name, "waiting");
+    assert.equal(await outcome(ping), "disconnected");
+    await advance(1_000);
+    assert.equal(sockets.length, 2);
+  });
+});
+
 describe("browser events", () => {
   test("online and a visible page end the wait, and offline lengthens it", async (t) => {
     const { window, document } = pretendBrowser(t);

@@ -1,6 +1,6 @@
 /**
  * What the page remembers in this browser: language, theme, rooms, the selected room, what was read. Tokens
- * are never stored, and neither are messages.
+ * are never stored, and neither are messages. Other tabs store their settings at the same place.
  */
 
 /** Pages below different paths of one host belong to different servers. */
@@ -16,22 +16,44 @@ const KEY = `wscast:${location.pathname}`;
  * @property {string} [room] the selected room
  * @property {string} [panel] the open panel
  * @property {boolean} [knowsPage] whether the hint for newcomers has served its purpose
- * @property {Record<string, ReadMark>} [read]
+ * @property {Record<string, ReadMark | undefined>} [read]
  */
 
 /** @type {Settings} */
 export const settings = load();
 
-/** @param {Partial<Settings>} changes */
+/** The marks that this tab has changed since it stored them. @type {Map<string, ReadMark | undefined>} */
+const changedMarks = new Map();
+
+/** Stores settings. Those that another tab has changed meanwhile stay. @param {Partial<Settings>} changes */
 export function saveSettings(changes) {
   Object.assign(settings, changes);
+  store({ ...load(), ...changes });
+}
+
+/** Remembers what was read of a room, once `saveMarks` is called. Without a mark the room is forgotten. @type {(room: string, mark?: ReadMark) => void} */
+export function markRead(room, mark) {
+  settings.read = { ...settings.read, [room]: mark };
+  changedMarks.set(room, mark);
+}
+
+export function saveMarks() {
+  if (changedMarks.size === 0) return;
+  const stored = load();
+  store({ ...stored, read: { ...stored.read, ...Object.fromEntries(changedMarks) } });
+  changedMarks.clear();
+}
+
+/** @param {Settings} all */
+function store(all) {
   try {
-    localStorage.setItem(KEY, JSON.stringify(settings));
+    localStorage.setItem(KEY, JSON.stringify(all));
   } catch {
     // The browser allows no storage, or it is full. The page works without.
   }
 }
 
+/** @returns {Settings} */
 function load() {
   try {
     const stored = JSON.parse(localStorage.getItem(KEY) ?? '{}');

@@ -48,7 +48,10 @@ function masked(text) {
  */
 export function recordingWebSocket(log) {
   return class extends WebSocket {
-    /** @type {(url: string, protocols?: string[]) => void} */
+    /**
+     * @param {string} url
+     * @param {string[]} [protocols]
+     */
     constructor(url, protocols = []) {
       super(url, protocols);
       log.add('open', url);

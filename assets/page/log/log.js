@@ -227,7 +227,7 @@ export function createLog({ actions, onNearTop, onSeen }) {
   }
 
   scroller.addEventListener('keydown', keyPressed);
-  scroller.addEventListener('pointerdown', (event) => {
+  scroller.addEventListener('pointerdown', (/** @type {PointerEvent} */ event) => {
     const node = /** @type {HTMLElement} */ (event.target).closest('.entry');
     const row = node && source.at(Number(node.getAttribute('aria-posinset')) - 1);
     for (const each of list.querySelectorAll('.active')) each.classList.remove('active');

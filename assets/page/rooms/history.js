@@ -13,7 +13,7 @@ const RESUME_MESSAGES_MAX = 1_000;
 
 /**
  * Loads a page of older messages. Does nothing while another page is loading, or if there is nothing above.
- * @type {(view: RoomView, client: WscastClient, isOwn: (message: any) => boolean, changed: () => void) => Promise<void>}
+ * @type {(view: RoomView, client: WscastClient, isOwn: (message: any) => boolean, changed: () => void, messages?: number) => Promise<void>}
  */
 export async function loadOlder(view, client, isOwn, changed, messages = PAGE_MESSAGES) {
   if (view.loading || view.top !== 'none' || view.first === null) return;

@@ -5,7 +5,7 @@
 
 import { normalRoomName } from '../../client/rooms.js';
 import { formatDuration } from '../base/format.js';
-import { saveSettings, settings } from '../base/settings.js';
+import { markRead, saveSettings, settings } from '../base/settings.js';
 import { sentIds } from '../compose/memory.js';
 import { describeEnd, describeGap } from '../words/describe.js';
 import { words } from '../words/words.js';
@@ -136,8 +136,9 @@ export class Tab {
   /** @param {RoomView} view */
   #markRead(view) {
     if (view.epoch === undefined) return;
-    settings.read ??= {};
-    settings.read[view.name] = { epoch: view.epoch, offset: view.last };
+    const { epoch, last: offset } = view;
+    const before = settings.read?.[view.name];
+    if (before?.epoch !== epoch || before.offset !== offset) markRead(view.name, { epoch, offset });
   }
 
   // Events of the client
@@ -221,7 +222,7 @@ export class Tab {
   #left(room) {
     this.views.delete(normalRoomName(room));
     if (this.selected === room) [this.selected] = this.views.keys();
-    delete settings.read?.[room];
+    markRead(room);
     this.#options.onRooms();
   }
 
