@@ -1,7 +1,7 @@
 //! A listening socket that the service manager passed. The next process of the server gets it too.
 //!
 //! The socket must stay open when this process ends, and connections that wait in its queue belong to the next process.
-//! So it is never shut down, and the accept loop ends by another event.
+//! The socket is therefore never shut down, and the accept loop ends by another event.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};

@@ -17,7 +17,7 @@ const HEAD_BYTES_MAX: usize = 4096;
 pub(crate) struct Client {
     pub(crate) socket: ClientSocket,
     stage: Stage,
-    /// Whether the first text frame is a welcome.
+    /// True if the first text frame is a welcome.
     expects_welcome: bool,
     frames: FrameReader,
     /// Text frames received since the counts were reset. The welcome counts as one.

@@ -33,7 +33,7 @@ const SLEEP_PER_MEMBER: Duration = Duration::from_micros(15);
 /// The histogram of fan-out times. Older servers do not have it.
 const FAN_OUT: &str = "wscast_fan_out_seconds";
 
-/// What clients do while a message is sent.
+/// The behaviour of clients while a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clients {
     Read,

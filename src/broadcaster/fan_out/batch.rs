@@ -1,4 +1,4 @@
-//! One batch of a room and the members that it is sent to.
+//! A batch of a room and the members that it is sent to.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};

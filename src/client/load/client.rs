@@ -31,7 +31,7 @@ pub(super) fn count_reason(reasons: &mut Reasons, reason: &str) {
     *reasons.entry(reason.to_owned()).or_default() += 1;
 }
 
-/// What all clients have received together.
+/// Counts of what all clients have received together.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) stamp: Stamp,

@@ -39,7 +39,7 @@ const OPENED_INTERVAL: Duration = Duration::from_millis(2);
 /// Time to the first welcome. After it the first client checks whether the server waits for a token.
 const WELCOME_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a load generator is doing.
+/// The present activity of a load generator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LoadState {
     Opening {

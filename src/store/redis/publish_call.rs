@@ -32,7 +32,7 @@ pub(super) struct PublishCall {
 pub(super) enum CallRooms {
     /// Any rooms.
     Many,
-    /// One room, because the server requires all keys of a call to be in one slot.
+    /// A single room, because the server requires all keys of a call to be in one slot.
     One,
 }
 

@@ -77,7 +77,7 @@ struct Subscriber {
 struct NumberedPublisher {
     client: Option<BlockingClient>,
     unacknowledged: BTreeSet<u64>,
-    /// Whether the server acknowledges messages.
+    /// True if the server acknowledges messages.
     repeats: bool,
 }
 

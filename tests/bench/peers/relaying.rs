@@ -90,7 +90,7 @@ pub(crate) fn run(
 impl RelayPlan {
     /// Returns the plan with as many clients and rooms as the options want.
     pub(crate) fn scaled(self, options: &PeerOptions) -> RelayPlan {
-        // One room stays one.
+        // A single room stays one.
         let rooms = options.scaled(self.rooms);
         let members = if self.rooms == 1 {
             options.scaled(self.clients)

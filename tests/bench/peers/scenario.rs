@@ -13,7 +13,7 @@ use crate::peers::relaying::{self, RelayPlan};
 use crate::peers::stalling::{self, StallingPlan};
 use crate::peers::{avalanche, handshakes, idle, steps};
 
-/// One job, and the figures that it gives.
+/// A job, and the figures that it gives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     /// The name in `--only` and in the results.

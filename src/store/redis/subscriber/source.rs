@@ -8,7 +8,7 @@ use super::super::names::Names;
 pub(crate) enum Source {
     /// Any server, because all of them relay all messages.
     AnyServer,
-    /// One server of a cluster, through the sharded channels of its slots.
+    /// A server of a cluster, through the sharded channels of its slots.
     Shard(Address),
 }
 
