@@ -2,7 +2,7 @@
 
 /// A page of the documentation.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct DocPage {
     /// The file's name without `.md`; empty for the first page, which is the README.
     pub(super) name: &'static str,
     /// `zh`, or empty for English.
@@ -13,7 +13,7 @@ pub(super) struct Page {
 /// Declares a page below `assets/docs/`.
 macro_rules! page {
     ($name:literal) => {
-        Page {
+        DocPage {
             name: $name,
             language: "",
             markdown: include_str!(concat!(
@@ -25,7 +25,7 @@ macro_rules! page {
         }
     };
     (zh $name:literal) => {
-        Page {
+        DocPage {
             name: $name,
             language: "zh",
             markdown: include_str!(concat!(
@@ -39,8 +39,8 @@ macro_rules! page {
 }
 
 /// The pages of both languages, in the order in which they are listed beside each page.
-pub(super) const PAGES: &[Page] = &[
-    Page {
+pub(super) const PAGES: &[DocPage] = &[
+    DocPage {
         name: "",
         language: "",
         markdown: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")),
@@ -65,7 +65,7 @@ pub(super) const PAGES: &[Page] = &[
     page!("faq"),
     page!("troubleshooting"),
     page!("changelog"),
-    Page {
+    DocPage {
         name: "",
         language: "zh",
         markdown: include_str!(concat!(
@@ -108,7 +108,7 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
 /// Folder of the pages in the repository.
 const FOLDER: &str = "assets/docs/";
 
-impl Page {
+impl DocPage {
     /// Returns the page at `/docs/{language}/{name}`; the first page also has the name of its file.
     pub(super) fn find(name: &str, language: &str) -> Option<&'static Self> {
         let name = if name == "README" { "" } else { name };
@@ -177,7 +177,7 @@ mod tests {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let is_served = match name.strip_suffix(".md") {
-                    Some(name) => Page::find(name, language).is_some(),
+                    Some(name) => DocPage::find(name, language).is_some(),
                     None => name == "zh" || FILES.iter().any(|(file, ..)| *file == name),
                 };
                 assert!(is_served, "{name} is not in the tables of this file");

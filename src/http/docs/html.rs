@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::files::{PAGES, Page};
+use super::files::{DocPage, PAGES};
 use super::markdown;
 
 /// Returns the HTML of a page.
-pub(super) fn render(page: &Page) -> Vec<u8> {
+pub(super) fn render(page: &DocPage) -> Vec<u8> {
     let (language, pages, to_page) = match page.language {
         "zh" => ("zh", "文档", "网页"),
         _ => ("en", "Documentation", "Page"),

@@ -2,10 +2,10 @@
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
-use super::files::{Page, address_of};
+use super::files::{DocPage, address_of};
 
 /// Returns the HTML of a page's text. HTML in the Markdown is left out; the pages have comments only.
-pub(super) fn to_html(page: &Page) -> String {
+pub(super) fn to_html(page: &DocPage) -> String {
     let parser = Parser::new_ext(page.markdown, Options::ENABLE_TABLES);
     let is_markdown = |event: &Event<'_>| {
         !matches!(
@@ -98,7 +98,7 @@ fn unused(anchor: &str, used: &[String]) -> String {
 }
 
 /// Returns the address that a link of a page leads to; `None` if the server does not serve that file.
-fn resolve(page: &Page, link: &str) -> Option<String> {
+fn resolve(page: &DocPage, link: &str) -> Option<String> {
     if link.contains("://") || link.starts_with('#') || link.starts_with("mailto:") {
         return Some(link.to_owned());
     }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn links_lead_to_what_the_server_serves() {
-        let page = |name, language| Page::find(name, language).unwrap();
+        let page = |name, language| DocPage::find(name, language).unwrap();
         for (from, link, address) in [
             (
                 page("", ""),

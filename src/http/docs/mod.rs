@@ -14,7 +14,7 @@ mod markdown;
 
 use tiny_http::{Response, ResponseBox};
 
-use self::files::{FILES, Page};
+use self::files::{DocPage, FILES};
 use super::assets::serve_bytes;
 use super::request::Request;
 use super::response::{WithHeader, error};
@@ -64,7 +64,7 @@ fn page(name: &str, language: &str, request: &Request) -> ResponseBox {
         return serve_bytes(content_type, *bytes, request);
     }
     let source = name.strip_suffix(".md");
-    let Some(page) = Page::find(source.unwrap_or(name), language) else {
+    let Some(page) = DocPage::find(source.unwrap_or(name), language) else {
         return missing();
     };
     if source.is_some() {

@@ -45,7 +45,7 @@ use self::names::Names;
 use self::node_state::NodeState;
 use self::nodes::{Heartbeat, RosterEvent};
 use self::publisher::Publisher;
-use self::subscriber::{OpenRequest, Source, Subscriber, SubscriberRequest, Subscribers};
+use self::subscriber::{OpenRequest, RelaySource, Subscriber, SubscriberRequest, Subscribers};
 use super::api::{HistoryQuery, NodeStatus, Store, Usage};
 use super::delivery::Delivery;
 use super::error::StoreError;
@@ -150,7 +150,7 @@ fn start_subscribers(
     roster_events: Sender<RosterEvent>,
 ) -> Arc<Subscribers> {
     let (shared, delivery) = (Arc::clone(state), Arc::clone(delivery));
-    let start = move |subscribers: &Arc<Subscribers>, source: Source, waker, requests| {
+    let start = move |subscribers: &Arc<Subscribers>, source: RelaySource, waker, requests| {
         let subscriber = Subscriber::new(
             Arc::clone(&shared),
             Arc::clone(&delivery),

@@ -9,7 +9,7 @@ use crate::protocol::RoomName;
 use super::super::client::{Backoff, slot_of_key};
 use super::super::nodes::{self, RosterEvent};
 use super::Subscriber;
-use super::source::{NodeChannels, Source};
+use super::source::{NodeChannels, RelaySource};
 use super::subscription::{Lost, PushMessage, Subscription};
 
 /// Longest time between two comparisons of all rooms with Redis. A comparison also keeps their numbering from expiring.
@@ -39,13 +39,13 @@ pub(super) struct Feed<'a> {
 }
 
 /// The reason why the work ends.
-pub(super) enum End {
+pub(super) enum FeedEnd {
     Lost(Lost),
     /// The source has no rooms any more.
     Unused,
 }
 
-impl From<Lost> for End {
+impl From<Lost> for FeedEnd {
     fn from(why: Lost) -> Self {
         Self::Lost(why)
     }
@@ -69,12 +69,12 @@ impl<'a> Feed<'a> {
         }
     }
 
-    pub(super) fn run(mut self, backoff: &mut Backoff) -> End {
+    pub(super) fn run(mut self, backoff: &mut Backoff) -> FeedEnd {
         let Err(end) = self.start_and_receive(backoff);
         end
     }
 
-    fn start_and_receive(&mut self, backoff: &mut Backoff) -> Result<Infallible, End> {
+    fn start_and_receive(&mut self, backoff: &mut Backoff) -> Result<Infallible, FeedEnd> {
         self.start()?;
         loop {
             let message = self.subscription.receive()?;
@@ -106,8 +106,8 @@ impl<'a> Feed<'a> {
             ..
         } = &*self.subscriber;
         let slots = match source {
-            Source::AnyServer => Vec::new(),
-            Source::Shard(address) => state.client_config.slots_of(address),
+            RelaySource::AnyServer => Vec::new(),
+            RelaySource::Shard(address) => state.client_config.slots_of(address),
         };
         self.echo_channel = source.echo_channel(&state.names, &slots);
         waker.set_channel(self.echo_channel.clone());
@@ -138,7 +138,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn handle(&mut self, message: PushMessage) -> Result<(), End> {
+    fn handle(&mut self, message: PushMessage) -> Result<(), FeedEnd> {
         match message {
             PushMessage::Published { channel, payload } => self.receive(&channel, &payload),
             PushMessage::Subscribed { channel } => {
@@ -162,13 +162,13 @@ impl<'a> Feed<'a> {
             }
             PushMessage::Refused { reason } => {
                 self.subscriber.state.relay.give_up(&reason);
-                Err(End::Lost(reason))
+                Err(FeedEnd::Lost(reason))
             }
             PushMessage::Other => Ok(()),
         }
     }
 
-    fn receive(&mut self, channel: &[u8], payload: &[u8]) -> Result<(), End> {
+    fn receive(&mut self, channel: &[u8], payload: &[u8]) -> Result<(), FeedEnd> {
         if let Some(room) = self.channels.get(channel) {
             return Ok(self.subscriber.reconciler.deliver(room, payload)?);
         }
@@ -225,7 +225,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Runs about once a second, with the node's echo.
-    fn tick(&mut self) -> Result<(), End> {
+    fn tick(&mut self) -> Result<(), FeedEnd> {
         self.unsubscribe_idle()?;
         if !self.is_behind {
             // Repeated, because an earlier call may have been too soon after the last log line to log the recovery.
@@ -245,7 +245,7 @@ impl<'a> Feed<'a> {
             self.compare(&rooms)?;
         }
         if self.subscriber.ends() {
-            return Err(End::Unused);
+            return Err(FeedEnd::Unused);
         }
         Ok(())
     }

@@ -30,21 +30,21 @@ use super::client::Backoff;
 use super::node_state::NodeState;
 use super::nodes::RosterEvent;
 
-use self::feed::{End, Feed};
+use self::feed::{Feed, FeedEnd};
 use self::reconciler::Reconciler;
 use self::subscription::Subscription;
 use self::waker::SubscriberWaker;
 
 pub(super) use self::registry::Subscribers;
 pub(super) use self::request::{OpenRequest, SubscriberRequest};
-pub(super) use self::source::Source;
+pub(super) use self::source::RelaySource;
 
 /// The state of a subscriber thread.
 pub(super) struct Subscriber {
     state: Arc<NodeState>,
     delivery: Arc<dyn Delivery>,
     subscribers: Arc<Subscribers>,
-    source: Source,
+    source: RelaySource,
     requests: Receiver<SubscriberRequest>,
     waker: Arc<SubscriberWaker>,
     roster_events: Sender<RosterEvent>,
@@ -62,7 +62,7 @@ impl Subscriber {
         state: Arc<NodeState>,
         delivery: Arc<dyn Delivery>,
         subscribers: Arc<Subscribers>,
-        source: Source,
+        source: RelaySource,
         waker: Arc<SubscriberWaker>,
         requests: Receiver<SubscriberRequest>,
         roster_events: Sender<RosterEvent>,
@@ -94,15 +94,15 @@ impl Subscriber {
                     }
                     was_connected = true;
                     match Feed::new(&mut self, subscription).run(&mut backoff) {
-                        End::Unused => return,
-                        End::Lost(why) => backoff.failed(why, Instant::now()),
+                        FeedEnd::Unused => return,
+                        FeedEnd::Lost(why) => backoff.failed(why, Instant::now()),
                     }
                 }
                 Err(why) => backoff.failed(why, Instant::now()),
             }
             self.subscribers.failed(&self.source, backoff.reason());
             std::thread::park_timeout(backoff.remaining(Instant::now()));
-            if self.source != Source::AnyServer {
+            if self.source != RelaySource::AnyServer {
                 // Another server may have the slots now.
                 self.reconciler.refresh_topology();
             }
@@ -117,11 +117,11 @@ impl Subscriber {
     fn connect(&self, attempt: usize) -> Result<Subscription, String> {
         let config = &self.state.client_config;
         let client = match &self.source {
-            Source::AnyServer => {
+            RelaySource::AnyServer => {
                 let servers = config.servers();
                 servers.get(attempt % servers.len().max(1)).cloned()
             }
-            Source::Shard(address) => config.server(address),
+            RelaySource::Shard(address) => config.server(address),
         };
         let client = client.ok_or_else(|| "the address is not valid".to_owned())?;
         Subscription::open(&client, &self.source)

@@ -13,7 +13,7 @@ use crate::protocol::RoomName;
 use super::super::client::slot_of_key;
 use super::super::node_state::NodeState;
 use super::request::SubscriberRequest;
-use super::source::Source;
+use super::source::RelaySource;
 use super::waker::SubscriberWaker;
 
 /// Requests that may wait for one subscriber thread.
@@ -25,7 +25,7 @@ const SUBSCRIBERS_MAX: usize = 1000;
 type Start = Box<
     dyn Fn(
             &Arc<Subscribers>,
-            Source,
+            RelaySource,
             Arc<SubscriberWaker>,
             Receiver<SubscriberRequest>,
         ) -> io::Result<()>
@@ -37,9 +37,9 @@ type Start = Box<
 pub(crate) struct Subscribers {
     state: Arc<NodeState>,
     start: Start,
-    running: Mutex<BTreeMap<Source, Running>>,
+    running: Mutex<BTreeMap<RelaySource, Running>>,
     /// The reasons of the subscribers that are not connected.
-    failures: Mutex<BTreeMap<Source, String>>,
+    failures: Mutex<BTreeMap<RelaySource, String>>,
 }
 
 struct Running {
@@ -59,7 +59,7 @@ impl Subscribers {
     }
 
     /// Returns the source of a room's messages. `None` while no server is known to have its slot.
-    pub(crate) fn source_of(&self, room: &RoomName) -> Option<Source> {
+    pub(crate) fn source_of(&self, room: &RoomName) -> Option<RelaySource> {
         let [numbering_key, ..] = self.state.names.room_keys(room);
         self.source_of_key(&numbering_key)
     }
@@ -71,27 +71,27 @@ impl Subscribers {
     }
 
     /// Returns the source of the messages to all nodes.
-    pub(super) fn source_of_nodes(&self) -> Option<Source> {
+    pub(super) fn source_of_nodes(&self) -> Option<RelaySource> {
         self.source_of_key(&self.state.names.nodes_key())
     }
 
-    fn source_of_key(&self, key: &str) -> Option<Source> {
+    fn source_of_key(&self, key: &str) -> Option<RelaySource> {
         if !self.state.relay.receives_sharded() {
-            return Some(Source::AnyServer);
+            return Some(RelaySource::AnyServer);
         }
         let owner = self
             .state
             .client_config
             .owner_of(slot_of_key(key.as_bytes()));
-        owner.map(Source::Shard)
+        owner.map(RelaySource::Shard)
     }
 
     /// Returns whether a source may have rooms.
-    pub(super) fn is_current(&self, source: &Source) -> bool {
+    pub(super) fn is_current(&self, source: &RelaySource) -> bool {
         let is_sharded = self.state.relay.receives_sharded();
         match source {
-            Source::AnyServer => !is_sharded,
-            Source::Shard(address) => {
+            RelaySource::AnyServer => !is_sharded,
+            RelaySource::Shard(address) => {
                 is_sharded && !self.state.client_config.slots_of(address).is_empty()
             }
         }
@@ -110,7 +110,7 @@ impl Subscribers {
     /// caller wakes the subscriber.
     pub(crate) fn send(
         self: &Arc<Self>,
-        source: &Source,
+        source: &RelaySource,
         request: SubscriberRequest,
     ) -> Result<Arc<SubscriberWaker>, SubscriberRequest> {
         let mut running = self.running.lock();
@@ -125,8 +125,8 @@ impl Subscribers {
 
     fn running<'a>(
         self: &Arc<Self>,
-        running: &'a mut BTreeMap<Source, Running>,
-        source: &Source,
+        running: &'a mut BTreeMap<RelaySource, Running>,
+        source: &RelaySource,
     ) -> io::Result<&'a Running> {
         if !running.contains_key(source) {
             if running.len() >= SUBSCRIBERS_MAX {
@@ -142,7 +142,7 @@ impl Subscribers {
     }
 
     /// Forgets a subscriber whose thread is about to end. Returns false if requests wait for it.
-    pub(super) fn end(&self, source: &Source, requests: &Receiver<SubscriberRequest>) -> bool {
+    pub(super) fn end(&self, source: &RelaySource, requests: &Receiver<SubscriberRequest>) -> bool {
         let mut running = self.running.lock();
         let is_unused = requests.is_empty();
         if is_unused {
@@ -167,12 +167,12 @@ impl Subscribers {
         let running = self.running.lock();
         running
             .keys()
-            .filter(|source| **source != Source::AnyServer)
+            .filter(|source| **source != RelaySource::AnyServer)
             .count()
     }
 
     /// Records that a subscriber receives messages.
-    pub(super) fn succeeded(&self, source: &Source) {
+    pub(super) fn succeeded(&self, source: &RelaySource) {
         let mut failures = self.failures.lock();
         failures.remove(source);
         match failures.values().next() {
@@ -182,10 +182,10 @@ impl Subscribers {
     }
 
     /// Records that a subscriber is not connected.
-    pub(super) fn failed(&self, source: &Source, reason: &str) {
+    pub(super) fn failed(&self, source: &RelaySource, reason: &str) {
         let reason = match source {
-            Source::AnyServer => reason.to_owned(),
-            Source::Shard((host, port)) => format!("{host}:{port}: {reason}"),
+            RelaySource::AnyServer => reason.to_owned(),
+            RelaySource::Shard((host, port)) => format!("{host}:{port}: {reason}"),
         };
         self.state.subscription.failed(reason.clone());
         self.failures.lock().insert(source.clone(), reason);

@@ -5,7 +5,7 @@ use super::super::names::Names;
 
 /// The servers from which a subscriber receives messages.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub(crate) enum RelaySource {
     /// Any server, because all of them relay all messages.
     AnyServer,
     /// A server of a cluster, through the sharded channels of its slots.
@@ -19,7 +19,7 @@ pub(super) struct NodeChannels {
     pub(super) close: String,
 }
 
-impl Source {
+impl RelaySource {
     /// The channel by which a subscriber is woken, if its server has these slots.
     pub(super) fn echo_channel(&self, names: &Names, slots: &[SlotRange]) -> String {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Client, Connection, ServerErrorKind, Value};
 
 use super::super::client::{error_text, open_connection};
-use super::source::Source;
+use super::source::RelaySource;
 
 /// Silence after which the connection counts as lost: the node publishes to itself every second, or once it has waited
 /// for a server that does not reply.
@@ -41,14 +41,14 @@ pub(crate) enum PushMessage {
 }
 
 impl Subscription {
-    pub(crate) fn open(client: &Client, source: &Source) -> Result<Self, Lost> {
+    pub(crate) fn open(client: &Client, source: &RelaySource) -> Result<Self, Lost> {
         let connection = open_connection(client).map_err(|why| why.to_string())?;
         connection
             .set_read_timeout(Some(SILENCE_MAX))
             .map_err(|why| why.to_string())?;
         Ok(Self {
             connection,
-            is_sharded: *source != Source::AnyServer,
+            is_sharded: *source != RelaySource::AnyServer,
             unconfirmed: 0,
         })
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use redis::Cmd;
 
 use super::super::client::CommandError;
-use super::source::Source;
+use super::source::RelaySource;
 
 /// Wakes a subscriber thread. Threads that queue requests at the same time share a wake-up.
 #[derive(Debug)]
@@ -18,10 +18,10 @@ pub(crate) struct SubscriberWaker {
 }
 
 impl SubscriberWaker {
-    pub(super) fn new(source: &Source) -> Self {
+    pub(super) fn new(source: &RelaySource) -> Self {
         let command = match source {
-            Source::AnyServer => "PUBLISH",
-            Source::Shard(_) => "SPUBLISH",
+            RelaySource::AnyServer => "PUBLISH",
+            RelaySource::Shard(_) => "SPUBLISH",
         };
         Self {
             is_waking: AtomicBool::new(false),
