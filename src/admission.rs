@@ -2,14 +2,18 @@
 //!
 //! Each refusal is counted here. It is logged if a setting or a limit of the machine caused it.
 
-use std::num::NonZeroU32;
+mod room_rules;
+
+mod backend;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::auth::{AllowedOrigins, AuthError, Authority, Identity};
+use crate::auth::{AuthError, Authority, Identity, TooManyRevocations, is_token};
+use crate::auth_hook::{AuthHook, AuthQuestion};
 use crate::broker::Broker;
-use crate::config::Config;
+use crate::config::LiveConfig;
 use crate::limits::{Address, AddressLimitError, AddressPermit, Addresses, Permit, Permits};
 use crate::logging::ThrottledLog;
 use crate::metrics::Metrics;
@@ -19,6 +23,8 @@ use crate::rooms::Seat;
 use crate::socket::Peer;
 use crate::store::StoreError;
 
+pub(crate) use room_rules::PublishedOver;
+
 /// Characters of a refused origin that are logged; a real origin has a host name of at most 253.
 const ORIGIN_CHARS_LOGGED: usize = 300;
 
@@ -26,13 +32,12 @@ const ORIGIN_CHARS_LOGGED: usize = 300;
 pub(crate) struct Admission {
     metrics: Arc<Metrics>,
     authority: Arc<Authority>,
+    /// Decides about clients without a token that the authority checks.
+    auth_hook: Option<AuthHook>,
     /// Opens the rooms in which seats are taken.
     broker: Broker,
-    allowed_origins: AllowedOrigins,
+    config: LiveConfig,
     trusted_proxies: TrustedProxies,
-    members_per_room_max: Option<NonZeroU32>,
-    rooms_per_connection_max: usize,
-    limits_new_rooms: bool,
     connections: Permits,
     addresses: Addresses,
     connection_log: ThrottledLog,
@@ -60,24 +65,23 @@ pub(crate) enum AdmissionError {
 impl Admission {
     /// Starts with no connections of at most `connections_max`.
     pub(crate) fn new(
-        config: &Config,
+        config: &LiveConfig,
         connections_max: usize,
         authority: Arc<Authority>,
+        auth_hook: Option<AuthHook>,
         broker: Broker,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let limits = &config.limits;
+        let settings = config.get();
         Self {
             metrics,
             authority,
+            auth_hook,
             broker,
-            allowed_origins: config.allow_origin.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
-            members_per_room_max: limits.max_members_per_room,
-            rooms_per_connection_max: limits.max_rooms_per_connection,
-            limits_new_rooms: limits.address.new_rooms_per_minute.is_some(),
+            config: config.clone(),
+            trusted_proxies: settings.trusted_proxies.clone(),
             connections: Permits::new(connections_max),
-            addresses: Addresses::new(limits.address),
+            addresses: Addresses::new(settings.limits.address),
             connection_log: ThrottledLog::default(),
             address_log: ThrottledLog::default(),
             token_log: ThrottledLog::default(),
@@ -174,9 +178,24 @@ impl Admission {
             .inspect_err(|_| self.metrics.http_rate_limited.add(1))
     }
 
+    /// Returns the identity of a client: from its token, or from the backend, which `question` asks about all others.
+    pub(crate) fn identify(
+        &self,
+        token: Option<&str>,
+        peer: Peer,
+        question: impl FnOnce() -> AuthQuestion,
+    ) -> Result<Arc<Identity>, AuthError> {
+        match &self.auth_hook {
+            Some(hook) if !(self.authority.has_keys() && token.is_some_and(is_token)) => {
+                self.ask_backend(hook, token, peer, &question())
+            }
+            _ => self.identify_by_token(token, peer),
+        }
+    }
+
     /// Returns the identity that a token grants. After too many refused tokens of an address, further tokens of the
     /// address are refused without a check.
-    pub(crate) fn identify(
+    pub(crate) fn identify_by_token(
         &self,
         token: Option<&str>,
         peer: Peer,
@@ -210,14 +229,32 @@ impl Admission {
         identity
     }
 
+    /// Refuses, from now on, the tokens of a user that were issued until `at`.
+    pub(crate) fn revoke(&self, user: &str, at: Duration) -> Result<(), TooManyRevocations> {
+        self.authority.revocations().add(user, at).map(drop)
+    }
+
+    /// Returns whether an identity's token was revoked. A client calls this once the broadcaster knows it: a revocation
+    /// either finds the client there, or is found here.
+    pub(crate) fn is_revoked(&self, identity: &Identity) -> bool {
+        self.authority.revocations().include(identity)
+    }
+
+    /// Number of users whose tokens were revoked.
+    pub(crate) fn revoked_users(&self) -> usize {
+        self.authority.revocations().len()
+    }
+
     /// Returns whether pages of all these origins may connect. A client that is not a browser sends none.
     pub(crate) fn allows_origins<'a>(&self, mut origins: impl Iterator<Item = &'a str>) -> bool {
-        let refused = origins.find(|origin| !self.allowed_origins.allows(Some(origin)));
+        let config = self.config.get();
+        let allowed_origins = &config.allow_origin;
+        let refused = origins.find(|origin| !allowed_origins.allows(Some(origin)));
         let Some(refused) = refused else {
             return true;
         };
         let shown: String = refused.chars().take(ORIGIN_CHARS_LOGGED).collect();
-        match self.allowed_origins.with(refused) {
+        match allowed_origins.with(refused) {
             Some(list) => self.origin_log.warn(format_args!(
                 "refused origin {shown:?}; --allow-origin {list:?} would allow it"
             )),
@@ -228,12 +265,32 @@ impl Admission {
         false
     }
 
+    /// Counts and logs a token cookie that does not count, because a page of another site may have made the request.
+    pub(crate) fn ignore_cookie(&self, origin: Option<&str>) {
+        self.metrics.cookies_ignored.add(1);
+        let origin = origin.unwrap_or("no origin");
+        let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
+        self.origin_log.warn(format_args!(
+            "ignored the token cookie of a request of {shown:?}; --allow-origin lists the origins whose cookies count"
+        ));
+    }
+
     /// Counts a room that a client is about to join or to publish to, if that would create the room, against the
     /// limit of the client's address.
     pub(crate) fn count_new_room(&self, room: &RoomName, peer: Peer) -> Result<(), Refusal> {
-        let Some(address) = self.limited_address(peer).filter(|_| self.limits_new_rooms) else {
+        let Some(address) = self.limited_address(peer) else {
             return Ok(());
         };
+        if self
+            .config
+            .get()
+            .limits
+            .address
+            .new_rooms_per_minute
+            .is_none()
+        {
+            return Ok(());
+        }
         // If the store does not reply, the client's request to it fails as well.
         let is_new = matches!(self.broker.find(room), Ok(None));
         if !is_new {
@@ -267,7 +324,7 @@ impl Admission {
                 self.metrics.rooms_refused.add(1);
             }
         })?;
-        Seat::take(numbering, self.members_per_room_max).ok_or_else(|| {
+        Seat::take(numbering, self.config.get().room_members_max(room)).ok_or_else(|| {
             self.metrics.rooms_full.add(1);
             let message = "the room has as many members as it may have; try again later";
             Refusal::new(ErrorCode::RoomFull, message)
@@ -276,7 +333,7 @@ impl Admission {
 
     /// Checks that a connection may be in this many rooms.
     pub(crate) fn check_room_count(&self, rooms: usize) -> Result<(), Refusal> {
-        let max = self.rooms_per_connection_max;
+        let max = self.config.get().limits.max_rooms_per_connection;
         if rooms <= max {
             return Ok(());
         }
@@ -339,6 +396,13 @@ impl Admission {
             "{name} sends {header}, which is ignored because {name} is not trusted; if it is your proxy, set \
              --trusted-proxies {name} to give each of its clients its own limits"
         );
+    }
+
+    /// Takes over the limits of the settings, of which `connections_max` depends on the machine too.
+    pub(crate) fn reload(&self, connections_max: usize) {
+        self.connections.set_max(connections_max);
+        let limits = self.config.get().limits.address;
+        self.addresses.set_limits(limits, Instant::now());
     }
 
     /// Maximum number of connections.

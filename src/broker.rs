@@ -19,9 +19,12 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::inbox::{self, Inbox, InboxSender};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
-use crate::protocol::{Page, Position, Refusal, RequestId, RoomName, ServerMessage};
-use crate::rooms::{ClientSelector, RoomNumbering};
-use crate::store::{Delivery, HistoryQuery, NodeStatus, Publish, Store, StoreError, Stored, Usage};
+use crate::protocol::{Page, Position, Refusal, RoomName, ServerMessage};
+use crate::rooms::{ClientSelector, Exclusion, RoomNumbering};
+use crate::store::{
+    Acknowledgement, Deleted, Deletion, Delivery, HistoryQuery, NodeStatus, Publish, Store,
+    StoreError, Stored, Usage,
+};
 use crate::threads::{self, REPLY_TIMEOUT};
 
 /// Publishes that may wait for the broker thread. While the queue is full, publishers wait.
@@ -47,9 +50,18 @@ pub(crate) enum ReplyTo {
     Thread(Sender<Result<Position, StoreError>>),
 }
 
+/// The place of a publish in its room.
+struct Placed {
+    position: Position,
+    /// True if the delivery acknowledges it.
+    is_acknowledged: bool,
+}
+
 /// An item of the broker's queue.
 enum Work {
     Publish(Publish, ReplyTo),
+    /// An operator's deletion, carried out after the publishes before it.
+    Delete(RoomName, Deletion, Sender<Result<Deleted, StoreError>>),
     /// A request for the health of the store, checked on the broker thread.
     Probe(Sender<Result<(), String>>),
     Stop,
@@ -123,6 +135,31 @@ impl Broker {
         self.publishing.store.history(numbering, query)
     }
 
+    /// Deletes messages of a room. Other publishes and deletions are carried out between its parts.
+    pub(crate) fn delete(&self, room: &RoomName, deletion: Deletion) -> Result<u64, StoreError> {
+        let mut messages = 0;
+        loop {
+            let (reply, replied) = bounded(1);
+            let work = Work::Delete(room.clone(), deletion, reply);
+            self.inbox
+                .send_timeout(work, REPLY_TIMEOUT)
+                .map_err(|error| match error {
+                    SendTimeoutError::Timeout(_) => StoreError::Unavailable,
+                    SendTimeoutError::Disconnected(_) => StoreError::Stopped,
+                })?;
+            let deleted = replied
+                .recv_timeout(REPLY_TIMEOUT)
+                .map_err(|error| match error {
+                    RecvTimeoutError::Timeout => StoreError::Unknown,
+                    RecvTimeoutError::Disconnected => StoreError::Stopped,
+                })??;
+            messages += deleted.messages;
+            if deleted.is_complete {
+                return Ok(messages);
+            }
+        }
+    }
+
     /// See [`Store::health`].
     pub(crate) fn health(&self) -> Result<(), String> {
         self.publishing.store.health()
@@ -146,6 +183,11 @@ impl Broker {
     /// See [`Store::close_on_other_nodes`].
     pub(crate) fn close_on_other_nodes(&self, clients: &ClientSelector) -> usize {
         self.publishing.store.close_on_other_nodes(clients)
+    }
+
+    /// See [`Store::revoke`].
+    pub(crate) fn revoke(&self, user: &str, at: Duration) -> Result<usize, StoreError> {
+        self.publishing.store.revoke(user, at)
     }
 
     /// See [`Store::node_status`].
@@ -176,7 +218,7 @@ impl Publishing {
     fn run(&self, inbox: &Inbox<Work>) {
         let mut batch = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
         let mut replies = Vec::with_capacity(QUEUE_PUBLISHES_MAX);
-        let mut probes = Vec::new();
+        let (mut probes, mut deletions) = (Vec::new(), Vec::new());
         let mut maintain_at = Instant::now() + MAINTENANCE_INTERVAL;
         let mut probe_at = Instant::now();
         let mut stopping = false;
@@ -189,6 +231,9 @@ impl Publishing {
                                 batch.push(publish);
                                 replies.push(reply_to);
                             }
+                            Work::Delete(room, deletion, reply) => {
+                                deletions.push((room, deletion, reply));
+                            }
                             Work::Probe(reply) => probes.push(reply),
                             Work::Stop => stopping = true,
                         }
@@ -197,6 +242,11 @@ impl Publishing {
                     self.waiting.fetch_sub(batch.len(), Ordering::Release);
                     batch.clear();
                     replies.clear();
+                    for (room, deletion, reply) in deletions.drain(..) {
+                        let _turn = self.turn.lock();
+                        // An error means that the thread no longer waits.
+                        reply.try_send(self.store.delete(&room, deletion)).ok();
+                    }
                     if !probes.is_empty() && Instant::now() >= probe_at {
                         self.store.probe();
                         probe_at = Instant::now() + PROBE_INTERVAL;
@@ -240,37 +290,45 @@ impl Publishing {
     fn publish_batch(&self, turn: MutexGuard<'_, ()>, batch: &[Publish], replies: &[ReplyTo]) {
         let results = self.store_batch(batch);
         drop(turn);
-        self.delivery.start();
+        // Several messages are delivered as one batch while their acknowledgements are sent. A single publisher waits for
+        // the acknowledgement, and a broadcaster that wakes before it is sent would delay it.
+        let is_single = batch.len() == 1;
+        if !is_single {
+            self.delivery.start();
+        }
         for ((publish, reply_to), result) in batch.iter().zip(replies).zip(results) {
-            reply_to.reply(&publish.room, result, publish.id.as_ref());
+            reply_to.reply(publish, result);
+        }
+        if is_single {
+            self.delivery.start();
         }
     }
 
     /// Stores a batch and adds its messages to the delivery. Returns the result of each publish. The caller has the
     /// turn.
-    fn store_batch(&self, batch: &[Publish]) -> Vec<Result<Position, StoreError>> {
+    fn store_batch(&self, batch: &[Publish]) -> Vec<Result<Placed, StoreError>> {
         if batch.is_empty() {
             return Vec::new();
         }
         let stored = self.store.append(batch);
         let publishes = batch.iter().zip(stored);
         publishes
-            .map(|(publish, result)| self.add_to_delivery(result, publish.received))
+            .map(|(publish, result)| self.add_to_delivery(publish, result))
             .collect()
     }
 
     fn add_to_delivery(
         &self,
+        publish: &Publish,
         result: Result<Stored, StoreError>,
-        received: Instant,
-    ) -> Result<Position, StoreError> {
+    ) -> Result<Placed, StoreError> {
         match &result {
             Ok(Stored::New { .. } | Stored::Relayed(_)) => self.metrics.published.add(1),
             Ok(Stored::Duplicate(_)) => self.metrics.duplicates.add(1),
             Err(StoreError::TooManyRooms) => self.metrics.rooms_refused.add(1),
             Err(_) => self.metrics.requests_refused.add(1),
         }
-        result.map(|stored| match stored {
+        let position = match result? {
             Stored::New {
                 numbering,
                 publication,
@@ -279,19 +337,48 @@ impl Publishing {
                     epoch: numbering.epoch(),
                     offset: publication.offset,
                 };
-                self.delivery.add(&numbering, publication, received);
+                let (except, received) = (publish.except, publish.received);
+                self.delivery.add(&numbering, publication, except, received);
                 position
             }
-            Stored::Relayed(position) | Stored::Duplicate(position) => position,
+            Stored::Relayed(position) => position,
+            Stored::Duplicate(position) => {
+                return Ok(Placed {
+                    position,
+                    is_acknowledged: false,
+                });
+            }
+        };
+        let publisher = match publish.except {
+            Some(Exclusion::Client(client)) => Some(client),
+            Some(Exclusion::Session(..)) | None => None,
+        };
+        if let Some(client) = publisher {
+            self.delivery.acknowledge(Acknowledgement {
+                client,
+                room: publish.room.clone(),
+                position,
+                id: publish.id.clone(),
+            });
+        }
+        Ok(Placed {
+            position,
+            is_acknowledged: publisher.is_some(),
         })
     }
 }
 
 impl ReplyTo {
-    fn reply(&self, room: &RoomName, result: Result<Position, StoreError>, id: Option<&RequestId>) {
+    fn reply(&self, publish: &Publish, result: Result<Placed, StoreError>) {
+        let id = publish.id.as_ref();
         match (self, result) {
-            (Self::Outbox(outbox), Ok(position)) if id.is_some() => {
-                outbox.push(&ServerMessage::Ack { room, position }.to_frames(id));
+            (Self::Outbox(outbox), Ok(placed)) if id.is_some() && !placed.is_acknowledged => {
+                let ack = ServerMessage::Ack {
+                    room: &publish.room,
+                    position: placed.position,
+                    in_place: false,
+                };
+                outbox.push(&ack.to_frames(id));
             }
             (Self::Outbox(_), Ok(_)) => {}
             (Self::Outbox(outbox), Err(error)) => {
@@ -299,7 +386,7 @@ impl ReplyTo {
             }
             (Self::Thread(waiting), result) => {
                 // An error means that the thread no longer waits.
-                waiting.try_send(result).ok();
+                waiting.try_send(result.map(|placed| placed.position)).ok();
             }
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! [`cli`](crate::cli) parses what the operator types; [`Config`] is what the server runs with.
 
+mod hooks;
+mod live;
+mod room_rules;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -11,8 +15,14 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::auth::{AllowedOrigins, AuthSettings};
+use crate::auth::{AllowedOrigins, Anonymous, AuthSettings};
 use crate::proxy::TrustedProxies;
+
+pub use hooks::{AuthHookSettings, WebhookEvents, WebhookSettings};
+pub(crate) use live::LiveConfig;
+pub use live::is_reloaded;
+pub(crate) use room_rules::RoomHistory;
+pub use room_rules::{Publishers, RULES_MAX, RoomGlob, RoomRule, RoomRules};
 
 /// Bytes that an outbox needs besides the payload of the largest message.
 const FRAME_OVERHEAD_BYTES: usize = 1024;
@@ -42,7 +52,7 @@ pub struct Config {
     pub allow_origin: AllowedOrigins,
     /// Keys for tokens, and the rights of clients without one.
     pub auth: AuthSettings,
-    /// Threads that help the broadcaster with large rooms; `None` means as many as the cores allow.
+    /// Threads that help the broadcaster with large rooms; `None` means one for each core but the first, up to 7.
     pub fan_out_threads: Option<usize>,
     /// True if `/echo` is served.
     pub echo: bool,
@@ -50,10 +60,16 @@ pub struct Config {
     pub limits: Limits,
     /// Limits of the history.
     pub history: HistoryLimits,
+    /// Rules for rooms by name, which win over the limits.
+    pub rooms: RoomRules,
     /// Database file of the history; `None` keeps it in memory or in Redis.
     pub database: Option<SqliteSettings>,
     /// Redis that nodes share; excludes a database file.
     pub redis: Option<RedisSettings>,
+    /// The connect hook; `None` if there is no backend to ask.
+    pub auth_hook: Option<AuthHookSettings>,
+    /// Webhooks; `None` sends none.
+    pub webhook: Option<WebhookSettings>,
     /// Time between the request to shut down and the closing of clients, in which balancers can notice it.
     pub drain_delay: Duration,
     /// Time over which Close frames are spread at shutdown.
@@ -62,6 +78,10 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Most detailed level that is logged.
     pub log_level: LevelFilter,
+    /// Format of the log's lines.
+    pub log_format: LogFormat,
+    /// True if each request and connection is logged.
+    pub access_log: bool,
     /// File that the log is appended to, besides stderr.
     pub log_file: Option<PathBuf>,
 }
@@ -116,7 +136,7 @@ pub struct RequestRate {
 }
 
 /// Limits of one client address; `None` is no limit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressLimits {
     /// Connections at once.
     pub connections: Option<NonZeroU32>,
@@ -201,6 +221,28 @@ impl FromStr for Durability {
     }
 }
 
+/// The format of the log's lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level, thread and message, for people.
+    #[default]
+    Text,
+    /// A JSON object, for programs.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("write text or json"),
+        }
+    }
+}
+
 /// A setting with a wrong value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -244,11 +286,28 @@ impl Config {
                 instead: "the history has one store only; write --db or --redis".to_owned(),
             });
         }
+        if self.auth_hook.is_some() && self.auth.anonymous != Anonymous::None {
+            return Err(ConfigError {
+                setting: "--anonymous",
+                value: self.auth.anonymous.to_string(),
+                instead: "with --auth-url the backend decides about clients without a token; leave one of both out"
+                    .to_owned(),
+            });
+        }
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err(ConfigError {
                 setting: "--proxy-protocol",
                 value: "true".to_owned(),
                 instead: "needs trusted proxies; write their addresses in --trusted-proxies"
+                    .to_owned(),
+            });
+        }
+        if let (Some(cookie), AllowedOrigins::Any) = (&self.auth.token_cookie, &self.allow_origin) {
+            return Err(ConfigError {
+                setting: "--token-cookie",
+                value: cookie.clone(),
+                instead: "needs a list in --allow-origin, because pages of every other site send their visitors' \
+                          cookies too; write the origins of your pages, such as https://example.com"
                     .to_owned(),
             });
         }
@@ -262,6 +321,7 @@ impl Config {
                 ),
             });
         }
+        self.rooms.validate(&self)?;
         Ok(self)
     }
 }

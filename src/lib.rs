@@ -31,6 +31,9 @@
 //! | subscriber | a thread that receives a subscription: of all rooms, or of those of one server of a Redis Cluster |
 //! | sharded channel | a Redis channel that only one server of a cluster relays: the one that has the room |
 //! | refusal | an error code and its message, sent to a client |
+//! | webhook | a request that reports to a backend which rooms and users are present |
+//! | connect hook | a question to a backend: who is this client, and what may it do? |
+//! | lease | the time for which one of several nodes sends webhooks |
 //!
 //! # The path of a message
 //!
@@ -108,9 +111,9 @@
 //! # Layers
 //!
 //! `main` → `cli` → `server` (composition) → `listener` → `connection` → `session` → `http` → `app` (handles) →
-//! `admission` → `broker` → `broadcaster` → `store` → `outbox` → `rooms` → `socket` → `limits` and `logging` → `config` →
-//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `inbox`, `threads` and
-//! `os_error`. A module uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
+//! `admission` → `auth_hook` → `broker` → `webhooks` → `broadcaster` → `store` → `outbox` → `rooms` → `outgoing` → `socket` → `limits` and `logging` → `config` →
+//! `auth` → `proxy` → `protocol`. Below these are `metrics`, `reload`, `shutdown`, `systemd`, `inbox`, `target_url`,
+//! `threads` and `os_error`. A module uses only modules to its right. The store reports to the broadcaster through the trait `Delivery`, which keeps it
 //! free of the broadcaster.
 //!
 //! The commands `sub`, `pub` and `bench` are clients of a server: `cli` → `client` → `socket` → `limits` → `protocol`.
@@ -126,8 +129,12 @@
 //! | Where does a start decide whether SQLite's numbering continues? | `store/sqlite/continuity/` |
 //! | Where is a WebSocket handshake checked? | `session/websocket/handshake/` |
 //! | Where are keys read and weak ones refused? | `auth/keys/` |
+//! | Where is the settings file read? | `cli/settings_file/`; `config/live.rs` lists the settings that a reload changes |
+//! | Where are the rules for rooms? | `config/room_rules.rs`; the stores, `admission.rs` and `admission/room_rules.rs` ask them |
 //! | Where is a new HTTP route added? | one row in `http/route.rs`, a handler in `http/api/`, an entry in `assets/openapi.json` |
 //! | Where is a new page of the documentation added? | one row in `http/docs/files.rs` |
+//! | Where is it decided what a webhook reports? | `webhooks/ledger.rs` |
+//! | Where is a backend asked who a client is? | `auth_hook/mod.rs`, `ask`; the question of a request is made in `http/auth_question.rs` |
 //! | Where is a delivery of `wscast bench` counted? | `client/load/client.rs`, `parse` |
 
 // A build without a feature contains values and methods that only this feature uses.
@@ -139,6 +146,7 @@
 pub(crate) mod admission;
 pub(crate) mod app;
 pub mod auth;
+pub(crate) mod auth_hook;
 pub(crate) mod broadcaster;
 pub(crate) mod broker;
 pub mod cli;
@@ -147,12 +155,14 @@ pub mod config;
 pub(crate) mod connection;
 pub mod http;
 pub(crate) mod inbox;
+pub(crate) mod jwks;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub mod logging;
 pub(crate) mod metrics;
 pub mod os_error;
 pub(crate) mod outbox;
+pub(crate) mod outgoing;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;
@@ -163,4 +173,6 @@ pub mod shutdown;
 pub(crate) mod socket;
 pub(crate) mod store;
 mod systemd;
+pub mod target_url;
 pub mod threads;
+pub(crate) mod webhooks;

@@ -1,5 +1,7 @@
 //! The log, on stderr and in an optional file.
 
+mod json;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,8 +12,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use simplelog::{CombinedLogger, ConfigBuilder, LevelFilter, SharedLogger, WriteLogger};
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::os_error;
+
+pub(crate) use self::json::ACCESS_TARGET;
+use self::json::{IGNORED_TARGET, JsonLogger};
 
 /// Least time between two lines of one [`ThrottledLog`].
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -89,23 +94,30 @@ fn open_log(path: &Path) -> io::Result<File> {
 ///
 /// Fails when the log file cannot be opened for appending.
 pub fn start(config: &Config) -> io::Result<Option<LogFile>> {
-    let format = ConfigBuilder::new()
+    let path = config.log_file.as_deref();
+    let file = path.map(LogFile::open).transpose()?;
+    let mut loggers = vec![logger(config.log_format, io::stderr())];
+    if let Some(file) = &file {
+        loggers.push(logger(config.log_format, file.clone()));
+    }
+    // Fails if the process has a logger already, as in tests; the first one stays.
+    CombinedLogger::init(loggers).ok();
+    log::set_max_level(config.log_level);
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    Ok(file)
+}
+
+/// Returns a logger that writes all that passes the global level, which a reload may change.
+fn logger(format: LogFormat, writer: impl Write + Send + 'static) -> Box<dyn SharedLogger> {
+    if format == LogFormat::Json {
+        return Box::new(JsonLogger::new(writer));
+    }
+    let text = ConfigBuilder::new()
         .set_time_format_rfc3339()
         .set_target_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Error)
         .set_thread_mode(simplelog::ThreadLogMode::Names)
-        .add_filter_ignore_str("tungstenite")
+        .add_filter_ignore_str(IGNORED_TARGET)
         .build();
-    let level = config.log_level;
-    let mut loggers: Vec<Box<dyn SharedLogger>> =
-        vec![WriteLogger::new(level, format.clone(), io::stderr())];
-    let path = config.log_file.as_deref();
-    let file = path.map(LogFile::open).transpose()?;
-    if let Some(file) = &file {
-        loggers.push(WriteLogger::new(level, format, file.clone()));
-    }
-    // Fails if the process has a logger already, as in tests; the first one stays.
-    CombinedLogger::init(loggers).ok();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    Ok(file)
+    WriteLogger::new(LevelFilter::Trace, text, writer)
 }

@@ -1,25 +1,31 @@
 //! The `wscast` program: parses the settings, starts logging, runs the command, returns an exit code.
 
+mod settings_reload;
 mod signals;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use log::Level;
 
-use wscast::cli::{self, Command, Failure, Invocation, Notice, StartText};
-use wscast::config::Config;
+use wscast::cli::{self, Command, Failure, Invocation, Notice, ServerSettings, StartText};
 use wscast::reload::Reloads;
-use wscast::server::Server;
+use wscast::server::{self, Server};
 use wscast::shutdown::Shutdown;
 use wscast::{logging, os_error};
 
+use settings_reload::SettingsReload;
 use signals::SignalHandler;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
 /// The server cannot start.
 const EXIT_FAILURE: u8 = 1;
+
+/// Replaces the allocator of musl; `Cargo.toml` says why.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let Invocation {
@@ -31,14 +37,20 @@ fn main() -> ExitCode {
         Err(line) => return fail(&line, EXIT_USAGE),
     };
     match command {
-        Command::Serve(config) => match serve(*config, &notices) {
+        Command::Serve(settings) => match serve(*settings, &notices) {
             Ok(()) => ExitCode::SUCCESS,
             Err(line) => fail(&sources.rename_flag(line), EXIT_FAILURE),
         },
+        Command::CheckConfig { config, settings } => match server::check(&config) {
+            Ok(()) => {
+                print_warnings(&notices);
+                print_result(&settings)
+            }
+            Err(error) => fail(&sources.rename_flag(error.to_string()), EXIT_FAILURE),
+        },
         Command::Print(text) => {
             print_warnings(&notices);
-            print(&text);
-            ExitCode::SUCCESS
+            print_result(&text)
         }
         Command::Client(command) => match command.run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -52,15 +64,17 @@ fn main() -> ExitCode {
 /// Prints the result of a command, one line.
 fn finish(result: Result<String, String>) -> ExitCode {
     match result {
-        Ok(line) => {
-            print(&line);
-            ExitCode::SUCCESS
-        }
+        Ok(line) => print_result(&line),
         Err(line) => fail(&line, EXIT_FAILURE),
     }
 }
 
-fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
+fn serve(settings: ServerSettings, notices: &[Notice]) -> Result<(), String> {
+    let ServerSettings {
+        config,
+        effective,
+        file,
+    } = settings;
     let log_file = logging::start(&config).map_err(|error| {
         let path = config.log_file.clone().unwrap_or_default();
         format!("--log-file {path:?}: {}", os_error::explain(&path, &error))
@@ -73,29 +87,45 @@ fn serve(config: Config, notices: &[Notice]) -> Result<(), String> {
         shutdown: shutdown.clone(),
         reloads: reloads.clone(),
         log_file,
-        has_keys: config.auth.has_keys(),
+        reloads_files: file.is_some() || config.tls.is_some() || config.auth.has_keys(),
     };
     handler
         .start()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     let text = StartText::new(&config);
     let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
-    // A program that starts the server reads these lines, so it gets no others.
+    if let Some(file) = file {
+        let reload = SettingsReload::new(std::env::args_os().collect(), file, effective);
+        let apply = server.reload();
+        reloads.add(move || reload.run(&apply));
+    }
+    reloads.complete();
+    // A program that starts the server reads these lines, so it gets no others. A closed stdout does not end the server.
     print(&if std::io::stdout().is_terminal() {
         text.for_terminal(server.address())
     } else {
         text.addresses(server.address())
-    });
+    })
+    .ok();
     server.run().map_err(|error| error.to_string())
 }
 
-/// Prints to stdout. A closed stdout does not end the server.
-fn print(text: &str) {
+/// Prints to stdout.
+fn print(text: &str) -> io::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .ok();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Prints what a command was run for. A reader that ends early, such as `head`, is no failure; a full disk is one.
+fn print_result(text: &str) -> ExitCode {
+    match print(text) {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot write the output: {why}"), EXIT_FAILURE)
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Prints the warnings of a command that does not log.

@@ -73,6 +73,10 @@ macro_rules! metrics {
             pub(crate) lagging: Gauge,
             /// Time spent in store commits, in microseconds.
             pub(crate) commit_micros: Counter,
+            /// Time spent in requests to the webhook, in microseconds.
+            pub(crate) webhook_micros: Counter,
+            /// Time that clients waited for answers of the backend of `--auth-url`, in microseconds.
+            pub(crate) auth_micros: Counter,
             /// Time from the receipt of each message until its fan-out starts.
             pub(crate) fan_out_delay: Histogram,
             /// Time to encode the messages that the broadcaster takes at once and to send them to all members.
@@ -107,18 +111,31 @@ metrics! {
     rate_limited "requests_rate_limited" "Client requests refused because their connection exceeded its rate"
     auth_failures "auth_failures" "Tokens refused"
     auth_attempts_refused "auth_attempts_refused" "Tokens refused unchecked, because too many from their address were refused before"
+    key_fetches_failed "key_fetches_failed" "Failed attempts to fetch the keys of --jwks-url"
+    cookies_ignored "cookies_ignored" "Token cookies ignored, because a page of another site may have made the request"
     rooms_refused "rooms_refused" "Rooms refused because the server or the client has too many"
     new_rooms_rate_limited "new_rooms_rate_limited" "New rooms refused because their address creates them too fast"
     rooms_full "rooms_full" "Joins refused because the room is full"
     published "messages_published" "Messages stored and given an offset"
     duplicates "duplicate_publishes" "Publishes recognised as duplicates by their id"
     pruned "messages_pruned" "Messages removed from the history because of its limits"
+    expired "messages_expired" "Messages removed from the history because their ttl ended"
+    deleted "messages_deleted" "Messages deleted by operators"
     commits "store_commits" "Batches committed to SQLite or Redis"
     commits_failed "store_commits_failed" "Batches that SQLite or Redis failed to commit"
     recovered "resumes_recovered" "Rooms resumed with every missed message"
     not_recovered "resumes_not_recovered" "Rooms resumed with a gap, because missed messages are no longer stored"
     deliveries "messages_delivered" "Messages put into members' outboxes"
     evicted "slow_consumers_evicted" "Clients evicted as slow consumers"
+    auth_calls "auth_calls" "Questions to the backend of --auth-url"
+    auth_calls_failed "auth_calls_failed" "Questions that the backend of --auth-url did not answer"
+    auth_calls_dropped "auth_calls_dropped" "Questions that were not asked, because too many others were"
+    auth_calls_refused "auth_calls_refused" "Clients refused by an answer of the backend of --auth-url"
+    auth_cache_hits "auth_cache_hits" "Clients identified by an earlier answer of the backend of --auth-url"
+    webhook_calls "webhook_calls" "Requests sent to the webhook"
+    webhook_calls_failed "webhook_calls_failed" "Requests to the webhook that were not accepted"
+    webhook_events "webhook_events" "Rooms and users reported to the webhook"
+    webhook_overflows "webhook_overflows" "Times that too many changes waited for the webhook, and a snapshot replaced them"
     silent "silent_clients_closed" "Clients closed because they stayed silent after a ping"
 }
 
@@ -200,6 +217,22 @@ impl Metrics {
             &mut out,
             "store_commit_seconds_total",
             "Time spent committing batches to SQLite or Redis",
+            "counter",
+            seconds,
+        );
+        let seconds = self.webhook_micros.get() as f64 / 1e6;
+        write_metric(
+            &mut out,
+            "webhook_seconds_total",
+            "Time spent in requests to the webhook",
+            "counter",
+            seconds,
+        );
+        let seconds = self.auth_micros.get() as f64 / 1e6;
+        write_metric(
+            &mut out,
+            "auth_seconds_total",
+            "Time that clients waited for answers of the backend of --auth-url",
             "counter",
             seconds,
         );

@@ -14,9 +14,12 @@ use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
 use crate::metrics::{GaugeGuard, Metrics};
-use crate::protocol::{ClientId, CloseCode, Frames};
+use crate::protocol::{ClientId, CloseCode, EventBodies, Frames, RoomName};
+use crate::rooms::StreamPositions;
 use crate::socket::{LINGER, Offered, Socket};
 use crate::threads;
+
+pub(crate) use crate::protocol::Wire;
 
 /// Most queued buffers that the drain thread sends with one system call.
 const DRAIN_SLICES_MAX: usize = 64;
@@ -49,33 +52,6 @@ pub(crate) struct Outbox {
     state: Mutex<OutboxState>,
     /// Notified when the queue becomes shorter, for [`Outbox::push_or_wait`].
     drained: Condvar,
-}
-
-/// The format of the frames on a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
-    /// WebSocket frames; the connection ends with a Close frame.
-    WebSocket,
-    /// Server-Sent Events in a body that ends with the connection, for HTTP/1.0.
-    Events,
-    /// Server-Sent Events in chunks, for HTTP/1.1. Many libraries pass on each chunk at once, but buffer a body
-    /// without chunks.
-    ChunkedEvents,
-}
-
-impl Wire {
-    /// Returns whether the client reads Server-Sent Events.
-    pub(crate) fn has_events(self) -> bool {
-        self != Self::WebSocket
-    }
-
-    /// Encodes Server-Sent Events for the socket.
-    pub(crate) fn encode_events(self, events: Vec<u8>) -> Frames {
-        match self {
-            Self::ChunkedEvents => Frames::chunk(&events),
-            Self::Events | Self::WebSocket => Frames::from(events),
-        }
-    }
 }
 
 /// The end of a body in chunks (RFC 9112 §7.1).
@@ -148,18 +124,43 @@ impl Outbox {
         self.wire
     }
 
-    /// Waits until less than half of the limit is queued, then pushes frames. Only a client's own thread may wait
-    /// for its client. The wait ends at the latest when the client is evicted as a slow consumer. Returns whether
-    /// the connection is still open.
+    /// Waits until less than half of the limit is queued, then pushes frames. Returns whether the connection is still
+    /// open.
     pub(crate) fn push_or_wait(self: &Arc<Self>, frames: &Frames) -> bool {
+        let is_open = self.wait_for_space();
+        self.push(frames);
+        is_open
+    }
+
+    /// Waits until less than half of the limit is queued. Only a client's own thread may wait for its client. The wait
+    /// ends at the latest when the client is evicted as a slow consumer. Returns whether the connection is still open.
+    pub(crate) fn wait_for_space(&self) -> bool {
         let mut state = self.state.lock();
         while state.phase == OutboxPhase::Lagging && state.queued_bytes > self.bytes_max / 2 {
             self.drained.wait(&mut state);
         }
-        let is_open = matches!(state.phase, OutboxPhase::Direct | OutboxPhase::Lagging);
-        drop(state);
-        self.push(frames);
-        is_open
+        matches!(state.phase, OutboxPhase::Direct | OutboxPhase::Lagging)
+    }
+
+    /// Pushes publications of a room to a client that reads several rooms as one event stream. Of those in `skipped` it is
+    /// sent only the id.
+    pub(crate) fn push_events(
+        self: &Arc<Self>,
+        positions: &StreamPositions,
+        room: &RoomName,
+        bodies: &EventBodies,
+        skipped: &[u64],
+    ) {
+        let bytes_max = bodies.bytes_len() + bodies.len() * positions.id_bytes_max();
+        let mut events = Vec::with_capacity(bytes_max);
+        let mut positions = positions.lock();
+        for (offset, body) in bodies.iter() {
+            positions.advance(room, offset);
+            positions.write_id(&mut events);
+            let is_skipped = skipped.contains(&offset);
+            events.extend_from_slice(if is_skipped { b"\n\n" } else { body });
+        }
+        self.push(&self.wire.encode_events(events));
     }
 
     /// Queues bytes that the next push sends with its own, because it follows at once.

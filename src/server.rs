@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use crate::admission::Admission;
 use crate::app::App;
 use crate::auth::Authority;
+use crate::auth_hook::AuthHook;
 use crate::broadcaster::{self, Broadcaster, Event};
 use crate::broker::Broker;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, LiveConfig, TlsFiles};
+use crate::jwks;
 use crate::limits::{self, Ceiling, Permits};
 use crate::listener::{self, BindError, Bound, Endpoint, InheritedSocket};
 use crate::metrics::Metrics;
@@ -24,6 +26,7 @@ use crate::socket::tls;
 use crate::store::{self, Delivery};
 use crate::systemd::{self, ServiceManager};
 use crate::threads::{self, REPLY_TIMEOUT};
+use crate::webhooks::{PreparedWebhooks, Webhooks};
 
 /// How often the metrics take a sample for the rates.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,10 +41,14 @@ pub struct Server {
     endpoints: Vec<Arc<Endpoint>>,
     /// The addresses of the port, IPv4 first; empty if all sockets are Unix sockets.
     addresses: Vec<SocketAddr>,
+    /// The connections that the machine allows.
+    machine: Ceiling,
+    /// The connections that the machine and the settings allow at the start.
     ceiling: Ceiling,
     app: Arc<App>,
     broadcaster_thread: JoinHandle<()>,
     broker_thread: JoinHandle<()>,
+    webhooks: Option<Webhooks>,
 }
 
 /// The reason why a server cannot start. Its text is one line for the operator.
@@ -69,6 +76,8 @@ pub enum StartError {
     Store(String),
     /// The certificate cannot be used.
     Tls(String),
+    /// A hook cannot be used.
+    Hook(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -103,13 +112,23 @@ impl fmt::Display for StartError {
                 write!(f, "--listen {path:?}: {}", os_error::explain(path, source))
             }
             Self::Inherit(why) => write!(f, "--listen \"systemd\": {why}"),
-            Self::Key(why) | Self::Store(why) | Self::Tls(why) => f.write_str(why),
+            Self::Key(why) | Self::Store(why) | Self::Tls(why) | Self::Hook(why) => {
+                f.write_str(why)
+            }
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+/// Checks the addresses in the settings, for `--check-config`. Reads no file and connects to no server.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    if let Some(settings) = &config.auth_hook {
+        AuthHook::load(settings, Arc::default()).map_err(StartError::Hook)?;
+    }
+    store::check(config).map_err(|error| StartError::Store(error.to_string()))
+}
 
 impl Server {
     /// Binds the sockets, opens the store and starts broadcaster and broker. Adds the files that can be reloaded to
@@ -120,31 +139,44 @@ impl Server {
             None => None,
         };
         let (endpoints, addresses) = listen(&config)?;
-        let mut ceiling = limits::raise_and_measure();
-        if let Some(connections) = config.limits.max_connections
-            && connections <= ceiling.connections
-        {
-            ceiling = Ceiling {
-                connections,
-                set_by: "--max-connections",
-            };
-        }
+        let machine = limits::raise_and_measure();
+        let ceiling = ceiling(machine, &config);
         let authority = load_keys(&config, &addresses, reloads)?;
         let metrics = Arc::new(Metrics::default());
+        jwks::start(&config.auth, &authority, &metrics).map_err(StartError::Key)?;
         let helpers = config.fan_out_threads;
         let helpers = helpers.unwrap_or_else(broadcaster::auto_helpers);
-        let (broadcaster, broadcaster_thread) =
-            Broadcaster::start(config.welcome.clone(), Arc::clone(&metrics), helpers)
-                .map_err(StartError::Thread)?;
+        let webhooks = config.webhook.as_ref();
+        let webhooks = webhooks.map(|settings| PreparedWebhooks::load(settings, reloads));
+        let webhooks = webhooks.transpose().map_err(StartError::Hook)?;
+        let auth_hook = config.auth_hook.as_ref();
+        let auth_hook = auth_hook.map(|settings| AuthHook::load(settings, Arc::clone(&metrics)));
+        let auth_hook = auth_hook.transpose().map_err(StartError::Hook)?;
+        let config = LiveConfig::new(config);
+        let live = config.clone();
+        let (broadcaster, broadcaster_thread) = Broadcaster::start(
+            config.get().welcome.clone(),
+            Box::new(move |room| live.shows_presence(room)),
+            Arc::clone(&metrics),
+            helpers,
+            webhooks.as_ref().map(PreparedWebhooks::changes),
+        )
+        .map_err(StartError::Thread)?;
         let delivery: Arc<dyn Delivery> = Arc::new(broadcaster.clone());
-        let store = store::open(&config, &delivery, &metrics)
+        let store = store::open(&config, &delivery, authority.revocations(), &metrics)
             .map_err(|error| StartError::Store(error.to_string()))?;
+        let webhooks = webhooks.map(|prepared| {
+            let store = Arc::clone(&store);
+            Webhooks::start(prepared, broadcaster.clone(), store, Arc::clone(&metrics))
+        });
+        let webhooks = webhooks.transpose().map_err(StartError::Thread)?;
         let (broker, broker_thread) =
             Broker::start(store, delivery, Arc::clone(&metrics)).map_err(StartError::Thread)?;
         let admission = Admission::new(
             &config,
             ceiling.connections,
             authority,
+            auth_hook,
             broker.clone(),
             Arc::clone(&metrics),
         );
@@ -163,11 +195,24 @@ impl Server {
         Ok(Self {
             endpoints,
             addresses,
+            machine,
             ceiling,
             app,
             broadcaster_thread,
             broker_thread,
+            webhooks,
         })
+    }
+
+    /// Returns a function that takes over the [reloaded](crate::config::is_reloaded) settings of a new configuration.
+    pub fn reload(&self) -> impl Fn(Config) + Send + use<> {
+        let (app, machine) = (Arc::clone(&self.app), self.machine);
+        move |config| {
+            log::set_max_level(config.log_level);
+            let connections_max = ceiling(machine, &config).connections;
+            app.config.reload(config);
+            app.admission.reload(connections_max);
+        }
     }
 
     /// Returns the first bound address, with the real port. `None` if all sockets are Unix sockets.
@@ -222,7 +267,7 @@ impl Server {
     /// Keeps serving for the drain delay while `/health` returns 503, so that a balancer sends new clients to other
     /// servers before the port closes.
     fn announce_shutdown(&self) {
-        let delay = self.app.config.drain_delay;
+        let delay = self.app.config.get().drain_delay;
         if !delay.is_zero() {
             log::info!(
                 "draining: /health returns 503 and clients are still accepted for {delay:?}"
@@ -241,10 +286,13 @@ impl Server {
     }
 
     fn stop(self) {
-        let config = &self.app.config;
+        let config = self.app.config.get();
         let deadline = Instant::now() + config.shutdown_timeout;
         for endpoint in &self.endpoints {
             endpoint.close();
+        }
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.stop();
         }
         let clients = self.app.metrics.clients.get();
         log::info!("closing {clients} clients over {:?}", config.drain);
@@ -258,6 +306,8 @@ impl Server {
         // A balancer would report a request that is cut off as an error of the server.
         let answered = deadline.min(Instant::now() + RESPONSE_TIMEOUT);
         self.app.requests.wait_until_empty(answered);
+        // Handshakes among them have become sessions, which the broadcaster closes.
+        self.app.sessions.wait_until_empty(answered);
         self.app.broadcaster.send(Event::Stop);
         // A panic of the broadcaster has ended the process already.
         self.broadcaster_thread.join().ok();
@@ -268,10 +318,24 @@ impl Server {
         while !self.broker_thread.is_finished() && Instant::now() < store_deadline {
             std::thread::park_timeout(Duration::from_millis(1));
         }
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.wait_until_stopped(answered);
+        }
         if !self.broker_thread.is_finished() {
             log::warn!("the store did not finish in time");
         }
         log::info!("stopped");
+    }
+}
+
+/// Returns the connections that the machine and the settings allow.
+fn ceiling(machine: Ceiling, config: &Config) -> Ceiling {
+    match config.limits.max_connections {
+        Some(connections) if connections <= machine.connections => Ceiling {
+            connections,
+            set_by: "--max-connections",
+        },
+        _ => machine,
     }
 }
 
@@ -350,7 +414,8 @@ fn load_keys(
 ) -> Result<Arc<Authority>, StartError> {
     let authority = Authority::load(config.auth.clone());
     let authority = authority.map_err(|error| StartError::Key(error.to_string()))?;
-    if !authority.has_keys() && !addresses.iter().all(|address| address.ip().is_loopback()) {
+    let is_open = !authority.has_keys() && !config.auth.asks_backend;
+    if is_open && !addresses.iter().all(|address| address.ip().is_loopback()) {
         let addresses = list(addresses);
         log::warn!(
             "no key is set: every client that can reach {addresses} may read and publish in every room"

@@ -18,8 +18,9 @@ pub(crate) struct SignalHandler {
     pub(crate) shutdown: Shutdown,
     pub(crate) reloads: Reloads,
     pub(crate) log_file: Option<LogFile>,
-    /// True if tokens are checked. Then an operator may send SIGHUP to reload keys, even if no key is in a file.
-    pub(crate) has_keys: bool,
+    /// True if an operator may send SIGHUP to reload: with a settings file or a certificate, and if tokens are checked,
+    /// even if no key is in a file.
+    pub(crate) reloads_files: bool,
 }
 
 impl SignalHandler {
@@ -73,7 +74,7 @@ impl SignalHandler {
                 ),
             }
         }
-        let is_expected = self.log_file.is_some() || self.has_keys;
+        let is_expected = self.log_file.is_some() || self.reloads_files;
         self.reloads.run() || (is_expected && !is_from_closed_terminal(origin))
     }
 }

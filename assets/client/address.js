@@ -4,17 +4,19 @@
  */
 
 /** The parameters that the client sets itself. */
-const CLIENT_PARAMETERS = ['room', 'since', 'epoch', 'session', 'token'];
+const CLIENT_PARAMETERS = ['room', 'since', 'epoch', 'last', 'session', 'token'];
 
 /**
  * Returns the address of the server's WebSocket, without the parameters that the client sets itself.
  * @param {string | URL} url absolute, or relative to the document
+ * @param {boolean} [me] asks for the room of the token's user
  */
-export function webSocketAddress(url) {
+export function webSocketAddress(url, me) {
   const [address, query = ''] = splitAt(absoluteAddress(String(url)).replace(/#.*$/, ''), '?');
   const parameters = query.split('&').filter((parameter) => {
     return parameter !== '' && !CLIENT_PARAMETERS.includes(splitAt(parameter, '=')[0]);
   });
+  if (me && !asksForOwnRoom(`?${parameters.join('&')}`)) parameters.push('me=1');
   return withParameters(address.replace(/^(?:http|ws)(s?)/i, (_, s) => `ws${s.toLowerCase()}`), parameters);
 }
 
@@ -26,6 +28,11 @@ export function healthAddress(webSocket) {
   const [address] = splitAt(webSocket.replace(/^ws/, 'http'), '?');
   const [, origin, path] = /** @type {RegExpExecArray} */ (/^(\w+:\/\/[^/]*)(.*?)\/*$/.exec(address));
   return `${origin}${path.replace(/[^/]*$/, '') || '/'}health`;
+}
+
+/** @param {string} address */
+export function asksForOwnRoom(address) {
+  return /[?&]me=(1|true)(&|$)/.test(address);
 }
 
 /** @type {(address: string, parameters: string[]) => string} */

@@ -15,25 +15,21 @@
 
 import { healthAddress, parameter, webSocketAddress, withParameters } from './address.js';
 import { Probe } from './browser.js';
-import { Connection } from './connection.js';
+import { Connection, connectionTimes } from './connection.js';
 import { WscastError } from './error.js';
 import { checkDepth, checkJson, toJson } from './json.js';
+import { Listeners } from './listeners.js';
 import { Membership } from './membership.js';
 import { OwnMessages } from './own.js';
-import { PublishQueue } from './publishes.js';
+import { PublishQueue, publishFrame } from './publishes.js';
 import { Requests } from './requests.js';
 import { normalRoomName } from './rooms.js';
 import { ID_BYTES_MAX, byteLength, isId, randomText } from './text.js';
 
 export { WscastError };
 
-const HEARTBEAT_INTERVAL_MS = 25_000;
-const HEARTBEAT_TIMEOUT_MS = 10_000;
-const CONNECT_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 15_000;
 const PUBLISH_TIMEOUT_MS = 60_000;
-const BACKOFF_MIN_MS = 500;
-const BACKOFF_MAX_MS = 20_000;
 const PUBLISH_QUEUE_MAX = 1_000;
 const RANDOM_BYTES = 16;
 const CLOSED_FOR_GOOD = 'the server closed the connection for good';
@@ -60,8 +56,7 @@ export class WscastClient {
   /** @type {Requests} */ #requests;
   /** @type {Membership} */ #membership;
   /** @type {PublishQueue} */ #publishes;
-  /** @type {Map<string, Set<(event: any) => void>>} */
-  #listeners = new Map();
+  #listeners = new Listeners();
   /** @type {OwnMessages} */ #own;
   /** @type {string | undefined} */ #clientId;
   /** The start of the ids of requests. A program may give its publishes any other ids. */
@@ -79,7 +74,7 @@ export class WscastClient {
    */
   constructor(url, options = {}) {
     this.session = options.session ?? randomText(RANDOM_BYTES);
-    this.#base = webSocketAddress(url);
+    this.#base = webSocketAddress(url, options.me);
     this.#token = options.token;
     this.#tokenIn = options.tokenIn ?? 'parameter';
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
@@ -118,15 +113,11 @@ export class WscastClient {
       canRenewToken: typeof options.token === 'function',
       parse: options.parse ?? JSON.parse,
       random: options.random ?? Math.random,
-      backoffMin: options.backoffMin ?? BACKOFF_MIN_MS,
-      backoffMax: options.backoffMax ?? BACKOFF_MAX_MS,
-      connectTimeout: options.connectTimeout ?? CONNECT_TIMEOUT_MS,
-      heartbeatInterval: options.heartbeatInterval ?? HEARTBEAT_INTERVAL_MS,
-      heartbeatTimeout: options.heartbeatTimeout ?? HEARTBEAT_TIMEOUT_MS,
+      ...connectionTimes(options),
       onState: (state, welcome) => this.#stateChanged(state, welcome),
       onFrame: (frame) => this.#received(frame),
     });
-    for (const wanted of options.rooms ?? ['lobby']) this.#membership.want(wanted);
+    for (const wanted of options.rooms ?? (options.me ? [] : ['lobby'])) this.#membership.want(wanted);
     queueMicrotask(() => { if (!this.#closedByProgram) this.#connection.open(); });
   }
 
@@ -140,7 +131,7 @@ export class WscastClient {
     return this.#connection.state;
   }
 
-  /** The client id of the present or last connection. Without a token it is the `from` of this client's messages. */
+  /** The client id of the current or last connection. Without a token it is the `from` of this client's messages. */
   get clientId() {
     return this.#clientId;
   }
@@ -171,8 +162,7 @@ export class WscastClient {
    * @param {(event: Events[Name]) => void} listener
    */
   on(name, listener) {
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners.add(listener));
+    this.#listeners.add(name, listener);
     return this;
   }
 
@@ -182,7 +172,7 @@ export class WscastClient {
    * @param {(event: Events[Name]) => void} listener
    */
   off(name, listener) {
-    this.#listeners.get(name)?.delete(listener);
+    this.#listeners.remove(name, listener);
     return this;
   }
 
@@ -210,16 +200,23 @@ export class WscastClient {
   }
 
   /**
-   * Joins a room, on this connection and all later ones. With `since` the messages after that offset come
-   * first. Without it the room resumes where this client left off, or starts now.
+   * Joins a room, on this connection and all later ones. With `since`, the messages after that
+   * offset come first. Without it, the room resumes after the last message received, or starts now. If it cannot
+   * resume, the newest `last` stored messages come first.
    * @param {string} room
-   * @param {{ since?: number, epoch?: string, presence?: boolean }} [options] `presence` turns on
-   *   `presence` events
+   * @param {{ since?: number, epoch?: string, last?: number, presence?: boolean, state?: unknown }} [options] `presence`
+   *   turns on `presence` events, `state` is shown to the members
    * @returns {Promise<RoomState>}
    */
-  async join(room, { since, epoch, presence } = {}) {
+  async join(room, { since, epoch, last, presence, state } = {}) {
     this.#checkNotClosed();
-    return this.#membership.join({ room, since: since ?? undefined, epoch: epoch ?? undefined, presence });
+    return this.#membership.join({ room, since: since ?? undefined, epoch: epoch ?? undefined, last, presence, state });
+  }
+
+  /** Shows a state such as `{ typing: true }` to the members of a room. @type {(room: string, state: any) => Promise<any>} */
+  async setState(room, state) {
+    this.#checkNotClosed();
+    return this.#membership.show(normalRoomName(room), state);
   }
 
   /**
@@ -362,16 +359,16 @@ export class WscastClient {
   }
 
   /** @type {(text: string, options?: PublishOptions) => Promise<Stored>} */
-  async #publish(text, { type = 'message', room: name = this.rooms[0], id: chosenId } = {}) {
+  async #publish(text, { type = 'message', room: name = this.rooms[0], id: chosenId, ttl, echo = true } = {}) {
     const room = normalRoomName(name);
     const id = chosenId === undefined ? randomText(RANDOM_BYTES) : chosenId;
     this.#checkNotClosed();
     if (type !== 'message' && type !== 'custom_event') throw new WscastError('unknown_type', `${type} cannot be published`, { room });
     if (room === undefined || !this.#rooms.get(room)) throw new WscastError('not_in_room', 'join the room first', { room });
     if (!isId(id)) throw new WscastError('invalid_id', `an id must be a text of 1 to ${ID_BYTES_MAX} bytes`, { room });
-    const frame = `{"type":"${type}","room":${JSON.stringify(room)},"id":${JSON.stringify(id)},"payload":${text}}`;
+    const frame = publishFrame({ type, room, id, ttl, echo, payload: text });
     checkDepth(frame);
-    return this.#publishes.add({ id, isIdRandom: chosenId === undefined, room, text: frame });
+    return this.#publishes.add({ id, isIdRandom: chosenId === undefined, echo: echo !== false, room, text: frame });
   }
 
   // Frames from the server
@@ -385,7 +382,7 @@ export class WscastClient {
         this.#relayed(frame);
         break;
       case 'ack':
-        if (this.#publishes.acknowledged(id, payload)) this.#emit('ack', { id, ...payload });
+        this.#acknowledged(id, payload);
         break;
       case 'joined':
         this.#membership.joined(id, payload);
@@ -396,6 +393,7 @@ export class WscastClient {
         this.#emit('presence', { room, ...payload });
         break;
       case 'left':
+      case 'state':
       case 'history':
       case 'authenticated':
       case 'pong':
@@ -412,6 +410,13 @@ export class WscastClient {
     }
   }
 
+  /** @type {(id: string, payload: any) => void} */
+  #acknowledged(id, { echo, ...stored }) {
+    // It comes in place of the message.
+    if (echo === false && this.#rooms.accept(stored.room, stored.offset) === 'missing') this.#membership.refetch(stored.room);
+    if (this.#publishes.acknowledged(id, stored)) this.#emit('ack', { id, ...stored });
+  }
+
   /** @param {any} frame */
   #relayed(frame) {
     const { type, room, offset } = frame;
@@ -419,6 +424,7 @@ export class WscastClient {
     if (action === 'missing') this.#membership.refetch(room);
     if (action !== 'deliver') return;
     const own = this.#own.includes(frame, this.#rooms.get(room)?.position?.epoch);
+    if (own && this.#own.isSilent(frame)) return; // It comes from history, after a reconnect.
     this.#emit(/** @type {'message' | 'custom_event'} */ (type), { ...frame, own });
   }
 
@@ -432,19 +438,11 @@ export class WscastClient {
   }
 
   /**
-   * Calls the listeners of an event. If one throws, the others are still called, and the error is reported
-   * as uncaught.
    * @template {keyof Events} Name
    * @param {Name} name
    * @param {Events[Name]} event
    */
   #emit(name, event) {
-    for (const listener of [...this.#listeners.get(name) ?? []]) {
-      try {
-        listener(event);
-      } catch (error) {
-        queueMicrotask(() => { throw error; });
-      }
-    }
+    this.#listeners.emit(name, event);
   }
 }

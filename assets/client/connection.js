@@ -10,6 +10,12 @@ import { startTimer } from './timer.js';
 const STABLE_AFTER_MS = 5_000;
 /** The last part of the heartbeat's timeout, see `#awaitLateFrames`. */
 const LATE_FRAMES_MS = 1_000;
+/** The defaults of the times that a program may set. */
+const BACKOFF_MIN_MS = 500;
+const BACKOFF_MAX_MS = 20_000;
+const CONNECT_TIMEOUT_MS = 15_000;
+const HEARTBEAT_INTERVAL_MS = 25_000;
+const HEARTBEAT_TIMEOUT_MS = 10_000;
 /** Time from an open socket to the welcome. After it the client checks whether the server wants a token. */
 const WELCOME_WITHIN_MS = 1_000;
 /** Time for the closing handshake. After it the socket is terminated, if the WebSocket class supports that. */
@@ -71,6 +77,17 @@ export function afterClose(code) {
   if (typeof code === 'number' && code >= 4000 && code <= 4099) return 'stop';
   if (typeof code === 'number' && code >= 4200 && code <= 4299) return 'reconnect';
   return 'back-off';
+}
+
+/** Returns the times of a connection that a program has set, or their defaults. @param {import('./types.js').Options} options */
+export function connectionTimes(options) {
+  return {
+    backoffMin: options.backoffMin ?? BACKOFF_MIN_MS,
+    backoffMax: options.backoffMax ?? BACKOFF_MAX_MS,
+    connectTimeout: options.connectTimeout ?? CONNECT_TIMEOUT_MS,
+    heartbeatInterval: options.heartbeatInterval ?? HEARTBEAT_INTERVAL_MS,
+    heartbeatTimeout: options.heartbeatTimeout ?? HEARTBEAT_TIMEOUT_MS,
+  };
 }
 
 export class Connection {
@@ -216,7 +233,7 @@ export class Connection {
     this.#startSilenceTimer(() => this.#ping(), this.#options.heartbeatInterval);
   }
 
-  /** Gives the connection up if no frame arrives in time. To be called before a request that the server answers at once. */
+  /** Closes the connection if no frame arrives in time. Call it before a request that the server answers at once. */
   expectFrame() {
     if (this.#state.name === 'open' && !this.#pingPending) this.#awaitReply();
   }

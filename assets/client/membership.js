@@ -1,10 +1,13 @@
 /** Joins the wanted rooms on every connection, and refetches missing messages. */
 
+import { asksForOwnRoom } from './address.js';
 import { WscastError } from './error.js';
 import { Rooms, isRoomName, normalRoomName } from './rooms.js';
 
 /** A server accepts 32 rooms for each connection by default. */
 const ROOMS_MAX = 1_000;
+/** A server sends this many stored messages of a room on joining. */
+const LAST_MAX = 1_000;
 /** The wait before the next attempt to join a room that the server has refused. */
 const REJOIN_AFTER_MS = 5_000;
 
@@ -25,6 +28,10 @@ export class Membership {
   #emit;
   #onForgotten;
   /** @type {any} */ #rejoinTimer = undefined;
+  /** Whether the next welcome may name a room that the client does not know: that of the token's user. */
+  #awaitsOwnRoom = false;
+  /** Whether a welcome has named it. From then on it is a room like any other, which the program may leave. */
+  #knowsOwnRoom = false;
 
   /** @param {{ requests: Requests, emit: Emit, onForgotten: (room: string) => void }} options */
   constructor({ requests, emit, onForgotten }) {
@@ -33,11 +40,11 @@ export class Membership {
     this.#onForgotten = onForgotten;
   }
 
-  // What the program wants
+  // The rooms that the program wants
 
   /** Adds a room to those that every connection joins. @param {WantedRoom} wanted */
   want(wanted) {
-    const { room: given, since, epoch, presence } = typeof wanted === 'string' ? { room: wanted } : wanted;
+    const { room: given, since, epoch, last, presence, state } = typeof wanted === 'string' ? { room: wanted } : wanted;
     const name = normalRoomName(given);
     if (!isRoomName(name)) {
       throw new WscastError('invalid_room', `${name} is not a room name; use 1 to 64 letters, digits or . _ - :`);
@@ -46,8 +53,11 @@ export class Membership {
       throw new WscastError('too_many_rooms', `leave a room first; a client may be in ${ROOMS_MAX}`, { room: name });
     }
     checkOffset(since, name);
+    checkLast(last, name);
     const room = this.rooms.want(name);
     room.presence = presence ?? room.presence;
+    room.last = last ?? room.last;
+    if (state !== undefined) room.state = state ?? undefined;
     if (since !== undefined && !room.isMember) room.position = { offset: since, epoch };
   }
 
@@ -64,6 +74,19 @@ export class Membership {
     const { since, epoch } = wanted;
     const room = normalRoomName(wanted.room);
     return this.#join(room, { reason: 'program', since: since === undefined ? undefined : { offset: since, epoch } });
+  }
+
+  /**
+   * Shows a state to the members of a room, on this connection and all later ones.
+   * @type {(name: string, state: unknown) => Promise<any>}
+   */
+  show(name, state) {
+    const room = this.rooms.get(name);
+    if (!room) return Promise.reject(new WscastError('not_in_room', `this client is not in ${name}`, { room: name }));
+    room.state = state ?? undefined;
+    // A client that is not connected shows the state when it joins.
+    if (!room.isMember) return Promise.resolve({ room: name });
+    return this.#requests.add({ type: 'state', room: name, fields: () => ({ state: room.state ?? null }) });
   }
 
   /** Removes a room from those that every connection joins. @param {string} name */
@@ -91,13 +114,15 @@ export class Membership {
     const room = this.rooms.get(name);
     const since = join.since ?? (room?.isMember && !room.refetching ? undefined : room?.position);
     join.resumes = Boolean(since);
-    return { since: since?.offset, epoch: since?.epoch, presence: room?.presence || undefined };
+    const last = room?.isMember ? undefined : room?.last;
+    return { since: since?.offset, epoch: since?.epoch, last, presence: room?.presence || undefined, state: room?.state };
   }
 
   // Connections
 
   /** @type {(base: string, narrow: boolean) => string} */
   address(base, narrow) {
+    this.#awaitsOwnRoom = !this.#knowsOwnRoom && asksForOwnRoom(base);
     for (const { join } of this.#requests.joins()) join.inAddress = true;
     return this.rooms.address(base, narrow);
   }
@@ -116,18 +141,24 @@ export class Membership {
   /** Handles the rooms in the welcome, which this client is a member of now. @param {RoomState[]} states */
   welcomed(states) {
     for (const state of states) {
-      const room = this.rooms.get(state.room);
+      const room = this.rooms.get(state.room) ?? this.#wantOwn(state.room);
       const joins = this.#requests.joins(state.room);
       if (!room) {
         this.#leave(state.room);
       } else if (!joins.some(({ join }) => join.since && !join.inAddress)) {
         this.#entered(state, 'resumed');
         for (const { id } of joins) this.#requests.resolve(id, state);
-        if (room.presence) this.#joinAgain(state.room, 'presence');
+        if (room.presence || room.state !== undefined) this.#joinAgain(state.room, 'presence');
       }
     }
+    this.#knowsOwnRoom ||= this.#awaitsOwnRoom;
     this.#requests.sendAll();
     this.#rejoin();
+  }
+
+  /** Adds the room of the token's user, when the first welcome names it. @param {string} name */
+  #wantOwn(name) {
+    return this.#awaitsOwnRoom && name.startsWith('@') ? this.rooms.want(name) : undefined;
   }
 
   /** Joins the wanted rooms that this connection has not asked for yet. */
@@ -195,6 +226,15 @@ export class Membership {
     clearTimeout(this.#rejoinTimer);
     this.#rejoinTimer = setTimeout(() => this.#rejoin(), error.retryAfterMs ?? REJOIN_AFTER_MS);
   }
+}
+
+/**
+ * @type {(last: unknown, room: string) => void}
+ * @throws {WscastError} if it is neither undefined nor a number that the server accepts
+ */
+function checkLast(last, room) {
+  if (last === undefined || (Number.isInteger(last) && Number(last) >= 0 && Number(last) <= LAST_MAX)) return;
+  throw new WscastError('invalid_field', `last must be a whole number from 0 to ${LAST_MAX}; it is ${String(last)}`, { room });
 }
 
 /**

@@ -13,6 +13,7 @@ const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
  * @typedef {{ epoch?: string, offset: number }} Position
  *
  * @typedef {object} Publish
+ * @property {boolean} echo whether the program wants to receive the message
  * @property {boolean} isIdRandom whether the client has made up the id, so that nobody else can know it
  * @property {boolean} isStored whether the position is that of the acknowledgement
  * @property {Position | null} position the position of its message, once it is known
@@ -43,9 +44,9 @@ export class OwnMessages {
     if (user !== undefined) this.#addName(user);
   }
 
-  /** To be called before a publish is sent. @type {(room: string, id: string, isIdRandom: boolean) => void} */
-  add(room, id, isIdRandom) {
-    this.#publishes.set(key(room, id), { isIdRandom, isStored: false, position: null, strangers: [] });
+  /** To be called before a publish is sent. @type {(room: string, id: string, isIdRandom: boolean, echo: boolean) => void} */
+  add(room, id, isIdRandom, echo) {
+    this.#publishes.set(key(room, id), { echo, isIdRandom, isStored: false, position: null, strangers: [] });
     for (const oldest of this.#publishes.keys()) {
       if (this.#publishes.size <= this.#max) break;
       this.#publishes.delete(oldest);
@@ -90,6 +91,11 @@ export class OwnMessages {
     publish.position = { epoch, offset };
     if (isIdRandom || publish.isStored) this.#addName(from);
     return true;
+  }
+
+  /** Returns whether the program does not want its own message. @type {(message: { room: string, id: string }) => boolean} */
+  isSilent({ room, id }) {
+    return this.#publishes.get(key(room, id))?.echo === false;
   }
 
   /** @param {string} name */

@@ -16,6 +16,8 @@ const IN_FLIGHT_MAX = 100;
 const RESEND_WITHIN_MS = 4 * 60_000;
 /** The pause after a temporary refusal without `retry_after_ms`. */
 const RETRY_AFTER_MS = 1_000;
+/** The server's limit: a year. */
+const TTL_SECONDS_MAX = 31_536_000;
 /** Temporary refusals: the publish is sent again. */
 const TEMPORARY = new Set(['storage_unavailable', 'rate_limited', 'shutting_down']);
 /** Refusals of a frame that the server could not read. They have no id if it could not read that either. */
@@ -48,6 +50,23 @@ const UNREADABLE = new Set([
  * @property {(room: string) => { isMember: boolean, epoch?: string } | undefined} room returns a wanted room
  */
 
+/**
+ * Returns the field of a message that leaves the history after `ttl` seconds.
+ * @param {number | undefined} ttl
+ * @param {string} room
+ */
+function ttlField(ttl, room) {
+  if (ttl === undefined) return '';
+  if (Number.isInteger(ttl) && ttl >= 1 && ttl <= TTL_SECONDS_MAX) return `,"ttl":${ttl}`;
+  throw new WscastError('invalid_field', `ttl must be a whole number of seconds, 1 to ${TTL_SECONDS_MAX}`, { room });
+}
+
+/** @type {(publish: { type: string, room: string, id: string, ttl?: number, echo: boolean, payload: string }) => string} */
+export function publishFrame({ type, room, id, ttl, echo, payload }) {
+  const wish = ttlField(ttl, room) + (echo === false ? ',"echo":false' : '');
+  return `{"type":"${type}","room":${JSON.stringify(room)},"id":${JSON.stringify(id)}${wish},"payload":${payload}}`;
+}
+
 export class PublishQueue {
   #options;
   /** By id, in the order of the calls. @type {Map<string, Publish>} */
@@ -69,10 +88,10 @@ export class PublishQueue {
   }
 
   /**
-   * @param {{ id: string, isIdRandom: boolean, room: string, text: string }} publish
+   * @param {{ id: string, isIdRandom: boolean, echo: boolean, room: string, text: string }} publish
    * @returns {Promise<Stored>}
    */
-  add({ id, isIdRandom, room, text }) {
+  add({ id, isIdRandom, echo, room, text }) {
     const { max, timeout, now, own } = this.#options;
     if (this.#pending.size >= max) {
       return rejected('queue_full', `${max} publishes are pending already; await some of them`, { room });
@@ -80,7 +99,7 @@ export class PublishQueue {
     if (this.#pending.has(id)) return rejected('invalid_id', `a publish with the id ${id} is pending already`, { room });
     return new Promise((resolve, reject) => {
       const timer = startTimer(() => this.#timedOut(id), timeout);
-      own.add(room, id, isIdRandom);
+      own.add(room, id, isIdRandom, echo);
       this.#pending.set(id, {
         id, room, text, resolve, reject, timer,
         until: now() + timeout, firstSent: null, mayBeStored: false, epoch: undefined,
@@ -160,7 +179,7 @@ export class PublishQueue {
   /**
    * Handles a refusal without an id, of a frame that the server could not read. Such a frame is a publish,
    * because only a publish has content that this client did not write. Every publish in flight gets one
-   * reply, and the replies to readable ones have an id. So nothing more is sent until only as many are in
+   * reply, and the replies to readable ones have an id. Therefore nothing more is sent until only as many are in
    * flight as there are refusals without an id: those are the refused ones. The server reads frames in the
    * order of sending, so the first refusal belongs to the first of them.
    * @param {WscastError} error

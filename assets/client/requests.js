@@ -10,7 +10,7 @@ const PENDING_REQUESTS_MAX = 1_000;
  * @typedef {import('./rooms.js').Position} Position
  *
  * @typedef {object} NewRequest
- * @property {'join' | 'leave' | 'history' | 'presence' | 'auth' | 'ping'} type
+ * @property {'join' | 'leave' | 'history' | 'presence' | 'state' | 'auth' | 'ping'} type
  * @property {string} [room]
  * @property {() => object} [fields] returns the other fields of the frame, called when it is sent
  * @property {Join} [join] only for a join
@@ -55,7 +55,7 @@ export class Requests {
     });
   }
 
-  /** Sends every request that the present connection has not sent yet. */
+  /** Sends every request that the current connection has not sent yet. */
   sendAll() {
     for (const request of this.#pending.values()) this.#send(request);
   }

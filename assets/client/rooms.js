@@ -25,9 +25,14 @@ export function normalRoomName(name) {
 /** The server has the same rule. @param {unknown} name */
 export function isRoomName(name) {
   if (typeof name !== 'string' || !ROOM_NAME) return typeof name === 'string' && /^[^\s/]+$/.test(name);
+  if (name.startsWith('@:')) return ENCODED_USER.test(name);
   const normal = normalRoomName(name);
-  return [...normal].length <= ROOM_NAME_CHARS_MAX && ROOM_NAME.test(normal.replace(JOINER, '$1'));
+  const word = normal.startsWith('@') ? normal.slice(1).replace(/@/g, '.') : normal;
+  return [...word].length <= ROOM_NAME_CHARS_MAX && ROOM_NAME.test(word.replace(JOINER, '$1'));
 }
+
+/** The room of a user whose name is no room name. Only the server checks which user it is. */
+const ENCODED_USER = /^@:[\w-]{2,171}$/;
 
 const ROOM_NAME_CHARS_MAX = 64;
 const ROOM_NAME = roomNamePattern();
@@ -61,8 +66,10 @@ function joinerPattern() {
  * `epoch` it is a position in the current numbering.
  * @typedef {{ epoch?: string, offset: number }} Position
  *
- * The server's description of a room.
- * @typedef {{ room: string, epoch: string, offset: number, recovered: boolean, members: number }} RoomState
+ * The server's description of a room. With `live_after`, the newest stored messages follow up to this offset.
+ * Messages that the store no longer has are left out.
+ * @typedef {{ room: string, epoch: string, offset: number, recovered: boolean, members: number,
+ *   live_after?: number }} RoomState
  *
  * The messages after `from` up to `to` are lost. If the epochs differ, their number is not known, and `to`
  * is the start of the new numbering.
@@ -77,9 +84,15 @@ function joinerPattern() {
 class Room {
   /** Whether the program wants `presence` events. */
   presence = false;
+  /** The number of stored messages that the program wants on joining. @type {number | undefined} */
+  last = undefined;
+  /** Up to this offset messages may be left out. */
+  liveAfter = 0;
+  /** The state that this client shows to the members, as JSON; `undefined` for nothing. @type {unknown} */
+  state = undefined;
   /** The last message that was received, or the start. @type {Position | null} */
   position = null;
-  /** Whether this client is a member on the present connection. */
+  /** Whether this client is a member on the current connection. */
   isMember = false;
   /** Whether this client was a member on any connection. */
   wasMember = false;
@@ -142,8 +155,11 @@ export class Rooms {
     // The server pairs `since` and `epoch` with the rooms by their order, so rooms without a position come last.
     const rooms = [...this.#rooms.values()];
     const ordered = [...rooms.filter((room) => room.position), ...rooms.filter((room) => !room.position)];
-    let address = base;
-    for (const [index, { name, position }] of ordered.entries()) {
+    // `last` counts for all rooms in the address. Rooms with another one are joined afterwards.
+    const last = ordered[0]?.last;
+    const alike = ordered.filter((room) => room.last === last);
+    let address = last === undefined ? base : withParameters(base, [parameter('last', String(last))]);
+    for (const [index, { name, position }] of alike.entries()) {
       if (index >= (narrow ? 1 : ADDRESS_ROOMS_MAX)) break;
       const parameters = [parameter('room', name)];
       if (position) parameters.push(parameter('since', String(position.offset)), parameter('epoch', position.epoch ?? ''));
@@ -166,7 +182,7 @@ export class Rooms {
     if (!room?.isMember || !room.position) return 'drop';
     const next = room.position.offset + 1;
     if (offset < next) return 'drop';
-    if (offset === next) {
+    if (offset === next || offset <= room.liveAfter + 1) {
       room.position.offset = offset;
       if (!room.refetching) room.refetches = 0;
       return 'deliver';
@@ -220,6 +236,7 @@ export class Rooms {
       return { name: 'missing' };
     }
     room.refetching = false;
+    room.liveAfter = state.live_after ?? 0;
     if (same && state.recovered && state.offset <= known.offset) {
       if (typeof how === 'object') room.position = { epoch: state.epoch, offset: state.offset };
       else known.epoch = state.epoch;
@@ -228,7 +245,7 @@ export class Rooms {
     room.position = { epoch: state.epoch, offset: state.offset };
     if (!known) return { name: 'new' };
     if (same && state.offset === known.offset) return { name: 'unchanged' };
-    if (!same && state.offset > 0) {
+    if (!same && state.offset > 0 && state.live_after === undefined) {
       // All messages of the new numbering were missed. The server may still have them.
       room.position.offset = 0;
       room.highestDropped = state.offset;

@@ -8,11 +8,12 @@
  * @typedef {import('./rooms.js').Gap} Gap
  * @typedef {import('./publishes.js').Stored} Stored
  *
- * @typedef {(string | { room: string, since?: number, epoch?: string, presence?: boolean })} WantedRoom
+ * @typedef {(string | { room: string, since?: number, epoch?: string, last?: number, presence?: boolean, state?: unknown })} WantedRoom
  *
  * @typedef {object} Options all times are in milliseconds
  * @property {WantedRoom[]} [rooms] the rooms to start with; default `['lobby']`. Rooms that are joined or
  *   left later are added or removed
+ * @property {boolean} [me] also be in the room of the user that the token names; then `rooms` is `[]` by default
  * @property {string | (() => string | Promise<string>)} [token] sent on connecting, unless it is empty; a
  *   function is called before every attempt
  * @property {'parameter' | 'subprotocol'} [tokenIn] `subprotocol` keeps the token out of the address, and so out
@@ -36,7 +37,9 @@
  * @typedef {object} PublishOptions
  * @property {'message' | 'custom_event'} [type] default `message`
  * @property {string} [room] default is the first room
+ * @property {boolean} [echo] `false`: this client does not receive the message, also not after a reconnect
  * @property {string} [id] a text of 1 to 64 bytes, never used before in this session; random by default
+ * @property {number} [ttl] seconds for which the message stays in history; whole, up to a year
  *
  * `own`: whether this client published it, on any of its connections. It compares the ids of its publishes
  * with `id`, because `from` is the user if a token names one, and several clients may have the same user. A
@@ -49,7 +52,8 @@
  * @typedef {{ room: string, epoch: string, first: number, last: number, contiguous: boolean,
  *   messages: Omit<Message, 'own'>[] }} History
  *
- * @typedef {{ members: number, clients?: { client: string, user?: string }[] }} Members
+ * `since`: when the client joined the room, in Unix milliseconds. `state`: what it shows there.
+ * @typedef {{ members: number, clients?: { client: string, user?: string, since?: number, state?: any }[] }} Members
  *
  * @typedef {object} Events
  * @property {State} state the state of the connection has changed

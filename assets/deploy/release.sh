@@ -8,9 +8,9 @@
 #   SHA256SUMS
 #
 # Zig, which pip installs below target/, compiles C and links for each target. Rust's standard library for the target
-# comes from `rustup target add`, or is compiled from its source: rustup's component rust-src, or Debian's packages rustc-web,
-# cargo-web and rust-web-src (rustc and rust-src are too old). If it cannot be had for this machine's own target, the target
-# with glibc stands in, which is linked statically too.
+# comes from `rustup target add`. Without rustup it is compiled from the source in Debian's packages rustc-web, cargo-web and
+# rust-web-src (rustc and rust-src are too old). If neither can be had for this machine's own target, the target with
+# glibc stands in, which is linked statically too.
 #
 # The exit code is 1 if a target could not be built; the others are built all the same.
 
@@ -21,7 +21,7 @@ cd "$(dirname "$0")/../.." || exit
 dist=$target/dist
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 host=$(rustc -vV | sed -n 's/^host: //p')
-library=$(rustc --print sysroot)/lib/rustlib
+rust_min=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
 failed=0
 missing() {
     echo "not built: $*" >&2
@@ -52,6 +52,33 @@ ensure_zigbuild() {
     PATH=$target/zig/bin:$PATH
 }
 
+# ensure_library TARGET: Rust's standard library of the target, compiled, from rustup.
+ensure_library() {
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] && return
+    why="Rust's standard library is missing; install rustup, then run: rustup target add $1"
+    have rustup || return
+    echo "installing Rust's standard library for $1 (rustup)" >&2
+    logged rustup target add "$1" && return
+    why="Rust's standard library is missing; run: rustup target add $1"
+    return 1
+}
+
+# ensure_library_source: Debian's Rust with the source of its library, new enough for wscast.
+ensure_library_source() {
+    if [ ! -e "$debian_source" ]; then
+        why_rustup=$why
+        install_debian rustc-web cargo-web rust-web-src || {
+            why="$why_rustup; or install Debian's rustc-web cargo-web rust-web-src"
+            return 1
+        }
+    fi
+    found=$(/usr/bin/rustc --version | cut -d ' ' -f 2)
+    [ "$(printf '%s\n' "$rust_min" "$found" | sort -V | head -n 1)" = "$rust_min" ] && return
+    why="Rust's standard library is missing; run: rustup target add $1 (Debian's Rust is $found, wscast needs $rust_min)"
+    return 1
+}
+debian_source=/usr/lib/rustlib/src/rust/library/std
+
 # prepare TARGET: sets $cargo, the command that builds for it, or sets $why.
 prepare() {
     unset RUSTFLAGS
@@ -63,20 +90,16 @@ prepare() {
         return
         ;;
     esac
+    ensure_zigbuild || {
+        why="the linker is missing; run: pip install cargo-zigbuild ziglang ($why)"
+        return 1
+    }
     cargo="cargo zigbuild"
-    if [ ! -d "$library/$1/lib" ]; then
-        if [ ! -e "$library/src/rust/library/std" ]; then
-            why="Rust's standard library is missing; run: rustup target add $1"
-            have rustup || why="Rust's standard library is missing; install rustup, or Debian's rustc-web cargo-web rust-web-src"
-            return 1
-        fi
-        # Unstable in Cargo, but without rustup the only way to the library. Debian has no start files of musl; Zig has.
-        cargo="env RUSTC_BOOTSTRAP=1 cargo zigbuild -Zbuild-std=std,panic_unwind"
-        export RUSTFLAGS=-Clink-self-contained=no
-    fi
-    ensure_zigbuild && return
-    why="the linker is missing; run: pip install cargo-zigbuild ziglang ($why)"
-    return 1
+    ensure_library "$1" && return
+    ensure_library_source "$1" || return
+    # Unstable in Cargo, but without rustup the only way to the library. Debian has no start files of musl; Zig has.
+    cargo="env CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 cargo-zigbuild zigbuild -Zbuild-std=std,panic_unwind"
+    export RUSTFLAGS=-Clink-self-contained=no
 }
 
 # build TARGET NAME FLAG…: builds the program and copies it to target/dist.
@@ -85,8 +108,8 @@ build() {
     shift 2
     echo "building $name for $built_for" >&2
     # Unquoted: $cargo is a command with arguments.
-    $cargo --locked --profile dist --bin wscast --target "$built_for" "$@" || return
-    install -m 755 "$target/$built_for/dist/wscast" "$dist/$name"
+    $cargo --locked --profile static --bin wscast --target "$built_for" "$@" || return
+    install -m 755 "$target/$built_for/static/wscast" "$dist/$name"
 }
 
 release() {
@@ -132,9 +155,12 @@ done
 programs=$(cd "$dist" && ls wscast-* 2>/dev/null)
 [ -n "$programs" ] || exit 1
 (cd "$dist" && sha256sum wscast* >SHA256SUMS)
+# Without it, programs for other machines are not run.
+have qemu-aarch64-static || have qemu-aarch64 || install_debian qemu-user-static || :
 if ensure_python3; then
+    check=$PWD/assets/deploy/release_check.py
     # Unquoted: one argument for each program.
-    (cd "$dist" && python3 ../../assets/deploy/release_check.py $programs) || failed=1
+    (cd "$dist" && python3 "$check" $programs) || failed=1
 else
     echo "not measured: $why" >&2
 fi

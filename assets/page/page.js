@@ -34,9 +34,9 @@ import { switchLanguage, translateDocument, words } from './words/words.js';
  * @typedef {import('../client/error.js').WscastError} WscastError
  */
 
-/** What was read is saved this often. */
+/** Interval between saves of the read marks. */
 const SAVE_EVERY_MS = 5_000;
-/** Screen readers are told of new messages this often. */
+/** Shortest time between announcements to screen readers. */
 const ANNOUNCE_EVERY_MS = 1_500;
 const ANNOUNCED_CHARS_MAX = 200;
 /** Close codes: the token is missing, invalid or expired; the rooms are not granted. */
@@ -102,7 +102,7 @@ const health = new Health({
 });
 const tokenDialog = createTokenDialog({ onChange: () => client.reconnect() });
 const panels = createPanels({
-  code: codePanel({ room: () => tab.view.name || undefined, version: () => health.version }),
+  code: codePanel({ room: () => tab.view.name || undefined, server: () => health }),
   charts: chartsPanel(health),
   frames: framesPanel(frames),
   operator: operatorPanel({ room: () => tab.view.name || undefined, ownClient: () => client.clientId, openRoom: join }),
@@ -153,7 +153,7 @@ const readOut = atMostEvery(() => {
   byId('announcer').textContent = count > 1 ? words.announceCount(count) : words.announce(row.who ?? words.server, row.text.slice(0, ANNOUNCED_CHARS_MAX));
 }, ANNOUNCE_EVERY_MS);
 
-/** Tells a screen reader of new messages in the selected room. @type {(view: RoomView, row: Row) => void} */
+/** Announces new messages in the selected room to a screen reader. @type {(view: RoomView, row: Row) => void} */
 function announce(view, row) {
   if (tab.hasSent && view.members > 1) knowsPage();
   if (view !== tab.view || !view.follow) return;
@@ -193,7 +193,7 @@ function dismiss(row) {
   composer.focus();
 }
 
-/** Puts the text of a message into the field. @param {Row} row */
+/** Copies a message's text, or an event's JSON, to the composer. @param {Row} row */
 function useAgain(row) {
   if (row.room === undefined) return;
   const isText = !row.code;

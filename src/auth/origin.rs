@@ -44,6 +44,11 @@ impl AllowedOrigins {
         }
     }
 
+    /// Returns whether the list names this origin; `*` names none.
+    pub(crate) fn lists(&self, origin: &str) -> bool {
+        matches!(self, Self::Listed(_)) && self.allows(Some(origin))
+    }
+
     /// Returns the setting that would also allow `origin`; `None` if `origin` is not a valid origin.
     pub fn with(&self, origin: &str) -> Option<String> {
         is_origin(origin).then(|| match self {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::time::unix_time;
-use crate::protocol::{ErrorCode, Refusal, RoomName};
+use crate::protocol::{ErrorCode, Refusal, RoomName, is_user};
 
 /// Most room patterns in one claim.
 const PATTERNS_MAX: usize = 64;
-/// Longest user name, in bytes.
-const USER_BYTES_MAX: usize = 128;
 
-/// The user and rights of a client, from its token or from the settings for clients without one.
+/// The user and rights of a client: from its token, from the backend of `--auth-url`, or from the settings.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The token's `sub`: 1–128 bytes without control characters.
+    /// The origin of the rights.
+    pub source: RightsSource,
+    /// The claim `sub`: 1–128 bytes without control characters.
     pub user: Option<Arc<str>>,
     /// Rooms whose messages, members and history the client may read.
     pub subscribe: RoomPatterns,
@@ -23,8 +23,22 @@ pub struct Identity {
     pub publish: RoomPatterns,
     /// True if the client may list and close clients.
     pub admin: bool,
-    /// When the token is valid; `None` without a token.
+    /// When the rights are valid; `None` if they last as long as the connection.
     pub validity: Option<Validity>,
+    /// The claim `iat`, or when the backend was asked, as time since the Unix epoch.
+    pub issued: Option<Duration>,
+}
+
+/// The origin of a client's rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightsSource {
+    /// Rights of every client that nothing identifies: those of `--anonymous`, those of a server without keys, or those
+    /// of a backend's empty answer.
+    Anonymous,
+    /// Claims in the answer of the connect hook's backend.
+    BackendClaims,
+    /// Claims of a token that this server has checked.
+    Token,
 }
 
 /// The start and end of a token's validity, as time since the Unix epoch.
@@ -42,28 +56,57 @@ impl Identity {
         Self::anonymous(RoomPatterns::every(), RoomPatterns::every())
     }
 
-    /// Returns the identity of a client without a token.
+    /// Returns the identity of a client that neither a token nor a backend's claims identify.
     pub fn anonymous(subscribe: RoomPatterns, publish: RoomPatterns) -> Self {
         Self {
+            source: RightsSource::Anonymous,
             user: None,
             subscribe,
             publish,
             admin: false,
             validity: None,
+            issued: None,
         }
     }
 
-    /// Returns how long the token is still valid; `None` without a token.
+    /// Returns how long the rights are still valid; `None` if they last as long as the connection.
     pub fn time_left(&self) -> Option<Duration> {
         Some(self.validity?.until.saturating_sub(unix_time()))
     }
 
-    /// Returns an error unless the client may read this room.
+    /// Returns whether claims identify the client: those of a token, or those in a backend's answer. An end of the rights
+    /// is no sign of this, because a backend's claims need no `exp`.
+    pub fn is_identified(&self) -> bool {
+        match self.source {
+            RightsSource::Token | RightsSource::BackendClaims => true,
+            RightsSource::Anonymous => false,
+        }
+    }
+
+    /// Returns the room of the client's user.
+    pub fn own_room(&self) -> Option<RoomName> {
+        self.user.as_deref().map(RoomName::of_user)
+    }
+
+    /// Returns the room that a client asks for with `me`; an error if it has no user.
+    pub fn requested_own_room(&self) -> Result<RoomName, Refusal> {
+        let message = "`me` takes a token that names a user (`sub`)";
+        self.own_room().ok_or_else(|| forbidden(message.to_owned()))
+    }
+
+    /// Returns an error unless the client may read this room. Its user's own room needs no right.
     pub fn may_subscribe(&self, room: &RoomName) -> Result<(), Refusal> {
         if self.subscribe.allow(room) {
             return Ok(());
         }
-        Err(forbidden(format!("you may not read {room}")))
+        if !room.is_of_user() {
+            return Err(forbidden(format!("you may not read {room}")));
+        }
+        if self.own_room().as_ref() == Some(room) {
+            return Ok(());
+        }
+        let whose = "it is a user's room, which only a token of this user opens";
+        Err(forbidden(format!("you may not read {room}; {whose}")))
     }
 
     /// Returns an error unless the client may publish to this room.
@@ -81,11 +124,11 @@ fn forbidden(message: String) -> Refusal {
 
 /// Parses a user name: 1 to 128 bytes without control characters.
 pub(crate) fn parse_user(text: &str) -> Option<Arc<str>> {
-    let fits = (1..=USER_BYTES_MAX).contains(&text.len());
-    (fits && !text.contains(char::is_control)).then(|| text.into())
+    is_user(text).then(|| text.into())
 }
 
-/// A set of rooms, by name or by prefix: `ops`, `ops-*`, `*`.
+/// A set of rooms, by name or by prefix: `ops`, `ops-*`, `*`. The rooms of users are in it only by patterns that begin
+/// with `@`, so `*` is every room but those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomPatterns(Vec<RoomPattern>);
 
@@ -97,7 +140,7 @@ enum RoomPattern {
 }
 
 impl RoomPatterns {
-    /// Matches every room.
+    /// Matches every room but those of users.
     pub fn every() -> Self {
         Self(vec![RoomPattern::Prefix("".into())])
     }
@@ -112,7 +155,7 @@ impl RoomPatterns {
         let parse = |pattern: &str| {
             let name = |text| RoomName::parse(text).map_err(|_| pattern.to_owned());
             match pattern.strip_suffix('*') {
-                Some("") => Ok(RoomPattern::Prefix("".into())),
+                Some(all @ ("" | "@")) => Ok(RoomPattern::Prefix(all.into())),
                 Some(prefix) => Ok(RoomPattern::Prefix(name(prefix)?.as_str().into())),
                 None => name(pattern).map(RoomPattern::Exact),
             }
@@ -128,6 +171,7 @@ impl RoomPatterns {
     pub fn allow(&self, room: &RoomName) -> bool {
         self.0.iter().any(|pattern| match pattern {
             RoomPattern::Exact(name) => name == room,
+            RoomPattern::Prefix(prefix) if prefix.is_empty() => !room.is_of_user(),
             RoomPattern::Prefix(prefix) => room.as_str().starts_with(&**prefix),
         })
     }
@@ -176,9 +220,50 @@ mod tests {
         }
         assert!(RoomPatterns::every().allow(&RoomName::lobby()));
         assert!(!RoomPatterns::none().allow(&RoomName::lobby()));
-        for bad in ["", "a b", "*a", "a*b", "a**", "a/*"] {
+        for bad in ["", "a b", "*a", "a*b", "a**", "a/*", "@", "@:*", "@ *"] {
             assert!(RoomPatterns::parse([bad]).is_err(), "{bad:?}");
         }
         assert!(RoomPatterns::parse(std::iter::repeat_n("a", 65)).is_err());
+    }
+
+    #[test]
+    fn rooms_of_users_are_matched_only_by_patterns_of_users() {
+        let rooms = ["@alice", "@alice2", "@:Lw", "alice"];
+        for (pattern, allowed) in [
+            ("*", [false, false, false, true]),
+            ("@*", [true, true, true, false]),
+            ("@alice", [true, false, false, false]),
+            ("@alice*", [true, true, false, false]),
+            ("a*", [false, false, false, true]),
+        ] {
+            let patterns = RoomPatterns::parse([pattern]).unwrap();
+            let matched = rooms.map(|room| patterns.allow(&RoomName::parse(room).unwrap()));
+            assert_eq!(matched, allowed, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn user_reads_the_own_room_and_no_other() {
+        let mut identity = Identity::anyone();
+        let may = |identity: &Identity, room: &str| {
+            let room = RoomName::parse(room).unwrap();
+            let may_publish = identity.may_publish(&room).is_ok();
+            (identity.may_subscribe(&room).is_ok(), may_publish)
+        };
+        assert_eq!(may(&identity, "@alice"), (false, false), "no user");
+        for (user, room, may_read) in [
+            ("alice", "@alice", true),
+            ("alice", "@Alice", false),
+            ("alice", "@alice2", false),
+            ("alice", "@:Lw", false),
+            ("/", "@:Lw", true),
+            ("caf\u{e9}", "@caf\u{e9}", true),
+            ("caf\u{e9}", "@cafe\u{301}", true),
+            // Another user, whose name no room name can show.
+            ("cafe\u{301}", "@cafe\u{301}", false),
+        ] {
+            identity.user = Some(user.into());
+            assert_eq!(may(&identity, room), (may_read, false), "{user} {room}");
+        }
     }
 }

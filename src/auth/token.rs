@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::claims::{self, Claim, Claims, InvalidClaim, Numbers};
 use super::keys::{Secret, VerifyingKey};
-use super::rights::{Identity, RoomPatterns, Validity, parse_user};
+use super::rights::{Identity, RightsSource, RoomPatterns, Validity, parse_user};
 
 /// Longest token, in KiB. It must fit into a request's head.
 const TOKEN_KIB_MAX: usize = 8;
@@ -48,6 +48,8 @@ pub enum TokenError {
     Expired,
     /// The time `nbf` or `iat` is in the future.
     NotYetValid,
+    /// The token's user was revoked after the token was issued, or at an unknown time.
+    Revoked,
     /// The claim `aud` names no audience of this server.
     Audience,
     /// The claim `iss` is not a trusted issuer.
@@ -100,6 +102,7 @@ impl fmt::Display for TokenError {
             Self::Signature => f.write_str("the token is not signed by a key of this server"),
             Self::Expired => f.write_str("the token has expired"),
             Self::NotYetValid => f.write_str("the token is not valid yet"),
+            Self::Revoked => f.write_str("the token was revoked; a new one is needed"),
             Self::Audience => f.write_str("the token is for another audience"),
             Self::Issuer => f.write_str("the token is from another issuer"),
             Self::Claims(why) => write!(f, "the token's claims {why}"),
@@ -122,7 +125,7 @@ pub struct RequiredClaims {
 /// The algorithm is the key's. A token that names another algorithm is refused, `none` included.
 pub(super) fn check(
     token: &str,
-    keys: &[VerifyingKey],
+    keys: &[&VerifyingKey],
     required: &RequiredClaims,
     now: Duration,
 ) -> Result<Identity, TokenError> {
@@ -160,6 +163,11 @@ pub(super) fn check(
     let claims: Claims = serde_json::from_slice(&claims)
         .map_err(|why| TokenError::Claims(format!("cannot be read: {why}")))?;
     identity(&claims, required, now)
+}
+
+/// Returns the name of the key that a token asks for (`kid`), which nobody has verified.
+pub(super) fn key_id(token: &str) -> Option<String> {
+    SignedToken::parse(token).ok()?.key_id
 }
 
 /// A token (RFC 7515 §7.1). No part of it is trusted before its signature is verified.
@@ -204,6 +212,11 @@ impl<'a> SignedToken<'a> {
     }
 }
 
+/// Returns whether a text has the form of a token that this server could check.
+pub(crate) fn is_token(text: &str) -> bool {
+    SignedToken::parse(text.trim()).is_ok()
+}
+
 fn decode_part(part: &str) -> Result<Vec<u8>, TokenError> {
     let decoded = BASE64URL_NOPAD.decode(part.as_bytes());
     decoded.map_err(|_| TokenError::Malformed)
@@ -215,8 +228,8 @@ fn name_of(key: &VerifyingKey) -> String {
 }
 
 /// The algorithms of the keys, each once: `HS256 or ES256`.
-fn checked_algorithms(keys: &[VerifyingKey]) -> String {
-    let mut names: Vec<String> = keys.iter().map(name_of).collect();
+fn checked_algorithms(keys: &[&VerifyingKey]) -> String {
+    let mut names: Vec<String> = keys.iter().map(|key| name_of(key)).collect();
     names.sort();
     names.dedup();
     names.join(" or ")
@@ -251,20 +264,33 @@ fn identity(
     if !required.issuer.is_empty() && !issuer.is_some_and(is_trusted) {
         return Err(TokenError::Issuer);
     }
+    let validity = Validity {
+        from: issued.unwrap_or(now).min(now),
+        until,
+    };
+    granted(claims, RightsSource::Token, Some(validity), issued)
+}
+
+/// Returns the identity that claims of this source grant for this time; `issued` is when they were issued, if they say so.
+pub(super) fn granted(
+    claims: &Claims,
+    source: RightsSource,
+    validity: Option<Validity>,
+    issued: Option<Duration>,
+) -> Result<Identity, TokenError> {
     let sub = claims::text("sub", &claims.sub, Numbers::AreTexts)?;
     let user = sub.map(|sub| {
         let invalid = || TokenError::Claim("`sub` must be 1 to 128 bytes of text".to_owned());
         parse_user(&sub).ok_or_else(invalid)
     });
     Ok(Identity {
+        source,
         user: user.transpose()?,
         subscribe: room_patterns("subscribe", &claims.subscribe)?,
         publish: room_patterns("publish", &claims.publish)?,
         admin: claims::flag("admin", &claims.admin)?,
-        validity: Some(Validity {
-            from: issued.unwrap_or(now).min(now),
-            until,
-        }),
+        validity,
+        issued,
     })
 }
 
@@ -317,6 +343,7 @@ pub(super) fn mint(
     if let Some(issuer) = required.issuer.first() {
         add("iss", issuer.as_str().into());
     }
-    let header = Header::new(jsonwebtoken::Algorithm::HS256);
+    let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
+    header.kid = secret.name().cloned();
     jsonwebtoken::encode(&header, &claims, &secret.signing()).map_err(|_| TokenError::Malformed)
 }

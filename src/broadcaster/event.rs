@@ -6,8 +6,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::outbox::Outbox;
-use crate::protocol::{ClientId, CloseCode, Publication, RequestId, RoomName, RoomState};
-use crate::rooms::{ClientSelector, LocalMembers, RemoteMembers, RoomNumbering};
+use crate::protocol::{
+    ClientId, CloseCode, MemberState, Publication, RequestId, RoomName, RoomState, SessionHash,
+    StateChange,
+};
+use crate::rooms::{
+    ClientSelector, Exclusion, LocalMembers, PresenceSubject, RemoteMembers, RoomNumbering,
+    StreamPositions, UserCount,
+};
+use crate::store::Acknowledgement;
 
 use super::reply::{ClientDetail, ReleaseOutcome, RoomDetail, RoomSummary};
 
@@ -20,9 +27,15 @@ pub(crate) enum Event {
         numbering: Arc<RoomNumbering>,
         /// The stored publication.
         publication: Arc<Publication>,
+        /// The members that do not receive it.
+        except: Option<Exclusion>,
         /// When this node received it.
         received: Instant,
     },
+    /// Acknowledges a publish whose client does not receive the message; see [`Delivery::acknowledge`].
+    ///
+    /// [`Delivery::acknowledge`]: crate::store::Delivery::acknowledge
+    Acknowledge(Acknowledgement),
     /// Registers a client that has connected without a token. Until [`Event::Connect`] it can only be closed.
     AwaitAuth {
         /// The client's outbox.
@@ -34,6 +47,10 @@ pub(crate) enum Event {
         outbox: Arc<Outbox>,
         /// The `sub` of the client's token, if it has one.
         user: Option<Arc<str>>,
+        /// The session that the client chose, if it chose one.
+        session: Option<SessionHash>,
+        /// The positions in all rooms, if the client reads them as one event stream.
+        positions: Option<Arc<StreamPositions>>,
         /// The numberings of the client's first rooms.
         rooms: Vec<Arc<RoomNumbering>>,
         /// Holds the member in every room and receives the rooms' states; the client's thread then sends the welcome.
@@ -49,6 +66,8 @@ pub(crate) enum Event {
         presence: bool,
         /// Holds the member and receives the room's state; the client's thread then sends `joined`.
         hold: Option<Sender<Vec<RoomState>>>,
+        /// The state that the member shows to the others.
+        state: StateChange,
         /// The id of the client's request, for the reply.
         id: Option<RequestId>,
     },
@@ -72,6 +91,17 @@ pub(crate) enum Event {
         /// The id of the client's request, for the reply.
         id: Option<RequestId>,
     },
+    /// Changes the state that a member shows to the others, and replies `state` to the member.
+    State {
+        /// The member.
+        client: ClientId,
+        /// The room in which it shows the state.
+        room: RoomName,
+        /// The state; `None` to show none.
+        state: Option<MemberState>,
+        /// The id of the client's request, for the reply.
+        id: Option<RequestId>,
+    },
     /// Sends a client the members of a room.
     Presence {
         /// The client that asked.
@@ -89,8 +119,8 @@ pub(crate) enum Event {
     /// Closes a room's members with [`CloseCode::Restarted`], so that they reconnect and receive the new position.
     /// Sent after the room's numbering restarted or some of its publications were lost.
     Restart {
-        /// The room that restarted.
-        room: RoomName,
+        /// The numbering that has ended. Members that joined with the new one stay.
+        ended: Arc<RoomNumbering>,
     },
     /// Sets the members that a room has on other nodes.
     RemoteMembers {
@@ -106,6 +136,18 @@ pub(crate) enum Event {
         /// Receives the local members of each room.
         reply: Sender<Vec<LocalMembers>>,
     },
+    /// Sets how many clients a user has on all other nodes together.
+    RemoteUser(UserCount),
+    /// Requests the users whose local clients changed, as [`Event::ChangedRooms`] does rooms. There are none unless their
+    /// presence is recorded.
+    ChangedUsers {
+        /// True to return every user with local clients instead.
+        all: bool,
+        /// Receives the local clients of each user.
+        reply: Sender<Vec<UserCount>>,
+    },
+    /// Requests the rooms and users that are present on any node, as far as their changes are recorded.
+    PresentSubjects(Sender<Vec<PresenceSubject>>),
     /// Requests the rooms that have members on any node.
     Rooms(Sender<Vec<RoomSummary>>),
     /// Requests the members of one room.
@@ -132,6 +174,8 @@ pub(crate) enum Event {
         /// Receives the number of clients selected.
         reply: Sender<usize>,
     },
+    /// Sends the pending batches, then replies.
+    Flush(Sender<()>),
     /// Closes every client with [`CloseCode::GoingAway`], in random order and spread evenly over `duration`.
     Drain {
         /// The time until the last client is closed.

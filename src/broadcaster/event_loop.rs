@@ -9,6 +9,7 @@ use crate::inbox::Inbox;
 
 use super::drain::Drain;
 use super::event::Event;
+use super::membership::MembershipChoices;
 use super::reply::send_reply;
 use super::state::BroadcasterState;
 
@@ -64,34 +65,60 @@ impl BroadcasterState {
             Event::Deliver {
                 numbering,
                 publication,
+                except,
                 received,
-            } => self.deliver(&numbering, &publication, received, now),
+            } => self.deliver(&numbering, &publication, except, received, now),
+            Event::Acknowledge(acknowledgement) => self.acknowledge(acknowledgement),
             Event::AwaitAuth { outbox } => self.await_auth(outbox, now),
             Event::Connect {
                 outbox,
                 user,
+                session,
+                positions,
                 rooms,
                 hold,
-            } => self.connect(outbox, user, rooms, hold.as_ref(), now),
+            } => {
+                self.register(outbox.clone(), user, session, now);
+                let positions = positions.as_ref();
+                self.connect(&outbox, positions, rooms, hold.as_ref(), now);
+            }
             Event::Join {
                 client,
                 numbering,
                 presence,
                 hold,
+                state,
                 id,
-            } => self.join(client, numbering, presence, hold.as_ref(), id.as_ref(), now),
+            } => {
+                let choices = MembershipChoices {
+                    watches: presence,
+                    held: hold.is_some(),
+                    positions: None,
+                    state,
+                };
+                self.join(client, numbering, choices, hold.as_ref(), id.as_ref(), now);
+            }
+            Event::State {
+                client,
+                room,
+                state,
+                id,
+            } => self.set_state(client, &room, state, id.as_ref(), now),
             Event::Release {
                 client,
                 room,
                 reached,
                 reply,
-            } => send_reply(&reply, self.release(client, &room, reached)),
+            } => send_reply(&reply, self.release(client, &room, reached, now)),
             Event::Leave { client, room, id } => self.leave(client, &room, id.as_ref(), now),
             Event::Presence { client, room, id } => self.send_presence(client, &room, id.as_ref()),
             Event::Disconnect { client } => self.disconnect(client, now),
-            Event::Restart { room } => self.restart(&room),
+            Event::Restart { ended } => self.end_numbering(&ended),
             Event::RemoteMembers { room, remote } => self.set_remote_members(&room, remote, now),
             Event::ChangedRooms { all, reply } => send_reply(&reply, self.take_changed_rooms(all)),
+            Event::RemoteUser(remote) => self.set_remote_user(&remote),
+            Event::ChangedUsers { all, reply } => send_reply(&reply, self.users.take_changed(all)),
+            Event::PresentSubjects(reply) => send_reply(&reply, self.present_subjects()),
             Event::Rooms(reply) => send_reply(&reply, self.list_rooms()),
             Event::Room { name, reply } => send_reply(&reply, self.room_detail(&name)),
             Event::Clients {
@@ -104,6 +131,10 @@ impl BroadcasterState {
                 code,
                 reply,
             } => send_reply(&reply, self.close(&selector, code)),
+            Event::Flush(reply) => {
+                self.flush_pending(now);
+                send_reply(&reply, ());
+            }
             Event::Drain { duration } => self.start_drain(duration, now),
             Event::Stop => return ControlFlow::Break(()),
         }

@@ -11,8 +11,21 @@ pub(super) struct Member {
     pub(super) outbox: Arc<Outbox>,
     /// True if the member is subscribed to presence updates.
     pub(super) watches: bool,
-    /// True while the member's batches are kept for it instead of being sent.
-    pub(super) held: bool,
+    /// True if the member is not sent the batches of the others: it is held, or it reads several rooms as one stream.
+    pub(super) apart: bool,
+    /// True if the member reads several rooms as one event stream.
+    pub(super) in_stream: bool,
+}
+
+impl Member {
+    /// Returns whether the member is sent the batches of all members that read Server-Sent Events.
+    fn reads_events(&self) -> bool {
+        self.outbox.wire().has_events() && !self.in_stream
+    }
+
+    fn reads_chunks(&self) -> bool {
+        self.outbox.wire() == Wire::ChunkedEvents && !self.in_stream
+    }
 }
 
 /// The members of a room, in the order of their ids.
@@ -66,8 +79,8 @@ impl Members {
     /// Adds a client that is not a member.
     pub(super) fn add(&mut self, member: Member) {
         self.watchers += usize::from(member.watches);
-        self.event_readers += usize::from(member.outbox.wire().has_events());
-        self.chunk_readers += usize::from(member.outbox.wire() == Wire::ChunkedEvents);
+        self.event_readers += usize::from(member.reads_events());
+        self.chunk_readers += usize::from(member.reads_chunks());
         let at = self.find(member.outbox.client()).unwrap_or_else(|at| at);
         Arc::make_mut(&mut self.list).insert(at, member);
     }
@@ -79,15 +92,15 @@ impl Members {
         };
         let member = Arc::make_mut(&mut self.list).remove(at);
         self.watchers -= usize::from(member.watches);
-        self.event_readers -= usize::from(member.outbox.wire().has_events());
-        self.chunk_readers -= usize::from(member.outbox.wire() == Wire::ChunkedEvents);
+        self.event_readers -= usize::from(member.reads_events());
+        self.chunk_readers -= usize::from(member.reads_chunks());
         true
     }
 
-    /// Makes a held member live.
+    /// Sends a member the batches of the others from now on.
     pub(super) fn set_live(&mut self, client: ClientId) {
         if let Ok(at) = self.find(client) {
-            Arc::make_mut(&mut self.list)[at].held = false;
+            Arc::make_mut(&mut self.list)[at].apart = false;
         }
     }
 

@@ -9,6 +9,7 @@ mod closing;
 mod connected_clients;
 mod delivery;
 mod drain;
+mod echo;
 mod event;
 mod event_loop;
 mod fan_out;
@@ -23,6 +24,8 @@ mod room;
 mod state;
 #[cfg(test)]
 mod tests;
+mod users;
+mod webhook_presence;
 
 use std::io;
 use std::sync::Arc;
@@ -34,11 +37,11 @@ use crossbeam_channel::{Sender, bounded};
 use crate::inbox::{self, InboxSender};
 use crate::metrics::Metrics;
 use crate::protocol::{ClientId, CloseCode, RoomName, RoomState};
-use crate::rooms::ClientSelector;
+use crate::rooms::{ClientSelector, PresenceChanges, PresenceSubject};
 use crate::threads::REPLY_TIMEOUT;
 
 use fan_out::Helpers;
-use state::BroadcasterState;
+use state::{BroadcasterState, ShowsPresence};
 
 pub(crate) use event::Event;
 pub(crate) use fan_out::auto_helpers;
@@ -56,13 +59,19 @@ pub(crate) struct Broadcaster(InboxSender<Event>);
 
 impl Broadcaster {
     /// Starts the thread and its helpers. It ends on [`Event::Stop`] or when every handle is dropped, and ends them.
+    /// Rooms and users that become present or absent are recorded in `presence_changes`.
     pub(crate) fn start(
         welcome: String,
+        shows_presence: ShowsPresence,
         metrics: Arc<Metrics>,
         helpers: usize,
+        presence_changes: Option<Arc<PresenceChanges>>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let helpers = Helpers::start(helpers)?;
-        let run = move |events: &_| BroadcasterState::new(welcome, metrics, helpers).run(events);
+        let run = move |events: &_| {
+            let state = BroadcasterState::new(welcome, shows_presence, metrics, helpers);
+            state.recording(presence_changes).run(events);
+        };
         let (sender, thread) = inbox::spawn_service("broadcaster", QUEUE_EVENTS_MAX, run)?;
         Ok((Self(sender), thread))
     }
@@ -106,6 +115,12 @@ impl Broadcaster {
         self.request_until(deadline, event).is_some()
     }
 
+    /// Waits until the messages that were added to the delivery before were pushed to their members.
+    pub(crate) fn flush(&self) {
+        // No reply means that the server is shutting down.
+        self.request(Event::Flush);
+    }
+
     /// Closes the selected clients of this node and returns their number.
     pub(crate) fn close(&self, selector: ClientSelector, code: CloseCode) -> Option<usize> {
         self.request(|reply| Event::Close {
@@ -138,6 +153,11 @@ impl Broadcaster {
             reached,
             reply,
         })
+    }
+
+    /// Returns the rooms and users that are present on any node, as far as their changes are recorded.
+    pub(crate) fn present_subjects(&self) -> Option<Vec<PresenceSubject>> {
+        self.request(Event::PresentSubjects)
     }
 
     /// Returns the number of events that wait for the thread.

@@ -24,7 +24,11 @@ impl BroadcasterState {
             Some(ClientDetail {
                 client: id,
                 user: client.user.clone(),
-                rooms: client.rooms.clone(),
+                rooms: client
+                    .memberships
+                    .iter()
+                    .map(|one| one.room.clone())
+                    .collect(),
                 connected: client.connected,
             })
         };
@@ -72,7 +76,9 @@ impl BroadcasterState {
     /// Sends presence updates to the watchers of every room whose update is due.
     pub(super) fn send_due_presence(&mut self, now: Instant) {
         for name in self.presence.take_due(now) {
-            if let Some(room) = self.rooms.get(&name) {
+            if let Some(room) = self.rooms.get(&name)
+                && (self.shows_presence)(&name)
+            {
                 room.send_presence_to_watchers(&self.clients);
             }
         }

@@ -20,6 +20,7 @@ impl BroadcasterState {
         if *self.remote_members.get(name).unwrap_or(&nobody) == remote {
             return;
         }
+        let (had_members, has_members) = (self.remote_count(name) > 0, remote.members > 0);
         if remote.members == 0 {
             self.remote_members.remove(name);
         } else {
@@ -28,6 +29,8 @@ impl BroadcasterState {
         if let Some(room) = self.rooms.get_mut(name) {
             room.set_remote_members(remote);
             self.presence.changed(room, now);
+        } else if had_members != has_members {
+            self.record_room(name, has_members);
         }
     }
 

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use crate::outbox::Outbox;
 use crate::protocol::{
-    ClientId, CloseCode, FrameBuffer, Frames, Position, PresentClient, Publication, RequestId,
-    RoomName, ServerMessage, write_event,
+    ClientId, CloseCode, EventBodies, FrameBuffer, Frames, Position, PresentClient, Publication,
+    RequestId, RoomName, ServerMessage, write_event,
 };
-use crate::rooms::{LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering};
+use crate::rooms::{
+    LocalMembers, PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering, StreamPositions,
+};
 
 use super::connected_clients::ConnectedClients;
-use super::fan_out::{Batch, FanOut, Helpers};
-use super::held::HeldBatches;
+use super::echo::{PendingPublication, Replacement, replace};
+use super::fan_out::{Batch, FanOut, Helpers, abort_on_panic};
+use super::held::{HeldBatch, HeldBatches};
 use super::members::{Member, Members};
 use super::reply::{ReleaseOutcome, RoomDetail, RoomSummary};
 
@@ -27,11 +30,17 @@ pub(super) struct LocalRoom {
     members: Members,
     /// The batches of each held member.
     held: BTreeMap<ClientId, HeldBatches>,
+    /// The positions of each member that reads several rooms as one event stream.
+    streams: BTreeMap<ClientId, Arc<StreamPositions>>,
     remote: RemoteMembers,
     /// The pending batch as WebSocket frames.
     batch: FrameBuffer,
     /// The pending batch as Server-Sent Events; empty while no member reads them.
     events: Vec<u8>,
+    /// The pending batch for members that read several rooms as one stream; empty while there are none.
+    bodies: EventBodies,
+    /// The publications of the pending batch that one of the members does not receive.
+    replacements: Vec<Replacement>,
     /// The JSON text of one publication; reused for the next one.
     scratch: Vec<u8>,
 }
@@ -43,9 +52,12 @@ impl LocalRoom {
             numbering,
             members: Members::default(),
             held: BTreeMap::new(),
+            streams: BTreeMap::new(),
             remote,
             batch: FrameBuffer::default(),
             events: Vec::new(),
+            bodies: EventBodies::default(),
+            replacements: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -68,6 +80,10 @@ impl LocalRoom {
         self.members.len()
     }
 
+    pub(super) fn has_member(&self, client: ClientId) -> bool {
+        self.members.get(client).is_some()
+    }
+
     /// Returns the number of members on all nodes.
     pub(super) fn member_count(&self) -> usize {
         self.members.len() + self.remote.members
@@ -82,8 +98,20 @@ impl LocalRoom {
         self.members.watchers() > 0
     }
 
+    pub(super) fn is_watched_by(&self, client: ClientId) -> bool {
+        self.members
+            .get(client)
+            .is_some_and(|member| member.watches)
+    }
+
     /// Adds a member or replaces its membership. Returns whether the client was not a member before.
-    pub(super) fn add(&mut self, outbox: Arc<Outbox>, watches: bool, held: bool) -> bool {
+    pub(super) fn add(
+        &mut self,
+        outbox: Arc<Outbox>,
+        watches: bool,
+        held: bool,
+        positions: Option<Arc<StreamPositions>>,
+    ) -> bool {
         let client = outbox.client();
         let replaced = self.remove(client);
         if held {
@@ -93,14 +121,19 @@ impl LocalRoom {
         self.members.add(Member {
             outbox,
             watches,
-            held,
+            apart: held || positions.is_some(),
+            in_stream: positions.is_some(),
         });
+        if let Some(positions) = positions {
+            self.streams.insert(client, positions);
+        }
         !replaced
     }
 
     /// Removes a member. Returns whether the client was one.
     pub(super) fn remove(&mut self, client: ClientId) -> bool {
         self.held.remove(&client);
+        self.streams.remove(&client);
         self.members.remove(client)
     }
 
@@ -115,7 +148,14 @@ impl LocalRoom {
         let outcome = match (held.following(reached), reached.cmp(&offset)) {
             (Some(batches), _) => {
                 for batch in batches {
-                    member.outbox.push(batch);
+                    match (batch, self.streams.get(&client)) {
+                        (HeldBatch::Frames(frames), _) => member.outbox.push(frames),
+                        (HeldBatch::Events { bodies, skipped }, Some(positions)) => {
+                            let room = self.numbering.name();
+                            member.outbox.push_events(positions, room, bodies, skipped);
+                        }
+                        (HeldBatch::Events { .. }, None) => {}
+                    }
                 }
                 ReleaseOutcome::Live
             }
@@ -124,9 +164,14 @@ impl LocalRoom {
             (None, Less) => ReleaseOutcome::ReadOn(offset),
             (None, Greater) => ReleaseOutcome::Behind,
         };
+        if held.following(reached).is_none() {
+            held.acks().iter().for_each(|ack| member.outbox.push(ack));
+        }
         if outcome == ReleaseOutcome::Live {
             self.held.remove(&client);
-            self.members.set_live(client);
+            if !self.streams.contains_key(&client) {
+                self.members.set_live(client);
+            }
         } else {
             *held = HeldBatches::after(offset);
         }
@@ -142,17 +187,31 @@ impl LocalRoom {
     }
 
     /// Encodes a publication once for all members and adds it to the pending batch.
-    pub(super) fn add_pending(&mut self, publication: &Publication) {
+    pub(super) fn add_pending(&mut self, publication: &Publication) -> PendingPublication {
+        let position = Position {
+            epoch: self.numbering.epoch(),
+            offset: publication.offset,
+        };
+        let (frames, events) = (self.batch.len(), self.events.len());
         self.scratch.clear();
         publication.write_json(&mut self.scratch);
         self.batch.push_text(&self.scratch);
         if self.members.event_readers() > 0 {
-            let position = Position {
-                epoch: self.numbering.epoch(),
-                offset: publication.offset,
-            };
             write_event(&mut self.events, position, &self.scratch);
         }
+        if !self.streams.is_empty() {
+            self.bodies.push(position.offset, &self.scratch);
+        }
+        PendingPublication {
+            frames: frames..self.batch.len(),
+            events: events..self.events.len(),
+            position,
+        }
+    }
+
+    /// Replaces a publication of the pending batch for one member.
+    pub(super) fn replace(&mut self, replacement: Replacement) {
+        self.replacements.push(replacement);
     }
 
     /// Sends the pending batch to every live member and keeps it for every held one. Returns the number of
@@ -163,6 +222,10 @@ impl LocalRoom {
         }
         let (frames, publications) = self.batch.take();
         let events = mem::take(&mut self.events);
+        let mut replacements = mem::take(&mut self.replacements);
+        replacements.sort_by_key(|replacement| replacement.client);
+        let apart = self.send_replaced(&replacements, &frames, &events);
+        self.send_to_streams(&replacements);
         let has_chunks = self.members.chunk_readers() > 0;
         let batch = Batch {
             frames,
@@ -170,13 +233,83 @@ impl LocalRoom {
             events: Frames::from(events),
         };
         for (client, held) in &mut self.held {
-            if let Some(member) = self.members.get(*client) {
-                held.add(batch.for_wire(member.outbox.wire()), &member.outbox);
+            if let Some(member) = self.members.get(*client)
+                && apart.binary_search(client).is_err()
+                && !self.streams.contains_key(client)
+            {
+                let frames = batch.for_wire(member.outbox.wire());
+                let bytes = frames.bytes().len();
+                held.add(HeldBatch::Frames(frames.clone()), bytes, &member.outbox);
             }
         }
         let members = Arc::clone(self.members.list());
-        helpers.run(&FanOut { members, batch });
-        publications * self.members.len() as u64
+        helpers.run(&FanOut {
+            members,
+            batch,
+            apart,
+        });
+        publications * self.members.len() as u64 - replacements.len() as u64
+    }
+
+    /// Sends their own batches to the members that do not receive some of the publications, or keeps these batches. Returns
+    /// these members in order.
+    fn send_replaced(
+        &mut self,
+        replacements: &[Replacement],
+        frames: &Frames,
+        events: &[u8],
+    ) -> Vec<ClientId> {
+        let name = self.numbering.name();
+        let mut apart = Vec::new();
+        for replacements in replacements.chunk_by(|one, other| one.client == other.client) {
+            let client = replacements[0].client;
+            let Some(member) = self.members.get(client) else {
+                continue;
+            };
+            if self.streams.contains_key(&client) {
+                continue;
+            }
+            let wire = member.outbox.wire();
+            let batch = replace(name, replacements, wire, frames.bytes(), events);
+            match self.held.get_mut(&client) {
+                Some(held) => {
+                    let bytes = batch.bytes().len();
+                    held.add(HeldBatch::Frames(batch.clone()), bytes, &member.outbox);
+                    let acks = replacements.iter().filter_map(|own| own.late_ack(name));
+                    acks.for_each(|ack| held.add_ack(ack));
+                }
+                None => abort_on_panic(&member.outbox, || member.outbox.push(&batch)),
+            }
+            apart.push(client);
+        }
+        apart
+    }
+
+    /// Sends the pending batch to the members that read several rooms as one stream, or keeps it for them.
+    fn send_to_streams(&mut self, replacements: &[Replacement]) {
+        if self.streams.is_empty() {
+            return;
+        }
+        let bodies = Arc::new(mem::take(&mut self.bodies));
+        let name = self.numbering.name();
+        for (client, positions) in &self.streams {
+            let Some(member) = self.members.get(*client) else {
+                continue;
+            };
+            let own = replacements.iter().filter(|own| own.client == *client);
+            let skipped: Vec<u64> = own.map(|own| own.publication.position.offset).collect();
+            let outbox = &member.outbox;
+            match self.held.get_mut(client) {
+                Some(held) => {
+                    let bytes = bodies.bytes_len() + bodies.len() * positions.id_bytes_max();
+                    let bodies = Arc::clone(&bodies);
+                    held.add(HeldBatch::Events { bodies, skipped }, bytes, outbox);
+                }
+                None => abort_on_panic(outbox, || {
+                    outbox.push_events(positions, name, &bodies, &skipped);
+                }),
+            }
+        }
     }
 
     pub(super) fn close_members(&self, code: CloseCode) {
@@ -225,7 +358,10 @@ impl LocalRoom {
 
     pub(super) fn send_presence_to_watchers(&self, clients: &ConnectedClients) {
         let frames = self.presence_frames(clients, None);
-        for member in self.members.iter().filter(|member| member.watches) {
+        // A held member has not received `joined` yet.
+        let is_live = |member: &Member| !self.held.contains_key(&member.outbox.client());
+        let watchers = self.members.iter().filter(|member| member.watches);
+        for member in watchers.filter(|member| is_live(member)) {
             member.outbox.push(&frames);
         }
     }
@@ -241,14 +377,18 @@ impl LocalRoom {
         })
     }
 
-    /// Returns the members on this node. Their users are looked up instead of stored, because a member takes memory in
-    /// every room.
+    /// Returns the members on this node. Their users and states are looked up instead of stored here, because each fan-out
+    /// walks the list of members.
     fn local_clients(&self, clients: &ConnectedClients) -> impl Iterator<Item = PresentClient> {
         self.members.iter().map(|member| {
             let id = member.outbox.client();
+            let client = clients.get(&id);
+            let membership = client.and_then(|client| client.membership(self.name()));
             PresentClient {
                 client: id,
-                user: clients.get(&id).and_then(|client| client.user.clone()),
+                user: client.and_then(|client| client.user.clone()),
+                since: membership.map(|one| one.since.as_millis() as u64),
+                state: membership.and_then(|one| one.state.clone()),
             }
         })
     }

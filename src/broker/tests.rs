@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::*;
-use crate::protocol::{Epoch, Kind, Publication};
-use crate::rooms::{LocalMembers, RemoteMembers};
+use crate::protocol::{CloseCode, Epoch, Kind, Publication};
+use crate::rooms::{LocalMembers, RemoteMembers, UserCount};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,6 +80,10 @@ impl Store for FakeStore {
         batch.iter().map(|publish| self.store(publish)).collect()
     }
 
+    fn delete(&self, _: &RoomName, _: Deletion) -> Result<Deleted, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
     fn history(&self, _: &RoomNumbering, _: HistoryQuery) -> Result<Page, StoreError> {
         Err(StoreError::Unavailable)
     }
@@ -111,14 +115,22 @@ impl Delivery for FakeDelivery {
         self.is_idle
     }
 
-    fn add(&self, _: &Arc<RoomNumbering>, publication: Arc<Publication>, _: Instant) {
+    fn add(
+        &self,
+        _: &Arc<RoomNumbering>,
+        publication: Arc<Publication>,
+        _: Option<Exclusion>,
+        _: Instant,
+    ) {
         // An error means that the test has ended.
         self.delivered.send(publication.offset).ok();
     }
 
+    fn acknowledge(&self, _: Acknowledgement) {}
+
     fn start(&self) {}
 
-    fn restart(&self, _: &RoomName) {}
+    fn restart(&self, _: &Arc<RoomNumbering>) {}
 
     fn set_remote_members(&self, _: RoomName, _: RemoteMembers) {}
 
@@ -126,7 +138,13 @@ impl Delivery for FakeDelivery {
         None
     }
 
-    fn close_clients(&self, _: ClientSelector) {}
+    fn set_remote_user(&self, _: UserCount) {}
+
+    fn changed_users(&self, _: bool) -> Option<Vec<UserCount>> {
+        None
+    }
+
+    fn close_clients(&self, _: ClientSelector, _: CloseCode) {}
 }
 
 struct Fixture {
@@ -181,6 +199,8 @@ impl Fixture {
             payload: payload.into(),
             id: None,
             scope: None,
+            ttl: None,
+            except: None,
             received: Instant::now(),
         }
     }

@@ -17,9 +17,22 @@ const SECRET_KEY: &str = "SECRET_KEY";
 /// Least similarity, from 0 to 1, of an unknown variable to the one that is suggested instead.
 const SIMILARITY_MIN: f64 = 0.7;
 
-/// The variables that settings have their values from, by the ids of their flags.
+/// Where settings have their values from, other than flags and defaults, by the ids of their flags.
 #[derive(Debug, Default)]
-pub struct Sources(HashMap<String, String>);
+pub struct Sources(HashMap<String, Origin>);
+
+/// The origin of a setting's value.
+#[derive(Debug)]
+enum Origin {
+    /// The variable of this name.
+    Variable(String),
+    /// A line of the settings file.
+    File {
+        /// The path and the line, as `wscast.toml:3`.
+        place: String,
+        key: String,
+    },
+}
 
 /// The variables of the process, classified.
 #[derive(Debug, Default)]
@@ -56,8 +69,7 @@ impl Environment {
             } else if value.is_empty() {
                 environment.unset.push((*id).to_owned());
             } else {
-                let sources = &mut environment.sources.0;
-                sources.insert((*id).to_owned(), (*name).to_owned());
+                environment.sources.add_variable(id, name);
             }
         }
         environment.read_platform(&variables, args);
@@ -90,8 +102,7 @@ impl Environment {
     /// Reads HOST and PORT. Shells and compilers set HOST to a name, and platforms set PORT to a pipe, so other
     /// values are ignored.
     fn read_platform(&mut self, variables: &BTreeMap<String, OsString>, args: &[OsString]) {
-        let own = &self.sources.0;
-        let is_set = |id: &str| own.contains_key(id) || has_flag(args, id);
+        let is_set = |id: &str| self.sources.has(id) || has_flag(args, id);
         let value = |id: &str, name: &str| {
             if is_set(id) {
                 return None;
@@ -121,7 +132,7 @@ impl Environment {
     }
 
     fn add_platform(&mut self, id: &'static str, name: &str, value: String) {
-        self.sources.0.insert(id.to_owned(), name.to_owned());
+        self.sources.add_variable(id, name);
         self.platform.push((id, value));
     }
 
@@ -137,28 +148,54 @@ impl Environment {
 }
 
 impl Sources {
+    fn add_variable(&mut self, id: &str, name: &str) {
+        self.0
+            .insert(id.to_owned(), Origin::Variable(name.to_owned()));
+    }
+
+    /// Records that a line of the settings file sets a flag.
+    pub(super) fn add_place(&mut self, id: &str, place: String, key: String) {
+        self.0.insert(id.to_owned(), Origin::File { place, key });
+    }
+
+    /// Returns whether a variable or the settings file sets a flag.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
+    /// Returns the variable, or the path and line of the file, that sets a flag.
+    pub(super) fn origin(&self, id: &str) -> Option<&str> {
+        self.0.get(id).map(|origin| match origin {
+            Origin::Variable(name) => name.as_str(),
+            Origin::File { place, .. } => place,
+        })
+    }
+
     /// Removes the flags that the command line has, because there the flag wins.
     fn remove_flags(&mut self, args: &[OsString]) {
         self.0.retain(|id, _| !has_flag(args, id));
     }
 
-    /// Renames the flag at the start of an error to the variable that the wrong value came from, if it did.
+    /// Renames the flag at the start of an error to the variable, or the line of the file, that the wrong value came from,
+    /// if it came from one.
     pub fn rename_flag(&self, line: String) -> String {
         let flag = line.split([' ', ':']).next().unwrap_or_default();
         let id = flag.strip_prefix("--").map(|flag| flag.replace('-', "_"));
+        let rest = &line[flag.len()..];
         match id.and_then(|id| self.0.get(&id)) {
-            Some(variable) => format!("{variable}{}", &line[flag.len()..]),
+            Some(Origin::Variable(name)) => format!("{name}{rest}"),
+            Some(Origin::File { place, key }) => format!("{place}: {key}{rest}"),
             None => line,
         }
     }
 
     /// Returns a variable whose value is not text.
     pub(super) fn not_text(&self) -> Option<&str> {
-        let is_text = |name: &&String| std::env::var_os(name).is_none_or(|v| v.to_str().is_some());
-        self.0
-            .values()
-            .find(|name| !is_text(name))
-            .map(String::as_str)
+        let is_text = |name: &str| std::env::var_os(name).is_none_or(|v| v.to_str().is_some());
+        self.0.values().find_map(|origin| match origin {
+            Origin::Variable(name) if !is_text(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 }
 
@@ -168,7 +205,7 @@ fn names(arg: &Arg) -> Option<(&str, &str)> {
 }
 
 /// Returns whether the command line has this flag, as `--flag` or `--flag=value`, or as the one short flag, `-p`.
-fn has_flag(args: &[OsString], id: &str) -> bool {
+pub(super) fn has_flag(args: &[OsString], id: &str) -> bool {
     let flag = format!("--{}", id.replace('_', "-"));
     args.iter().any(|arg| {
         let arg = arg.to_string_lossy();

@@ -8,6 +8,7 @@ mod flags;
 mod notice;
 #[cfg(test)]
 mod reference;
+mod settings_file;
 mod short_help;
 mod start_text;
 
@@ -16,40 +17,48 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use log::LevelFilter;
 
 pub use self::commands::backup::Backup;
 pub use self::commands::client::ClientCommand;
 pub use self::commands::healthcheck::Healthcheck;
 pub use self::commands::server_flags::Failure;
-use self::effective_settings::effective_settings;
-use self::environment::{Environment, Sources};
+pub use self::effective_settings::EffectiveSettings;
+use self::environment::Environment;
+pub use self::environment::Sources;
 use self::error::one_line;
 use self::flags::history::HistoryFlags;
+use self::flags::hooks::HookFlags;
 pub use self::flags::host::connectable;
 use self::flags::host::{Host, host};
 use self::flags::keys::{KeyFlags, describe_keys};
 use self::flags::limits::{LimitFlags, TimeoutFlags};
+use self::flags::log::LogFlags;
 use self::flags::nodes::NodeFlags;
 use self::flags::values::{
     CountOrAuto, ListenOn, listen_on, mode, switch, threads_or_auto, unix_paths,
 };
 pub use self::notice::Notice;
+use self::settings_file::SettingsFile;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{Config, ConfigError, TlsFiles};
+use crate::config::{Config, ConfigError, RoomRules, TlsFiles};
 use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
 ///
-/// Without a command it runs the server, as `wscast serve` does. Every setting is a flag and an environment variable; the
-/// flag wins, and an empty variable counts as unset. HOST and PORT are read if WSCAST_HOST and WSCAST_PORT are not set. A
+/// Without a command it runs the server, as `wscast serve` does. Every setting is a flag, an environment variable, and a key
+/// of the settings file; the flag wins over the variable, and the variable over the file. An empty variable
+/// counts as unset. HOST and PORT are read if WSCAST_HOST and WSCAST_PORT are not set. A
 /// SIZE is a number of bytes, or a number with KiB, MiB or GiB: 65536, 64KiB, 1MiB. A DURATION is a number of seconds, or
 /// a number with ms, s, m, h or d: 10, 0.5, 500ms, 15m, 7d.
 #[derive(Debug, Parser)]
 #[command(name = "wscast", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Cli {
+    /// Read settings from this TOML file, each under the name of its flag, such as `port = 8080`; variables and flags win
+    /// over it. SIGHUP reads it again
+    #[arg(long, env = "WSCAST_CONFIG", value_name = "PATH", global = true)]
+    config: Option<PathBuf>,
     /// Addresses to listen on, or names of them: one, or a comma-separated list. In a list, addresses that this
     /// machine does not have are skipped
     #[arg(
@@ -149,7 +158,7 @@ struct Cli {
     #[arg(long, env = "WSCAST_ECHO", value_parser = switch, action = clap::ArgAction::SetTrue)]
     echo: bool,
 
-    /// Print the effective settings and exit
+    /// Print the effective settings, with where each comes from, and exit
     #[arg(long)]
     check_config: bool,
 
@@ -161,24 +170,10 @@ struct Cli {
     history: HistoryFlags,
     #[command(flatten)]
     nodes: NodeFlags,
-
-    /// Most detailed level that is logged: off, error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "WSCAST_LOG_LEVEL",
-        default_value = "info",
-        value_name = "LEVEL",
-        help_heading = "Logging"
-    )]
-    log_level: LevelFilter,
-    /// Append the log to this file, besides stderr
-    #[arg(
-        long,
-        env = "WSCAST_LOG_FILE",
-        value_name = "PATH",
-        help_heading = "Logging"
-    )]
-    log_file: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogFlags,
+    #[command(flatten)]
+    hooks: HookFlags,
 
     #[command(subcommand)]
     command: Option<Subcommand>,
@@ -219,8 +214,15 @@ pub struct Invocation {
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
-    Serve(Box<Config>),
-    /// Print this text and exit with code 0: help, version, the effective settings or a token.
+    Serve(Box<ServerSettings>),
+    /// Check the addresses in the settings, and print the effective settings.
+    CheckConfig {
+        /// The settings, validated.
+        config: Box<Config>,
+        /// The effective settings, one a line.
+        settings: String,
+    },
+    /// Print this text and exit with code 0: help, version or a token.
     Print(String),
     /// Copy the database.
     Backup(Backup),
@@ -228,6 +230,17 @@ pub enum Command {
     Client(Box<ClientCommand>),
     /// Request /health.
     Healthcheck(Healthcheck),
+}
+
+/// The settings of a server.
+#[derive(Debug)]
+pub struct ServerSettings {
+    /// The settings, validated.
+    pub config: Config,
+    /// The same settings as texts, to compare them with those after a reload.
+    pub effective: EffectiveSettings,
+    /// The file that some of the settings come from.
+    pub file: Option<PathBuf>,
 }
 
 /// Parses the arguments (the program's name first) and the environment.
@@ -252,15 +265,24 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
         // Replaces only the help of the whole program, not that of a command.
         command = command.override_help(short_help(&whole));
     }
-    let matches = command.try_get_matches_from(args);
     let Environment {
-        sources,
+        mut sources,
         mut notices,
         ..
     } = environment;
+    // Help and version are printed even if the file cannot be used.
+    let (mut file, unusable_file) = match SettingsFile::load(&args, &whole) {
+        Ok(file) => (file, None),
+        Err(line) => (SettingsFile::default(), Some(line)),
+    };
+    let args = file.add_to(args, &mut sources);
+    let matches = command.try_get_matches_from(args);
     let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let command = match parsed {
-        Ok((cli, matches)) => run(cli, &matches, &mut notices),
+        Ok((cli, matches)) => match unusable_file {
+            Some(line) if cli.needs_settings() => Err(line),
+            _ => run(cli, file.rooms, &matches, &sources, &mut notices),
+        },
         Err(error) => match (error.kind(), sources.not_text()) {
             (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
                 Ok(Command::Print(error.to_string()))
@@ -289,12 +311,14 @@ fn without_serve(mut args: Vec<OsString>) -> Vec<OsString> {
 /// Runs a command that only prints, or prepares the server.
 fn run(
     mut cli: Cli,
+    rooms: RoomRules,
     matches: &clap::ArgMatches,
+    sources: &Sources,
     notices: &mut Vec<Notice>,
 ) -> Result<Command, String> {
     match cli.command.take() {
         Some(Subcommand::Token(token)) => {
-            let settings = cli.keys.settings(cli.anonymous);
+            let settings = cli.keys.settings(cli.anonymous, false);
             notices.extend(token.warning());
             return token.run(&settings).map(Command::Print);
         }
@@ -323,19 +347,25 @@ fn run(
         Some(Subcommand::Client(client)) => return Err(client.misplaced()),
         Some(Subcommand::Serve) | None => {}
     }
-    let check_only = cli.check_config;
-    let config = config(cli).and_then(Config::validate);
+    let (check_only, file) = (cli.check_config, cli.config.clone());
+    let effective = EffectiveSettings::new(&Cli::command(), matches, sources, &rooms);
+    let config = config(cli, rooms).and_then(Config::validate);
     let config = config.map_err(|error: ConfigError| error.to_string())?;
     if check_only {
         let tokens = describe_keys(&config.auth);
-        return Ok(Command::Print(
-            effective_settings(&Cli::command(), matches) + &format!("tokens = {tokens}\n"),
-        ));
+        return Ok(Command::CheckConfig {
+            config: Box::new(config),
+            settings: format!("{}tokens = {tokens}\n", effective.lines()),
+        });
     }
-    Ok(Command::Serve(Box::new(config)))
+    Ok(Command::Serve(Box::new(ServerSettings {
+        config,
+        effective,
+        file,
+    })))
 }
 
-fn config(cli: Cli) -> Result<Config, ConfigError> {
+fn config(cli: Cli, rooms: RoomRules) -> Result<Config, ConfigError> {
     Ok(Config {
         host: cli.host.0,
         port: cli.port,
@@ -347,19 +377,34 @@ fn config(cli: Cli) -> Result<Config, ConfigError> {
         proxy_protocol: cli.proxy_protocol,
         welcome: cli.welcome,
         allow_origin: cli.allow_origin,
-        auth: cli.keys.settings(cli.anonymous),
+        auth: cli.keys.settings(cli.anonymous, cli.hooks.asks_backend()),
         fan_out_threads: cli.fan_out_threads.0,
         echo: cli.echo,
         database: cli.history.database(),
         history: cli.history.limits(),
+        rooms,
         redis: cli.nodes.redis(),
+        webhook: cli.hooks.webhook()?,
+        auth_hook: cli.hooks.auth()?,
         drain_delay: cli.timeouts.drain_delay,
         drain: cli.timeouts.drain,
         shutdown_timeout: cli.timeouts.shutdown_timeout,
         limits: cli.limits.with(&cli.timeouts),
-        log_level: cli.log_level,
-        log_file: cli.log_file,
+        log_level: cli.log.level,
+        log_format: cli.log.format,
+        access_log: cli.log.access,
+        log_file: cli.log.file,
     })
+}
+
+impl Cli {
+    /// Returns whether the command reads any setting.
+    fn needs_settings(&self) -> bool {
+        !matches!(
+            self.command,
+            Some(Subcommand::Completions(_) | Subcommand::Man(_) | Subcommand::Version)
+        )
+    }
 }
 
 fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
@@ -379,78 +424,4 @@ fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_args(args: &[&str]) -> Result<Invocation, String> {
-        let program = std::iter::once(OsString::from("wscast"));
-        parse(program.chain(args.iter().map(OsString::from)))
-    }
-
-    #[test]
-    fn command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn wrong_value_names_setting_value_and_remedy() {
-        for (args, parts) in [
-            (&["--port", "70000"][..], ["--port", "70000", "0 to 65535"]),
-            (&["--host", "nowhere"], ["--host", "nowhere", "0.0.0.0"]),
-            (
-                &["--max-message-bytes", "64k"],
-                ["--max-message-bytes", "64k", "64KiB"],
-            ),
-            (
-                &["--slow-timeout", "0"],
-                ["--slow-timeout", "0", "more than 0"],
-            ),
-            (&["--drain", "nan"], ["--drain", "nan", "0.5"]),
-            (&["--log-level", "loud"], ["--log-level", "loud", "debug"]),
-            (
-                &["--allow-origin", "example.com"],
-                ["--allow-origin", "example.com", "https://"],
-            ),
-            (
-                &["--outbox-bytes", "100"],
-                ["--outbox-bytes", "100", "at least"],
-            ),
-            (&["--max-rooms", "0"], ["--max-rooms", "0", "1 or more"]),
-            (
-                &["--listen", "/run/x.sock"],
-                ["--listen", "/run/x.sock", "unix:"],
-            ),
-            (&["--listen-mode", "9"], ["--listen-mode", "9", "660"]),
-            (
-                &["--trusted-proxies", "proxy.example"],
-                ["--trusted-proxies", "proxy.example", "10.0.0.0/8"],
-            ),
-            (
-                &["--proxy-protocol"],
-                ["--proxy-protocol", "true", "--trusted-proxies"],
-            ),
-            (
-                &["--max-http-rate", "many"],
-                ["--max-http-rate", "many", "0 for no limit"],
-            ),
-            (
-                &["--tls-cert", "c.pem"],
-                ["--tls-cert", "c.pem", "--tls-key"],
-            ),
-            (
-                &["--tls-key", "k.pem"],
-                ["--tls-key", "k.pem", "--tls-cert"],
-            ),
-        ] {
-            let line = parse_args(args).expect_err("accepted");
-            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
-            assert!(!line.contains('\n'), "{line}");
-        }
-    }
-
-    #[test]
-    fn misspelt_flag_is_one_line_with_a_suggestion() {
-        let line = parse_args(&["--prot", "1"]).expect_err("accepted");
-        assert!(line.contains("--port") && !line.contains('\n'), "{line}");
-    }
-}
+mod tests;

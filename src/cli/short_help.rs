@@ -19,6 +19,7 @@ const GROUPS: [Group; 7] = [
             ("port", "the port; 0 takes a free one [5000]"),
             ("host", "addresses to listen on [all of them]"),
             ("listen", "also listen on a Unix socket"),
+            ("config", "read settings from this TOML file"),
             ("check_config", "print the settings in effect and exit"),
         ],
     ),

@@ -83,6 +83,9 @@ fn reach(config: &Config) -> &'static str {
 }
 
 fn access(config: &Config) -> &'static str {
+    if config.auth.asks_backend {
+        return "clients that the backend at --auth-url lets in";
+    }
     match (config.auth.has_keys(), config.auth.anonymous) {
         (false, _) => "no key: everyone may read and publish; SECRET_KEY=… makes tokens necessary",
         (true, Anonymous::None) => "with a token only; `wscast token` creates one",

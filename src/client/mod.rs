@@ -13,6 +13,7 @@ mod reconnect;
 mod room;
 mod subscriber;
 mod wait;
+mod welcome;
 
 pub(crate) use connection::{ServerAccess, ServerAddress};
 pub(crate) use error::ClientError;

@@ -21,9 +21,19 @@ pub(super) struct Room {
     start: Start,
     /// The last message that was received, once the client has been in the room.
     pub(super) position: Option<Position>,
-    /// True if the client has yet to join again from the first of the last messages. Until then it receives them again,
-    /// so it ignores what comes.
-    pub(super) awaits_history: bool,
+    rewind: Option<Rewind>,
+}
+
+/// The client has entered a room at its newest message and has yet to join again, before messages that the history may
+/// have. Until it has, it ignores what comes, because it will receive that again.
+#[derive(Clone, Copy, Debug)]
+struct Rewind {
+    /// The state of the room on entering.
+    now: Position,
+    /// The last offset before the messages that are wanted.
+    after: u64,
+    /// True if each of them should be there. False for the last messages, of which there may be fewer.
+    reports_missing: bool,
 }
 
 impl Room {
@@ -32,7 +42,7 @@ impl Room {
             name,
             start,
             position: None,
-            awaits_history: false,
+            rewind: None,
         }
     }
 
@@ -45,26 +55,25 @@ impl Room {
         }
     }
 
-    /// Takes note of a lost connection: last messages that were not asked for yet are asked for again.
+    /// Takes note of a lost connection: what was not asked for yet is asked for again.
     pub(super) fn left(&mut self) {
-        if self.awaits_history {
-            self.position = None;
-            self.awaits_history = false;
-        }
+        self.rewind = None;
     }
 
-    /// Takes note of the state on entering. Returns a line about messages that are missing.
-    ///
-    /// On the first entry with [`Start::Last`] it returns no line, and [`awaits_history`](Self::awaits_history) is true.
+    /// Takes note of the state on entering. Returns a line about messages that are missing, as far as that is known.
+    /// Messages that the history may have are to be asked for then; see [`wanted_since`](Self::wanted_since).
     pub(super) fn entered(&mut self, state: &EnteredRoom<'_>) -> Option<String> {
         let now = state.position()?;
+        self.rewind = None;
         let Some(since) = self.since() else {
-            self.position = Some(now);
-            self.awaits_history =
-                matches!(self.start, Start::Last(count) if count > 0 && now.offset > 0);
+            match self.start {
+                Start::Last(count) => {
+                    self.wants_after(now, now.offset.saturating_sub(count), false)
+                }
+                _ => self.position = Some(now),
+            }
             return None;
         };
-        self.awaits_history = false;
         if state.recovered {
             self.position = Some(Position {
                 epoch: now.epoch,
@@ -72,36 +81,67 @@ impl Room {
             });
             return None;
         }
-        self.position = Some(now);
         let name = &self.name;
         if since.epoch.is_some_and(|epoch| epoch != now.epoch) {
-            return Some(format!(
-                "{name}: numbering restarted; messages may be missing"
-            ));
+            let line = format!(
+                "{name}: numbering restarted; messages may be missing, and some may come again"
+            );
+            self.wants_after(now, 0, true);
+            return Some(line);
         }
-        Some(missing(name, since.offset + 1, now.offset))
+        if since.offset > now.offset {
+            let line = format!(
+                "{name}: there is no message {} yet; the last one is {}",
+                since.offset, now.offset
+            );
+            self.position = Some(now);
+            return Some(line);
+        }
+        self.wants_after(now, since.offset, true);
+        None
     }
 
-    /// Returns the offset after which the last messages start, if the history has all of them.
-    pub(super) fn last_since(&self) -> u64 {
-        let offset = self.position.map_or(0, |position| position.offset);
-        match self.start {
-            Start::Last(count) => offset.saturating_sub(count),
-            _ => offset,
+    /// Wants the messages after an offset, if there are any.
+    fn wants_after(&mut self, now: Position, after: u64, reports_missing: bool) {
+        if after < now.offset {
+            self.rewind = Some(Rewind {
+                now,
+                after,
+                reports_missing,
+            });
+        } else {
+            self.position = Some(now);
         }
     }
 
-    /// Sets the position from which the room is joined again, and returns it. `first` is the oldest stored offset.
-    pub(super) fn rewind(&mut self, first: u64) -> Option<Position> {
-        let offset = self.last_since().max(first.saturating_sub(1));
-        let position = self.position.as_mut()?;
-        position.offset = offset.min(position.offset);
-        Some(*position)
+    /// Returns the offset after which messages are wanted that the history may have. The client asks where the history
+    /// starts, and joins again there.
+    pub(super) fn wanted_since(&self) -> Option<u64> {
+        self.rewind.map(|rewind| rewind.after)
+    }
+
+    /// Returns the position from which the room is joined again, and a line about messages before it that are missing.
+    /// `first` is the oldest stored offset. What comes before the reply to that is still ignored.
+    pub(super) fn rewind(&mut self, first: u64) -> Option<(Position, Option<String>)> {
+        let Rewind {
+            now,
+            after,
+            reports_missing,
+        } = self.rewind?;
+        let before_first = first.saturating_sub(1).clamp(after, now.offset);
+        let gap = (reports_missing && before_first > after)
+            .then(|| missing(&self.name, after + 1, before_first));
+        let position = Position {
+            epoch: now.epoch,
+            offset: before_first,
+        };
+        self.position = Some(position);
+        Some((position, gap))
     }
 
     /// Takes note of a message. Returns whether it is new, and a line about messages before it that are missing.
     pub(super) fn received(&mut self, offset: u64) -> (bool, Option<String>) {
-        let Some(position) = self.position.as_mut().filter(|_| !self.awaits_history) else {
+        let Some(position) = self.position.as_mut().filter(|_| self.rewind.is_none()) else {
             return (false, None);
         };
         if offset <= position.offset {

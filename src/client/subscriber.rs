@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::event::PollFlags;
@@ -14,12 +14,8 @@ use super::frame::{EnteredRoom, ErrorPayload, HistoryPayload, ServerFrame};
 use super::reconnect::Reconnect;
 use super::room::{Room, Start};
 use super::wait::wait;
+use super::welcome::{TOKEN_CHECK_ID, WelcomeDeadline};
 use crate::protocol::RoomName;
-
-/// Time from the handshake to the welcome. After it the client checks whether the server waits for a token.
-const WELCOME_WITHIN: Duration = Duration::from_secs(1);
-/// The id of that check, a request which a server that waits for a token refuses.
-const TOKEN_CHECK_ID: &str = "token-check";
 
 /// Where a subscriber's messages go.
 pub(crate) trait Output {
@@ -150,9 +146,7 @@ impl<'a> RoomSubscriber<'a> {
         mut connection: ClientConnection,
         was_connected: &mut bool,
     ) -> Result<std::convert::Infallible, SubscribeStop> {
-        let connected_at = Instant::now();
-        let mut token_check =
-            (self.server.token.is_none()).then_some(connected_at + WELCOME_WITHIN);
+        let mut welcome = WelcomeDeadline::new(&self.server);
         let mut is_welcome = false;
         loop {
             while let Some(text) = connection.receive()? {
@@ -163,21 +157,8 @@ impl<'a> RoomSubscriber<'a> {
             self.output.flush()?;
             let mut until = connection.check_silence()?;
             if !is_welcome {
-                let deadline = connected_at + self.server.connect_timeout;
-                if Instant::now() >= deadline {
-                    return Err(Lost::Broken("the server sends no welcome".to_owned()).into());
-                }
-                until = until.min(deadline);
-                if let Some(at) = token_check {
-                    until = until.min(at);
-                    if Instant::now() >= at {
-                        token_check = None;
-                        let room = self.rooms[0].name.as_str();
-                        let check = json!({"type": "presence", "room": room, "id": TOKEN_CHECK_ID});
-                        connection.send(check.to_string())?;
-                        continue;
-                    }
-                }
+                until = until.min(welcome.check(&mut connection, &self.rooms[0].name)?);
+                connection.flush()?;
             }
             let fds = [
                 connection.interest(),
@@ -255,8 +236,7 @@ impl<'a> RoomSubscriber<'a> {
             .find(|room| room.name.as_str() == state.room);
         let Some(room) = room else { return Ok(()) };
         let gap = room.entered(state);
-        if room.awaits_history {
-            let since = room.last_since();
+        if let Some(since) = room.wanted_since() {
             let request =
                 json!({"type": "history", "room": state.room, "since": since, "limit": 1});
             connection.send(request.to_string())?;
@@ -267,7 +247,7 @@ impl<'a> RoomSubscriber<'a> {
         Ok(())
     }
 
-    /// Joins a room again, before its last messages. The server sends them, then what follows.
+    /// Joins a room again, before messages that it has stored. The server sends them, then what follows.
     fn join_from(
         &mut self,
         room: &str,
@@ -278,7 +258,10 @@ impl<'a> RoomSubscriber<'a> {
             .rooms
             .iter_mut()
             .find(|known| known.name.as_str() == room);
-        if let Some(position) = found.and_then(|room| room.rewind(first)) {
+        if let Some((position, gap)) = found.and_then(|room| room.rewind(first)) {
+            if let Some(line) = gap {
+                self.output.report(&line);
+            }
             let (since, epoch) = (position.offset, position.epoch);
             let request = json!({"type": "join", "room": room, "since": since, "epoch": epoch});
             connection.send(request.to_string())?;

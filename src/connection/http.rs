@@ -6,6 +6,9 @@
 //! stays in memory until its client disconnects. The deepest call before a session therefore determines how many
 //! pages of 4 KiB each idle client keeps.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use tiny_http::ResponseBox;
 
 use crate::app::App;
@@ -17,6 +20,7 @@ use crate::proxy::proxy_header;
 use crate::session::{sse, websocket};
 use crate::socket::{Peer, Socket};
 
+use super::access::Access;
 use super::io::{close_gently, respond, send_all};
 use super::reader::{ReadError, RequestReader};
 
@@ -28,10 +32,15 @@ const RATE_LIMITED_IN_A_ROW_MAX: u32 = 20;
 /// A stream that a connection has become.
 pub(super) struct Upgrade {
     pub(super) stream: Stream,
+    /// The permit among the sessions. Taken before the one of the request is returned, so that shutdown waits for one of
+    /// them at any time.
+    pub(super) session: Option<Permit>,
     /// The client that asked for it.
     pub(super) peer: Peer,
     /// Bytes received after the request.
     pub(super) rest: Vec<u8>,
+    /// Logged once the stream has ended, if accesses are logged.
+    pub(super) access: Option<Box<Access>>,
 }
 
 /// On the heap, so that the stack of a thread that serves an idle client stays shallow.
@@ -79,9 +88,11 @@ pub(super) fn serve(
     let mut connection = HttpConnection {
         socket,
         peer,
-        reader: RequestReader::new(socket, app.config.limits.head_timeout),
+        reader: RequestReader::new(socket, app.config.get().limits.head_timeout),
         rate_limited_in_a_row: 0,
         unanswered,
+        user: None,
+        started: Instant::now(),
         app,
     };
     let mut is_first = true;
@@ -107,6 +118,8 @@ pub(super) fn serve(
             }
             Next::Stream(stream) => {
                 return Some(Upgrade {
+                    session: app.sessions.take(),
+                    access: connection.access_of_stream(&request, &stream),
                     stream,
                     peer: request.peer,
                     // A copy without spare capacity: the session keeps it as its read buffer.
@@ -128,6 +141,10 @@ struct HttpConnection<'a> {
     rate_limited_in_a_row: u32,
     /// Held while a request has no response.
     unanswered: Option<Permit>,
+    /// The user of the request, once its token was checked.
+    user: Option<Arc<str>>,
+    /// When the head of the request had arrived.
+    started: Instant,
     app: &'a App,
 }
 
@@ -139,8 +156,10 @@ impl HttpConnection<'_> {
         let head = if is_first {
             self.reader.first_head()?
         } else {
-            self.reader.next_head(self.app.config.limits.keep_alive)?
+            self.reader
+                .next_head(self.app.config.get().limits.keep_alive)?
         };
+        (self.user, self.started) = (None, Instant::now());
         let peer = http::client_address(&head, self.peer, self.app);
         Ok(Box::new(Request { head, peer }))
     }
@@ -152,8 +171,12 @@ impl HttpConnection<'_> {
             self.app.admission.log_unexpected_proxy_header(self.peer);
         }
         if let Some(response) = error.into_response() {
+            let status = response.status_code().0;
             // The client may be gone already.
-            respond(self.socket, response, None, Persistence::Close, self.app).ok();
+            let sent = respond(self.socket, response, None, Persistence::Close, self.app).ok();
+            if self.logs_accesses() {
+                Access::unparsed(self.peer, status, self.started).log(sent);
+            }
         }
     }
 
@@ -185,8 +208,10 @@ impl HttpConnection<'_> {
             };
         }
         match route {
-            Ok(route) if route.is_event_stream(&request.head) => self.stream_events(request, route),
-            Ok(route) => self.call_handler(request, route),
+            Ok(route) => match route.stream_requirement(&request.head) {
+                Some(requirement) => self.stream_events(request, requirement, route),
+                None => self.call_handler(request, route),
+            },
             Err(response) => self.respond(response.into(), request),
         }
     }
@@ -201,15 +226,23 @@ impl HttpConnection<'_> {
     }
 
     #[inline(never)]
-    fn stream_events(&mut self, request: &Request, route: &Route) -> Next {
+    fn stream_events(
+        &mut self,
+        request: &Request,
+        requirement: Requirement,
+        route: &Route,
+    ) -> Next {
         let accepted = self
-            .admit(request, Requirement::ReadRoom, route)
-            .and_then(|admitted| sse::accept(&admitted, self.app).map_err(Reply::Last));
+            .admit(request, requirement, route)
+            .and_then(|admitted| {
+                let accepted = sse::accept(&admitted, requirement, self.app);
+                accepted.map_err(Reply::Last)
+            });
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(reply) => return self.refuse_events(reply, request),
         };
-        let head = http::render_event_stream(&request.head, &self.app.config.allow_origin);
+        let head = http::render_event_stream(&request.head, &self.app.config.get().allow_origin);
         match send_all(self.socket, &head) {
             Ok(()) => Next::Stream(Stream::Events(accepted)),
             Err(_) => Next::Close,
@@ -250,8 +283,8 @@ impl HttpConnection<'_> {
                 let admitted = self.admit(request, requirement, route)?;
                 Ok(handler(&admitted, self.app)?)
             }
-            Handler::EventStream => {
-                self.admit(request, Requirement::ReadRoom, route)?;
+            Handler::EventStream(requirement) => {
+                self.admit(request, requirement, route)?;
                 Ok(http::event_stream())
             }
             Handler::WebSocket(_) => {
@@ -287,6 +320,7 @@ impl HttpConnection<'_> {
         route: &Route,
     ) -> Result<Admitted<'r>, Reply> {
         let identity = http::authorize(request, requirement, self.app)?;
+        self.user.clone_from(&identity.user);
         let body = self.read_body(request, route)?;
         Ok(Admitted {
             request,
@@ -296,7 +330,7 @@ impl HttpConnection<'_> {
     }
 
     fn read_body(&mut self, request: &Request, route: &Route) -> Result<Vec<u8>, Reply> {
-        let max = route.body_bytes_max(&self.app.config.limits);
+        let max = route.body_bytes_max(&self.app.config.get().limits);
         Ok(self.reader.read_body(&request.head, max)?)
     }
 
@@ -306,22 +340,51 @@ impl HttpConnection<'_> {
         let (response, is_last) = match reply {
             Reply::Response(response) => (response, false),
             Reply::Last(response) => (response, true),
-            Reply::Gone => return Next::Close,
+            Reply::Gone => {
+                self.log_access(request, None, None);
+                return Next::Close;
+            }
         };
+        let status = response.status_code().0;
         // The bytes of an unread body must not be taken for a request.
         let goes_on = !is_last
             && request.head.keeps_alive()
             && !self.reader.has_unread_body()
             && !self.app.shutdown.is_requested();
         let persistence = if goes_on {
-            Persistence::KeepAlive(self.app.config.limits.keep_alive)
+            Persistence::KeepAlive(self.app.config.get().limits.keep_alive)
         } else {
             Persistence::Close
         };
         let head = Some(&request.head);
-        match respond(self.socket, response, head, persistence, self.app) {
-            Ok(()) if goes_on => Next::Request,
+        let sent = respond(self.socket, response, head, persistence, self.app);
+        self.log_access(request, Some(status), sent.as_ref().ok().copied());
+        match sent {
+            Ok(_) if goes_on => Next::Request,
             _ => Next::Close,
         }
+    }
+
+    fn logs_accesses(&self) -> bool {
+        self.app.config.get().access_log
+    }
+
+    /// Logs a request whose response was sent, if accesses are logged.
+    #[inline(never)]
+    fn log_access(&self, request: &Request, status: Option<u16>, bytes: Option<usize>) {
+        if self.logs_accesses() {
+            Access::new(request, self.user.clone(), status, self.started).log(bytes);
+        }
+    }
+
+    /// Returns the access of a request that becomes a stream, if accesses are logged.
+    #[inline(never)]
+    fn access_of_stream(&self, request: &Request, stream: &Stream) -> Option<Box<Access>> {
+        let (status, user) = match stream {
+            Stream::WebSocket(accepted) => (101, accepted.user()),
+            Stream::Events(_) => (200, self.user.clone()),
+        };
+        let access = || Access::new(request, user, Some(status), self.started);
+        self.logs_accesses().then(|| Box::new(access()))
     }
 }

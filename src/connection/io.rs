@@ -12,16 +12,17 @@ use crate::socket::Socket;
 /// Time for a client to take a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Renders and sends a response. `head` is `None` if the request could not be parsed or was not even read.
+/// Renders and sends a response, and returns the number of its bytes. `head` is `None` if the request could not be parsed or was not even read.
 pub(super) fn respond(
     socket: &Socket,
     response: ResponseBox,
     head: Option<&Head>,
     persistence: Persistence,
     app: &App,
-) -> io::Result<()> {
-    let bytes = render(response, head, &app.config.allow_origin, persistence);
-    send_all(socket, &bytes)
+) -> io::Result<usize> {
+    let bytes = render(response, head, &app.config.get().allow_origin, persistence);
+    send_all(socket, &bytes)?;
+    Ok(bytes.len())
 }
 
 /// Sends within [`RESPONSE_TIMEOUT`], so that a client that does not read cannot block its thread for longer.

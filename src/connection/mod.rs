@@ -1,5 +1,6 @@
 //! An accepted socket: the bytes before HTTP, the HTTP requests, then perhaps a session.
 
+mod access;
 mod http;
 mod io;
 mod preface;
@@ -28,7 +29,7 @@ pub(crate) struct Connection {
     pub(crate) _gauge: GaugeGuard,
     /// The permit among the connections of the client's address. `None` if the address is unlimited or not known yet.
     pub(crate) address_permit: Option<AddressPermit>,
-    /// Held until the first request has its response.
+    /// The permit among the requests, held until the first one has its response.
     pub(crate) unanswered: Option<Permit>,
 }
 
@@ -67,7 +68,13 @@ impl Connection {
 
     #[inline(never)]
     fn serve_stream(self, upgrade: Upgrade, app: &App) {
-        let Upgrade { stream, peer, rest } = upgrade;
+        let Upgrade {
+            stream,
+            session: _session,
+            peer,
+            rest,
+            access,
+        } = upgrade;
         let client = app.admission.next_client_id();
         match stream {
             Stream::Events(accepted) => sse::serve(accepted, client, peer, self.socket, app),
@@ -81,11 +88,19 @@ impl Connection {
                 websocket::serve(accepted, upgraded, app);
             }
         }
+        if let Some(access) = access {
+            access.log(None);
+        }
     }
 
     #[inline(never)]
     fn move_stream(self, upgrade: Upgrade, app: &Arc<App>) {
+        // On the heap, because each closure that holds them would deepen the stack of the new thread.
+        let stream = Box::new((self, upgrade));
         let app = Arc::clone(app);
-        threads::move_to_new_thread("connection", move || self.serve_stream(upgrade, &app));
+        threads::move_to_new_thread("connection", move || {
+            let (connection, upgrade) = *stream;
+            connection.serve_stream(upgrade, &app);
+        });
     }
 }

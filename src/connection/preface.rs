@@ -30,7 +30,7 @@ pub(super) fn complete(
 ) -> bool {
     // Decided by the proxy's peer, because a Unix socket never speaks TLS.
     let tls = app.tls.as_ref().filter(|_| speaks_tls(*peer, app));
-    if app.config.proxy_protocol && app.admission.is_trusted_proxy(*peer) {
+    if app.config.get().proxy_protocol && app.admission.is_trusted_proxy(*peer) {
         match read_client(socket, *peer, app) {
             Ok(Some((client, permit))) => (*peer, *address_permit) = (client, permit),
             Ok(None) => {}
@@ -61,7 +61,12 @@ pub(crate) fn rejection(
         Some(head) if http::asks_for_events(head, app) => http::as_event_stream(response),
         _ => response,
     };
-    http::render(response, head, &app.config.allow_origin, Persistence::Close)
+    http::render(
+        response,
+        head,
+        &app.config.get().allow_origin,
+        Persistence::Close,
+    )
 }
 
 /// The connection was refused, and its client has its response.
@@ -73,7 +78,7 @@ fn read_client(
     proxy: Peer,
     app: &App,
 ) -> Result<Option<(Peer, Option<AddressPermit>)>, Refused> {
-    let deadline = Instant::now() + app.config.limits.head_timeout;
+    let deadline = Instant::now() + app.config.get().limits.head_timeout;
     let client = match read_proxy_header(socket, deadline) {
         Ok(ProxyHeader::Client(address)) => Peer::tcp(address),
         Ok(ProxyHeader::NoClient) => return Ok(None),
@@ -102,7 +107,7 @@ fn read_client(
 /// Returns whether the socket speaks TLS now. A client that speaks plain HTTP gets its error in plain HTTP.
 #[inline(never)]
 fn start_tls(socket: &mut Socket, peer: Peer, tls: &TlsAcceptor, app: &App) -> bool {
-    let deadline = Instant::now() + app.config.limits.head_timeout;
+    let deadline = Instant::now() + app.config.get().limits.head_timeout;
     let Err(why) = socket.start_tls(tls, deadline) else {
         return true;
     };

@@ -6,13 +6,21 @@ use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
 
+use super::packed::{PackedFile, packed};
 use super::request::Request;
 use super::response::{WithHeader, data, error};
 
 struct Asset {
     name: &'static str,
     content_type: &'static str,
-    bytes: &'static [u8],
+    content: Content,
+}
+
+/// The bytes of an asset.
+enum Content {
+    Packed(PackedFile),
+    /// Too short to become smaller.
+    Plain(&'static str),
 }
 
 /// Declares a file below `assets/`.
@@ -21,7 +29,7 @@ macro_rules! asset {
         Asset {
             name: $name,
             content_type: content_type($name),
-            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/", $name)),
+            content: Content::Packed(packed!("assets/", $name)),
         }
     };
 }
@@ -32,7 +40,7 @@ macro_rules! moved {
         Asset {
             name: $name,
             content_type: content_type($name),
-            bytes: concat!($("export * from './", $to, "';\n"),+).as_bytes(),
+            content: Content::Plain(concat!($("export * from './", $to, "';\n"),+)),
         }
     };
 }
@@ -47,6 +55,7 @@ const ASSETS: &[Asset] = &[
     asset!("client/connection.js"),
     asset!("client/error.js"),
     asset!("client/json.js"),
+    asset!("client/listeners.js"),
     asset!("client/membership.js"),
     asset!("client/own.js"),
     asset!("client/publishes.js"),
@@ -139,10 +148,32 @@ pub(super) fn asset(request: &Request, _app: &App) -> ResponseBox {
 
 /// The names carry no version, so browsers revalidate each time and get 304 while nothing changed.
 fn serve(asset: &Asset, request: &Request) -> ResponseBox {
-    serve_bytes(asset.content_type, asset.bytes, request)
+    match &asset.content {
+        Content::Packed(file) => serve_packed(asset.content_type, file, request),
+        Content::Plain(text) => serve_bytes(asset.content_type, *text, request),
+    }
 }
 
-/// Serves a file that only a new version of the program changes.
+/// Serves a file as gzip if the client accepts that (RFC 9110 §12.5.3).
+pub(super) fn serve_packed(
+    content_type: &str,
+    file: &PackedFile,
+    request: &Request,
+) -> ResponseBox {
+    let response = if request.head.accepts_gzip() {
+        let response = serve_bytes(content_type, file.gzip(), request);
+        match response.status_code().0 {
+            200 => response.with("Content-Encoding", "gzip"),
+            _ => response,
+        }
+    } else {
+        serve_bytes(content_type, file.unpack(), request)
+    };
+    response.with("Vary", "Accept-Encoding")
+}
+
+/// Serves bytes that only a new version of the program changes. Other bytes of one file, such as its gzip, have another
+/// ETag.
 pub(super) fn serve_bytes(
     content_type: &str,
     bytes: impl Into<Vec<u8>> + AsRef<[u8]>,
@@ -152,9 +183,8 @@ pub(super) fn serve_bytes(
     let is_current = request
         .head
         .headers
-        .lines("If-None-Match")
-        .flat_map(|line| line.split(','))
-        .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
+        .list("If-None-Match")
+        .any(|tag| tag.trim_start_matches("W/") == etag || tag == "*");
     let response = if is_current {
         Response::empty(304).boxed()
     } else {
@@ -169,4 +199,21 @@ fn etag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_asset_unpacks_to_the_file_of_the_repository() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+        for asset in ASSETS.iter().chain([&PAGE]) {
+            if let Content::Packed(file) = &asset.content {
+                let expected = std::fs::read(folder.join(asset.name)).unwrap();
+                assert_eq!(file.unpack(), expected, "{}", asset.name);
+                assert!(file.gzip().len() < expected.len(), "{}", asset.name);
+            }
+        }
+    }
 }

@@ -6,10 +6,12 @@ use tiny_http::ResponseBox;
 
 use crate::app::App;
 use crate::auth::{AuthError, Identity};
-use crate::protocol::{ErrorCode, Refusal};
+use crate::protocol::{ErrorCode, Refusal, RoomName};
 
+use super::auth_question::auth_question;
+use super::cookie::token;
 use super::request::Request;
-use super::response::{WithHeader, bad_request, error, forbidden, rate_limited};
+use super::response::{WithHeader, bad_request, error, forbidden, rate_limited, unavailable_for};
 
 /// Longest description of an error in a challenge, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 200;
@@ -19,10 +21,12 @@ const DESCRIPTION_CHARS_MAX: usize = 200;
 pub(crate) enum Requirement {
     /// An identity. A handler that lists rooms leaves out those the client may not read.
     Identity,
-    /// The right to list and close clients.
+    /// The right of an operator: to list and close clients, and to delete messages.
     Admin,
     /// The right to read the room in the path.
     ReadRoom,
+    /// The right to read every room of an event stream.
+    ReadRooms,
     /// The right to publish to the room in the path.
     PublishToRoom,
 }
@@ -33,9 +37,11 @@ pub(crate) fn authorize(
     requirement: Requirement,
     app: &App,
 ) -> Result<Arc<Identity>, ResponseBox> {
+    let token = token(request, app);
+    let question = || auth_question(request, token, app);
     let identity = app
         .admission
-        .identify(request.head.token(), request.peer)
+        .identify(token, request.peer, question)
         .map_err(|why| unauthorized(&why))?;
     match requirement {
         Requirement::Identity => {}
@@ -50,6 +56,13 @@ pub(crate) fn authorize(
                 .may_subscribe(&room)
                 .map_err(|why| forbidden(&why))?;
         }
+        Requirement::ReadRooms => {
+            for room in stream_rooms(request, &identity)? {
+                identity
+                    .may_subscribe(&room)
+                    .map_err(|why| forbidden(&why))?;
+            }
+        }
         Requirement::PublishToRoom => {
             let room = request.room().map_err(|why| bad_request(&why))?;
             identity.may_publish(&room).map_err(|why| forbidden(&why))?;
@@ -58,14 +71,29 @@ pub(crate) fn authorize(
     Ok(identity)
 }
 
+/// Returns the rooms of an event stream; `Err` is the response if the query names none, or one that is none.
+pub(crate) fn stream_rooms(
+    request: &Request,
+    identity: &Identity,
+) -> Result<Vec<RoomName>, ResponseBox> {
+    let rooms = request.stream_rooms(identity);
+    rooms.map_err(|why| match why.code {
+        ErrorCode::Forbidden => forbidden(&why),
+        _ => bad_request(&why),
+    })
+}
+
 /// 401 with a challenge that gives the reason, or 429 if tokens of this address are not checked for now.
 pub(crate) fn unauthorized(why: &AuthError) -> ResponseBox {
     let challenge = match why {
-        AuthError::TokenNeeded => "Bearer".to_owned(),
+        AuthError::TokenNeeded | AuthError::Unknown => "Bearer".to_owned(),
+        AuthError::Forbidden => return forbidden(&Refusal::from(why)),
+        AuthError::Unavailable => return unavailable_for(&Refusal::from(why)),
         AuthError::Token(why) => {
             let why = description(&why.to_string());
             format!("Bearer error=\"invalid_token\", error_description=\"{why}\"")
         }
+        AuthError::KeysUnavailable => return unavailable_for(&Refusal::from(why)),
         AuthError::TooManyFailures(wait) => return rate_limited(&why.to_string(), *wait),
     };
     error(401, ErrorCode::Unauthorized.as_str(), &why.to_string())

@@ -20,7 +20,7 @@ pub(crate) fn client_address(head: &Head, peer: Peer, app: &App) -> Peer {
         return peer;
     }
     let lines = head.headers.lines(header.name());
-    forwarded(header, lines, &app.config.trusted_proxies).map_or(peer, Peer::Forwarded)
+    forwarded(header, lines, &app.config.get().trusted_proxies).map_or(peer, Peer::Forwarded)
 }
 
 /// Returns the header to read. Nearly all proxies write `X-Forwarded-For` and pass on a client's `Forwarded`

@@ -5,11 +5,15 @@
 
 mod api;
 mod assets;
+mod auth_question;
 mod authorize;
 mod client_address;
+mod cookie;
 mod cors;
 #[cfg(feature = "docs")]
 mod docs;
+mod packed;
+mod parameters;
 mod render;
 mod request;
 mod response;
@@ -23,8 +27,11 @@ pub use wire::{
     Query, TOKEN_SUBPROTOCOL, parse,
 };
 
-pub(crate) use authorize::{Requirement, authorize, unauthorized};
+pub(crate) use auth_question::auth_question;
+pub(crate) use authorize::{Requirement, authorize, stream_rooms, unauthorized};
 pub(crate) use client_address::client_address;
+pub(crate) use cookie::token;
+pub(crate) use parameters::{Parameters, check_once};
 pub(crate) use render::render_event_stream;
 pub(crate) use request::{Admitted, Request};
 pub(crate) use response::{

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::auth::Identity;
 use crate::protocol::{
-    Epoch, ErrorCode, LastEventId, Refusal, RoomName, Scope, Since, invalid_room, quote,
+    Epoch, ErrorCode, PAGE_MESSAGES_MAX, Refusal, RoomName, STREAM_ROOMS_MAX, Scope, Since,
+    invalid_room, quote,
 };
 use crate::socket::Peer;
 
@@ -43,6 +44,39 @@ impl Request {
         names.map(parse_room)
     }
 
+    /// Returns whether the query asks for the room of the client's own user.
+    pub(crate) fn wants_own_room(&self) -> Result<bool, Refusal> {
+        match self.head.query.first("me") {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(other) => Err(invalid_field("me", "1, or absent", other)),
+        }
+    }
+
+    /// The rooms of one event stream: the rooms in the query, then the room of the client's user if the query asks for
+    /// it. Each is there once, and they are 1 to [`STREAM_ROOMS_MAX`].
+    pub(crate) fn stream_rooms(&self, identity: &Identity) -> Result<Vec<RoomName>, Refusal> {
+        let own_room = self.wants_own_room()?;
+        let own_room = own_room.then(|| identity.requested_own_room());
+        let mut rooms: Vec<RoomName> = Vec::new();
+        for room in self.rooms().chain(own_room) {
+            let room = room?;
+            if rooms.contains(&room) {
+                continue;
+            }
+            if rooms.len() == STREAM_ROOMS_MAX {
+                let message = format!("a stream has at most {STREAM_ROOMS_MAX} rooms");
+                return Err(Refusal::new(ErrorCode::InvalidField, message));
+            }
+            rooms.push(room);
+        }
+        if rooms.is_empty() {
+            let message = "name the rooms: /events?room=lobby&room=ops";
+            return Err(Refusal::new(ErrorCode::MissingField, message));
+        }
+        Ok(rooms)
+    }
+
     /// The offset in `since`.
     pub(crate) fn since(&self) -> Result<Option<u64>, Refusal> {
         self.head.query.first("since").map(parse_offset).transpose()
@@ -63,12 +97,23 @@ impl Request {
         positions.collect()
     }
 
+    /// The number of newest messages in `last`, which must be from 0 to [`PAGE_MESSAGES_MAX`].
+    pub(crate) fn last(&self) -> Result<usize, Refusal> {
+        let Some(text) = self.head.query.first("last") else {
+            return Ok(0);
+        };
+        text.parse()
+            .ok()
+            .filter(|last| *last <= PAGE_MESSAGES_MAX)
+            .ok_or_else(|| invalid_field("last", &format!("0 to {PAGE_MESSAGES_MAX}"), text))
+    }
+
     /// The id in `Last-Event-ID`, else in the query, for clients that cannot send headers. The header is newer: an
     /// `EventSource` reconnects with it and with the query that it was created with.
-    pub(crate) fn last_event_id(&self) -> LastEventId {
+    pub(crate) fn last_event_id(&self) -> &str {
         let header = self.head.headers.lines("Last-Event-ID");
         let mut ids = header.chain(self.head.query.last_event_ids());
-        LastEventId::parse(ids.find(|id| !id.is_empty()).unwrap_or_default())
+        ids.find(|id| !id.is_empty()).unwrap_or_default()
     }
 
     /// The size of a page: `limit`, which must be from 1 to `max`.

@@ -5,8 +5,8 @@ use tiny_http::{Method, ResponseBox};
 use crate::app::App;
 use crate::config::Limits;
 
-use super::api::{clients, health, messages, metrics, rooms, stats};
-use super::authorize::Requirement::{self, Admin, Identity, PublishToRoom, ReadRoom};
+use super::api::{batch, clients, deletion, health, messages, metrics, rooms, stats};
+use super::authorize::Requirement::{self, Admin, Identity, PublishToRoom, ReadRoom, ReadRooms};
 #[cfg(feature = "docs")]
 use super::docs;
 use super::request::{Admitted, Request};
@@ -18,6 +18,9 @@ use Handler::{EventStream, Private, Public, WebSocket};
 
 /// Bytes of a body that no handler reads. Few clients send a body with a GET, and none needs a large one.
 const UNUSED_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a body with several messages, unless a single one may be larger.
+const MESSAGES_BYTES_MAX: usize = 256 * 1024;
 
 /// A row of the table.
 pub(crate) struct Route {
@@ -36,6 +39,8 @@ enum BodyLimit {
     Unused,
     /// The body is a message, with the limit of a WebSocket message.
     Message,
+    /// The body is several messages.
+    Messages,
 }
 
 /// The handler of a route.
@@ -50,8 +55,8 @@ pub(crate) enum Handler {
     ),
     /// A WebSocket. The handshake authorizes the client itself, because the token may follow the handshake.
     WebSocket(WebSocketKind),
-    /// The events of the room in the path.
-    EventStream,
+    /// The events of the room in the path, or of those in the query.
+    EventStream(Requirement),
 }
 
 /// The protocol over a WebSocket.
@@ -97,13 +102,34 @@ const ROUTES: &[Route] = &[
         body: BodyLimit::Message,
         handler: Private(PublishToRoom, messages::publish),
     },
-    get(&["rooms", "{}", "events"], EventStream),
+    Route {
+        method: Method::Post,
+        pattern: &["messages"],
+        body: BodyLimit::Messages,
+        handler: Private(Identity, batch::publish),
+    },
+    delete(
+        &["rooms", "{}", "messages"],
+        Private(Admin, deletion::delete_all),
+    ),
+    delete(
+        &["rooms", "{}", "messages", "{}"],
+        Private(Admin, deletion::delete_one),
+    ),
+    get(&["rooms", "{}", "events"], EventStream(ReadRoom)),
+    get(&["events"], EventStream(ReadRooms)),
     get(&["clients"], Private(Admin, clients::list)),
     delete(&["clients", "{}"], Private(Admin, clients::close_client)),
     delete(
         &["users", "{}", "clients"],
         Private(Admin, clients::close_user),
     ),
+    Route {
+        method: Method::Post,
+        pattern: &["users", "{}", "revoke"],
+        body: BodyLimit::Unused,
+        handler: Private(Admin, clients::revoke_user),
+    },
     get(&["ws"], WebSocket(WebSocketKind::Session)),
     get(&["echo"], WebSocket(WebSocketKind::Echo)),
 ];
@@ -132,12 +158,13 @@ impl Route {
         match self.body {
             BodyLimit::Unused => UNUSED_BODY_BYTES_MAX,
             BodyLimit::Message => limits.max_message_bytes,
+            BodyLimit::Messages => limits.max_message_bytes.max(MESSAGES_BYTES_MAX),
         }
     }
 
     fn is_enabled(&self, app: &App) -> bool {
         match self.handler {
-            WebSocket(WebSocketKind::Echo) => app.config.echo,
+            WebSocket(WebSocketKind::Echo) => app.config.get().echo,
             _ => true,
         }
     }
@@ -156,7 +183,15 @@ impl Route {
 
     /// Returns whether the request starts an event stream; a HEAD request gets only the head of its response.
     pub(crate) fn is_event_stream(&self, head: &Head) -> bool {
-        matches!(self.handler, EventStream) && head.method == Method::Get
+        self.stream_requirement(head).is_some()
+    }
+
+    /// Returns the rights that an event stream requires, if the request starts one.
+    pub(crate) fn stream_requirement(&self, head: &Head) -> Option<Requirement> {
+        match self.handler {
+            EventStream(requirement) if head.method == Method::Get => Some(requirement),
+            _ => None,
+        }
     }
 }
 
@@ -192,7 +227,11 @@ pub(crate) fn find(head: &Head, app: &App) -> Result<&'static Route, ResponseBox
     }
     let allow = allow(&routes);
     if is_options {
-        return Err(cors::preflight(head, &allow, &app.config.allow_origin));
+        return Err(cors::preflight(
+            head,
+            &allow,
+            &app.config.get().allow_origin,
+        ));
     }
     let message = format!("this path allows {allow}");
     Err(error(405, "method_not_allowed", &message).with("Allow", &allow))
@@ -283,11 +322,11 @@ mod tests {
             let needs_rights = match route.handler {
                 Public(_) | WebSocket(WebSocketKind::Echo | WebSocketKind::Missing) => None,
                 Private(Requirement::Identity, _) => Some(false),
-                Private(..) | EventStream | WebSocket(WebSocketKind::Session) => Some(true),
+                Private(..) | EventStream(_) | WebSocket(WebSocketKind::Session) => Some(true),
             };
             assert_eq!(has_status("401"), needs_rights.is_some(), "{key:?}");
             assert_eq!(has_status("403"), needs_rights == Some(true), "{key:?}");
-            let takes_body = matches!(route.body, BodyLimit::Message);
+            let takes_body = matches!(route.body, BodyLimit::Message | BodyLimit::Messages);
             assert_eq!(!operation["requestBody"].is_null(), takes_body, "{key:?}");
             assert_eq!(has_status("413"), takes_body, "{key:?}");
             assert!(has_status("429"), "{key:?}");

@@ -39,14 +39,12 @@ pub(crate) enum AddressLimitError {
 pub(crate) struct Addresses(Arc<AddressTable>);
 
 #[derive(Debug)]
-struct AddressTable {
-    limits: AddressLimits,
-    usages: Mutex<AddressUsages>,
-}
+struct AddressTable(Mutex<AddressUsages>);
 
 /// An address is in exactly one of the two maps.
 #[derive(Debug)]
 struct AddressUsages {
+    limits: AddressLimits,
     connected: HashMap<Address, AddressUsage>,
     /// Addresses without connections, in the order of use.
     idle: LruCache<Address, AddressUsage>,
@@ -74,11 +72,31 @@ pub(crate) struct AddressPermit {
 impl Addresses {
     /// Returns an empty table.
     pub(crate) fn new(limits: AddressLimits) -> Self {
-        let usages = Mutex::new(AddressUsages {
+        Self(Arc::new(AddressTable(Mutex::new(AddressUsages {
+            limits,
             connected: HashMap::new(),
             idle: LruCache::unbounded(),
-        });
-        Self(Arc::new(AddressTable { limits, usages }))
+        }))))
+    }
+
+    /// Changes the limits. Each address may use its bursts again if a limit has changed.
+    pub(crate) fn set_limits(&self, limits: AddressLimits, now: Instant) {
+        let mut usages = self.0.0.lock();
+        if usages.limits == limits {
+            return;
+        }
+        usages.limits = limits;
+        let AddressUsages {
+            connected, idle, ..
+        } = &mut *usages;
+        let idle = idle.iter_mut().map(|(_, usage)| usage);
+        for usage in connected.values_mut().chain(idle) {
+            *usage = AddressUsage {
+                connections: usage.connections,
+                last_used: usage.last_used,
+                ..AddressUsage::new(&limits, now)
+            };
+        }
     }
 
     /// Returns a permit for one more connection of this address.
@@ -87,9 +105,9 @@ impl Addresses {
         address: Address,
         now: Instant,
     ) -> Result<AddressPermit, AddressLimitError> {
-        let max = self.0.limits.connections;
-        let max = max.map_or(usize::MAX, |max| max.get() as usize);
-        self.0.with_usage(address, now, |usage| {
+        self.0.with_usage(address, now, |usage, limits| {
+            let max = limits.connections;
+            let max = max.map_or(usize::MAX, |max| max.get() as usize);
             // The rate is checked first, because a client with too many connections must not retry at full speed.
             take(&mut usage.new_connections, 1, now).map_err(AddressLimitError::Rate)?;
             if usage.connections >= max {
@@ -107,13 +125,13 @@ impl Addresses {
     /// Counts one HTTP request. `Err` is the time after which a request is accepted again.
     pub(crate) fn count_request(&self, address: Address, now: Instant) -> Result<(), Duration> {
         self.0
-            .with_usage(address, now, |usage| take(&mut usage.requests, 1, now))
+            .with_usage(address, now, |usage, _| take(&mut usage.requests, 1, now))
     }
 
     /// Counts one room that the address creates. `Err` is the time after which it may create another.
     pub(crate) fn count_new_room(&self, address: Address, now: Instant) -> Result<(), Duration> {
         self.0
-            .with_usage(address, now, |usage| take(&mut usage.new_rooms, 1, now))
+            .with_usage(address, now, |usage, _| take(&mut usage.new_rooms, 1, now))
     }
 
     /// Returns `Err` with the time to wait if too many tokens from this address were refused, so that
@@ -123,7 +141,7 @@ impl Addresses {
         address: Address,
         now: Instant,
     ) -> Result<(), Duration> {
-        let usages = self.0.usages.lock();
+        let usages = self.0.0.lock();
         let usage = usages
             .connected
             .get(&address)
@@ -137,7 +155,7 @@ impl Addresses {
 
     /// Counts a token that was refused.
     pub(crate) fn count_refused_token(&self, address: Address, now: Instant) {
-        self.0.with_usage(address, now, |usage| {
+        self.0.with_usage(address, now, |usage, _| {
             // Fails if several tokens were checked at the same moment and the bucket is empty; it stays empty.
             take(&mut usage.refused_tokens, 1, now).ok();
         });
@@ -145,7 +163,7 @@ impl Addresses {
 
     /// Returns how many addresses are remembered.
     pub(crate) fn count(&self) -> usize {
-        let usages = self.0.usages.lock();
+        let usages = self.0.0.lock();
         usages.connected.len() + usages.idle.len()
     }
 }
@@ -156,14 +174,15 @@ impl AddressTable {
         &self,
         address: Address,
         now: Instant,
-        act: impl FnOnce(&mut AddressUsage) -> R,
+        act: impl FnOnce(&mut AddressUsage, &AddressLimits) -> R,
     ) -> R {
-        let mut usages = self.usages.lock();
+        let mut usages = self.0.lock();
+        let limits = usages.limits;
         let known = usages.connected.remove(&address);
         let known = known.or_else(|| usages.idle.pop(&address));
-        let mut usage = known.unwrap_or_else(|| AddressUsage::new(&self.limits, now));
+        let mut usage = known.unwrap_or_else(|| AddressUsage::new(&limits, now));
         usage.last_used = usage.last_used.max(now);
-        let result = act(&mut usage);
+        let result = act(&mut usage, &limits);
         if usage.connections > 0 {
             usages.connected.insert(address, usage);
         } else {
@@ -214,7 +233,9 @@ impl AddressUsage {
 impl Drop for AddressPermit {
     fn drop(&mut self) {
         self.table
-            .with_usage(self.address, Instant::now(), |usage| usage.connections -= 1);
+            .with_usage(self.address, Instant::now(), |usage, _| {
+                usage.connections -= 1
+            });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Permits: a counted permission for each open connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -11,7 +12,7 @@ pub(crate) struct Permits(Arc<PermitPool>);
 
 #[derive(Debug)]
 struct PermitPool {
-    max: usize,
+    max: AtomicUsize,
     taken: Mutex<usize>,
     emptied: Condvar,
 }
@@ -24,7 +25,7 @@ impl Permits {
     /// Returns a pool of `max` permits.
     pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(PermitPool {
-            max,
+            max: AtomicUsize::new(max),
             taken: Mutex::new(0),
             emptied: Condvar::new(),
         }))
@@ -32,13 +33,18 @@ impl Permits {
 
     /// Returns how many permits the pool has in all.
     pub(crate) fn max(&self) -> usize {
-        self.0.max
+        self.0.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many permits the pool has. Permits that are taken beyond it stay valid.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.0.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes a permit if one is left.
     pub(crate) fn take(&self) -> Option<Permit> {
         let mut taken = self.0.taken.lock();
-        (*taken < self.0.max).then(|| {
+        (*taken < self.max()).then(|| {
             *taken += 1;
             Permit(Arc::clone(&self.0))
         })

@@ -19,6 +19,7 @@ use crate::admission::AdmissionError;
 use crate::app::App;
 use crate::connection::{self, Connection, StackUse};
 use crate::http::Head;
+use crate::limits::Permit;
 use crate::logging::ThrottledLog;
 use crate::socket::{Peer, Socket};
 use crate::threads;
@@ -103,6 +104,8 @@ impl Acceptor {
     }
 
     fn accept(self: &Arc<Self>) -> Accepted {
+        // Taken first, so that shutdown waits for this thread to find that nothing is accepted any more.
+        let unanswered = self.app.requests.take();
         let accepted = self.endpoint.accept();
         let (app, metrics) = (&self.app, &self.app.metrics);
         // A connection that was accepted just before the end is served, because no other process can get it.
@@ -112,7 +115,7 @@ impl Acceptor {
         match accepted {
             Ok((socket, peer)) => {
                 metrics.connections_total.add(1);
-                self.admit(socket, peer)
+                self.admit(socket, peer, unanswered)
                     .map_or(Accepted::Nothing, Accepted::Connection)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Accepted::Nothing,
@@ -135,7 +138,12 @@ impl Acceptor {
 
     /// Takes the permits of a connection and makes sure that a thread waits for the next one. A refused socket gets a
     /// response.
-    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) -> Option<Connection> {
+    fn admit(
+        self: &Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        unanswered: Option<Permit>,
+    ) -> Option<Connection> {
         let (permit, address_permit) = match self.app.admission.connect(peer) {
             Ok(permits) => permits,
             Err(why) => return self.refuse(socket, peer, why),
@@ -153,7 +161,7 @@ impl Acceptor {
             _permit: permit,
             _gauge: self.app.metrics.connections.hold(),
             address_permit,
-            unanswered: self.app.requests.take(),
+            unanswered,
         })
     }
 

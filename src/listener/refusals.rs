@@ -77,7 +77,7 @@ impl RefusedSocket {
         }
     }
 
-    /// Sends the response. What the socket does not take at once is dropped.
+    /// Sends the response. Bytes that the socket does not take at once are dropped.
     fn respond(&mut self, head: Option<&Head>) {
         if let Some(response) = self.response.take() {
             // The client may be gone already.

@@ -1,21 +1,12 @@
 //! Requests of clients: parsing a text frame.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::{ErrorCode, Kind, NameError, Refusal, RequestId, RoomName, Since, quote};
-
-/// Deepest nesting of arrays and objects in a client's frame, including the envelope.
-///
-/// The server relays payloads without parsing them, but members parse them, often recursively.
-pub const DEPTH_MAX: usize = 64;
-
-/// Most characters of a key that are repeated in a refusal. Escaping can make a key seven times as long.
-const KEY_CHARS_SHOWN: usize = 64;
+use super::envelope::{Envelope, optional_bool, optional_number, optional_string, wrong_type};
+use super::{
+    Backlog, ErrorCode, Kind, MemberState, NameError, PAGE_MESSAGES_MAX, Refusal, RequestId,
+    RoomName, Since, StateChange, TTL_SECONDS_MAX, Ttl, quote,
+};
 
 /// A parsed request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +28,17 @@ pub enum ClientMessage<'a> {
         room: RoomName,
         /// True if the client subscribes to presence updates.
         presence: bool,
-        /// The client's last message, if the client resumes.
-        since: Option<Since>,
+        /// The stored messages that the client asks for.
+        backlog: Backlog,
+        /// The state that the client shows in the room.
+        state: StateChange,
+    },
+    /// `state`: show another state in a room.
+    State {
+        /// The room's name.
+        room: RoomName,
+        /// The state to show; `None` to show none.
+        state: Option<MemberState>,
     },
     /// `history`: stored messages of a room.
     History {
@@ -77,6 +77,10 @@ pub struct PublishRequest<'a> {
     pub kind: Kind,
     /// The payload's JSON text, verbatim.
     pub payload: &'a str,
+    /// How long the message stays in history; `None` means as long as the room's limits allow.
+    pub ttl: Option<Ttl>,
+    /// False if the publisher receives only an acknowledgement, in place of the message.
+    pub echo: bool,
 }
 
 /// A refused frame.
@@ -104,46 +108,8 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-/// The known fields of a request, each as raw JSON text.
-#[derive(Default)]
-struct Envelope<'a> {
-    kind: Option<&'a RawValue>,
-    payload: Option<&'a RawValue>,
-    room: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
-    presence: Option<&'a RawValue>,
-    since: Option<&'a RawValue>,
-    epoch: Option<&'a RawValue>,
-    limit: Option<&'a RawValue>,
-    token: Option<&'a RawValue>,
-    duplicate: Option<String>,
-}
-
+/// The fields as values.
 impl<'a> Envelope<'a> {
-    fn parse(text: &'a str) -> Result<Self, Refusal> {
-        if nests_deeper_than(text, DEPTH_MAX) {
-            let message = format!("nest arrays and objects at most {DEPTH_MAX} deep");
-            return Err(Refusal::new(ErrorCode::TooDeep, message));
-        }
-        let envelope: Self = serde_json::from_str(text).map_err(|error| {
-            if error.is_data() {
-                let message =
-                    "send a JSON object such as {\"type\":\"message\",\"payload\":\"hi\"}";
-                Refusal::new(ErrorCode::NotAnObject, message)
-            } else {
-                Refusal::new(ErrorCode::InvalidJson, format!("not valid JSON: {error}"))
-            }
-        })?;
-        match &envelope.duplicate {
-            Some(key) => {
-                let shown: String = key.chars().take(KEY_CHARS_SHOWN).collect();
-                let message = format!("the key {shown:?} appears twice; send it once");
-                Err(Refusal::new(ErrorCode::DuplicateField, message))
-            }
-            None => Ok(envelope),
-        }
-    }
-
     fn id(&self) -> Result<Option<RequestId>, Refusal> {
         let Some(text) = optional_string("id", self.id)? else {
             return Ok(None);
@@ -164,8 +130,16 @@ impl<'a> Envelope<'a> {
                 Ok(ClientMessage::Join {
                     room: self.required_room()?,
                     presence,
-                    since: self.since()?,
+                    backlog: self.backlog()?,
+                    state: StateChange::parse(self.state)?,
                 })
+            }
+            "state" => {
+                let room = self.required_room()?;
+                match StateChange::parse(self.state)? {
+                    StateChange::Set(state) => Ok(ClientMessage::State { room, state }),
+                    StateChange::Keep => Err(missing("state")),
+                }
             }
             "history" => Ok(ClientMessage::History {
                 room: self.required_room()?,
@@ -184,7 +158,7 @@ impl<'a> Envelope<'a> {
             "ping" => Ok(ClientMessage::Ping),
             _ => Err(Refusal::new(
                 ErrorCode::UnknownType,
-                "`type` must be message, custom_event, join, leave, history, presence, auth or ping",
+                "`type` must be message, custom_event, join, leave, history, presence, state, auth or ping",
             )),
         }
     }
@@ -195,7 +169,20 @@ impl<'a> Envelope<'a> {
             room: self.room()?,
             kind,
             payload,
+            ttl: self.ttl()?,
+            echo: optional_bool("echo", self.echo)?.unwrap_or(true),
         }))
+    }
+
+    fn ttl(&self) -> Result<Option<Ttl>, Refusal> {
+        let Some(raw) = self.ttl.filter(|raw| raw.get() != "null") else {
+            return Ok(None);
+        };
+        let ttl = raw.get().parse().ok().and_then(Ttl::from_seconds);
+        ttl.map(Some).ok_or_else(|| {
+            let expected = format!("a whole number of seconds, 1 to {TTL_SECONDS_MAX}");
+            wrong_type("ttl", &expected)
+        })
     }
 
     fn room(&self) -> Result<Option<RoomName>, Refusal> {
@@ -205,6 +192,18 @@ impl<'a> Envelope<'a> {
         RoomName::parse(&text)
             .map(Some)
             .map_err(|why| invalid_room(&text, why))
+    }
+
+    fn backlog(&self) -> Result<Backlog, Refusal> {
+        let last = optional_number("last", self.last)?.unwrap_or(0);
+        let last = usize::try_from(last).ok();
+        let last = last.filter(|last| *last <= PAGE_MESSAGES_MAX);
+        Ok(Backlog {
+            since: self.since()?,
+            last: last.ok_or_else(|| {
+                wrong_type("last", &format!("a whole number, 0 to {PAGE_MESSAGES_MAX}"))
+            })?,
+        })
     }
 
     fn since(&self) -> Result<Option<Since>, Refusal> {
@@ -232,145 +231,4 @@ pub(crate) fn invalid_room(text: &str, error: NameError) -> Refusal {
 
 fn missing(field: &str) -> Refusal {
     Refusal::new(ErrorCode::MissingField, format!("`{field}` is missing"))
-}
-
-fn wrong_type(field: &str, expected: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::InvalidField,
-        format!("`{field}` must be {expected}"),
-    )
-}
-
-/// Returns the value of a string field; `null` counts as missing.
-fn optional_string<'a>(
-    field: &str,
-    raw: Option<&'a RawValue>,
-) -> Result<Option<Cow<'a, str>>, Refusal> {
-    let Some(text) = raw.map(RawValue::get) else {
-        return Ok(None);
-    };
-    // Most strings have no escapes and need no copy.
-    match text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) if !inner.contains('\\') => return Ok(Some(Cow::Borrowed(inner))),
-        _ => {}
-    }
-    serde_json::from_str::<Option<String>>(text)
-        .map(|text| text.map(Cow::Owned))
-        .map_err(|_| wrong_type(field, "a string"))
-}
-
-fn optional_bool(field: &str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
-    let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| wrong_type(field, "true or false"))
-}
-
-fn optional_number(field: &str, raw: Option<&RawValue>) -> Result<Option<u64>, Refusal> {
-    let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| wrong_type(field, "a whole number, 0 or more"))
-}
-
-/// Counts brackets outside strings. The parser checks later whether they match.
-fn nests_deeper_than(text: &str, depth_max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > depth_max {
-            return true;
-        }
-    }
-    false
-}
-
-impl<'de> Deserialize<'de> for Envelope<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EnvelopeVisitor)
-    }
-}
-
-struct EnvelopeVisitor;
-
-impl<'de> Visitor<'de> for EnvelopeVisitor {
-    type Value = Envelope<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    /// Checks every key, known or not, because two parsers may use different values of a duplicate key.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut envelope = Envelope::default();
-        let mut others = HashSet::new();
-        while let Some(ObjectKey(key)) = map.next_key()? {
-            let value: &'de RawValue = map.next_value()?;
-            let field = match &*key {
-                "type" => &mut envelope.kind,
-                "payload" => &mut envelope.payload,
-                "room" => &mut envelope.room,
-                "id" => &mut envelope.id,
-                "presence" => &mut envelope.presence,
-                "since" => &mut envelope.since,
-                "epoch" => &mut envelope.epoch,
-                "limit" => &mut envelope.limit,
-                "token" => &mut envelope.token,
-                _ => {
-                    if others.contains(&*key) {
-                        envelope.duplicate = Some(key.into_owned());
-                    } else {
-                        others.insert(key.into_owned());
-                    }
-                    continue;
-                }
-            };
-            if field.replace(value).is_some() {
-                envelope.duplicate = Some(key.into_owned());
-            }
-        }
-        Ok(envelope)
-    }
-}
-
-/// A key of an object, borrowed if it contains no escapes.
-struct ObjectKey<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for ObjectKey<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = ObjectKey<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<ObjectKey<'de>, E> {
-                Ok(ObjectKey(Cow::Borrowed(text)))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ObjectKey<'de>, E> {
-                Ok(ObjectKey(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusal_of_a_long_key_is_short() {
-        let key = "\u{7f}".repeat(30_000);
-        let text = format!(r#"{{"type":"ping","{key}":1,"{key}":2}}"#);
-        let refusal = ClientMessage::parse(&text).unwrap_err().refusal;
-        assert_eq!(refusal.code, ErrorCode::DuplicateField);
-        assert!(refusal.message.len() < 1024, "{}", refusal.message.len());
-    }
 }

@@ -35,6 +35,8 @@ pub enum ErrorCode {
     RoomFull,
     /// The message, with its envelope, does not fit an outbox.
     MessageTooLarge,
+    /// The state of a member has too many bytes.
+    StateTooLarge,
     /// The frame is binary; only text frames are accepted.
     BinaryUnsupported,
     /// The message could not be stored and was not published.
@@ -43,8 +45,12 @@ pub enum ErrorCode {
     ShuttingDown,
     /// The token is missing or refused.
     Unauthorized,
+    /// The token's key cannot be fetched now.
+    KeysUnavailable,
     /// The token does not grant this right.
     Forbidden,
+    /// The backend that knows clients gives no usable answer.
+    AuthUnavailable,
     /// The connection sends more than its rate allows.
     RateLimited,
 }
@@ -66,11 +72,14 @@ impl ErrorCode {
             Self::TooManyRooms => "too_many_rooms",
             Self::RoomFull => "room_full",
             Self::MessageTooLarge => "message_too_large",
+            Self::StateTooLarge => "state_too_large",
             Self::BinaryUnsupported => "binary_unsupported",
             Self::StorageUnavailable => "storage_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Unauthorized => "unauthorized",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::Forbidden => "forbidden",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -128,11 +137,11 @@ pub(crate) enum CloseCode {
     TooBig,
     /// 1011: the server failed.
     InternalError,
-    /// 1013: the store cannot be read now.
+    /// 1013: the store cannot be read now, or the backend that knows clients gives no usable answer.
     TryAgainLater,
     /// 4000: the address with which a page connected is wrong.
     BadRequest,
-    /// 4001: the token is missing, refused or expired.
+    /// 4001: the token is missing, refused, expired or revoked.
     Unauthorized,
     /// 4003: an operator closed the connection, or the token does not grant the right, or the page's origin is not
     /// allowed.
@@ -186,7 +195,7 @@ impl CloseCode {
             Self::InternalError => "internal error",
             Self::TryAgainLater => "try again later",
             Self::BadRequest => "bad request",
-            Self::Unauthorized => "token is missing, refused or expired",
+            Self::Unauthorized => "token is missing, refused, expired or revoked",
             Self::Forbidden => "forbidden",
             Self::NotFound => "no such path",
             Self::SlowConsumer => "slow consumer",

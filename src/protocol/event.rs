@@ -14,11 +14,23 @@ pub const RETRY: Duration = Duration::from_secs(2);
 pub fn write_event(out: &mut Vec<u8>, position: Position, json: &[u8]) {
     let Position { epoch, offset } = position;
     out.extend_from_slice(format!("id: {epoch}-{offset}").as_bytes());
+    write_data(out, json);
+}
+
+/// Appends the part of an event after its id.
+pub(super) fn write_data(out: &mut Vec<u8>, json: &[u8]) {
     for line in json.split(|byte| matches!(byte, b'\n' | b'\r')) {
         out.extend_from_slice(b"\ndata: ");
         out.extend_from_slice(line);
     }
     out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the id of a publication without the publication. A client remembers it for its next connection, and reports
+/// no event.
+pub fn write_event_id(out: &mut Vec<u8>, position: Position) {
+    let Position { epoch, offset } = position;
+    out.extend_from_slice(format!("id: {epoch}-{offset}\n\n").as_bytes());
 }
 
 /// The id of the last event that a client has, after which its stream continues.

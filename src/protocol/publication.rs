@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Epoch, RequestId, RoomName};
 
-/// Most messages in one page of history.
+/// Most messages in one page of history, and most messages that `last` asks for.
 pub(crate) const PAGE_MESSAGES_MAX: usize = 1000;
 /// Messages in a page when the client gives no limit.
 pub(crate) const PAGE_MESSAGES_DEFAULT: usize = 100;
@@ -35,7 +35,7 @@ impl Kind {
 }
 
 /// A position in a room: offsets grow by one; a new epoch means that numbering restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Position {
     /// The epoch of the offset.
     pub epoch: Epoch,
@@ -50,6 +50,22 @@ pub struct Since {
     pub offset: u64,
     /// The epoch of the offset; `None` means the room's current epoch.
     pub epoch: Option<Epoch>,
+}
+
+/// The stored messages that a client asks for when it joins a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// The client's last message, if the client resumes.
+    pub since: Option<Since>,
+    /// The number of newest messages for a client that does not resume, or that cannot.
+    pub last: usize,
+}
+
+impl Backlog {
+    /// Returns whether the client asks for live messages only.
+    pub fn is_none(&self) -> bool {
+        self.since.is_none() && self.last == 0
+    }
 }
 
 /// A stored message, as it is relayed to members.
@@ -107,13 +123,23 @@ pub(crate) struct Page {
     pub(crate) first: u64,
     /// The newest offset.
     pub(crate) last: u64,
-    /// True if the page starts right after the requested offset and has no gap.
+    /// True if the page starts right after the requested offset and has no gap. A page that ends with the newest
+    /// messages has a gap also if the last ones are gone.
     pub(crate) contiguous: bool,
     /// The messages, in the order of their offsets.
     pub(crate) messages: Vec<Arc<Publication>>,
 }
 
 impl Page {
+    /// Returns whether `messages` are all that were published after the offset `since` and up to `reached`. They are in
+    /// the order of their offsets. Without `since` the page starts with its first message.
+    pub(crate) fn has_all(messages: &[Arc<Publication>], since: Option<u64>, reached: u64) -> bool {
+        let first = messages.first().map(|message| message.offset);
+        let before_first = first.map_or(reached, |offset| offset.saturating_sub(1));
+        let expected = reached.checked_sub(since.unwrap_or(before_first));
+        expected == Some(messages.len() as u64)
+    }
+
     /// Returns a page without messages; `last` is the room's position.
     pub(crate) fn empty(room: &RoomName, last: Position, since: Option<u64>) -> Self {
         Self {

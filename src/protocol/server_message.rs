@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{ClientId, Epoch, Frames, Page, Position, Refusal, RequestId, RoomName};
+use super::{ClientId, Epoch, Frames, MemberState, Page, Position, Refusal, RequestId, RoomName};
 
 /// The `from` of messages of the server itself.
 pub(crate) const SERVER: &str = "server";
@@ -19,6 +19,10 @@ pub(crate) struct RoomState {
     pub(crate) position: Position,
     /// True if every message since the position that the client named is delivered.
     pub(crate) recovered: bool,
+    /// The offset up to which the newest stored messages come first, if the client asked for them by `last`. Messages
+    /// that the store no longer has are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live_after: Option<u64>,
     /// Number of members, this one included.
     pub(crate) members: usize,
 }
@@ -34,6 +38,24 @@ pub(crate) struct PresentClient {
         serialize_with = "serialize_text"
     )]
     pub(crate) user: Option<Arc<str>>,
+    /// When it joined the room, in Unix milliseconds. `None` if its node is of a version that does not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<u64>,
+    /// The state that it shows in the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<MemberState>,
+}
+
+impl PresentClient {
+    /// Returns a client of which only id and user are known.
+    pub(crate) fn new(client: ClientId, user: Option<Arc<str>>) -> Self {
+        Self {
+            client,
+            user,
+            since: None,
+            state: None,
+        }
+    }
 }
 
 fn serialize_text<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
@@ -56,6 +78,8 @@ pub(crate) enum ServerMessage<'a> {
     Joined(&'a RoomState),
     /// The reply to `leave`.
     Left(&'a RoomName),
+    /// The reply to `state`.
+    StateSet(&'a RoomName),
     /// The reply to `presence`, and the updates for members that asked for them.
     Presence {
         /// The room's name.
@@ -73,6 +97,8 @@ pub(crate) enum ServerMessage<'a> {
         room: &'a RoomName,
         /// The position it was stored at.
         position: Position,
+        /// True if the reply is sent in place of the message.
+        in_place: bool,
     },
     /// The reply to `auth`.
     Authenticated {
@@ -108,7 +134,8 @@ impl ServerMessage<'_> {
                 rooms,
             }),
             Self::Joined(state) => reply("joined", state, Some(&state.room), id),
-            Self::Left(room) => reply("left", &LeftPayload { room }, Some(room), id),
+            Self::Left(room) => reply("left", &RoomPayload { room }, Some(room), id),
+            Self::StateSet(room) => reply("state", &RoomPayload { room }, Some(room), id),
             Self::Presence {
                 room,
                 members,
@@ -118,12 +145,17 @@ impl ServerMessage<'_> {
                 reply("presence", &payload, Some(room), id)
             }
             Self::History(page) => reply("history", page, Some(&page.room), id),
-            Self::Ack { room, position } => {
+            Self::Ack {
+                room,
+                position,
+                in_place,
+            } => {
                 let Position { epoch, offset } = position;
                 let payload = AckPayload {
                     room,
                     epoch,
                     offset,
+                    echo: in_place.then_some(false),
                 };
                 reply("ack", &payload, Some(room), id)
             }
@@ -187,7 +219,7 @@ struct ReplyFrame<'a, P> {
 }
 
 #[derive(Serialize)]
-struct LeftPayload<'a> {
+struct RoomPayload<'a> {
     room: &'a RoomName,
 }
 
@@ -203,6 +235,8 @@ struct AckPayload<'a> {
     room: &'a RoomName,
     epoch: Epoch,
     offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    echo: Option<bool>,
 }
 
 #[derive(Serialize)]

@@ -1,10 +1,12 @@
 //! Member counts of a room: on this node and on the others.
 
+use std::sync::Arc;
+
 use crate::protocol::{PresentClient, RoomName};
 
 /// Maximum number of members that are listed. A larger room reports only its count.
 ///
-/// A user has at most 128 bytes, so a list has less than 32 KiB of JSON.
+/// A user has at most 128 bytes and a state 256, so a list has less than 64 KiB of JSON.
 pub(crate) const PRESENCE_LIST_MAX: usize = 100;
 
 /// The members of a room on other nodes, by the last heartbeat of each.
@@ -24,6 +26,14 @@ pub(crate) struct LocalMembers {
     pub(crate) members: usize,
     /// The members; `None` if there are too many to list.
     pub(crate) clients: Option<Vec<PresentClient>>,
+}
+
+/// A user with clients on one node, or on several together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserCount {
+    pub(crate) user: Arc<str>,
+    /// The number of clients; 0 if the last one has disconnected.
+    pub(crate) clients: usize,
 }
 
 impl RemoteMembers {

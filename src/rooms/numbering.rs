@@ -1,6 +1,6 @@
 //! A room's numbering: its epoch and the last offset delivered on this node.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::protocol::{Epoch, Position, RoomName};
 
@@ -15,6 +15,7 @@ pub(crate) struct RoomNumbering {
     /// The last offset the broadcaster has taken, even if the room had no members then. Only the broadcaster's
     /// thread writes it.
     delivered: AtomicU64,
+    has_ended: AtomicBool,
     /// Seats taken on this node.
     pub(super) seats: AtomicU32,
     /// Members on other nodes.
@@ -28,6 +29,7 @@ impl RoomNumbering {
             name,
             epoch,
             delivered: AtomicU64::new(delivered),
+            has_ended: AtomicBool::new(false),
             seats: AtomicU32::new(0),
             remote_members: AtomicU32::new(0),
         }
@@ -54,6 +56,17 @@ impl RoomNumbering {
     /// Sets the last offset the broadcaster has taken.
     pub(crate) fn set_delivered(&self, offset: u64) {
         self.delivered.store(offset, Ordering::Release);
+    }
+
+    /// Ends the numbering, because the room has a new one or has lost messages. The store first replaces it, so that
+    /// only clients that hold it already can still join with it.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the numbering has ended, so that nobody may join the room with it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// Sets the number of members on other nodes, which count against the room's limit.

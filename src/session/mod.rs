@@ -17,7 +17,8 @@ const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Returns the outbox of a new session.
 fn new_outbox(client: ClientId, socket: Socket, wire: Wire, app: &App) -> Arc<Outbox> {
-    let limits = &app.config.limits;
+    let config = app.config.get();
+    let limits = &config.limits;
     let limits = OutboxLimits {
         bytes: limits.outbox_bytes,
         slow_timeout: limits.slow_timeout,

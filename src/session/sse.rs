@@ -1,4 +1,5 @@
-//! A session over Server-Sent Events: `GET /rooms/{room}/events` streams one room to a client that only reads.
+//! A session over Server-Sent Events: `GET /rooms/{room}/events` streams one room to a client that only reads, and
+//! `GET /events?room=` several rooms.
 //!
 //! The client is a member like any other, with the same outbox. A `Last-Event-ID` resumes: the messages after it come
 //! first.
@@ -12,11 +13,14 @@ use tiny_http::ResponseBox;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::broadcaster::Event;
-use crate::http::{self, Admitted};
+use crate::http::{self, Admitted, Parameters, Requirement};
 use crate::limits::AddressPermit;
 use crate::outbox::{Outbox, Wire};
-use crate::protocol::{ClientId, CloseCode, LastEventId, RETRY, Refusal, refused_event};
-use crate::rooms::Seat;
+use crate::protocol::{
+    ClientId, CloseCode, LastEventId, LastStreamId, Position, RETRY, Refusal, RoomName,
+    SessionHash, refused_event,
+};
+use crate::rooms::{Seat, StreamPositions};
 use crate::socket::{Peer, Socket};
 use crate::store::StoreError;
 use crate::threads;
@@ -32,31 +36,76 @@ const READ_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// A request that becomes a stream once its response is sent.
 pub(crate) struct AcceptedStream {
     identity: Arc<Identity>,
-    seat: Seat,
-    last_event_id: LastEventId,
+    /// The session that the client chose, if it chose one.
+    session: Option<SessionHash>,
+    rooms: Vec<StreamRoom>,
+    /// The positions of a stream whose ids hold the position in every room.
+    positions: Option<Arc<StreamPositions>>,
+    /// The number of newest messages that the client asks for if it does not resume, or cannot.
+    last: usize,
     wire: Wire,
     _address_permit: Option<AddressPermit>,
 }
 
-/// Reserves a seat for the client; `Err` is the response if that fails.
+/// The parameters that name rooms of a stream of one room.
+const ROOM_PARAMETERS: Parameters = Parameters {
+    used: &[],
+    unused: &[("room", ROOM_IN_PATH), ("me", ROOM_IN_PATH)],
+};
+/// The parameters that name rooms of a stream of several.
+const ROOMS_PARAMETERS: Parameters = Parameters {
+    used: &["room", "me"],
+    unused: &[],
+};
+const ROOM_IN_PATH: &str = "the room is that of the path; /events?room=a&room=b streams several";
+
+/// A room of a stream.
+struct StreamRoom {
+    seat: Seat,
+    /// The id of the room's last event that the client has.
+    last_event_id: LastEventId,
+}
+
+/// Reserves the client's seats in the room of the path, or with [`Requirement::ReadRooms`] in those of the query. `Err` is
+/// the response if that fails.
 pub(crate) fn accept(
     admitted: &Admitted<'_>,
+    requirement: Requirement,
     app: &App,
 ) -> Result<Box<AcceptedStream>, ResponseBox> {
     let request = admitted.request;
-    let room = request.room().map_err(|why| http::bad_request(&why))?;
+    let has_rooms_in_query = requirement == Requirement::ReadRooms;
+    let last = request.last().map_err(|why| http::bad_request(&why))?;
+    let session = request.session().map_err(|why| http::bad_request(&why))?;
+    let names = requested_rooms(admitted, has_rooms_in_query, app)?;
     let address_permit = app
         .admission
         .open_stream(request.peer)
         .map_err(http::address_limited)?;
-    let seat = app
-        .admission
-        .take_seat(&room, request.peer)
+    let id = request.last_event_id();
+    let ids = has_rooms_in_query.then(|| LastStreamId::parse(id));
+    let rooms = names.iter().map(|name| {
+        let seat = app.admission.take_seat(name, request.peer)?;
+        let last_event_id = match &ids {
+            Some(ids) => ids.of_room(name),
+            None => LastEventId::parse(id),
+        };
+        Ok(StreamRoom {
+            seat,
+            last_event_id,
+        })
+    });
+    let rooms: Vec<StreamRoom> = rooms
+        .collect::<Result<_, Refusal>>()
         .map_err(|why| http::unavailable_for(&why))?;
+    let numberings = rooms.iter().map(|room| &**room.seat.numbering());
+    let positions = has_rooms_in_query.then(|| Arc::new(StreamPositions::new(numberings)));
     Ok(Box::new(AcceptedStream {
         identity: Arc::clone(&admitted.identity),
-        seat,
-        last_event_id: request.last_event_id(),
+        session: session.as_ref().and_then(SessionHash::of),
+        positions,
+        rooms,
+        last,
         wire: if request.head.minor_version > 0 {
             Wire::ChunkedEvents
         } else {
@@ -64,6 +113,29 @@ pub(crate) fn accept(
         },
         _address_permit: address_permit,
     }))
+}
+
+fn requested_rooms(
+    admitted: &Admitted<'_>,
+    has_rooms_in_query: bool,
+    app: &App,
+) -> Result<Vec<RoomName>, ResponseBox> {
+    let request = admitted.request;
+    let parameters = if has_rooms_in_query {
+        &ROOMS_PARAMETERS
+    } else {
+        &ROOM_PARAMETERS
+    };
+    let names = parameters.check_names(&request.head.query);
+    names.map_err(|why| http::bad_request(&why))?;
+    if !has_rooms_in_query {
+        let room = request.room().map_err(|why| http::bad_request(&why))?;
+        return Ok(vec![room]);
+    }
+    let rooms = http::stream_rooms(request, &admitted.identity)?;
+    let count = app.admission.check_room_count(rooms.len());
+    count.map_err(|why| http::bad_request(&why))?;
+    Ok(rooms)
 }
 
 /// Streams until the client leaves or the server closes.
@@ -76,13 +148,15 @@ pub(crate) fn serve(
     app: &App,
 ) {
     let outbox = new_outbox(client, socket, accepted.wire, app);
-    // Held until the socket is closed, because shutdown waits for it.
-    let _permit = app.sessions.take();
     let _gauge = app.metrics.clients.hold();
-    let room = accepted.seat.numbering().name();
-    log::debug!("{client} {peer} opened an event stream of {room}");
+    let rooms = accepted.rooms.len();
+    log::debug!("{client} {peer} opened an event stream of {rooms} room(s)");
     let disconnect = DisconnectOnDrop { app, client };
-    if threads::run_on_deep_stack(|| start(&accepted, &outbox, app)) {
+    let is_live = threads::run_on_deep_stack(|| start(&accepted, &outbox, app));
+    // A revocation either finds the client in the broadcaster, or is found here.
+    if is_live && app.admission.is_revoked(&accepted.identity) {
+        outbox.close(CloseCode::Unauthorized);
+    } else if is_live {
         await_end(&outbox, &accepted.identity, app);
     }
     drop(disconnect);
@@ -94,45 +168,58 @@ fn push(outbox: &Arc<Outbox>, events: Vec<u8>) {
     outbox.push(&outbox.wire().encode_events(events));
 }
 
-/// Makes the client a member and sends the messages it missed. Returns whether it is live now.
+/// Makes the client a member of its rooms and sends the messages it missed. Returns whether it is live now.
 fn start(accepted: &AcceptedStream, outbox: &Arc<Outbox>, app: &App) -> bool {
+    let numberings = accepted.rooms.iter().map(|room| room.seat.numbering());
     let held = app.broadcaster.hold(|hold| Event::Connect {
         outbox: Arc::clone(outbox),
         user: accepted.identity.user.clone(),
-        rooms: vec![Arc::clone(accepted.seat.numbering())],
+        session: accepted.session,
+        positions: accepted.positions.clone(),
+        rooms: numberings.map(Arc::clone).collect(),
         hold,
     });
-    let Some(state) = held.and_then(|mut states| states.pop()) else {
+    let Some(states) = held.filter(|states| states.len() == accepted.rooms.len()) else {
         outbox.close(CloseCode::InternalError);
         return false;
     };
-    let room = match accepted.last_event_id {
-        LastEventId::Missing => HeldRoom::new(app, state, None),
-        LastEventId::Zero => HeldRoom::from_oldest(app, state),
-        LastEventId::Position(since) => HeldRoom::new(app, state, Some(since)),
-        LastEventId::Foreign => Some(HeldRoom::not_recovered(app, state)),
-    };
-    let Some(room) = room else {
+    let rooms = states
+        .into_iter()
+        .zip(&accepted.rooms)
+        .map(|(state, room)| HeldRoom::after_event(app, state, room.last_event_id, accepted.last));
+    let Some(rooms) = rooms.collect::<Option<Vec<HeldRoom>>>() else {
         push(outbox, storage_unavailable());
         outbox.close(CloseCode::TryAgainLater);
         return false;
     };
-    push(outbox, joined_event(&room));
-    room.go_live(app, outbox)
+    let positions = accepted.positions.as_deref();
+    if let Some(positions) = positions {
+        rooms.iter().for_each(|room| positions.start(&room.state));
+    }
+    push(outbox, joined_events(&rooms, positions));
+    rooms.into_iter().all(|room| match positions {
+        Some(positions) => room.go_live_in_stream(app, outbox, positions),
+        None => room.go_live(app, outbox),
+    })
 }
 
-/// The first event. It carries the position at which the stream starts, so that a client that receives no message
-/// can resume too.
-fn joined_event(room: &HeldRoom) -> Vec<u8> {
-    let (state, recovered) = (&room.state, room.state.recovered);
-    let (epoch, offset) = (state.position.epoch, state.position.offset);
-    let retry = RETRY.as_millis();
-    let text = format!(
-        "retry: {retry}\nid: {epoch}-{offset}\nevent: joined\ndata: {{\"room\":\"{}\",\"epoch\":\"{epoch}\",\
-         \"offset\":{offset},\"recovered\":{recovered},\"members\":{}}}\n\n",
-        state.room, state.members
-    );
-    text.into_bytes()
+/// The first events, one for each room. They carry the positions at which the stream starts, so that a client that
+/// receives no message can resume too.
+fn joined_events(rooms: &[HeldRoom], positions: Option<&StreamPositions>) -> Vec<u8> {
+    let mut events = format!("retry: {}\n", RETRY.as_millis()).into_bytes();
+    for HeldRoom { state, .. } in rooms {
+        match positions {
+            Some(positions) => positions.lock().write_id(&mut events),
+            None => {
+                let Position { epoch, offset } = state.position;
+                events.extend_from_slice(format!("id: {epoch}-{offset}").as_bytes());
+            }
+        }
+        // A struct of strings and numbers: serializing it to memory cannot fail.
+        let json = serde_json::to_string(state).unwrap_or_default();
+        events.extend_from_slice(format!("\nevent: joined\ndata: {json}\n\n").as_bytes());
+    }
+    events
 }
 
 /// The event before the end of a stream whose missed messages cannot be read now.
@@ -149,7 +236,7 @@ fn storage_unavailable() -> Vec<u8> {
 /// Waits for the client to close the socket. Closes the stream when its token expires or the client sends too much,
 /// and sends a comment after each ping interval, which detects a client that is gone.
 fn await_end(outbox: &Arc<Outbox>, identity: &Identity, app: &App) {
-    let ping_interval = app.config.limits.ping_interval;
+    let ping_interval = app.config.get().limits.ping_interval;
     let socket = outbox.socket();
     let (mut ignored, mut ignored_bytes) = ([0; 256], 0);
     let mut ping_at = Instant::now() + ping_interval;
@@ -188,7 +275,7 @@ fn await_end(outbox: &Arc<Outbox>, identity: &Identity, app: &App) {
     }
 }
 
-/// Removes the client from its room at any end of the stream, also at a panic.
+/// Removes the client from its rooms at any end of the stream, also at a panic.
 struct DisconnectOnDrop<'a> {
     app: &'a App,
     client: ClientId,

@@ -62,8 +62,8 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// Returns the host at an address. One of IPv4 that was mapped into IPv6 (RFC 4291 §2.5.5.2), because the socket
-    /// accepts both, is IPv4.
+    /// Returns the host at an address. An IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2) becomes IPv4, because one
+    /// socket accepts both.
     pub(crate) fn tcp(address: SocketAddr) -> Self {
         Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
@@ -243,6 +243,9 @@ impl Socket {
     }
 
     /// Discards some received bytes, because unread input would turn the close into a reset. Never blocks.
+    ///
+    /// Not inlined, for the reason of [`linger`](Self::linger).
+    #[inline(never)]
     pub(crate) fn discard(&self) {
         // Fails if there is nothing to discard.
         recv(&self.fd, &mut [0; 4096], RecvFlags::DONTWAIT).ok();

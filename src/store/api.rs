@@ -31,10 +31,14 @@ pub(crate) trait Store: Send + Sync {
     /// Stores a batch in order and returns one result per publish, in the same order. Creates rooms as needed.
     fn append(&self, batch: &[Publish]) -> Vec<Result<Stored, StoreError>>;
 
+    /// Deletes messages of a room for an operator, or a part of them, so that publishing is not held up for long. The
+    /// room's numbering continues. Called on the broker thread.
+    fn delete(&self, room: &RoomName, deletion: Deletion) -> Result<Deleted, StoreError>;
+
     /// Reads a page of a room's history, ordered by offset. Called on clients' threads.
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError>;
 
-    /// Drops expired messages and retries a store that failed. Called about once a second on the broker thread.
+    /// Drops messages that are too old or whose ttl has ended, and retries a store that failed. Called about once a second on the broker thread.
     fn maintain(&self, now: Instant);
 
     /// Returns the amounts stored now.
@@ -52,6 +56,21 @@ pub(crate) trait Store: Send + Sync {
     fn close_on_other_nodes(&self, _clients: &ClientSelector) -> usize {
         0
     }
+
+    /// Keeps the revocation of a user, which this node has added to its own already, and notifies the other nodes, if
+    /// there are any. Returns the number of nodes notified. Called on clients' threads.
+    fn revoke(&self, _user: &str, _at: Duration) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    /// Takes the lease of the node that sends webhooks, or renews it for the next `lifetime`. A store of a single node
+    /// always grants it.
+    fn hold_webhook_lease(&self, _lifetime: Duration) -> Result<Lease, StoreError> {
+        Ok(Lease::Held { first_serial: 0 })
+    }
+
+    /// Ends the lease, so that another node can take it at once.
+    fn release_webhook_lease(&self) {}
 
     /// Returns this node's view of all nodes; `None` if the store serves a single node.
     fn node_status(&self) -> Option<NodeStatus> {
@@ -72,12 +91,38 @@ pub(crate) struct HistoryQuery {
     /// Maximum payload bytes. A page has at least one message even if that message is larger.
     pub(crate) bytes_max: usize,
     /// An offset that the reader needs to reach by further pages. The page is contiguous only if no message up to
-    /// this offset is known to be unreadable.
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "only SQLite reads it")
-    )]
+    /// this offset is known to be gone or unreadable.
     pub(crate) until: Option<u64>,
+}
+
+/// The messages of a room that are to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// All messages up to this offset.
+    Until(u64),
+    /// The message at this offset.
+    Message(u64),
+}
+
+/// The result of a [`Deletion`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deleted {
+    /// Number of messages that were deleted.
+    pub(crate) messages: u64,
+    /// True if there is nothing left to delete.
+    pub(crate) is_complete: bool,
+}
+
+/// The lease of the node that sends webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// This node has it.
+    Held {
+        /// A serial that is larger than those of all nodes that had the lease before; 0 if there are no other nodes.
+        first_serial: u64,
+    },
+    /// Another node has it.
+    OfOtherNode,
 }
 
 /// The amounts that a store holds.

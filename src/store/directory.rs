@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,7 +29,7 @@ const REPLACED_MAX: usize = 256;
 /// else the one whose last message is oldest. One client that creates rooms thus never keeps out all others.
 #[derive(Debug)]
 pub(super) struct Directory {
-    rooms_max: usize,
+    rooms_max: AtomicUsize,
     /// How long an idle room is kept, unless the directory is full.
     keep: Duration,
     table: Mutex<Table>,
@@ -85,7 +86,7 @@ impl Directory {
             found_none_at: None,
         };
         Self {
-            rooms_max,
+            rooms_max: AtomicUsize::new(rooms_max),
             keep,
             table: Mutex::new(table),
         }
@@ -93,7 +94,7 @@ impl Directory {
 
     /// Returns the numbering of a room, creating the room if needed.
     pub(super) fn open(&self, name: &RoomName) -> Result<Arc<RoomNumbering>, StoreError> {
-        self.table.lock().open(name, self.rooms_max)
+        self.table.lock().open(name, self.rooms_max())
     }
 
     /// Opens several rooms under one lock.
@@ -102,7 +103,17 @@ impl Directory {
         names: impl Iterator<Item = &'a RoomName>,
     ) -> Vec<Result<Arc<RoomNumbering>, StoreError>> {
         let mut table = self.table.lock();
-        names.map(|name| table.open(name, self.rooms_max)).collect()
+        let rooms_max = self.rooms_max();
+        names.map(|name| table.open(name, rooms_max)).collect()
+    }
+
+    fn rooms_max(&self) -> usize {
+        self.rooms_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit. Rooms beyond it are replaced once new rooms are created.
+    pub(super) fn set_rooms_max(&self, rooms_max: usize) {
+        self.rooms_max.store(rooms_max, Ordering::Relaxed);
     }
 
     /// Returns the numbering of a known room.
@@ -157,8 +168,8 @@ impl Directory {
     /// The number of rooms with history to replace, if `wanted` rooms are to be created and `expired` rooms of all
     /// `rooms` are to be forgotten.
     fn replaced(&self, wanted: usize, expired: usize, rooms: usize) -> usize {
-        let too_many = (rooms + wanted).saturating_sub(self.rooms_max + expired);
-        let replaced = too_many.max(self.rooms_max / REPLACED_FRACTION);
+        let too_many = (rooms + wanted).saturating_sub(self.rooms_max() + expired);
+        let replaced = too_many.max(self.rooms_max() / REPLACED_FRACTION);
         replaced.min(REPLACED_MAX)
     }
 

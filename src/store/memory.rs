@@ -1,63 +1,63 @@
 //! The store that keeps everything in memory: a ring of messages per room, limited by count, bytes and age.
 
-use std::collections::{HashMap, VecDeque};
+mod ring;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::config::HistoryLimits;
+use crate::config::{Config, LiveConfig};
 use crate::metrics::Metrics;
-use crate::protocol::{Epoch, Page, Position, Publication, RoomName};
+use crate::protocol::{Epoch, Page, Position, RoomName};
 use crate::rooms::RoomNumbering;
 
-use super::api::{HistoryQuery, Store, Usage};
+use self::ring::{Removed, Ring};
+use super::api::{Deleted, Deletion, HistoryQuery, Store, Usage};
 use super::dedupe::RecentPublishes;
 use super::directory::Directory;
 use super::error::StoreError;
 use super::publish::{Publish, Stored, unix_milliseconds};
 
+/// Messages that a deletion removes at once, while nothing else is stored or read.
+const DELETED_MAX: usize = 10_000;
+/// Messages that are checked at once for the end of their ttl. The rooms that have waited longest come first.
+const CHECKED_MAX: usize = 100_000;
+
 /// Rooms and their recent messages. They are lost when the process ends.
 #[derive(Debug)]
 pub(super) struct Memory {
-    limits: HistoryLimits,
+    config: LiveConfig,
     directory: Directory,
     history: Mutex<History>,
     metrics: Arc<Metrics>,
 }
 
 /// The messages of all rooms.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
+    /// The settings that all rings have their limits from.
+    config: Arc<Config>,
     rooms: HashMap<RoomName, Ring>,
     messages: usize,
     bytes: usize,
     /// Messages dropped since the counter was last taken.
     pruned: u64,
+    /// Messages whose ttl ended since the counter was last taken.
+    expired: u64,
     recent: RecentPublishes,
-}
-
-/// The recent messages of one room.
-#[derive(Debug, Default)]
-struct Ring {
-    last_offset: u64,
-    messages: VecDeque<StoredMessage>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct StoredMessage {
-    publication: Arc<Publication>,
-    at: Instant,
 }
 
 impl Memory {
     /// Creates an empty store.
-    pub(super) fn new(limits: HistoryLimits, rooms_max: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &LiveConfig, metrics: Arc<Metrics>) -> Self {
+        let settings = config.get();
+        let (rooms_max, keep) = (settings.limits.max_rooms, settings.history.age);
         Self {
-            directory: Directory::new(rooms_max, limits.age, Epoch::random(), []),
-            limits,
-            history: Mutex::default(),
+            config: config.clone(),
+            directory: Directory::new(rooms_max, keep, Epoch::random(), []),
+            history: Mutex::new(History::new(settings)),
             metrics,
         }
     }
@@ -131,17 +131,37 @@ impl Store for Memory {
             .iter()
             .zip(numberings)
             .map(|(publish, numbering)| {
-                numbering.map(|numbering| history.append(publish, numbering, ts, at, &self.limits))
+                numbering.map(|numbering| history.append(publish, numbering, ts, at))
             })
             .collect();
         self.metrics.pruned.add(std::mem::take(&mut history.pruned));
         stored
     }
 
+    fn delete(&self, room: &RoomName, deletion: Deletion) -> Result<Deleted, StoreError> {
+        let mut history = self.history.lock();
+        let Some(ring) = history.rooms.get_mut(room) else {
+            return Ok(Deleted {
+                messages: 0,
+                is_complete: true,
+            });
+        };
+        let removed = match deletion {
+            Deletion::Until(offset) => ring.delete_until(offset, DELETED_MAX),
+            Deletion::Message(offset) => ring.delete(offset, Instant::now()),
+        };
+        history.subtract(removed);
+        self.metrics.deleted.add(removed.messages as u64);
+        Ok(Deleted {
+            messages: removed.messages as u64,
+            is_complete: removed.messages < DELETED_MAX,
+        })
+    }
+
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
         let history = self.history.lock();
         Ok(match history.rooms.get(numbering.name()) {
-            Some(ring) => ring.page(numbering, query),
+            Some(ring) => ring.page(numbering, query, Instant::now()),
             None => Page::empty(numbering.name(), numbering.position(), query.since),
         })
     }
@@ -149,9 +169,16 @@ impl Store for Memory {
     fn maintain(&self, now: Instant) {
         let mut history = self.history.lock();
         history.recent.expire(now);
-        history.drop_older_than(self.limits.age, now);
+        let config = self.config.get();
+        self.directory.set_rooms_max(config.limits.max_rooms);
+        history.reload(config);
+        history.drop_old(now);
+        history.drop_expired(now);
         self.forget_idle_rooms(&mut history, now, 0);
         self.metrics.pruned.add(std::mem::take(&mut history.pruned));
+        self.metrics
+            .expired
+            .add(std::mem::take(&mut history.expired));
     }
 
     fn usage(&self) -> Usage {
@@ -172,42 +199,64 @@ impl Store for Memory {
 }
 
 impl History {
+    fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            rooms: HashMap::new(),
+            messages: 0,
+            bytes: 0,
+            pruned: 0,
+            expired: 0,
+            recent: RecentPublishes::default(),
+        }
+    }
+
+    /// Gives every room its limits by new settings.
+    fn reload(&mut self, config: Arc<Config>) {
+        if Arc::ptr_eq(&self.config, &config) {
+            return;
+        }
+        for (room, ring) in &mut self.rooms {
+            ring.set_limits(config.room_history(room));
+            let removed = ring.shrink();
+            self.messages -= removed.messages;
+            self.bytes -= removed.bytes;
+            self.pruned += removed.messages as u64;
+        }
+        self.shrink_to(config.history.total_bytes);
+        self.config = config;
+    }
+
     fn append(
         &mut self,
         publish: &Publish,
         numbering: Arc<RoomNumbering>,
         ts: u64,
         at: Instant,
-        limits: &HistoryLimits,
     ) -> Stored {
         let key = publish.dedupe_key();
         if let Some(position) = key.as_ref().and_then(|key| self.recent.find(key)) {
             return Stored::Duplicate(position);
         }
-        let ring = self.rooms.entry(publish.room.clone()).or_default();
-        ring.last_offset += 1;
+        let config = &self.config;
+        let ring = self.rooms.entry(publish.room.clone());
+        let ring = ring.or_insert_with_key(|room| Ring::new(config.room_history(room)));
         let position = Position {
             epoch: numbering.epoch(),
-            offset: ring.last_offset,
+            offset: ring.next_offset(),
         };
         if let Some(key) = key {
             self.recent.remember(key, position, at);
         }
         let publication = Arc::new(publish.publication(position.offset, ts));
-        let bytes = publication.payload.len();
-        ring.messages.push_back(StoredMessage {
-            publication: Arc::clone(&publication),
-            at,
-        });
-        ring.bytes += bytes;
+        let ttl = publish.ttl_within(ring.limits().age);
+        ring.push(Arc::clone(&publication), at, ttl);
         self.messages += 1;
-        self.bytes += bytes;
-        while ring.messages.len() > limits.messages || ring.bytes > limits.bytes {
-            self.bytes -= ring.drop_oldest();
-            self.messages -= 1;
-            self.pruned += 1;
-        }
-        self.shrink_to(limits.total_bytes);
+        self.bytes += publication.payload.len();
+        let removed = ring.shrink();
+        self.subtract(removed);
+        self.pruned += removed.messages as u64;
+        self.shrink_to(self.config.history.total_bytes);
         Stored::New {
             numbering,
             publication,
@@ -219,92 +268,63 @@ impl History {
         let Some(ring) = self.rooms.remove(room) else {
             return;
         };
-        self.messages -= ring.messages.len();
-        self.bytes -= ring.bytes;
-        self.pruned += ring.messages.len() as u64;
+        self.messages -= ring.len();
+        self.bytes -= ring.bytes();
+        self.pruned += ring.len() as u64;
+    }
+
+    /// Accounts for messages that were removed from a ring.
+    fn subtract(&mut self, removed: Removed) {
+        self.messages -= removed.messages;
+        self.bytes -= removed.bytes;
     }
 
     /// Drops half of the largest room at a time until the total fits, so that a flooded room loses its own history
     /// and not that of others.
     fn shrink_to(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max {
-            let Some(largest) = self.rooms.values_mut().max_by_key(|ring| ring.bytes) else {
+            let Some(largest) = self.rooms.values_mut().max_by_key(|ring| ring.bytes()) else {
                 return;
             };
-            for _ in 0..largest.messages.len().div_ceil(2) {
-                self.bytes -= largest.drop_oldest();
-                self.messages -= 1;
-                self.pruned += 1;
+            for _ in 0..largest.len().div_ceil(2) {
+                let removed = largest.drop_oldest();
+                self.messages -= removed.messages;
+                self.bytes -= removed.bytes;
+                self.pruned += removed.messages as u64;
             }
         }
     }
 
-    fn drop_older_than(&mut self, age: Duration, now: Instant) {
-        let is_old = |message: &StoredMessage| now.saturating_duration_since(message.at) > age;
+    fn drop_old(&mut self, now: Instant) {
         for ring in self.rooms.values_mut() {
-            while ring.messages.front().is_some_and(is_old) {
-                self.bytes -= ring.drop_oldest();
-                self.messages -= 1;
-                self.pruned += 1;
+            let age = ring.limits().age;
+            let is_old = |at: Instant| now.saturating_duration_since(at) > age;
+            while ring.oldest_at().is_some_and(is_old) {
+                let removed = ring.drop_oldest();
+                self.messages -= removed.messages;
+                self.bytes -= removed.bytes;
+                self.pruned += removed.messages as u64;
             }
         }
     }
-}
 
-impl Ring {
-    /// When the last message was stored; `None` without messages.
-    fn last_at(&self) -> Option<Instant> {
-        self.messages.back().map(|message| message.at)
-    }
-
-    /// Reads a page. The ring has no gaps, so the index of an offset follows from the last offset.
-    fn page(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Page {
-        let first = self.last_offset - self.messages.len() as u64 + 1;
-        let since = query.since.unwrap_or_else(|| self.before_newest(query));
-        let skip = since.saturating_add(1).saturating_sub(first) as usize;
-        let mut bytes = 0;
-        let fits = |message: &&StoredMessage| {
-            bytes += message.publication.payload.len();
-            bytes <= query.bytes_max || bytes == message.publication.payload.len()
+    /// Removes messages whose ttl has ended. Readers do not get them in any case.
+    fn drop_expired(&mut self, now: Instant) {
+        let due = |(name, ring): (&RoomName, &Ring)| {
+            let expiry = ring.next_expiry().filter(|expiry| *expiry <= now)?;
+            Some((expiry, name.clone()))
         };
-        let wanted = self.messages.iter().skip(skip).take(query.messages_max);
-        Page {
-            room: numbering.name().clone(),
-            epoch: numbering.epoch(),
-            first,
-            last: self.last_offset,
-            contiguous: since >= first - 1 && since <= self.last_offset,
-            messages: wanted
-                .take_while(fits)
-                .map(|message| Arc::clone(&message.publication))
-                .collect(),
+        let mut due: Vec<(Instant, RoomName)> = self.rooms.iter().filter_map(due).collect();
+        due.sort_unstable_by_key(|(expiry, _)| *expiry);
+        let mut checked = 0;
+        for (_, name) in due {
+            let Some(ring) = self.rooms.get_mut(&name).filter(|_| checked < CHECKED_MAX) else {
+                return;
+            };
+            checked += ring.len();
+            let removed = ring.drop_expired(now);
+            self.subtract(removed);
+            self.expired += removed.messages as u64;
         }
-    }
-
-    /// Returns the offset before the newest messages that fit in a page.
-    fn before_newest(&self, query: HistoryQuery) -> u64 {
-        let mut bytes = 0;
-        let mut newest = self.messages.iter().rev().take(query.messages_max);
-        let too_large = newest.find(|message| {
-            bytes += message.publication.payload.len();
-            bytes > query.bytes_max
-        });
-        match too_large {
-            Some(message) => message.publication.offset.min(self.last_offset - 1),
-            None => self.last_offset.saturating_sub(query.messages_max as u64),
-        }
-    }
-
-    /// Drops the oldest message. Returns the bytes freed; 0 if there was none.
-    fn drop_oldest(&mut self) -> usize {
-        let Some(oldest) = self.messages.pop_front() else {
-            return 0;
-        };
-        let bytes = oldest.publication.payload.len();
-        self.bytes -= bytes;
-        if self.messages.is_empty() {
-            self.messages = VecDeque::new();
-        }
-        bytes
     }
 }

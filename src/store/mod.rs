@@ -22,72 +22,94 @@ mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, RedisSettings, SqliteSettings};
+use crate::auth::Revocations;
+use crate::config::{Config, LiveConfig, RedisSettings, SqliteSettings};
 use crate::metrics::Metrics;
 
 use self::memory::Memory;
 
-pub(crate) use self::api::{HistoryQuery, NodeStatus, Store, Usage};
-pub(crate) use self::delivery::Delivery;
+pub(crate) use self::api::{Deleted, Deletion, HistoryQuery, Lease, NodeStatus, Store, Usage};
+pub(crate) use self::delivery::{Acknowledgement, Delivery};
 pub(crate) use self::error::{OpenError, StoreError};
 pub(crate) use self::publish::{Publish, Stored};
 
 /// Opens the store that the settings name: Redis, SQLite, or memory if they name neither.
 pub(crate) fn open(
-    config: &Config,
+    config: &LiveConfig,
     delivery: &Arc<dyn Delivery>,
+    revocations: &Arc<Revocations>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    if let Some(settings) = &config.redis {
-        return open_redis(settings, config, delivery, metrics);
+    let settings = config.get();
+    if let Some(settings) = &settings.redis {
+        return open_redis(settings, config, delivery, revocations, metrics);
     }
-    if let Some(settings) = &config.database {
-        return open_sqlite(settings, config, metrics);
+    if let Some(settings) = &settings.database {
+        return open_sqlite(settings, config, revocations, metrics);
     }
-    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
-    let memory = Memory::new(limits, rooms_max, Arc::clone(metrics));
-    Ok(Arc::new(memory))
+    Ok(Arc::new(Memory::new(config, Arc::clone(metrics))))
+}
+
+/// Checks the settings of the store as [`open`] does, but opens no file and connects to no server.
+pub(crate) fn check(config: &Config) -> Result<(), OpenError> {
+    config.redis.as_ref().map_or(Ok(()), check_redis)
+}
+
+#[cfg(feature = "redis")]
+fn check_redis(settings: &RedisSettings) -> Result<(), OpenError> {
+    redis::Redis::check(settings).map_err(OpenError::new)
+}
+
+#[cfg(not(feature = "redis"))]
+fn check_redis(_: &RedisSettings) -> Result<(), OpenError> {
+    Err(OpenError::new(WITHOUT_REDIS))
 }
 
 #[cfg(feature = "redis")]
 fn open_redis(
     settings: &RedisSettings,
-    config: &Config,
+    config: &LiveConfig,
     delivery: &Arc<dyn Delivery>,
+    revocations: &Arc<Revocations>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
     let (delivery, metrics) = (Arc::clone(delivery), Arc::clone(metrics));
-    let redis = redis::Redis::connect(settings, limits, rooms_max, delivery, metrics);
+    let revocations = Arc::clone(revocations);
+    let redis = redis::Redis::connect(settings, config, delivery, revocations, metrics);
     Ok(Arc::new(redis.map_err(OpenError::new)?))
 }
 
 #[cfg(not(feature = "redis"))]
 fn open_redis(
     _: &RedisSettings,
-    _: &Config,
+    _: &LiveConfig,
     _: &Arc<dyn Delivery>,
+    _: &Arc<Revocations>,
     _: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    let reason = "--redis: this wscast was built without Redis; build it with --features redis";
-    Err(OpenError::new(reason))
+    Err(OpenError::new(WITHOUT_REDIS))
 }
+
+#[cfg(not(feature = "redis"))]
+const WITHOUT_REDIS: &str =
+    "--redis: this wscast was built without Redis; build it with --features redis";
 
 #[cfg(feature = "sqlite")]
 fn open_sqlite(
     settings: &SqliteSettings,
-    config: &Config,
+    config: &LiveConfig,
+    revocations: &Arc<Revocations>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    let (limits, rooms_max) = (config.history.clone(), config.limits.max_rooms);
-    let sqlite = sqlite::Sqlite::open(settings, limits, rooms_max, Arc::clone(metrics));
+    let sqlite = sqlite::Sqlite::open(settings, config, revocations, Arc::clone(metrics));
     Ok(Arc::new(sqlite.map_err(OpenError::new)?))
 }
 
 #[cfg(not(feature = "sqlite"))]
 fn open_sqlite(
     settings: &SqliteSettings,
-    _: &Config,
+    _: &LiveConfig,
+    _: &Arc<Revocations>,
     _: &Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let path = &settings.path;

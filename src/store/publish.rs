@@ -1,10 +1,10 @@
 //! A message to be stored, and the result of storing it.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::protocol::{Kind, Position, Publication, RequestId, RoomName, Scope};
-use crate::rooms::RoomNumbering;
+use crate::protocol::{Kind, Position, Publication, RequestId, RoomName, Scope, Ttl};
+use crate::rooms::{Exclusion, RoomNumbering};
 
 use super::dedupe::DedupeKey;
 
@@ -21,6 +21,10 @@ pub(crate) struct Publish {
     pub(crate) id: Option<RequestId>,
     /// The scope within which ids are compared. Without a scope a repeated id is stored again.
     pub(crate) scope: Option<Scope>,
+    /// How long the message stays in history, if that is shorter than the history's age.
+    pub(crate) ttl: Option<Ttl>,
+    /// The members that do not receive the message.
+    pub(crate) except: Option<Exclusion>,
     /// When the server received the message.
     pub(crate) received: Instant,
 }
@@ -29,6 +33,11 @@ impl Publish {
     /// The key by which a retry is recognized; `None` if the publish cannot be deduplicated.
     pub(super) fn dedupe_key(&self) -> Option<DedupeKey> {
         Some((self.room.clone(), self.scope.clone()?, self.id.clone()?))
+    }
+
+    /// Returns the ttl if it is shorter than the history's `age`; otherwise the age ends first.
+    pub(super) fn ttl_within(&self, age: Duration) -> Option<Ttl> {
+        self.ttl.filter(|ttl| ttl.duration() < age)
     }
 
     /// The publication stored for this publish.

@@ -37,6 +37,8 @@ pub(crate) enum Case {
     N,
     #[value(name = "R")]
     R,
+    #[value(name = "S")]
+    S,
     #[value(name = "T")]
     T,
     #[value(name = "W")]
@@ -66,7 +68,7 @@ pub(crate) struct StallPlan {
     pub(crate) slow_timeout: Duration,
 }
 
-/// The number of nodes that case N compares with a single one, and that case R has.
+/// The number of nodes that case N compares with a single one, and that case S has.
 pub(crate) const NODES: usize = 3;
 
 /// The clients of each room in case R.
@@ -84,7 +86,7 @@ pub(crate) struct Options {
     /// Clients in cases A to C, L, T and W [default: 1000, quick: 200]
     #[arg(long)]
     clients: Option<usize>,
-    /// Seconds per measurement in cases A to C, G, H, K, L, N, R, T and W [default: 4, quick: 1]
+    /// Seconds per measurement in cases A to C, G, H, K, L, N, R, S, T and W [default: 4, quick: 1]
     #[arg(long)]
     seconds: Option<f64>,
     /// Rounds: how often each pair of figures is measured [default: 5, quick: 1]
@@ -115,7 +117,7 @@ pub(crate) struct Options {
     /// Members of the room in case M [default: 5000,10000, quick: 1000]
     #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
     members: Vec<usize>,
-    /// Clients in cases N and R, a third of them on each node [default: 3000, quick: 300]
+    /// Clients in cases N and S, a third of them on each node [default: 3000, quick: 300]
     #[arg(long)]
     node_clients: Option<usize>,
     /// Rooms in case R, of three clients each [default: 1000, quick: 100]
@@ -198,12 +200,12 @@ impl Options {
         self.pick(vec![1000], vec![5000, 10_000])
     }
 
-    /// Returns the clients of cases N and R: the same number on each node.
+    /// Returns the clients of cases N and S: the same number on each node.
     pub(crate) fn node_clients(&self) -> usize {
         self.node_rooms() * NODES
     }
 
-    /// Returns the rooms of cases N and R where they have many. Each has one client per node.
+    /// Returns the rooms of cases N and S where they have many. Each has one client per node.
     pub(crate) fn node_rooms(&self) -> usize {
         let clients = self.node_clients.unwrap_or(self.pick(300, 3000));
         (clients / NODES).max(2)

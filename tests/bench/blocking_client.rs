@@ -5,9 +5,10 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+use wscast::protocol::client_frames::{CLOSE, FrameReader, PING, TEXT};
 
 use crate::client_group::ServerProtocol;
-use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong, client_text, upgrade_request};
+use crate::frames::{client_pong, client_text, upgrade_request};
 
 const READ_DEADLINE: Duration = Duration::from_secs(20);
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -76,7 +77,7 @@ impl BlockingClient {
         loop {
             let before = &self.buffer[self.unparsed.clone()];
             let mut input = before;
-            let part = self.frames.next(&mut input)?;
+            let part = self.frames.next(&mut input).map_err(io::Error::other)?;
             let used = before.len() - input.len();
             if let Some(part) = part {
                 if part.starts_frame {

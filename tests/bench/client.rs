@@ -4,11 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, set_tcp_quickack};
+use wscast::protocol::client_frames::{CLOSE, FrameReader, PING, TEXT};
 
 use crate::client_group::ServerProtocol;
 use crate::client_socket::ClientSocket;
-use crate::frames::{CLOSE, FrameReader, PING, TEXT, client_pong};
+use crate::frames::client_pong;
 use crate::latency;
 
 const HEAD_BYTES_MAX: usize = 4096;
@@ -109,7 +110,7 @@ impl Client {
         if self.stage == Stage::Head {
             input = self.parse_head(input)?;
         }
-        while let Some(part) = self.frames.next(&mut input)? {
+        while let Some(part) = self.frames.next(&mut input).map_err(io::Error::other)? {
             if part.opcode != TEXT || self.needs_payload() {
                 if part.starts_frame {
                     self.buffer.clear();
@@ -120,6 +121,15 @@ impl Client {
                 self.end_frame(part.opcode)?;
             }
         }
+        Ok(())
+    }
+
+    /// From now on the kernel acknowledges whenever this client has read all, as it does for a client that seldom sends.
+    /// Otherwise it depends on the packets of the handshake on which core acknowledgements are made: that of the client,
+    /// or for a local client that of the server.
+    fn set_live(&mut self) -> io::Result<()> {
+        set_tcp_quickack(&self.socket.tcp, true)?;
+        self.stage = Stage::Live;
         Ok(())
     }
 
@@ -140,7 +150,7 @@ impl Client {
             self.stage = Stage::Welcome;
         } else {
             // The response counts as the welcome.
-            self.stage = Stage::Live;
+            self.set_live()?;
             self.texts += 1;
         }
         Ok(&input[end - before..])
@@ -170,7 +180,7 @@ impl Client {
         if find(&self.buffer, br#""from":"server""#).is_none() {
             return Err(error_with("not a welcome", &self.buffer));
         }
-        self.stage = Stage::Live;
+        self.set_live()?;
         if !self.parses_payloads {
             self.buffer = Vec::new();
         }

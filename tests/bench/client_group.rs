@@ -1,7 +1,7 @@
 //! The load generator's clients: many sockets, one thread, one buffer.
 //!
-//! Reading must cost less than the server's work. So a client has little state, frames are counted by their headers,
-//! and only a sample of clients parses payloads.
+//! Reading must cost less than the server's work. Therefore a client has little state, frames are counted by their
+//! headers, and only a sample of clients parses payloads.
 
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};

@@ -20,7 +20,7 @@
 //! | R | 1 000 rooms of three clients, one of which publishes; 1 000 messages a second, and 64 outstanding | server CPU per message, messages per second |
 //! | M | one message, then load B, to 5 000 and 10 000 members | time from the first to the last delivery, CPU per delivery, deliveries per second, with one core and with two for the server |
 //! | N | 3 000 clients on three nodes with one Redis: as A, as B, and in 1 000 rooms; one client per node; publishes as H | CPU of the nodes and of Redis per delivery, message and publish |
-//! | R | 3 000 clients on three nodes in 1 000 rooms, with a Redis Cluster of one master and of three: 1000 messages a second, and 64 outstanding | messages and deliveries per second, CPU of the busiest master and of all per message |
+//! | S | 3 000 clients on three nodes in 1 000 rooms, with a Redis Cluster of one master and of three: 1000 messages a second, and 64 outstanding | messages and deliveries per second, CPU of the busiest master and of all per message |
 //! | W | A and B, by this load generator and by `wscast bench` | deliveries per second, which must agree |
 //!
 //! The floor is a minimal server for the same job, without batching (see `floor`). It is this binary, started again
@@ -29,7 +29,7 @@
 //! every case compares two wscast binaries instead.
 //!
 //! Each measurement starts a fresh server on a core of its own. The load generator is one thread on another core. In
-//! cases N and R, all nodes and redis-servers, which must be installed, are on the one server core: rates are of all of them
+//! cases N and S, all nodes and redis-servers, which must be installed, are on the one server core: rates are of all of them
 //! together, and CPU time is counted per process.
 //!
 //! A run is invalid (exit code 1) when a client misses, repeats or reorders a message, or when a server exits. Case F
@@ -142,7 +142,7 @@ fn run(options: Options) -> io::Result<()> {
     if includes(Case::N) {
         report.extend(nodes_report::rows(&bench)?);
     }
-    if includes(Case::R) {
+    if includes(Case::S) {
         report.extend(nodes_report::master_rows(&bench)?);
     }
     if includes(Case::T) {

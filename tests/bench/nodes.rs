@@ -1,4 +1,4 @@
-//! Cases N and R: nodes that share a Redis or a Redis Cluster, compared with a single node or a single master.
+//! Cases N and S: nodes that share a Redis or a Redis Cluster, compared with a single node or a single master.
 
 use std::io;
 use std::net::SocketAddrV4;

@@ -1,4 +1,4 @@
-//! The rows of cases N and R: what nodes with one Redis cost, and how the masters of a Redis Cluster share the load.
+//! The rows of cases N and S: what nodes with one Redis cost, and how the masters of a Redis Cluster share the load.
 
 use std::io;
 use std::time::Duration;
@@ -90,9 +90,9 @@ fn has_redis(bench: &Bench, case: Case) -> io::Result<bool> {
     Ok(is_here)
 }
 
-/// The rows of case R: three nodes in many rooms, with one master and with three.
+/// The rows of case S: three nodes in many rooms, with one master and with three.
 pub(crate) fn master_rows(bench: &Bench) -> io::Result<Vec<Row>> {
-    if !has_redis(bench, Case::R)? {
+    if !has_redis(bench, Case::S)? {
         return Ok(Vec::new());
     }
     let layout = ClientLayout {
@@ -111,7 +111,7 @@ pub(crate) fn master_rows(bench: &Bench) -> io::Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for load in [Load::PerSecond(1000), Load::Outstanding(64)] {
-        let title = format!("R  {} rooms, {load}", layout.rooms);
+        let title = format!("S  {} rooms, {load}", layout.rooms);
         let comparison = Comparison {
             figures: Figure::all(&title, &figures),
             title,

@@ -50,6 +50,31 @@ describe('history', () => {
     tab.assertNoConsoleErrors();
   });
 
+  test('what is older than a long range of expired messages is found', async () => {
+    const publish = async (from, to, ttl) => {
+      const messages = Array.from({ length: to - from + 1 }, (_, n) => ({ type: 'message', room: 'gaps', payload: `number ${from + n}`, ttl }));
+      const response = await fetch(`${use.server.page}messages`, {
+        method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(messages),
+      });
+      assert.equal((await response.json()).published, messages.length);
+    };
+    await publish(1, 3);
+    await publish(4, 603, 1);
+    await publish(604, 630);
+    await eventually('the end of the ttls', async () => {
+      const page = await (await fetch(`${use.server.page}rooms/gaps/messages?since=0`)).json();
+      return page.messages.length === 30;
+    });
+    const tab = await openTab('?room=gaps');
+    await tab.sees('number 630');
+    await eventually('the start of the room', async () => {
+      await scrollTo(tab, 0);
+      return (await tab.text('#log-top-text')) === 'This is the start of the room.' && (await topOffset(tab)).offset === '#1';
+    });
+    await tab.sees('number 3');
+    tab.assertNoConsoleErrors();
+  });
+
   test('what arrived while the page was closed is marked after a reload', async () => {
     await publishMany('resumed', 3);
     const tab = await openTab('?room=resumed');

@@ -64,6 +64,20 @@ test('the panel and the room of the last visit are open again', async () => {
   await tab.page.locator('.links', { hasText: /wscast \d/ }).waitFor();
 });
 
+test('the page links to the documentation only if the server has it', async () => {
+  const tab = await use.openTab();
+  const link = tab.page.locator('.links a[href=docs]');
+  await tab.page.click('[data-panel=code]');
+  await link.waitFor();
+  await tab.page.route('**/stats', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), docs: false } });
+  });
+  await tab.page.reload();
+  await tab.page.locator('.links', { hasText: /wscast \d/ }).waitFor();
+  await link.waitFor({ state: 'hidden' });
+});
+
 test('a message of a hidden tab is counted in its title', async () => {
   const tab = await use.openTab('?room=hidden');
   await tab.isIn('hidden');

@@ -26,7 +26,8 @@ test("the client allows and refuses the examples that the server does", () => {
 test("the server joins, delivers and leaves rooms with names of any script", async (t) => {
   const { alice, bob } = await startAliceAndBob(t);
   for (const { name, normal = name } of EXAMPLES.allowed) {
-    if (normal === "lobby") continue;
+    // A server without keys has no users, and so no rooms of theirs.
+    if (normal === "lobby" || normal.startsWith("@")) continue;
     const state = await alice.client.join(name);
     assert.equal(state.room, normal);
     await bob.client.join(normal);

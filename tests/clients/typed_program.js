@@ -11,7 +11,7 @@ const client = new WscastClient(new URL("ws://localhost/ws"), {
 client
   .on("message", ({ room, payload, offset, own }) => console.log(room?.length, payload, offset?.toFixed(), own))
   .on("gap", ({ room, from, to }) => console.log(room.length, from.epoch, to.offset - from.offset))
-  .on("presence", ({ room, members, clients }) => console.log(room.length, members + 1, clients?.[0].client, clients?.[0].user?.length))
+  .on("presence", ({ room, members, clients }) => console.log(room.length, members + 1, clients?.[0].client, clients?.[0].user?.length, clients?.[0].since))
   .on("left", ({ room, error }) => console.log(room, error?.code, error?.retryAfterMs))
   .on("state", (state) => {
     if (state.name === "waiting") console.log(state.delay + state.at, state.reason.length);

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import runner
 import yaml
 from launcher import settings_free_environment
 
-DEPLOY = Path(__file__).resolve().parents[2] / "assets/deploy"
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "assets/deploy"
 SECONDS = {"ms": 0.001, "s": 1, "m": 60}
 
 
@@ -29,7 +32,7 @@ def settings(arguments, variables):
     checked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if checked.returncode != 0 or "WARN" in checked.stderr or "unknown" in checked.stderr:
         raise AssertionError(f"{command}: {checked.stderr}")
-    return dict(re.findall(r"^--([\w-]+) = (.*)$", checked.stdout, re.MULTILINE))
+    return dict(re.findall(r"^--([\w-]+) = (.*?) *  # .*$", checked.stdout, re.MULTILINE))
 
 
 def seconds(duration):
@@ -70,6 +73,23 @@ class Compose(unittest.TestCase):
                         source = volume.split(":")[0]
                         is_file = source.startswith(".")
                         self.assertTrue((DEPLOY / source).exists() if is_file else source in document["volumes"], volume)
+
+
+class Image(unittest.TestCase):
+    def test_build_stage_has_every_source_of_the_program(self):
+        stage = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").split("\nFROM ")[1]
+        copied = [name for line in re.findall(r"^COPY (.*) \S+$", stage, re.MULTILINE) for name in line.split()]
+        (served,) = re.findall(r"const SOURCES[^=]*= \[([^]]*)\]", (ROOT / "assets/pack.rs").read_text(encoding="utf-8"))
+        for source in re.findall(r'"([^"]+)"', served):
+            self.assertTrue(any((Path(source) / "").is_relative_to(name) for name in copied), f"{source} of {copied}")
+        # Cargo accepts the manifest without the tests that it names.
+        with tempfile.TemporaryDirectory() as folder:
+            for name in copied:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy(ROOT / name, Path(folder) / name)
+            command = ["cargo", "metadata", "--no-deps", "--locked", "--offline", "--format-version", "1"]
+            checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            self.assertEqual(checked.returncode, 0, checked.stderr)
 
 
 class Kubernetes(unittest.TestCase):

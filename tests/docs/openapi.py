@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pages import ROOT
 
-EXAMPLES = {"room": "lobby", "language": "zh", "client": "c1-1", "user": "ada"}
+EXAMPLES = {"room": "lobby", "language": "zh", "client": "c1-1", "user": "ada", "offset": "1"}
 FILES = {
     "/docs/{name}": "/docs/protocol",
     "/docs/{language}/{name}": "/docs/zh/protocol",

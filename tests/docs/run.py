@@ -11,6 +11,8 @@ The rules for pages:
 - `javascript`, `python` and `html` blocks are run as programs. `<!-- prints: LINE -->` above the block, once or more,
   says what they print; without it they must end by themselves with exit code 0.
 - `<!-- not executed: REASON -->` above a block skips it, and the reason is printed.
+- `toml` blocks are settings files: `wscast --check-config` must accept them. The blocks after them find the last one as
+  `wscast.toml`.
 - `json` blocks must be JSON. Blocks of the languages in NOT_PROGRAMS are not looked at; others are faults.
 
 Set WSCAST_BIN to the binary and CLIENT_MODULES to the folder with the npm packages of tests/clients. Names of pages
@@ -82,6 +84,19 @@ def run_program(block, terminal):
     terminal.program(command, block.noted("prints"))
 
 
+def check_settings(block, terminal):
+    """Writes a settings file and checks it, with a secret for rules that need tokens."""
+    (terminal.folder / "wscast.toml").write_text(block.text, encoding="utf-8")
+    binary = Path(os.environ["WSCAST_BIN"]).resolve()
+    command = [binary, "--config", "wscast.toml", "--check-config"]
+    environment = {**os.environ, "SECRET_KEY": "0123456789abcdef0123456789abcdef"}
+    checked = subprocess.run(
+        command, cwd=terminal.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if checked.returncode != 0:
+        raise Failure(checked.stderr)
+
+
 def flags(binary):
     """The flags that the help texts of the program list."""
     helps = [[binary, *command, "--help"] for command in ([], ["token"], ["healthcheck"], ["sub"], ["pub"], ["bench"])]
@@ -110,6 +125,8 @@ class Summary:
                 run_console(block, terminal)
             elif block.language in PROGRAMS:
                 run_program(block, terminal)
+            elif block.language == "toml":
+                check_settings(block, terminal)
             elif block.language == "json":
                 self.failed += checks.json_failures(block)
                 return

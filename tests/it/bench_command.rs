@@ -15,7 +15,7 @@ const UNREACHABLE: Option<i32> = Some(3);
 const REFUSED: Option<i32> = Some(4);
 const LOSSES: Option<i32> = Some(5);
 
-/// A running load of more than a test's time, killed on drop.
+/// A running bench of one hour. Dropping it kills the process.
 struct RunningBench(Child);
 
 impl RunningBench {
@@ -236,7 +236,11 @@ fn wrong_arguments_of_bench_are_one_line() {
         assert!(line.contains(part), "{args:?}: {line}");
     }
     let url = format!("ws://127.0.0.1:{}", free_port());
-    let ended = run(program().args(["bench", &url]));
+    // The argument is used in place of the variable.
+    let mut command = program();
+    command.env("WSCAST_URL", "ws://127.0.0.1:1");
+    let ended = run(command.args(["bench", &url]));
+    assert!(ended.stderr.contains(&url), "{}", ended.stderr);
     assert_eq!(ended.code, UNREACHABLE, "{}", ended.stderr);
     assert!(ended.only_line().contains("start one with `wscast`"));
 }

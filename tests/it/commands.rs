@@ -1,10 +1,13 @@
 //! The words of the command line: `serve`, `version`, `-h`, misspelt ones; and what the start prints on a terminal.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::token::SECRET;
-use crate::support::{TestServer, USAGE, open_terminal, program, read_terminal_until, run, skip};
+use crate::support::{
+    FAILURE, TestServer, USAGE, open_terminal, program, read_terminal_until, run, skip,
+};
 
 #[test]
 fn serve_is_the_default_command_and_takes_the_same_flags() {
@@ -229,4 +232,24 @@ fn manual_pages_have_every_flag() {
     let sub = run(program().args(["man", "sub"]));
     let plain = sub.stdout.replace("\\-", "-");
     assert!(plain.contains("--last") && !plain.contains("--audience"));
+}
+
+// A full disk would leave a script or a page that ends in the middle.
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    for args in [
+        &["man"][..],
+        &["completions", "bash"],
+        &["version"],
+        &["-h"],
+    ] {
+        let full = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("/dev/full");
+        let ended = program().args(args).stdout(full).output().expect("output");
+        assert_eq!(ended.status.code(), FAILURE, "{args:?}");
+        let why = String::from_utf8_lossy(&ended.stderr);
+        assert!(why.contains("cannot write the output"), "{why}");
+    }
 }

@@ -60,7 +60,10 @@ fn every_link_of_the_pages_works() {
         }
         let response = server.raw().get(&path);
         assert_eq!(response.status, 200, "{path}");
-        if !path.starts_with("/docs/") || path.ends_with(".css") || path.ends_with(".png") {
+        let is_page = ![".css", ".png", ".svg"]
+            .iter()
+            .any(|end| path.ends_with(end));
+        if !path.starts_with("/docs/") || !is_page {
             continue;
         }
         let policy = response

@@ -120,7 +120,7 @@ fn invalid_posts_and_pages_are_refused_with_a_code() {
     let large = format!(r#"{{"type":"message","payload":"{}"}}"#, "x".repeat(2000));
     for (content_type, target, body, status, code) in [
         (
-            "text/plain",
+            "text/html",
             "/rooms/ops/messages",
             good,
             415,

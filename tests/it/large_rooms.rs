@@ -40,8 +40,11 @@ fn wakes_of_helpers(server: &TestServer) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn helpers(server: &TestServer) -> usize {
-    wakes_of_helpers(server).len()
+/// Waits, because a thread has its name only some time after it was started.
+fn wait_for_helpers(server: &TestServer, count: usize, case: &str) {
+    wait_until(&format!("{count} helpers with {case}"), || {
+        wakes_of_helpers(server).len() == count
+    });
 }
 
 /// Publishes one message at a time and reads it at every client.
@@ -74,13 +77,13 @@ fn small_room_wakes_no_helper_and_large_room_does() {
 }
 
 #[test]
-fn number_of_helpers_is_the_one_set() {
+fn fan_out_threads_sets_the_number_of_helpers() {
     for (setting, expected) in [("0", 0), ("1", 1), ("5", 5)] {
         let server = TestServer::start(&["--fan-out-threads", setting]);
         let mut alice = server.client();
         alice.say("hi");
         alice.expect("hi");
-        assert_eq!(helpers(&server), expected, "--fan-out-threads {setting}");
+        wait_for_helpers(&server, expected, &format!("--fan-out-threads {setting}"));
     }
 }
 
@@ -99,7 +102,7 @@ fn automatic_number_of_helpers_follows_the_cores_that_the_server_may_use() {
                 cores.iter().for_each(|core| only.set(*core));
                 sched_setaffinity(None, &only).expect("affinity");
                 let server = TestServer::start(&[]);
-                assert_eq!(helpers(&server), count - 1, "{count} cores");
+                wait_for_helpers(&server, count - 1, &format!("{count} cores"));
             });
         });
     }

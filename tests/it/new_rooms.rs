@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::support::{
-    RawConnection, Response, TempDir, TestServer, forwarded_for, request, wait_for, wait_until,
-    with_redis,
+    ClientOptions, RawConnection, Response, TempDir, TestServer, forwarded_for, request, wait_for,
+    wait_until, with_redis,
 };
 
 const ALICE: &str = "203.0.113.7";
@@ -119,7 +119,12 @@ fn oldest_room_with_history_is_replaced(server: &TestServer) {
     // A reader that comes back learns that its messages are gone, and no position is used again.
     let (epoch, offset) = &first;
     let query = format!("/ws?room=first&since={offset}&epoch={epoch}");
-    let reader = server.client_at(&query);
+    // A busy server may have no room to replace yet, and says so with 503.
+    let reader = wait_for("the reader's room is created", || {
+        let mut raw = server.raw();
+        raw.try_upgrade(&query)?;
+        Some(ClientOptions::new().after_handshake(raw))
+    });
     assert_eq!(reader.welcome().room("first").recovered, Some(false));
     let again = publish_with_history(server, "first");
     assert_ne!(again.0, first.0);

@@ -79,9 +79,9 @@ fn unknown_parameter_is_named_with_a_suggestion() {
         ("access_token=a.b.c", &["access_token", "write `token`"]),
         (
             "user=alice",
-            &["user", "room, since, epoch, session, token"],
+            &["user", "room, me, since, epoch, last, session, token"],
         ),
-        ("lobby", &["lobby", "room, since"]),
+        ("lobby", &["lobby", "room, me, since"]),
         ("%3D=x", &["\"=\""]),
         ("room=a&roomId=b", &["roomId", "write `room`"]),
         ("room=a&room_name=b", &["room_name", "write `room`"]),

@@ -227,6 +227,19 @@ fn token_decides_whether_pub_may_publish() {
     }
 }
 
+// The server compares the ids of all publishers of a user.
+#[test]
+fn publishers_of_one_user_are_not_taken_for_each_other() {
+    let server = TestServer::with_tokens(&["--anonymous=both"]);
+    let token = signed(SECRET, &claims(json!({"sub": "alice"})));
+    for text in ["first", "second"] {
+        let mut command = client_of(&server, &["pub", "ops", text]);
+        let ended = run(command.env("WSCAST_TOKEN", &token));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    assert_eq!(stored(&server), ["first", "second"]);
+}
+
 #[test]
 fn pub_without_a_server_is_one_line_with_the_cure() {
     let url = format!("ws://127.0.0.1:{}", free_port());
@@ -241,6 +254,10 @@ fn wrong_arguments_of_pub_are_one_line() {
         (&["pub"][..], "the room is missing"),
         (&["pub", "a b", "text"], "letters, digits"),
         (&["pub", "a", "--tokn=x"], "did you mean --token?"),
+        (
+            &["pub", "a", "text", "--url=ws://a:65536"],
+            "a port from 1 to 65535",
+        ),
         (&["publish", "a"], "did you mean pub?"),
     ] {
         let ended = run(program().args(args));

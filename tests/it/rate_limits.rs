@@ -102,6 +102,24 @@ fn pings_and_binary_frames_count_as_well() {
     }
 }
 
+/// The pongs to pings that arrive together wait for each other, but not until the Close was sent.
+#[test]
+fn client_that_is_closed_for_its_pings_gets_the_pongs_first() {
+    let server = TestServer::start(&["--max-request-rate", "5"]);
+    let mut raw = server.passive_client("/ws");
+    raw.try_send(frame(true, 0x9, b"ping").repeat(500));
+    let mut pongs = 0;
+    loop {
+        let frame = raw.frame().expect("closed without a Close frame");
+        match frame.opcode {
+            0xA => pongs += 1,
+            CLOSE => break,
+            _ => {}
+        }
+    }
+    assert!(pongs > 50, "{pongs} pongs");
+}
+
 #[test]
 fn byte_rate_is_limited_but_the_largest_message_always_fits() {
     let server = TestServer::start(&["--max-byte-rate", "1KiB"]);

@@ -69,7 +69,9 @@ fn numbering_continues_once_without_a_mark_on_a_database_of_an_earlier_version()
     let mut history = AcknowledgedHistory::new();
     history.run_until(Signal::TERM);
     let database = Connection::open(history.dir.path(DATABASE)).expect("open");
-    let downgrade = "DELETE FROM rooms WHERE room = 0; PRAGMA user_version = 1";
+    let downgrade =
+        "DROP INDEX expiring; DROP TABLE gone; ALTER TABLE messages DROP COLUMN expires;
+        DELETE FROM rooms WHERE room = 0; PRAGMA user_version = 1";
     database.execute_batch(downgrade).expect("update");
     drop(database);
     delete(&history.dir, MARK);
@@ -124,7 +126,7 @@ fn numbering_restarts_on_a_running_servers_copy_without_its_log() {
 
 /// The copy is older than a checkpoint, so the log that is left continues another file.
 #[test]
-fn numbering_restarts_on_a_copy_under_a_log_that_continues_another_file() {
+fn numbering_restarts_if_an_old_copy_meets_a_newer_log() {
     for how in COMMANDS {
         let mut history = AcknowledgedHistory::new();
         let mut server = history.dir.serve(&[]);

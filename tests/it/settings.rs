@@ -42,10 +42,11 @@ fn invalid_value_fails_with_one_line_of_setting_value_and_remedy() {
         ("--drain", "60", "--shutdown-timeout"),
         ("--shutdown-timeout", "10sec", "0.5"),
         ("--history-messages", "1.5", "1 or more"),
-        ("--history-bytes", "1 MiB", "1MiB"),
+        ("--history-bytes", "1 MB", "1MiB"),
         ("--history-age", "", "value"),
         ("--history-total-bytes", "99999999999GiB", "1MiB"),
         ("--log-level", "loud", "debug"),
+        ("--log-format", "xml", "json"),
     ] {
         let ended = run(program().arg(format!("{arg}={value}")));
         let line = ended.only_line();
@@ -139,6 +140,8 @@ fn check_config_prints_each_setting_and_starts_nothing() {
         ("--history-age", "1h"),
         ("--history-total-bytes", "64MiB"),
         ("--log-level", "info"),
+        ("--log-format", "text"),
+        ("--access-log", "false"),
         ("--log-file", "(none)"),
     ];
     for (flag, value) in expected {
@@ -150,7 +153,11 @@ fn check_config_prints_each_setting_and_starts_nothing() {
     assert_eq!(changed.setting("--welcome"), Some("a b"));
     // The URL may contain a password, so it is not printed.
     let with_redis = run(program().args(["--check-config", "--redis=redis://:sesame@127.0.0.1"]));
-    assert_eq!(with_redis.setting("--redis"), Some("(set)"));
+    if cfg!(feature = "redis") {
+        assert_eq!(with_redis.setting("--redis"), Some("(set)"));
+    } else {
+        assert!(with_redis.only_line().contains("built without Redis"));
+    }
     // Settings that stop the server stop the check, too.
     assert_eq!(
         run(program().args(["--check-config", "--port=x"])).code,
@@ -168,13 +175,7 @@ fn help_shows_each_flag_with_its_variable_and_default() {
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     let settings = run(program().arg("--check-config"));
     let paragraphs: Vec<&str> = help.stdout.split("\n\n").collect();
-    // The line about tokens is no setting.
-    let flags = settings
-        .stdout
-        .lines()
-        .filter(|line| line.starts_with("--"));
-    for line in flags {
-        let (flag, default) = line.split_once(" = ").expect("flag = value");
+    for (flag, default, _) in settings.settings() {
         let variable = format!("WSCAST_{}", flag[2..].replace('-', "_").to_uppercase());
         // Whole words only: `--max-rooms-per-connection` starts with `--max-rooms`.
         let about = paragraphs.iter().find(|paragraph| {
@@ -231,13 +232,7 @@ fn flags_override_variables_and_those_override_the_platforms() {
 fn every_setting_has_its_variable() {
     let settings = run(program().arg("--check-config"));
     let mut seen = 0;
-    // The line about tokens is no setting.
-    let flags = settings
-        .stdout
-        .lines()
-        .filter(|line| line.starts_with("--"));
-    for line in flags {
-        let (flag, _) = line.split_once(" = ").expect("flag = value");
+    for (flag, _, _) in settings.settings() {
         let variable = format!("WSCAST_{}", flag[2..].replace('-', "_").to_uppercase());
         let value = match flag {
             "--host" => "127.0.0.9",
@@ -245,6 +240,8 @@ fn every_setting_has_its_variable() {
             "--allow-origin" => "https://a.example",
             "--echo" => "true",
             "--log-level" => "trace",
+            "--log-format" => "json",
+            "--access-log" => "true",
             "--log-file" => "/tmp/somewhere.log",
             "--outbox-bytes" => "3MiB",
             "--shutdown-timeout" => "77",
@@ -257,8 +254,23 @@ fn every_setting_has_its_variable() {
             "--listen-mode" => "600",
             "--trusted-proxies" => "10.0.0.0/8,unix",
             "--proxy-protocol" => "false",
-            // Each of the two is refused without the other.
-            "--tls-cert" | "--tls-key" => {
+            "--named-secret-key-files" => "a=/run/secrets/a,b=/run/secrets/b",
+            "--jwks-url" => "https://id.example.com/jwks.json",
+            "--webhook" | "--auth-url" => "http://127.0.0.1:9/?key=sesame",
+            "--webhook-events" => "users",
+            "--redis" if cfg!(feature = "redis") => "redis://127.0.0.1:9",
+            // The program without Redis refuses it.
+            "--redis" => {
+                seen += 1;
+                continue;
+            }
+            // Each of the two is refused without the other, and a settings file must exist.
+            "--tls-cert" | "--tls-key" | "--config" => {
+                seen += 1;
+                continue;
+            }
+            // Refused without a list of origins.
+            "--token-cookie" => {
                 seen += 1;
                 continue;
             }
@@ -266,7 +278,11 @@ fn every_setting_has_its_variable() {
         };
         let ended = run(program().arg("--check-config").env(&variable, value));
         assert_eq!(ended.code, Some(0), "{variable}: {}", ended.stderr);
-        let shown = if flag == "--redis" { "(set)" } else { value };
+        let is_secret = matches!(
+            flag,
+            "--redis" | "--webhook" | "--webhook-secret" | "--auth-url"
+        );
+        let shown = if is_secret { "(set)" } else { value };
         assert_eq!(ended.setting(flag), Some(shown), "{variable}");
         seen += 1;
     }

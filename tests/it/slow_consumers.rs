@@ -1,5 +1,9 @@
 //! Slow consumers: they cost bounded memory and no other client anything, and lose nothing if they catch up in time.
 
+use std::thread;
+
+use serde_json::json;
+
 use crate::support::{
     PING, TEXT, TIMEOUT, TestClient, TestServer, frame, message_frame, wait_until,
 };
@@ -216,4 +220,34 @@ fn client_behind_by_a_few_small_messages_is_not_evicted() {
         assert_eq!(slow.next_offset(), offset);
     }
     assert_eq!(server.total("slow_consumers_evicted"), 0);
+}
+
+// A single request publishes far more than an outbox and the kernel's buffers hold.
+#[test]
+fn large_batch_evicts_no_client_that_reads() {
+    const ENTRIES: usize = 14;
+    let rooms: Vec<String> = (0..32).map(|n| format!("room-{n}")).collect();
+    let server = TestServer::start(&SMALL_OUTBOX);
+    let target = format!("/ws?room={}", rooms.join("&room="));
+    let mut readers: Vec<TestClient> = (0..3).map(|_| server.client_at(&target)).collect();
+    let stalled = server.passive_client(&target);
+    let entry =
+        json!({"type": "message", "rooms": rooms, "payload": "x".repeat(TEXT_BYTES)}).to_string();
+    let body = format!("{entry}\n").repeat(ENTRIES);
+    thread::scope(|scope| {
+        for reader in &mut readers {
+            scope.spawn(|| {
+                for _ in 0..ENTRIES * rooms.len() {
+                    reader.next_offset();
+                }
+            });
+        }
+        let response = server.post_as("application/x-ndjson", "/messages", &body);
+        assert_eq!(response.json()["published"], ENTRIES * rooms.len());
+    });
+    drop(stalled);
+    assert!(server.total("slow_consumers_evicted") <= 1);
+    for reader in &mut readers {
+        reader.say_in("room-0", "still here");
+    }
 }

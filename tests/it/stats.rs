@@ -23,6 +23,8 @@ fn health_and_stats_have_every_documented_field() {
     assert!(stats["uptime_seconds"].as_f64() > Some(0.0), "{stats}");
     assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(stats["max_message_bytes"], 64 * 1024);
+    // The page links to the documentation if this is true.
+    assert_eq!(stats["docs"], cfg!(feature = "docs"));
     assert_eq!(
         (&stats["rooms"], &stats["lagging_clients"]),
         (&json!(2), &json!(0))

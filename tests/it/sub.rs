@@ -50,7 +50,10 @@ fn sub_prints_each_message_on_one_line() {
     let server = TestServer::start(&[]);
     let client = subscribe(&server, &["lobby", "ops"]);
     publish(&server, "lobby", &json!("hello"));
+    client.expect_lines(&["hello"]);
     publish(&server, "ops", &json!({"temperature": 21.5}));
+    // Messages of different rooms may overtake each other.
+    client.expect_lines(&["hello", r#"{"temperature":21.5}"#]);
     publish(&server, "lobby", &json!("two\nlines"));
     publish(&server, "lobby", &json!("\u{1b}[31m"));
     publish(&server, "other", &json!("not for us"));
@@ -154,15 +157,37 @@ fn lost_messages_are_reported_on_stderr() {
     publish_all(&server, "ops", &["1", "2", "3", "4", "5"]);
     let client = subscribe(&server, &["ops", "--since=1"]);
     wait_until("the gap is reported", || {
-        client.stderr().contains("messages 2 to 5 are missing")
+        client.stderr().contains("messages 2 to 3 are missing")
     });
+    client.expect_lines(&["4", "5"]);
     publish_all(&server, "ops", &["6"]);
-    client.expect_lines(&["6"]);
+    client.expect_lines(&["4", "5", "6"]);
     let other = "--epoch=00000000000000ff";
     let client = subscribe(&server, &["ops", "--since=1", other]);
     wait_until("the new epoch is reported", || {
         client.stderr().contains("numbering restarted")
     });
+    client.expect_lines(&["5", "6"]);
+    let client = subscribe(&server, &["ops", "--since=500"]);
+    wait_until("the last message is named", || {
+        client.stderr().contains("the last one is 6")
+    });
+    publish_all(&server, "ops", &["7"]);
+    client.expect_lines(&["7"]);
+}
+
+// A server without --db is killed; messages are published before the subscriber is back.
+#[test]
+fn sub_prints_what_was_published_after_the_numbering_restarted() {
+    let port_flag = format!("--port={}", free_port());
+    let server = TestServer::start(&[&port_flag]);
+    let client = subscribe(&server, &["ops"]);
+    publish_all(&server, "ops", &["1", "2", "3"]);
+    client.expect_lines(&["1", "2", "3"]);
+    drop(server);
+    let server = TestServer::start(&[&port_flag]);
+    publish_all(&server, "ops", &["4", "5"]);
+    client.expect_lines(&["1", "2", "3", "4", "5"]);
 }
 
 /// `wscast sub ops | head -n 1`

@@ -141,7 +141,7 @@ fn tokens() -> Vec<(&'static str, Option<String>, Rights)> {
 }
 
 /// The status of each route for each kind of token: none, other room, member, administrator.
-const ROUTES: [(&str, &str, [u16; 4]); 19] = [
+const ROUTES: [(&str, &str, [u16; 4]); 23] = [
     ("GET", "/", [200, 200, 200, 200]),
     ("GET", "/assets/page/page.js", [200, 200, 200, 200]),
     ("GET", "/health", [200, 200, 200, 200]),
@@ -157,9 +157,13 @@ const ROUTES: [(&str, &str, [u16; 4]); 19] = [
     ("POST", "/rooms/ops/messages", [401, 403, 201, 201]),
     ("GET", "/rooms/ops/events", [401, 403, 200, 200]),
     ("HEAD", "/rooms/ops/events", [401, 403, 200, 200]),
+    ("POST", "/messages", [401, 200, 200, 200]),
+    ("DELETE", "/rooms/none/messages", [401, 403, 403, 404]),
+    ("DELETE", "/rooms/none/messages/1", [401, 403, 403, 404]),
     ("GET", "/clients", [401, 403, 403, 200]),
     ("DELETE", "/clients/c00000000-1", [401, 403, 403, 404]),
     ("DELETE", "/users/nobody/clients", [401, 403, 403, 200]),
+    ("POST", "/users/nobody/revoke", [401, 403, 403, 200]),
     ("GET", "/ws", [426, 426, 426, 426]),
 ];
 

@@ -7,10 +7,7 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
-use crate::support::{FAILURE, TempDir, TestServer, program, run, skip};
-
-/// A user without rights, other than the one of most tests.
-const NOBODY: u32 = 65534;
+use crate::support::{FAILURE, NOBODY, TempDir, TestServer, program, run, skip};
 
 fn server(flag: &str, path: &str) -> Command {
     let mut command = program();

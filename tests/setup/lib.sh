@@ -144,6 +144,10 @@ ensure_faketime() {
 # ensure_nginx: the tests start their own nginx, with Debian's stream module.
 ensure_nginx() {
     if have nginx || [ -x /usr/sbin/nginx ]; then
+        # Debian's nginx may be there without the module, which is a package of its own.
+        if [ -d /usr/lib/nginx/modules ] && ! [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]; then
+            install_debian libnginx-mod-stream
+        fi
         return
     fi
     install_debian nginx-light libnginx-mod-stream || return

@@ -126,10 +126,10 @@ if ! ensure_python3; then
     echo "no chart and no tables: $why"
     exit 1
 fi
-# The page on performance changes only with `--page`.
+# The pages on performance change only with `--page`.
 case " $* " in
-*" --page "*) page=assets/docs/performance.md picture=assets/docs/performance.svg ;;
-*) page='' picture=$folder/chart.svg ;;
+*" --page "*) pages='assets/docs/performance.md assets/docs/zh/performance.md' picture=assets/docs/performance.svg ;;
+*) pages='' picture=$folder/chart.svg ;;
 esac
-python3 tests/bench/peers/page.py "$folder/results.json" "$picture" $page || status=1
+python3 tests/bench/peers/page.py "$folder/results.json" "$picture" $pages || status=1
 exit $status

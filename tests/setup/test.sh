@@ -42,7 +42,8 @@ run_small() {
 }
 small_scenarios="broadcast:: closing:: commands:: event_streams:: handshake:: healthcheck:: http:: keep_alive:: presence::
     protocol:: rooms:: settings:: shutdown:: slow_consumers:: stats:: sub:: token_rights:: unix_sockets::
-    --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts"
+    --skip nodes:: --skip new_rooms:: --skip tls --skip certificate --skip across_restarts
+    --skip from_disk --skip each_room_resumes --skip kept_on_disk --skip shared_by_nodes"
 
 # The units are valid and keep the program in its sandbox, sockets outlive the server, the Debian package is complete, and
 # the files for Compose, Kubernetes, Prometheus, Grafana and fail2ban fit the server.
@@ -221,6 +222,7 @@ export WSCAST_BIN
 
 for part in "$@"; do
     printf '\n--- %s ---\n' "$part"
+    began=$(date +%s)
     why=
     : >"$WSCAST_SKIPPED"
     if ! "setup_$part"; then
@@ -228,7 +230,7 @@ for part in "$@"; do
         record SKIPPED "$part: $why"
         continue
     elif "run_$part"; then
-        record passed "$part"
+        record passed "$part ($(($(date +%s) - began)) s)"
     else
         record FAILED "$part"
     fi

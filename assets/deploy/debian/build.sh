@@ -21,6 +21,7 @@ for unit in wscast.service wscast.socket wscast@.service; do
     install -d "$root/lib/systemd/system"
     sed 's|/usr/local/bin/|/usr/bin/|' "$here/../$unit" >"$root/lib/systemd/system/$unit"
 done
+install -D -m 644 "$here/../wscast.toml" "$root/usr/share/doc/wscast/examples/wscast.toml"
 install -D -m 644 "$here/../../../LICENSE" "$root/usr/share/doc/wscast/copyright"
 install -d "$root/DEBIAN"
 size=$(du -sk "$root" | cut -f 1)

@@ -1,6 +1,6 @@
 /**
- * What the page remembers in this browser: language, theme, rooms, the selected room, what was read. Tokens
- * are never stored, and neither are messages. Other tabs store their settings at the same place.
+ * Settings that this browser stores: language, theme, rooms, the selected room, what was read. Tokens are never
+ * stored, and neither are messages. Other tabs store their settings at the same place.
  */
 
 /** Pages below different paths of one host belong to different servers. */
@@ -25,7 +25,7 @@ export const settings = load();
 /** The marks that this tab has changed since it stored them. @type {Map<string, ReadMark | undefined>} */
 const changedMarks = new Map();
 
-/** Stores settings. Those that another tab has changed meanwhile stay. @param {Partial<Settings>} changes */
+/** Stores settings. Settings that another tab has changed stay. @param {Partial<Settings>} changes */
 export function saveSettings(changes) {
   Object.assign(settings, changes);
   store({ ...load(), ...changes });
@@ -49,7 +49,7 @@ function store(all) {
   try {
     localStorage.setItem(KEY, JSON.stringify(all));
   } catch {
-    // The browser allows no storage, or it is full. The page works without.
+    // Storage is forbidden or full. The page works without stored settings.
   }
 }
 

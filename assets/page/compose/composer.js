@@ -88,7 +88,7 @@ export function createComposer({ send, bytesMax }) {
     setText(byId('text-size'), bytes > max * SIZE_SHOWN_FROM ? words.sizeOf(formatBytes(bytes), formatBytes(max)) : '');
     byId('text-size').classList.toggle('problem', tooLarge);
     const shown = tooLarge ? words.tooLarge(formatBytes(bytes), formatBytes(max))
-      // A half-written event is no mistake yet.
+      // Invalid JSON is reported on submit, and then until it is corrected.
       : problem !== null && (sending || error.textContent !== '') ? words.invalidJson(problem)
       : isEvent && sending && text.trim() === '' ? words.emptyEvent : '';
     setText(error, shown);

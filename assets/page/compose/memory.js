@@ -1,4 +1,4 @@
-/** What was sent and what is being written, for this tab and its reloads. */
+/** Sent texts and drafts, for this tab and its reloads. */
 
 const KEY = `wscast:${location.pathname}:written`;
 const SENT_MAX = 50;

@@ -17,7 +17,7 @@ const POINTS_MAX = 150;
 /**
  * @typedef {import('./frames.js').FrameLog} FrameLog
  * @typedef {{ connected_clients: number, rates: { messages_published: number, messages_delivered: number },
- *   max_message_bytes?: number, version?: string }} Figures
+ *   max_message_bytes?: number, version?: string, docs?: boolean }} Figures
  */
 
 /** The last values of a figure. */
@@ -46,6 +46,8 @@ export class Health {
   /** The largest message that the server accepts, once it has said so. @type {number | undefined} */
   messageBytesMax = undefined;
   version = '';
+  /** Whether the server has the documentation at `docs/`. */
+  hasDocs = false;
   /** Milliseconds that the server has been silent after a request, or 0. */
   silentFor = 0;
   #client;
@@ -145,6 +147,7 @@ export class Health {
       this.delivered.add(figures.rates.messages_delivered);
       this.messageBytesMax = figures.max_message_bytes ?? this.messageBytesMax;
       this.version = figures.version ?? this.version;
+      this.hasDocs = figures.docs ?? this.hasDocs;
     } catch {
       for (const series of [this.clients, this.published, this.delivered]) series.add(null);
     }

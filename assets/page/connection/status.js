@@ -1,4 +1,4 @@
-/** What the reader sees of the connection: its state, one notice with what to do about it, and the latest figures. */
+/** The visible state of the connection: its name, one notice with what to do about it, and the latest figures. */
 
 import { byId, setText } from '../base/element.js';
 import { formatDuration, formatMs, formatNumber } from '../base/format.js';

@@ -24,7 +24,7 @@ const END_PX = 24;
 export class VirtualList {
   /** Whether the list scrolls to new rows. */
   follow = true;
-  /** The number of the row at the top of the screen, and how many pixels of it are above. */
+  /** The first visible row, and how many of its pixels are scrolled out at the top. */
   anchor = { row: 0, above: 0 };
   #options;
   #canvas;

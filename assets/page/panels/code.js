@@ -5,11 +5,16 @@ import { copyText } from '../base/copy.js';
 import { currentToken } from '../connection/token.js';
 import { words } from '../words/words.js';
 
-/** @param {{ room: () => string | undefined, version: () => string }} options */
-export function codePanel({ room, version }) {
+/**
+ * @param {{ room: () => string | undefined, server: () => { version: string, hasDocs: boolean } }} options `server`:
+ *   what the server has said about itself
+ */
+export function codePanel({ room, server }) {
   let withToken = false;
   /** @type {HTMLElement | undefined} */
   let shownVersion;
+  /** @type {HTMLElement | undefined} */
+  let docs;
 
   /** @param {HTMLElement} box */
   function draw(box) {
@@ -40,8 +45,9 @@ export function codePanel({ room, version }) {
 
   function links() {
     const list = element('p', 'links');
-    const docs = element('a', '', words.documentation);
-    docs.href = 'docs';
+    const toDocs = element('a', '', words.documentation);
+    toDocs.href = 'docs';
+    docs = toDocs;
     const client = element('a', '', words.javascriptClient);
     client.href = 'assets/client.js';
     list.append(docs, client);
@@ -51,9 +57,11 @@ export function codePanel({ room, version }) {
     return list;
   }
 
-  /** The server may name its version after the panel was opened. */
+  /** The server may name its version after the panel was opened, and whether it has the documentation. */
   function update() {
-    if (shownVersion && version()) setText(shownVersion, `wscast ${version()}`);
+    const { version, hasDocs } = server();
+    if (docs) docs.hidden = !hasDocs;
+    if (shownVersion && version) setText(shownVersion, `wscast ${version}`);
   }
 
   return { draw, update };

@@ -5,6 +5,10 @@ import { messageRow } from './rows.js';
 const PAGE_MESSAGES = 200;
 /** Messages that were missed while the page was closed and that are loaded at once. */
 const RESUME_MESSAGES_MAX = 1_000;
+/** Offsets that are searched at once for an older message. */
+const EMPTY_RANGE_OFFSETS = 1_000;
+/** Ranges without a message that are searched before the page stops. */
+const EMPTY_RANGES_MAX = 100;
 
 /**
  * @typedef {import('./view.js').RoomView} RoomView
@@ -44,22 +48,39 @@ export function messagesToResume(view, read) {
 async function loadBefore(view, client, isOwn, messages) {
   const end = /** @type {number} */ (view.first);
   const { epoch } = view;
-  const rows = [];
-  let since = Math.max(0, end - 1 - messages);
-  let oldest = 1;
-  // A reply has a limit in bytes, so a page may take several.
-  while (since < end - 1) {
-    const page = await client.history(view.name, { since, limit: end - 1 - since });
-    if (page.epoch !== epoch) break;
-    oldest = page.first;
-    const found = page.messages.filter(({ offset = 0 }) => offset > since && offset < end);
-    for (const message of found) rows.push(messageRow({ ...message, room: view.name }, isOwn(message), epoch));
-    if (found.length === 0) break;
-    since = found[found.length - 1].offset ?? end;
+  let range = { after: Math.max(0, end - 1 - messages), until: end - 1 };
+  let { found, oldest } = await readRange(view, client, range);
+  // Deleted and expired messages leave ranges of offsets without any message.
+  for (let n = 0; found.length === 0 && oldest <= range.after && n < EMPTY_RANGES_MAX; n += 1) {
+    range = { after: Math.max(0, range.after - EMPTY_RANGE_OFFSETS), until: range.after };
+    ({ found, oldest } = await readRange(view, client, range));
   }
   // The room may have been cleared or renumbered meanwhile.
   if (view.first !== end || view.epoch !== epoch) return;
+  const rows = found.map((message) => messageRow({ ...message, room: view.name }, isOwn(message), epoch));
   view.prepend(rows);
   view.first = rows[0]?.offset ?? end;
   if (view.first <= oldest || rows.length === 0) view.top = oldest > 1 || rows.length === 0 ? 'pruned' : 'start';
+}
+
+/**
+ * Reads the messages after an offset and up to another one, and the offset of the room's oldest message. A reply has a
+ * limit in bytes, so a range may take several.
+ * @type {(view: RoomView, client: WscastClient, range: { after: number, until: number }) => Promise<{ found: any[], oldest: number }>}
+ */
+async function readRange(view, client, { after, until }) {
+  const { epoch } = view;
+  const found = [];
+  let oldest = 1;
+  while (after < until) {
+    const page = await client.history(view.name, { since: after, limit: until - after });
+    if (page.epoch !== epoch) return { found: [], oldest: Infinity };
+    oldest = page.first;
+    const start = after;
+    const messages = page.messages.filter(({ offset = 0 }) => offset > start && offset <= until);
+    if (messages.length === 0) break;
+    found.push(...messages);
+    after = messages[messages.length - 1].offset ?? until;
+  }
+  return { found, oldest };
 }

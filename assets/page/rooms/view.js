@@ -1,5 +1,5 @@
 /**
- * What the page keeps of one room: its messages, its members, what is unread. The number of rows is bounded:
+ * The page's state of one room: its messages, its members, what is unread. The number of rows is bounded:
  * the oldest are dropped, and scrolling up loads them from the server again.
  */
 

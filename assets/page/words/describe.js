@@ -3,7 +3,9 @@
 import { words } from './words.js';
 
 /** The server's reasons that say no more than their codes. */
-const GENERAL_REASONS = ['', 'forbidden', 'the server requires a token', 'token is missing, refused or expired'];
+const GENERAL_REASONS = [
+  '', 'forbidden', 'the server requires a token', 'token is missing, refused, expired or revoked',
+];
 const MAY_NOT_READ = /^you may not read (\S+)$/;
 
 /**

@@ -22,6 +22,10 @@ pub enum KeyError {
     Pem(String),
     /// The secret is in UTF-16, so its bytes differ from the secret that tokens are signed with.
     Utf16(String),
+    /// Two secrets have this name.
+    NameTwice(String),
+    /// There are more named secrets than are tried.
+    TooManySecrets,
     /// The file holds no usable key.
     NoKey(PathBuf, String),
 }
@@ -45,6 +49,13 @@ impl fmt::Display for KeyError {
             Self::Pem(of) => write!(
                 f,
                 "{of}: this is a PEM file, not a secret; set --public-key-file for public keys, or {REMEDY}"
+            ),
+            Self::NameTwice(name) => write!(
+                f,
+                "--named-secret-key-files: two secrets are called {name:?}; give each its own name"
+            ),
+            Self::TooManySecrets => f.write_str(
+                "--named-secret-key-files: name at most 16 secrets, and leave out those whose tokens have expired",
             ),
             Self::NoKey(path, why) => write!(
                 f,

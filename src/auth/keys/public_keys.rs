@@ -45,7 +45,7 @@ pub(in crate::auth) fn read(path: &Path) -> Result<Vec<VerifyingKey>, KeyError> 
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_start_matches('\u{feff}').trim();
     let keys = if text.starts_with('{') {
-        json_keys(text, path)
+        parse_json(text, &path.display().to_string())
     } else {
         pem(text).map(|key| vec![key])
     };
@@ -141,8 +141,8 @@ fn key(algorithm: Algorithm, key: DecodingKey) -> VerifyingKey {
     }
 }
 
-/// Reads the keys of a JSON file. Keys that cannot be used are skipped, unless none can.
-fn json_keys(text: &str, path: &Path) -> Result<Vec<VerifyingKey>, Unusable> {
+/// Parses the keys of a JSON text; `source` names it in the log. Keys that cannot be used are skipped, unless none can.
+pub(super) fn parse_json(text: &str, source: &str) -> Result<Vec<VerifyingKey>, Unusable> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|why| why.to_string())?;
     let found: Vec<(String, Result<VerifyingKey, Unusable>)> = match object.get("keys") {
         Some(Value::Array(keys)) => keys.iter().take(KEYS_MAX).map(named_jwk).collect(),
@@ -164,7 +164,7 @@ fn json_keys(text: &str, path: &Path) -> Result<Vec<VerifyingKey>, Unusable> {
         return Err(format!("holds no usable key{reason}"));
     }
     for (name, why) in skipped {
-        log::info!("key file {path:?}: key {name:?} is skipped, because it {why}");
+        log::info!("keys of {source:?}: key {name:?} is skipped, because it {why}");
     }
     Ok(keys)
 }

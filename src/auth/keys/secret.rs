@@ -27,7 +27,11 @@ const PLACEHOLDERS: [&str; 12] = [
 ];
 
 /// A secret for HS256 that passed the checks for weak secrets.
-pub(in crate::auth) struct Secret(Vec<u8>);
+pub(in crate::auth) struct Secret {
+    bytes: Vec<u8>,
+    /// The name that tokens pick it by (`kid`).
+    name: Option<String>,
+}
 
 impl Secret {
     /// Checks a secret; `of` names its setting for the error.
@@ -53,7 +57,10 @@ impl Secret {
         if bytes.len() < SECRET_BYTES_MIN {
             return Err(KeyError::TooShort(of.to_owned()));
         }
-        Ok(Self(bytes.to_vec()))
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            name: None,
+        })
     }
 
     /// Reads a secret from the file of a setting, without the white space around it.
@@ -64,16 +71,28 @@ impl Secret {
         )
     }
 
+    /// Gives the secret a name.
+    pub(in crate::auth) fn named(self, name: String) -> Self {
+        Self {
+            name: Some(name),
+            ..self
+        }
+    }
+
+    pub(in crate::auth) fn name(&self) -> Option<&String> {
+        self.name.as_ref()
+    }
+
     pub(in crate::auth) fn verifying(&self) -> VerifyingKey {
         VerifyingKey {
             algorithm: Algorithm::HS256,
-            key: DecodingKey::from_secret(&self.0),
-            id: None,
+            key: DecodingKey::from_secret(&self.bytes),
+            id: self.name.clone(),
         }
     }
 
     pub(in crate::auth) fn signing(&self) -> EncodingKey {
-        EncodingKey::from_secret(&self.0)
+        EncodingKey::from_secret(&self.bytes)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::broadcaster::members::Member;
 use crate::outbox::{Outbox, Wire};
-use crate::protocol::Frames;
+use crate::protocol::{ClientId, Frames};
 
 use super::helpers::Job;
 
@@ -35,6 +35,17 @@ impl Batch {
 pub(in crate::broadcaster) struct FanOut {
     pub(in crate::broadcaster) members: Arc<Vec<Member>>,
     pub(in crate::broadcaster) batch: Batch,
+    /// The members that were sent another batch, in order. Most batches are the same for all.
+    pub(in crate::broadcaster) apart: Vec<ClientId>,
+}
+
+impl FanOut {
+    fn send_to<'a>(&self, members: impl Iterator<Item = &'a Member>) {
+        for member in members {
+            let batch = self.batch.for_wire(member.outbox.wire());
+            abort_on_panic(&member.outbox, || member.outbox.push(batch));
+        }
+    }
 }
 
 impl Job for FanOut {
@@ -43,16 +54,19 @@ impl Job for FanOut {
     }
 
     fn run(&self, items: Range<usize>) {
-        for member in self.members[items].iter().filter(|member| !member.held) {
-            let batch = self.batch.for_wire(member.outbox.wire());
-            abort_on_panic(&member.outbox, || member.outbox.push(batch));
+        let live = self.members[items].iter().filter(|member| !member.apart);
+        if self.apart.is_empty() {
+            self.send_to(live);
+        } else {
+            let is_apart = |client| self.apart.binary_search(&client).is_ok();
+            self.send_to(live.filter(|member| !is_apart(member.outbox.client())));
         }
     }
 }
 
 /// Sends to one client. A panic ends this client's connection, so that it resumes after the last message that it has,
 /// and the other members still get the batch.
-fn abort_on_panic(outbox: &Outbox, send: impl FnOnce()) {
+pub(in crate::broadcaster) fn abort_on_panic(outbox: &Outbox, send: impl FnOnce()) {
     // The outbox is not used again after a panic, except to close the socket.
     if catch_unwind(AssertUnwindSafe(send)).is_err() {
         let client = outbox.client();
@@ -85,7 +99,8 @@ mod tests {
         let member = Member {
             outbox,
             watches: false,
-            held: false,
+            apart: false,
+            in_stream: false,
         };
         (member, stream)
     }
@@ -104,6 +119,7 @@ mod tests {
         FanOut {
             members: Arc::clone(&members),
             batch,
+            apart: Vec::new(),
         }
         .run(0..3);
         drop(members);

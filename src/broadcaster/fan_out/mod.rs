@@ -7,14 +7,15 @@ mod helpers;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::protocol::Publication;
-use crate::rooms::RoomNumbering;
+use crate::protocol::{ClientId, Publication};
+use crate::rooms::{Exclusion, RoomNumbering};
 
+use super::echo::{InPlace, Replacement};
 use super::state::BroadcasterState;
 
 pub(crate) use helpers::auto_helpers;
 
-pub(super) use batch::{Batch, FanOut};
+pub(super) use batch::{Batch, FanOut, abort_on_panic};
 pub(super) use helpers::Helpers;
 
 impl BroadcasterState {
@@ -23,6 +24,7 @@ impl BroadcasterState {
         &mut self,
         numbering: &Arc<RoomNumbering>,
         publication: &Publication,
+        except: Option<Exclusion>,
         received: Instant,
         now: Instant,
     ) {
@@ -38,9 +40,40 @@ impl BroadcasterState {
         if !room.has_pending() {
             self.pending.push(publication.room.clone());
         }
-        room.add_pending(publication);
+        let pending = room.add_pending(publication);
+        let position = pending.position;
+        match except {
+            Some(Exclusion::Client(client)) if room.has_member(client) => {
+                let own = &mut self.own_publishes;
+                room.replace(Replacement {
+                    client,
+                    in_place: own.in_place(client, position, publication),
+                    publication: pending,
+                });
+            }
+            Some(Exclusion::Client(_)) | None => {}
+            Some(Exclusion::Session(session, excluded)) => {
+                let first = (session, ClientId::new(0, 0));
+                let clients = self.sessions.range(first..);
+                let clients = clients.take_while(|(other, _)| *other == session);
+                for (_, client) in clients {
+                    let known = self.clients.get(client);
+                    let is_excluded = known.is_some_and(|c| excluded.includes(c.user.as_deref()));
+                    if is_excluded && room.has_member(*client) {
+                        room.replace(Replacement {
+                            client: *client,
+                            in_place: InPlace::Marker,
+                            publication: pending.clone(),
+                        });
+                    }
+                }
+            }
+        }
         if room.pending_is_full() {
             self.metrics.deliveries.add(room.flush(&self.helpers));
+        }
+        if except.is_none() {
+            self.acknowledge_delivered(position, publication);
         }
     }
 

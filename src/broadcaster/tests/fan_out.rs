@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::support::{TestBroadcaster, TestRoom};
-use crate::broadcaster::event::Event;
 use crate::outbox::Wire;
 
 #[test]
@@ -212,6 +211,6 @@ fn deliveries_are_counted_once_per_member() {
     let _members = [(); 3].map(|()| broadcaster.member_of(&[&lobby]));
     broadcaster.handle(lobby.publish_many(2));
     assert_eq!(broadcaster.metrics.deliveries.get(), 6);
-    broadcaster.handle([lobby.publish(), Event::Restart { room: lobby.name() }]);
+    broadcaster.handle([lobby.publish(), lobby.restart()]);
     assert_eq!(broadcaster.metrics.deliveries.get(), 9);
 }

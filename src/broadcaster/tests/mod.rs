@@ -4,6 +4,7 @@
 //! this process, so a test reads the same bytes that a client would receive.
 
 mod closing;
+mod echo;
 mod event_loop;
 mod fan_out;
 mod hold;

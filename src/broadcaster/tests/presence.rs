@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::{TestBroadcaster, TestClient, TestRoom, listed, remote_clients, with_user};
+use super::support::{
+    TestBroadcaster, TestClient, TestRoom, UNIX_TIME, listed, remote_clients, with_user,
+};
 use crate::broadcaster::presence::PRESENCE_INTERVAL;
-use crate::protocol::ClientId;
+use crate::protocol::{ClientId, MemberState, PresentClient};
 use crate::rooms::PRESENCE_LIST_MAX;
 
 /// A member that watches the room and has read everything, in a room whose interval is over.
@@ -159,12 +161,13 @@ fn presence_names_the_user_of_each_client() {
         watcher.ask_presence(&lobby),
     ]);
 
+    let since = UNIX_TIME.as_millis() as u64;
     let expected = json!([
-        {"client": watcher.id()},
-        {"client": tab.id(), "user": "ann"},
-        {"client": other_tab.id(), "user": "ann"},
-        {"client": bob.id(), "user": "bob"},
-        {"client": remote.client, "user": "王\""},
+        {"client": watcher.id(), "since": since},
+        {"client": tab.id(), "user": "ann", "since": since},
+        {"client": other_tab.id(), "user": "ann", "since": since},
+        {"client": bob.id(), "user": "bob", "since": since},
+        {"client": remote.client, "user": "王\"", "since": since},
     ]);
     let [reply, update] = &watcher.messages()[..] else {
         panic!("a reply and an update");
@@ -183,12 +186,15 @@ fn longest_list_with_the_longest_users_is_bounded() {
     let user = "\"".repeat(128);
     let id = |n| ClientId::new(u32::MAX, u64::MAX - n);
     let remote: Vec<_> = (1..PRESENCE_LIST_MAX as u64)
-        .map(|n| with_user(id(n), &user))
+        .map(|n| PresentClient {
+            state: state(&format!("\"{}\"", "s".repeat(254))),
+            ..with_user(id(n), &user)
+        })
         .collect();
     broadcaster.handle([lobby.remote(&remote), alice.ask_presence(&lobby)]);
 
     let bytes = alice.bytes();
-    assert!(bytes.len() < 32 * 1024, "{} bytes", bytes.len());
+    assert!(bytes.len() < 64 * 1024, "{} bytes", bytes.len());
     let ends = bytes.ends_with(b"}]},\"room\":\"lobby\",\"id\":\"presence\"}");
     assert!(ends, "the list is there");
 }
@@ -205,4 +211,83 @@ fn presence_of_a_room_without_members_is_refused() {
     assert_eq!(refusal["type"], "error");
     assert_eq!(refusal["id"], "presence");
     assert_eq!(refusal["payload"]["code"], "not_in_room");
+}
+
+fn state(json: &str) -> Option<MemberState> {
+    MemberState::parse(json)
+}
+
+/// Reads the states in the only update that has arrived, by client in the order of the list.
+fn states(watcher: &mut TestClient) -> Vec<serde_json::Value> {
+    let [update] = &watcher.messages()[..] else {
+        panic!("exactly one update");
+    };
+    assert_eq!(update["type"], "presence", "{update}");
+    let clients = update["payload"]["clients"].as_array().expect("a list");
+    clients.iter().map(|c| c["state"].clone()).collect()
+}
+
+#[test]
+fn state_of_a_member_is_shown_to_watchers_once_an_interval() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    let mut bob = broadcaster.member_of(&[&lobby]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    updates(&mut watcher);
+    broadcaster.advance(PRESENCE_INTERVAL);
+
+    broadcaster.handle([bob.show(&lobby, state(r#"{"typing":true}"#))]);
+    assert_eq!(states(&mut watcher), [json!(null), json!({"typing": true})]);
+    let replies = bob.messages();
+    assert_eq!(replies[0]["type"], "state", "{replies:?}");
+    assert_eq!(replies[0]["id"], "state");
+    for shown in ["1", "2", "3"] {
+        broadcaster.handle([bob.show(&lobby, state(shown))]);
+    }
+    assert!(updates(&mut watcher).is_empty());
+    broadcaster.advance(PRESENCE_INTERVAL);
+    assert_eq!(states(&mut watcher), [json!(null), json!(3)]);
+    // The same state again is no change.
+    broadcaster.advance(PRESENCE_INTERVAL);
+    broadcaster.handle([bob.show(&lobby, state("3"))]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    assert!(updates(&mut watcher).is_empty());
+    // It ends with the membership, and stays when the member joins again.
+    broadcaster.handle([bob.join(&lobby), bob.show(&lobby, None)]);
+    assert_eq!(states(&mut watcher), [json!(null), json!(null)]);
+}
+
+#[test]
+fn state_of_a_client_that_is_not_there_is_refused() {
+    let mut broadcaster = TestBroadcaster::new();
+    let (lobby, ops) = (TestRoom::new("lobby"), TestRoom::new("ops"));
+    let mut alice = broadcaster.member_of(&[&lobby]);
+    let _bob = broadcaster.member_of(&[&ops]);
+    broadcaster.handle([alice.show(&ops, state("1")), alice.leave(&lobby)]);
+    broadcaster.handle([alice.show(&lobby, state("1"))]);
+    let codes: Vec<_> = alice
+        .messages()
+        .iter()
+        .map(|reply| reply["payload"]["code"].as_str().map(str::to_owned))
+        .collect();
+    let refused = || Some("not_in_room".to_owned());
+    assert_eq!(codes, [refused(), None, refused()]);
+}
+
+#[test]
+fn states_in_a_room_that_is_not_listed_send_no_updates() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut watcher = quiet_watcher(&mut broadcaster, &lobby);
+    broadcaster.handle([lobby.remote(&remote_clients(PRESENCE_LIST_MAX as u64))]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    updates(&mut watcher);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    broadcaster.handle([watcher.show(&lobby, state("1"))]);
+    broadcaster.advance(PRESENCE_INTERVAL);
+    let [reply] = &watcher.messages()[..] else {
+        panic!("only the reply");
+    };
+    assert_eq!(reply["type"], "state");
 }

@@ -71,3 +71,37 @@ fn disconnect_of_a_restarted_member_leaves_the_new_members_alone() {
 
     assert_eq!(bob.offsets(), [1]);
 }
+
+/// A client that was closed resumes before the broadcaster has closed the others.
+#[test]
+fn restart_keeps_members_that_have_joined_the_new_epoch_already() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let mut alice = broadcaster.member_of(&[&lobby]);
+    let renumbered = lobby.renumbered();
+    let mut bob = broadcaster.member_of(&[&renumbered]);
+    broadcaster.handle([lobby.restart(), renumbered.publish()]);
+
+    assert_eq!(alice.close_code(), Some(4200));
+    assert_eq!(bob.offsets(), [1]);
+}
+
+/// Its thread opened the room before the restart, but its join comes after it.
+#[test]
+fn join_of_an_ended_epoch_closes_only_the_client_that_joins() {
+    let mut broadcaster = TestBroadcaster::new();
+    let lobby = TestRoom::new("lobby");
+    let renumbered = lobby.renumbered();
+    broadcaster.handle([lobby.restart()]);
+    let mut alice = broadcaster.member_of(&[&renumbered]);
+    let (mut bob, mut carol) = (broadcaster.client(), broadcaster.member_of(&[]));
+    broadcaster.handle([bob.connect(&[&lobby]), carol.join(&lobby)]);
+    let (dave, mut states) = (broadcaster.client(), Vec::new());
+    states.extend(broadcaster.request(|hold| dave.connect_held(&[&lobby], hold)));
+    broadcaster.handle([renumbered.publish()]);
+
+    assert_eq!(bob.close_code(), Some(4200));
+    assert_eq!(carol.close_code(), Some(4200));
+    assert!(states.is_empty());
+    assert_eq!(alice.offsets(), [1]);
+}

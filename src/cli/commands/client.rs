@@ -105,8 +105,8 @@ pub(in crate::cli) fn parse(
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
         Err(error) => {
             let line = one_line(&error, whole);
-            let own_help = format!("`wscast {} -h` lists them", name.to_string_lossy());
-            Err(line.replace("`wscast --help` lists them", &own_help))
+            let own_help = format!("`wscast {} -h`", name.to_string_lossy());
+            Err(line.replace("`wscast --help`", &own_help))
         }
     })
 }

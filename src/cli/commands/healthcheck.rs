@@ -16,6 +16,7 @@ use tungstenite::http::Uri;
 use crate::cli::flags::host::connectable;
 use crate::cli::flags::values::duration;
 use crate::proxy::TrustedProxies;
+use crate::target_url::port;
 use crate::threads;
 
 /// Most bytes of a response that are read.
@@ -129,7 +130,8 @@ fn target(text: &str) -> Result<Target, String> {
             };
             let host = uri.host().filter(|host| !host.is_empty()).ok_or(INSTEAD)?;
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let port = uri.port_u16().unwrap_or(if has_tls { 443 } else { 80 });
+            let port = port(&uri, if has_tls { 443 } else { 80 })
+                .ok_or_else(|| format!("{INSTEAD}, with a port from 1 to 65535"))?;
             let path = uri.path_and_query().map(ToString::to_string);
             let address = CheckedAddress::Tcp(host.to_owned(), port);
             (address, has_tls, path.unwrap_or_default())

@@ -8,6 +8,7 @@ use log::Level;
 use crate::auth::{AuthSettings, Authority, Grant, Identity, RoomPatterns};
 use crate::cli::flags::values::seconds_or_more;
 use crate::cli::notice::Notice;
+use crate::jwks;
 
 /// Create a token with the server's secret, or explain one
 #[derive(Debug, clap::Args)]
@@ -16,7 +17,7 @@ pub(in crate::cli) struct TokenCommand {
     /// The user: the token's claim `sub`
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Rooms that the user may read, such as `ops`, `ops-*` or `*`; a comma-separated list
+    /// Rooms that the user may read, such as `ops`, `ops-*`, `*` or `@*`; a comma-separated list
     #[arg(long, value_name = "ROOMS", value_delimiter = ',')]
     subscribe: Vec<String>,
     /// Rooms that the user may publish to, in the same form
@@ -104,6 +105,7 @@ fn check(token: &str, settings: &AuthSettings) -> Result<String, String> {
 
 fn identify(token: &str, settings: &AuthSettings) -> Result<Arc<Identity>, String> {
     let authority = Authority::load(settings.clone()).map_err(|why| why.to_string())?;
+    jwks::start(settings, &authority, &Arc::default()).map_err(|why| format!("token: {why}"))?;
     authority
         .identify(Some(token))
         .map_err(|why| format!("token: {why}"))

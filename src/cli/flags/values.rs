@@ -29,7 +29,7 @@ pub(in crate::cli) fn threads_or_auto(text: &str) -> Result<CountOrAuto, String>
     }
 }
 
-/// Parses the words that people write in unit and compose files.
+/// Parses a boolean as unit and Compose files write it; empty is false.
 pub(in crate::cli) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -109,16 +109,19 @@ pub(in crate::cli) fn size_limit(text: &str) -> Result<Limit, String> {
     Ok(Limit(NonZeroU32::new(number)))
 }
 
+/// In lower case: units of sizes are accepted in any case.
 const SIZE_UNITS: [(&str, usize); 4] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("B", 1),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("b", 1),
 ];
 
-/// Parses a size in bytes: `65536`, `64KiB`, `1MiB` or `2GiB`.
+/// Parses a size in bytes: `65536`, `64KiB`, `1 MiB` or `2gib`. `KB` is refused, because it may mean 1000 or
+/// 1024 bytes.
 pub(in crate::cli) fn size(text: &str) -> Result<usize, String> {
-    let (digits, factor) = split_unit(text, &SIZE_UNITS, 1);
+    let text = text.to_ascii_lowercase();
+    let (digits, factor) = split_unit(&text, &SIZE_UNITS, 1);
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse::<usize>().ok().filter(|_| is_plain);
     match number.and_then(|number| number.checked_mul(factor)) {
@@ -138,7 +141,8 @@ const DURATION_UNITS: [(&str, f64); 5] = [
     ("d", 86_400.0),
 ];
 
-/// Parses a duration above zero: `10` or `10s`, `500ms`, `15m`, `12h`, `7d`; fractions are allowed.
+/// Parses a duration above zero: `10` or `10s`, `500ms`, `15m`, `12h`, `7d`; fractions are allowed. The case of units counts: `M`
+/// could mean months.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("write more than 0".to_owned()),
@@ -168,9 +172,11 @@ pub(in crate::cli) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Splits off the first unit that `text` ends with, and returns the number's text and the unit's factor.
+/// Splits off the first unit that `text` ends with, with the spaces before it, and returns the number's text and the unit's factor.
 fn split_unit<'a, T: Copy>(text: &'a str, units: &[(&str, T)], plain: T) -> (&'a str, T) {
-    let split = |(unit, factor): &(&str, T)| Some((text.strip_suffix(unit)?, *factor));
+    let split = |(unit, factor): &(&str, T)| {
+        Some((text.strip_suffix(unit)?.trim_end_matches(' '), *factor))
+    };
     units.iter().find_map(split).unwrap_or((text, plain))
 }
 
@@ -186,6 +192,9 @@ mod tests {
             ("64KiB", 65_536),
             ("1MiB", 1 << 20),
             ("2GiB", 2 << 30),
+            ("64kib", 65_536),
+            ("64 KiB", 65_536),
+            ("1 b", 1),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -197,8 +206,12 @@ mod tests {
             "1.5MiB",
             "0",
             "99999999999GiB",
-            "1 KiB",
             "64k",
+            "64kb",
+            "64KB",
+            " KiB",
+            "7 ",
+            " 7",
             "1BKiB",
         ] {
             assert!(size(bad).is_err(), "{bad:?}");
@@ -215,12 +228,15 @@ mod tests {
             ("15m", 900_000),
             ("1.5h", 5_400_000),
             ("7d", 604_800_000),
+            ("10 s", 10_000),
+            ("5 m", 300_000),
             ("0.0001", 1),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for bad in [
-            "", "s", "nan", "inf", "-1", "-1s", "10 s", "10sec", "1w", "11000d", "0", "0ms",
+            "", "s", "nan", "inf", "-1", "-1s", " s", "10 ", "10 S", "5M", "10sec", "1w", "11000d",
+            "0", "0ms",
         ] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use tungstenite::http::Uri;
 
+use crate::target_url::port;
+
 /// The path of the WebSocket where a URL names none.
 const SOCKET: &str = "/ws";
 const INSTEAD: &str = "write ws://HOST:PORT or wss://HOST:PORT";
@@ -54,6 +56,8 @@ impl FromStr for ServerAddress {
                 "{INSTEAD}, without `?`; the room is an argument, the token is WSCAST_TOKEN"
             ));
         }
+        let port = port(&uri, if has_tls { 443 } else { 80 })
+            .ok_or_else(|| format!("{INSTEAD}, with a port from 1 to 65535"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(INSTEAD)?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let path = match uri.path() {
@@ -63,7 +67,7 @@ impl FromStr for ServerAddress {
         Ok(Self {
             has_tls,
             host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(if has_tls { 443 } else { 80 }),
+            port,
             path: path.to_owned(),
         })
     }
@@ -88,7 +92,18 @@ mod tests {
             let address: ServerAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), shown, "{text}");
         }
-        for bad in ["", "127.0.0.1:5000", "ftp://a", "ws://", "ws://a/ws?room=b"] {
+        for bad in [
+            "",
+            "127.0.0.1:5000",
+            "ftp://a",
+            "ws://",
+            "ws://a/ws?room=b",
+            "ws://a:65536",
+            "ws://a:0",
+            "ws://a:",
+            "ws://a:b",
+            "ws://[::1]:-1",
+        ] {
             let why = bad.parse::<ServerAddress>().unwrap_err();
             assert!(why.contains("ws://HOST"), "{bad}: {why}");
         }

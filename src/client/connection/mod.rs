@@ -121,6 +121,12 @@ impl ServerAccess {
                 "{address}: the server's certificate is from an authority that is not trusted here; name a PEM file \
                  with that authority in --ca-file"
             )),
+            TlsError::Refused(why) if why.contains("CaUsedAsEndEntity") => {
+                ClientError::Refused(format!(
+                    "{address}: the server's certificate is that of an authority; make one with \
+                     `-addext basicConstraints=critical,CA:FALSE`"
+                ))
+            }
             TlsError::Refused(why) => ClientError::Refused(format!(
                 "{address}: TLS failed: {why}; is the name in --url that of the certificate, and does the server use \
                  TLS?"

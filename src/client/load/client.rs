@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::frames::{CLOSE, FrameReader, PING, PONG, TEXT, client_frame};
+use super::frame_starts::FrameStarts;
 use super::latencies::Latencies;
 use super::message::Stamp;
 use crate::client::error::Lost;
 use crate::client::one_line;
+use crate::protocol::client_frames::{CLOSE, PING, PONG, TEXT, client_frame};
 use crate::socket::{Offered, Socket};
 
 /// The start of a refusal among the frames of a server.
@@ -73,7 +74,7 @@ impl Tally {
 pub(super) struct LoadClient {
     /// `None` once the connection is closed.
     socket: Option<Socket>,
-    frames: FrameReader,
+    frames: FrameStarts,
     pub(super) room: usize,
     pub(super) is_welcome: bool,
     /// True if it was connected when the measurement started.
@@ -89,7 +90,7 @@ impl LoadClient {
     pub(super) fn new(socket: Socket, room: usize) -> Self {
         Self {
             socket: Some(socket),
-            frames: FrameReader::default(),
+            frames: FrameStarts::default(),
             room,
             is_welcome: false,
             is_counted: false,

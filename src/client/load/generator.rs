@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::clients::LoadClients;
 use super::figures::{LoadFigures, per_second};
-use super::frames::{TEXT, client_frame};
 use super::message::Stamp;
 use super::opener;
 use super::plan::{LoadPlan, Pacing};
 use crate::client::connection::{Dialer, ServerAccess};
 use crate::client::error::{ClientError, Lost};
+use crate::client::welcome::{TOKEN_CHECK_ID, WELCOME_WITHIN};
 use crate::limits::raise_descriptor_limit;
+use crate::protocol::client_frames::{TEXT, client_frame};
 
 /// Descriptors besides those of the clients: standard streams, epoll, connections that open.
 const SPARE_DESCRIPTORS: usize = 64;
@@ -36,8 +37,6 @@ const DOUBLED_GRACE: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two looks at connections that have opened.
 const OPENED_INTERVAL: Duration = Duration::from_millis(2);
-/// Time to the first welcome. After it the first client checks whether the server waits for a token.
-const WELCOME_WITHIN: Duration = Duration::from_secs(1);
 
 /// The present activity of a load generator.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +128,7 @@ impl<'a> LoadGenerator<'a> {
             let is_silent = self.clients.tally.welcomes == 0 && self.clients.open() > 0;
             if is_silent && token_check.is_some_and(|at| Instant::now() >= at) {
                 token_check = None;
-                let check = json!({"type": "presence", "room": "lobby", "id": "token-check"});
+                let check = json!({"type": "presence", "room": "lobby", "id": TOKEN_CHECK_ID});
                 let check = client_frame(TEXT, check.to_string().as_bytes());
                 self.clients.send_from_first(&check);
             }

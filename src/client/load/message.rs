@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::{TEXT, client_frame};
+use crate::protocol::client_frames::{TEXT, client_frame};
 
 /// Hexadecimal digits of the mark, after an `@`.
 const MARK_DIGITS: usize = 8;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::RoomName;
 
-/// Messages per second that one publisher sends at most, unless told otherwise: half of what a server takes from one
+/// Messages per second that one publisher sends at most, unless set otherwise: half of what a server takes from one
 /// client by default.
 const RATE_PER_PUBLISHER: f64 = 50.0;
 

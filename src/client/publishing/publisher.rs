@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::event::PollFlags;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::in_flight::{InFlight, Line, State};
@@ -17,22 +16,19 @@ use crate::client::error::{ClientError, Lost};
 use crate::client::frame::{ErrorPayload, ServerFrame};
 use crate::client::reconnect::Reconnect;
 use crate::client::wait::wait;
+use crate::client::welcome::{TOKEN_CHECK_ID, WelcomeDeadline};
 use crate::protocol::{ClientMessage, RoomName};
 
 /// Most bytes in flight, so that memory is bounded whatever the lines are. One message may be larger.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Longest outage. A server remembers ids for five minutes; later it would publish a message twice.
 const OUTAGE_MAX: Duration = Duration::from_secs(240);
-/// Time from the handshake to the welcome. After it the client checks whether the server waits for a token.
-const WELCOME_WITHIN: Duration = Duration::from_secs(1);
 /// Pause after a message that the server cannot store now.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// Random bytes of the session, within which ids are unique.
+/// Random bytes of the session.
 const SESSION_BYTES: usize = 18;
-/// The id of the request that shows whether the server waits for a token.
-const TOKEN_CHECK_ID: &str = "token-check";
 
 /// The progress that a publisher reports.
 pub(crate) trait PublishProgress {
@@ -46,11 +42,13 @@ pub(crate) trait PublishProgress {
 pub(crate) struct LinePublisher<'a> {
     server: ServerAccess,
     room: RoomName,
+    /// The `session` of the query. It begins each id too: where the token names a user, ids are unique among all publishers
+    /// of the user.
     session: String,
     input: Input,
     is_json: bool,
     in_flight: InFlight,
-    /// Number of the next line, from 1. It is the id of the line's message.
+    /// Number of the next line, from 1. The id of its message ends with it.
     next_number: u64,
     stored: u64,
     failed: u64,
@@ -130,7 +128,7 @@ impl<'a> LinePublisher<'a> {
             if lost_at.get_or_insert_with(Instant::now).elapsed() > OUTAGE_MAX {
                 let (stored, unknown) = (self.stored, self.in_flight.len());
                 return Err(ClientError::Unreachable(format!(
-                    "{lost}; {stored} lines were stored, and the next {unknown} may have been"
+                    "{lost}; stored: {stored}; perhaps stored: {unknown}"
                 )));
             }
             let seconds = delay.as_secs_f32();
@@ -180,9 +178,7 @@ impl<'a> LinePublisher<'a> {
         was_connected: &mut bool,
         lost_at: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, PublishStop> {
-        let connected_at = Instant::now();
-        let mut token_check =
-            (self.server.token.is_none()).then_some(connected_at + WELCOME_WITHIN);
+        let mut welcome = WelcomeDeadline::new(&self.server);
         let mut is_welcome = false;
         loop {
             while let Some(text) = connection.receive()? {
@@ -211,18 +207,8 @@ impl<'a> LinePublisher<'a> {
                 self.wait(&mut connection, wants_input, until)?;
                 continue;
             }
-            let deadline = connected_at + self.server.connect_timeout;
-            if Instant::now() >= deadline {
-                return Err(Lost::Broken("the server sends no welcome".to_owned()).into());
-            }
-            if token_check.is_some_and(|at| Instant::now() >= at) {
-                token_check = None;
-                let room = self.room.as_str();
-                let check = json!({"type": "presence", "room": room, "id": TOKEN_CHECK_ID});
-                connection.send(check.to_string())?;
-            }
+            until = until.min(welcome.check(&mut connection, &self.room)?);
             connection.flush()?;
-            until = until.min(token_check.unwrap_or(deadline));
             self.wait(&mut connection, false, until)?;
         }
     }
@@ -287,7 +273,7 @@ impl<'a> LinePublisher<'a> {
             }
             let Some(at) = next else { return Ok(true) };
             let line = self.in_flight.send(at);
-            connection.send(frame(&self.room, line.number, &line.payload))?;
+            connection.send(frame(&self.room, &self.session, line.number, &line.payload))?;
             self.pace.sent();
             next = self.in_flight.next_waiting(at + 1);
         }
@@ -322,7 +308,7 @@ impl<'a> LinePublisher<'a> {
     fn check_json(&self, number: u64, text: String) -> Result<String, String> {
         let json: &RawValue =
             serde_json::from_str(&text).map_err(|why| format!("is not JSON: {why}"))?;
-        ClientMessage::parse(&frame(&self.room, number, json.get()))
+        ClientMessage::parse(&frame(&self.room, &self.session, number, json.get()))
             .map_err(|error| format!("was not published: {}", error.refusal.message))?;
         Ok(json.get().to_owned())
     }
@@ -339,7 +325,7 @@ impl<'a> LinePublisher<'a> {
         };
         match frame.kind {
             "ack" => {
-                let number = frame.id().and_then(|id| id.parse().ok());
+                let number = self.number_of(&frame);
                 let was_sent = number.is_some_and(|number| self.in_flight.done(number));
                 if was_sent {
                     self.stored += 1;
@@ -359,7 +345,7 @@ impl<'a> LinePublisher<'a> {
         let Some(error) = frame.payload::<ErrorPayload>() else {
             return Ok(());
         };
-        let number: Option<u64> = frame.id().and_then(|id| id.parse().ok());
+        let number = self.number_of(frame);
         let ErrorPayload { code, message, .. } = &error;
         match (code.as_str(), number) {
             ("unauthorized" | "forbidden" | "not_in_room", _) => {
@@ -390,6 +376,12 @@ impl<'a> LinePublisher<'a> {
         Ok(())
     }
 
+    /// Returns the number of the line that a reply is about.
+    fn number_of(&self, reply: &ServerFrame<'_>) -> Option<u64> {
+        let id = reply.id()?.strip_prefix(&self.session)?;
+        id.strip_prefix('.')?.parse().ok()
+    }
+
     /// Gives up a line.
     fn refuse(&mut self, number: u64, why: &str) {
         if self.in_flight.done(number) {
@@ -401,9 +393,9 @@ impl<'a> LinePublisher<'a> {
 }
 
 /// Returns the frame that publishes a payload. The room's name needs no escapes (see [`RoomName`]).
-fn frame(room: &RoomName, number: u64, payload: &str) -> String {
+fn frame(room: &RoomName, session: &str, number: u64, payload: &str) -> String {
     let room = room.as_str();
-    format!(r#"{{"type":"message","room":"{room}","id":"{number}","payload":{payload}}}"#)
+    format!(r#"{{"type":"message","room":"{room}","id":"{session}.{number}","payload":{payload}}}"#)
 }
 
 fn cannot_read(why: &io::Error) -> ClientError {

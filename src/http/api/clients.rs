@@ -1,15 +1,18 @@
-//! `/clients` and `/users/{sub}/clients`: an operator lists clients and closes them.
+//! `/clients` and `/users/{sub}`: an operator lists clients, closes them, and revokes the tokens of a user.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tiny_http::{Response, ResponseBox};
 
 use crate::app::App;
+use crate::auth::{parse_user, unix_time};
 use crate::broadcaster::ClientDetail;
 use crate::http::request::{Admitted, invalid_field};
-use crate::http::response::{bad_request, busy, error, json};
-use crate::protocol::{ClientId, CloseCode};
+use crate::http::response::{bad_request, busy, error, json, unavailable};
+use crate::protocol::{ClientId, CloseCode, ErrorCode};
 use crate::rooms::ClientSelector;
 
 const CLIENTS_PAGE_DEFAULT: usize = 100;
@@ -113,6 +116,45 @@ pub(in crate::http) fn close_user(
     Ok(json(&ClosedClients {
         closed,
         nodes_notified,
+    }))
+}
+
+#[derive(Serialize)]
+struct RevokedUser {
+    /// Clients closed on this node; the response does not wait for other nodes.
+    closed: usize,
+    /// Other nodes that were notified.
+    #[serde(skip_serializing_if = "is_zero")]
+    nodes_notified: usize,
+    /// Unix seconds. A token issued until then is refused.
+    revoked: f64,
+}
+
+/// `POST /users/{sub}/revoke`: closes all clients of a user and refuses every token of theirs issued until now, on all
+/// nodes.
+pub(in crate::http) fn revoke_user(
+    admitted: &Admitted<'_>,
+    app: &App,
+) -> Result<ResponseBox, ResponseBox> {
+    let text = admitted.request.subject();
+    let user = parse_user(text)
+        .ok_or_else(|| bad_request(&invalid_field("user", "1 to 128 bytes of text", text)))?;
+    // Stores keep whole milliseconds. No token issued earlier may survive the rounding.
+    let at = Duration::from_millis(unix_time().as_millis() as u64 + 1);
+    app.admission.revoke(&user, at).map_err(|_| {
+        let message = "the server keeps no more revocations; change the key instead";
+        error(503, "too_many_revocations", message)
+    })?;
+    let selector = ClientSelector::User(Arc::clone(&user));
+    let closed = app.broadcaster.close(selector, CloseCode::Unauthorized);
+    let nodes_notified = app.broker.revoke(&user, at).map_err(|_| {
+        let message = "revoked on this node only, because the store did not keep it; send it again";
+        unavailable(ErrorCode::StorageUnavailable.as_str(), message)
+    })?;
+    Ok(json(&RevokedUser {
+        closed: closed.ok_or_else(busy)?,
+        nodes_notified,
+        revoked: at.as_secs_f64(),
     }))
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tiny_http::ResponseBox;
 
 use crate::app::App;
+use crate::http::cookie;
 use crate::http::request::Request;
 use crate::http::response::json_with_status;
 
@@ -136,6 +137,7 @@ fn unanswered(part: &str) -> String {
 
 /// Returns whether the client may see details: it has a token, or none is necessary.
 fn has_identity(request: &Request, app: &App) -> bool {
-    let identity = app.admission.identify(request.head.token(), request.peer);
+    let token = cookie::token(request, app);
+    let identity = app.admission.identify_by_token(token, request.peer);
     identity.is_ok()
 }

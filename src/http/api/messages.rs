@@ -1,23 +1,25 @@
 //! `/rooms/{room}/messages`: pages of history, and publishing.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde::Serialize;
 use tiny_http::ResponseBox;
 
+use super::body::{self, BodyKind};
+use super::publishing::HttpPublisher;
+use crate::admission::PublishedOver;
 use crate::app::App;
 use crate::broker::ReplyTo;
-use crate::http::request::Admitted;
+use crate::http::Parameters;
+use crate::http::request::{Admitted, Request, invalid_field};
 use crate::http::response::{
-    bad_request, error, json, json_with_status, unavailable, unavailable_for,
+    bad_request, error, forbidden, json, json_with_status, refused, unavailable, unavailable_for,
 };
 use crate::protocol::{
-    ClientMessage, ClientRequest, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, SERVER, Scope,
+    ClientMessage, ClientRequest, ErrorCode, Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
+    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, TTL_SECONDS_MAX,
+    Ttl,
 };
-use crate::store::{HistoryQuery, Publish, StoreError};
+use crate::store::{HistoryQuery, StoreError};
 use crate::threads::REPLY_TIMEOUT;
 
 /// `GET /rooms/{room}/messages?since=&limit=&epoch=`: a page of history.
@@ -60,6 +62,34 @@ pub(in crate::http) fn list(
     Ok(json(&page))
 }
 
+/// The parameters beside a message in JSON, which has the others as fields.
+const JSON_PARAMETERS: Parameters = Parameters {
+    used: &["session", "token"],
+    unused: &[
+        ("id", "write `id` in the body"),
+        ("ttl", "write `ttl` in the body"),
+        ("echo", "write `echo` in the body"),
+        ("type", "write `type` in the body"),
+        ("payload", "write `payload` in the body"),
+        ("room", ROOM_IN_PATH),
+        ("rooms", ROOM_IN_PATH),
+    ],
+};
+/// The parameters beside a text.
+const TEXT_PARAMETERS: Parameters = Parameters {
+    used: &["id", "ttl", "echo", "session", "token"],
+    unused: &[
+        (
+            "type",
+            "a text is always a `message`; send JSON for another `type`",
+        ),
+        ("payload", "the body is the payload"),
+        ("room", ROOM_IN_PATH),
+        ("rooms", ROOM_IN_PATH),
+    ],
+};
+const ROOM_IN_PATH: &str = "the room is that of the path; POST /messages takes several";
+
 #[derive(Serialize)]
 struct PublishedBody<'a> {
     room: &'a str,
@@ -67,32 +97,54 @@ struct PublishedBody<'a> {
     offset: u64,
 }
 
-/// `POST /rooms/{room}/messages?session=` with `{"type","payload","id"?}`: 201 once the message is stored.
+/// `POST /rooms/{room}/messages?session=` with `{"type","payload","id"?,"ttl"?}`, or with text, `?id=`, `?ttl=` and
+/// `?echo=`: 201 once the message is stored.
 pub(in crate::http) fn publish(
     admitted: &Admitted<'_>,
     app: &App,
 ) -> Result<ResponseBox, ResponseBox> {
     let room = admitted.request.room().map_err(|why| bad_request(&why))?;
-    let (message, id) = parse_message(json_text(admitted)?, &room)?;
+    let kind = BodyKind::of(admitted.request);
+    let text = match kind {
+        BodyKind::Json | BodyKind::Text | BodyKind::Form => body::text(admitted)?,
+        BodyKind::JsonLines | BodyKind::Other => {
+            let message = "send Content-Type: application/json, or text/plain for a text";
+            return Err(body::unsupported(message));
+        }
+    };
+    body::check_origin(kind, admitted, app)?;
+    let parameters = match kind {
+        BodyKind::Json => &JSON_PARAMETERS,
+        _ => &TEXT_PARAMETERS,
+    };
+    let names = parameters.check(&admitted.request.head.query);
+    names.map_err(|why| bad_request(&why))?;
+    let payload;
+    let (message, id) = match kind {
+        BodyKind::Json => parse_message(text, &room)?,
+        _ => {
+            payload = text_payload(kind, body::without_mark(text), app)?;
+            text_message(admitted.request, &payload)?
+        }
+    };
+    app.admission
+        .check_publish(
+            &room,
+            &admitted.identity,
+            PublishedOver::Http,
+            message.payload.len(),
+        )
+        .map_err(|why| match why.code {
+            ErrorCode::MessageTooLarge => refused(413, &why),
+            _ => forbidden(&why),
+        })?;
     app.admission
         .count_new_room(&room, admitted.request.peer)
         .map_err(|why| unavailable_for(&why))?;
-    // A publish id is compared within a scope, so that two clients that both count 1, 2, 3 do not lose messages.
-    let session = admitted
-        .request
-        .session()
-        .map_err(|why| bad_request(&why))?;
-    let user = admitted.identity.user.clone();
+    let publisher = HttpPublisher::of(admitted, app)?;
     let (reply, replied) = bounded(1);
-    let publish = Publish {
-        room: room.clone(),
-        from: publisher(admitted, app),
-        kind: message.kind,
-        payload: message.payload.into(),
-        id,
-        scope: user.map(Scope::User).or(session),
-        received: Instant::now(),
-    };
+    let publish = publisher.publish(&room, &message, id);
+    let publish = publish.map_err(|why| bad_request(&why))?;
     app.broker
         .publish(publish, ReplyTo::Thread(reply))
         .map_err(store_failed)?;
@@ -108,14 +160,54 @@ pub(in crate::http) fn publish(
     }
 }
 
-/// The `from` of a message: the token's user, the server for an operator without one, else a client id of its own.
-fn publisher(admitted: &Admitted<'_>, app: &App) -> Arc<str> {
-    let identity = &admitted.identity;
-    match &identity.user {
-        Some(user) => user.clone(),
-        None if identity.admin => SERVER.into(),
-        None => app.admission.next_client_id().to_string().into(),
+/// Returns a text as a JSON string.
+fn text_payload(kind: BodyKind, text: &str, app: &App) -> Result<String, ResponseBox> {
+    if kind == BodyKind::Form && text.trim_start().starts_with(['{', '[']) {
+        let message = "send JSON with Content-Type: application/json; curl -d needs -H for that";
+        return Err(body::unsupported(message));
     }
+    // A string can always be serialized to memory.
+    let payload = serde_json::to_string(text).unwrap_or_default();
+    let bytes_max = app.config.get().limits.max_message_bytes;
+    if payload.len() > bytes_max {
+        let message = format!("the text exceeds {bytes_max} bytes as JSON");
+        let code = ErrorCode::MessageTooLarge;
+        return Err(refused(413, &Refusal::new(code, message)));
+    }
+    Ok(payload)
+}
+
+/// Returns the message with a text's payload. Its other fields are in the query.
+fn text_message<'a>(
+    request: &Request,
+    payload: &'a str,
+) -> Result<(PublishRequest<'a>, Option<RequestId>), ResponseBox> {
+    let query = &request.head.query;
+    let id = query.first("id").map(|text| {
+        let refuse = |_| bad_request(&invalid_field("id", "1 to 64 bytes of text", text));
+        RequestId::parse(text).map_err(refuse)
+    });
+    let ttl = query.first("ttl").map(|text| {
+        let ttl = text.parse().ok().and_then(Ttl::from_seconds);
+        let expected = format!("a whole number of seconds, 1 to {TTL_SECONDS_MAX}");
+        ttl.ok_or_else(|| bad_request(&invalid_field("ttl", &expected, text)))
+    });
+    let echo = match query.first("echo") {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            let refusal = invalid_field("echo", "true or false", other);
+            return Err(bad_request(&refusal));
+        }
+    };
+    let message = PublishRequest {
+        room: None,
+        kind: Kind::Message,
+        payload,
+        ttl: ttl.transpose()?,
+        echo,
+    };
+    Ok((message, id.transpose()?))
 }
 
 fn created(room: &RoomName, position: Position) -> ResponseBox {
@@ -125,47 +217,6 @@ fn created(room: &RoomName, position: Position) -> ResponseBox {
         offset: position.offset,
     };
     json_with_status(201, &body)
-}
-
-fn json_text<'a>(admitted: &'a Admitted<'_>) -> Result<&'a str, ResponseBox> {
-    let headers = &admitted.request.head.headers;
-    if !is_json(headers.get("Content-Type").unwrap_or_default()) {
-        let message = "send Content-Type: application/json";
-        return Err(error(415, "unsupported_media_type", message));
-    }
-    if headers
-        .lines("Content-Encoding")
-        .any(|coding| !coding.eq_ignore_ascii_case("identity"))
-    {
-        let message = "send the body without Content-Encoding";
-        return Err(error(415, "unsupported_media_type", message));
-    }
-    if !headers.contains("Content-Length") && !headers.contains("Transfer-Encoding") {
-        let message = "send a body with Content-Length, or in chunks";
-        return Err(error(411, "length_required", message));
-    }
-    std::str::from_utf8(&admitted.body).map_err(|_| {
-        let refusal = Refusal::new(
-            ErrorCode::InvalidJson,
-            "the body is not UTF-8; send JSON in UTF-8",
-        );
-        bad_request(&refusal)
-    })
-}
-
-/// Returns whether a `Content-Type` is one of JSON: `application/json`, `text/json` or `application/…+json`, with any
-/// parameters. A page of another origin can send none of them without a preflight.
-fn is_json(content_type: &str) -> bool {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    let media_type = media_type.to_ascii_lowercase();
-    match media_type.split_once('/') {
-        Some(("application", "json") | ("text", "json")) => true,
-        Some(("application", subtype)) => {
-            let name = subtype.strip_suffix("+json");
-            name.is_some_and(|name| !name.is_empty() && !name.contains([' ', ',', '/']))
-        }
-        _ => false,
-    }
 }
 
 fn parse_message<'a>(

@@ -28,6 +28,11 @@ pub(in crate::http) fn metrics(
             app.admission.known_addresses() as u64,
         ),
         (
+            "revoked_users",
+            "Users whose earlier tokens are refused",
+            app.admission.revoked_users() as u64,
+        ),
+        (
             "broker_queue_length",
             "Publishes waiting for the broker",
             app.broker.queue_len() as u64,

@@ -77,7 +77,7 @@ pub(in crate::http) fn describe(
     Ok(json(&RoomDescription {
         room: room.to_string(),
         members: detail.members,
-        clients: detail.clients,
+        clients: detail.clients.filter(|_| app.config.shows_presence(&room)),
         epoch: position.epoch.to_string(),
         offset: position.offset,
     }))

@@ -19,6 +19,8 @@ struct Stats<'a> {
     version: &'static str,
     /// The largest message that the server accepts, so that a client can check before it sends one.
     max_message_bytes: usize,
+    /// True if the program serves its documentation at `/docs/`, so that the page can link to it.
+    docs: bool,
     connections: u64,
     lagging_clients: u64,
     rooms: usize,
@@ -96,7 +98,7 @@ struct QueueLengths {
     broadcaster: usize,
 }
 
-/// Responds with everything the server counts.
+/// Responds with counters, rates and queue lengths as JSON.
 pub(in crate::http) fn stats(
     _admitted: &Admitted<'_>,
     app: &App,
@@ -109,7 +111,8 @@ pub(in crate::http) fn stats(
         server_time: unix_seconds(),
         uptime_seconds: app.started.elapsed().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION"),
-        max_message_bytes: app.config.limits.max_message_bytes,
+        max_message_bytes: app.config.get().limits.max_message_bytes,
+        docs: cfg!(feature = "docs"),
         connections: metrics.connections.get(),
         lagging_clients: metrics.lagging.get(),
         rooms: usage.rooms,

@@ -1,5 +1,7 @@
 //! The files of the documentation.
 
+use crate::http::packed::{PackedFile, packed};
+
 /// A page of the documentation.
 #[derive(Debug)]
 pub(super) struct DocPage {
@@ -7,7 +9,7 @@ pub(super) struct DocPage {
     pub(super) name: &'static str,
     /// `zh`, or empty for English.
     pub(super) language: &'static str,
-    pub(super) markdown: &'static str,
+    pub(super) markdown: PackedFile,
 }
 
 /// Declares a page below `assets/docs/`.
@@ -16,24 +18,14 @@ macro_rules! page {
         DocPage {
             name: $name,
             language: "",
-            markdown: include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/assets/docs/",
-                $name,
-                ".md"
-            )),
+            markdown: packed!("assets/docs/", $name, ".md"),
         }
     };
     (zh $name:literal) => {
         DocPage {
             name: $name,
             language: "zh",
-            markdown: include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/assets/docs/zh/",
-                $name,
-                ".md"
-            )),
+            markdown: packed!("assets/docs/zh/", $name, ".md"),
         }
     };
 }
@@ -43,7 +35,7 @@ pub(super) const PAGES: &[DocPage] = &[
     DocPage {
         name: "",
         language: "",
-        markdown: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")),
+        markdown: packed!("README.md"),
     },
     page!("page"),
     page!("protocol"),
@@ -52,6 +44,7 @@ pub(super) const PAGES: &[DocPage] = &[
     page!("settings"),
     page!("cli"),
     page!("security"),
+    page!("webhooks"),
     page!("deploy"),
     page!("storage"),
     page!("cluster"),
@@ -68,17 +61,16 @@ pub(super) const PAGES: &[DocPage] = &[
     DocPage {
         name: "",
         language: "zh",
-        markdown: include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/assets/docs/zh/README.md"
-        )),
+        markdown: packed!("assets/docs/zh/README.md"),
     },
     page!(zh "page"),
     page!(zh "protocol"),
     page!(zh "cli"),
     page!(zh "security"),
+    page!(zh "webhooks"),
     page!(zh "deploy"),
     page!(zh "storage"),
+    page!(zh "performance"),
     page!(zh "sizing"),
     page!(zh "chat"),
     page!(zh "ai"),
@@ -88,20 +80,18 @@ pub(super) const PAGES: &[DocPage] = &[
     page!(zh "troubleshooting"),
 ];
 
-/// The other files: name, content type, bytes.
-pub(super) const FILES: &[(&str, &str, &[u8])] = &[
+/// The other files: name, content type, content.
+pub(super) const FILES: &[(&str, &str, PackedFile)] = &[
     (
         "style.css",
         "text/css; charset=utf-8",
-        include_bytes!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/assets/docs/style.css"
-        )),
+        packed!("assets/docs/style.css"),
     ),
+    ("page.png", "image/png", packed!("assets/docs/page.png")),
     (
-        "page.png",
-        "image/png",
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/docs/page.png")),
+        "performance.svg",
+        "image/svg+xml",
+        packed!("assets/docs/performance.svg"),
     ),
 ];
 
@@ -132,10 +122,11 @@ impl DocPage {
     }
 
     /// Returns the first heading.
-    pub(super) fn title(&self) -> &'static str {
-        let mut lines = self.markdown.lines();
+    pub(super) fn title(&self) -> String {
+        let markdown = self.markdown.text();
+        let mut lines = markdown.lines();
         let heading = lines.find_map(|line| line.strip_prefix("# "));
-        heading.unwrap_or("wscast")
+        heading.unwrap_or("wscast").to_owned()
     }
 
     /// Returns the relative address of the folder `/docs/`.

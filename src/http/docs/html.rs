@@ -12,14 +12,14 @@ pub(super) fn render(page: &DocPage) -> Vec<u8> {
         _ => ("en", "Documentation", "Page"),
     };
     let up = page.up();
-    let mut out = String::with_capacity(page.markdown.len() * 2);
+    let mut out = String::new();
     out += &format!(
         "<!doctype html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n<title>{} · wscast</title>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
          <link rel=\"stylesheet\" href=\"{up}style.css\">\n</head>\n<body>\n\
          <nav aria-label=\"{pages}\">\n<ul>\n<li><a href=\"{up}../\">← {to_page}</a></li>\n",
-        escaped(page.title())
+        escaped(&page.title())
     );
     for listed in PAGES.iter().filter(|p| p.language == page.language) {
         let current = match std::ptr::eq(listed, page) {
@@ -35,7 +35,7 @@ pub(super) fn render(page: &DocPage) -> Vec<u8> {
         writeln!(
             out,
             "<li><a href=\"{name}\"{current}>{}</a></li>",
-            escaped(listed.title())
+            escaped(&listed.title())
         )
         .ok();
     }

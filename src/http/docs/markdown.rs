@@ -6,7 +6,8 @@ use super::files::{DocPage, address_of};
 
 /// Returns the HTML of a page's text. HTML in the Markdown is left out; the pages have comments only.
 pub(super) fn to_html(page: &DocPage) -> String {
-    let parser = Parser::new_ext(page.markdown, Options::ENABLE_TABLES);
+    let markdown = page.markdown.text();
+    let parser = Parser::new_ext(&markdown, Options::ENABLE_TABLES);
     let is_markdown = |event: &Event<'_>| {
         !matches!(
             event,
@@ -78,7 +79,7 @@ fn add_anchors(events: &mut [Event<'_>]) {
     }
 }
 
-/// Returns the anchor of a heading: small letters, digits and hyphens.
+/// Returns the anchor of a heading: lower-case letters of any script, digits, `_` and `-`.
 fn anchor(text: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ');
     let text = text.to_lowercase();

@@ -15,7 +15,8 @@ mod markdown;
 use tiny_http::{Response, ResponseBox};
 
 use self::files::{DocPage, FILES};
-use super::assets::serve_bytes;
+use super::assets::{serve_bytes, serve_packed};
+use super::packed::{PackedFile, packed};
 use super::request::Request;
 use super::response::{WithHeader, error};
 use crate::app::App;
@@ -24,22 +25,23 @@ use crate::app::App;
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/openapi.json"));
-const LLMS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/llms.txt"));
+const OPENAPI: PackedFile = packed!("assets/openapi.json");
+const LLMS: PackedFile = packed!("assets/llms.txt");
 /// Stands for the program's version in these files.
 const VERSION: &str = "{version}";
 
 /// `GET /openapi.json`
 pub(super) fn openapi(request: &Request, _app: &App) -> ResponseBox {
-    serve_bytes("application/json", with_version(OPENAPI), request)
+    serve_bytes("application/json", with_version(&OPENAPI), request)
 }
 
 /// `GET /llms.txt`
 pub(super) fn llms(request: &Request, _app: &App) -> ResponseBox {
-    serve_bytes("text/plain; charset=utf-8", with_version(LLMS), request)
+    serve_bytes("text/plain; charset=utf-8", with_version(&LLMS), request)
 }
 
-fn with_version(text: &str) -> Vec<u8> {
+fn with_version(file: &PackedFile) -> Vec<u8> {
+    let text = file.text();
     text.replace(VERSION, env!("CARGO_PKG_VERSION")).into()
 }
 
@@ -59,9 +61,9 @@ pub(super) fn docs(request: &Request, _app: &App) -> ResponseBox {
 
 fn page(name: &str, language: &str, request: &Request) -> ResponseBox {
     if language.is_empty()
-        && let Some((_, content_type, bytes)) = FILES.iter().find(|(file, ..)| *file == name)
+        && let Some((_, content_type, content)) = FILES.iter().find(|(file, ..)| *file == name)
     {
-        return serve_bytes(content_type, *bytes, request);
+        return serve_packed(content_type, content, request);
     }
     let source = name.strip_suffix(".md");
     let Some(page) = DocPage::find(source.unwrap_or(name), language) else {
@@ -69,7 +71,7 @@ fn page(name: &str, language: &str, request: &Request) -> ResponseBox {
     };
     if source.is_some() {
         let content_type = "text/markdown; charset=utf-8";
-        return serve_bytes(content_type, page.markdown, request);
+        return serve_packed(content_type, &page.markdown, request);
     }
     serve_bytes("text/html; charset=utf-8", html::render(page), request)
         .with("Content-Security-Policy", PAGE_POLICY)

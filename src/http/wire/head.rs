@@ -91,6 +91,22 @@ impl Head {
         by_range.unwrap_or(!self.headers.contains("Accept"))
     }
 
+    /// Returns whether the client takes a response as gzip: `Accept-Encoding` names it, or `*`, and not with `q=0`.
+    /// Its own name outweighs `*` (RFC 9110 §12.5.3).
+    pub fn accepts_gzip(&self) -> bool {
+        let accepts = |wanted: &[&str]| {
+            self.headers.list("Accept-Encoding").find_map(|item| {
+                let mut parts = item.split(';').map(str::trim);
+                let coding = parts.next()?;
+                let is_wanted = wanted.iter().any(|name| coding.eq_ignore_ascii_case(name));
+                is_wanted.then(|| !parts.any(is_zero_quality))
+            })
+        };
+        accepts(&["gzip", "x-gzip"])
+            .or_else(|| accepts(&["*"]))
+            .unwrap_or(false)
+    }
+
     /// Returns whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1; HTTP/1.0 has no
     /// interim responses).
     pub fn expects_continue(&self) -> bool {
@@ -323,6 +339,28 @@ mod tests {
         assert!(headers.lists("connection", "upgrade"));
         assert!(!headers.lists("connection", "up"));
         assert_eq!(headers.get("Connection"), None);
+    }
+
+    #[test]
+    fn gzip_is_accepted_if_it_is_named_without_quality_zero() {
+        for (value, accepts) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5, br", true),
+            ("gzip ; Q = 1.000", true),
+            ("x-gzip", true),
+            ("*", true),
+            ("*;q=0, gzip", true),
+            ("gzip;q=0", false),
+            ("gzip;q=0.000, *", false),
+            ("*;q=0", false),
+            ("identity", false),
+            ("gzipped, not-gzip", false),
+            ("", false),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: {value}\r\n\r\n");
+            assert_eq!(head(&text).accepts_gzip(), accepts, "{value}");
+        }
+        assert!(!head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").accepts_gzip());
     }
 
     #[test]

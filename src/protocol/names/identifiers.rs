@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
 use serde::{Serialize, Serializer};
 
 use super::room_name::NameError;
@@ -79,6 +80,75 @@ impl Scope {
     }
 }
 
+/// A hash of the session that a client chose, by which nodes find its clients without relaying the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionHash(u64);
+
+impl SessionHash {
+    /// Returns the hash of a scope that is a session.
+    pub fn of(scope: &Scope) -> Option<Self> {
+        let Scope::Session(session) = scope else {
+            return None;
+        };
+        Some(Self(hash(session)))
+    }
+}
+
+/// Parses the sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
+impl FromStr for SessionHash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        parse_u64(text).map(Self)
+    }
+}
+
+impl fmt::Display for SessionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A hash of a user, by which nodes compare users in a record where names of any text have no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserHash(u64);
+
+impl UserHash {
+    /// Returns the hash of the `sub` of a token.
+    pub fn of(user: &str) -> Self {
+        Self(hash(user))
+    }
+}
+
+/// Parses the sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
+impl FromStr for UserHash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        parse_u64(text).map(Self)
+    }
+}
+
+impl fmt::Display for UserHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Returns the first 64 bits of the text's SHA-256.
+fn hash(text: &str) -> u64 {
+    let digest = digest(&SHA256, text.as_bytes());
+    let first = digest.as_ref().iter().take(8);
+    first.fold(0, |bits, byte| (bits << 8) | u64::from(*byte))
+}
+
+/// Parses sixteen hexadecimal digits.
+fn parse_u64(text: &str) -> Result<u64, ()> {
+    let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = u64::from_str_radix(text, 16).ok();
+    number.filter(|_| digits).ok_or(())
+}
+
 /// A client's id, unique across restarts and nodes: `c`, a random number of the process, a count.
 ///
 /// It is public, because every message contains its publisher's id. It is no secret and grants no rights.
@@ -134,6 +204,16 @@ impl Epoch {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    /// Returns the epoch of these bytes.
+    pub(in crate::protocol) fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
+
+    /// Returns the bytes of the epoch.
+    pub(in crate::protocol) fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
 }
 
 /// Parses the sixteen hexadecimal digits that [`Display`](fmt::Display) writes.
@@ -141,9 +221,7 @@ impl FromStr for Epoch {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let number = u64::from_str_radix(text, 16).ok();
-        number.filter(|_| digits).map(Self).ok_or(())
+        parse_u64(text).map(Self)
     }
 }
 

@@ -8,8 +8,10 @@ use serde::{Serialize, Serializer};
 use unicode_normalization::char::is_combining_mark;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
+use super::user_room::{self, USER_SIGN};
+
 /// Longest room name, in characters of its normal form.
-const CHARS_MAX: usize = 64;
+pub(super) const CHARS_MAX: usize = 64;
 /// No character of normal form C stands for more characters than this (UAX #15, section 1.2).
 const CHARS_PER_COMPOSED_CHAR: usize = 4;
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
@@ -22,6 +24,8 @@ const ZERO_WIDTH_JOINER: char = '\u{200d}';
 /// These characters need no escaping in JSON, headers or log lines, and none of them separates parts of a path
 /// or of a storage key. A name is kept in Unicode's normal form C, so that two spellings that look alike because one
 /// composes its accents and the other does not are one room.
+///
+/// A name that begins with `@` is that of a user's room; see [`of_user`](Self::of_user).
 ///
 /// The client in `assets/client/rooms.js` has the same rule; `tests/room_names.json` holds examples for both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +44,8 @@ pub enum NameError {
     Mark(char),
     /// A joiner stands outside a word of a script that spells with it.
     Joiner(char),
+    /// The text begins with `@:`, and what follows is not the base64url of a user's name that needs it.
+    User,
 }
 
 impl RoomName {
@@ -50,19 +56,16 @@ impl RoomName {
 
     /// Parses a name given by a client, in any normal form.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Empty);
+        // No character composes with `@`, so it stands at the start of any normal form.
+        match text.strip_prefix(USER_SIGN) {
+            Some(user) => user_room::parse(user),
+            None => parse_word(text, is_separator).map(|word| Self(Arc::from(word))),
         }
-        // Bounds the work on a long text.
-        if is_longer(text, CHARS_MAX * CHARS_PER_COMPOSED_CHAR) {
-            return Err(NameError::TooLong);
-        }
-        let text = normalize(text);
-        if is_longer(&text, CHARS_MAX) {
-            return Err(NameError::TooLong);
-        }
-        check(&text)?;
-        Ok(Self(Arc::from(text)))
+    }
+
+    /// Returns the name that a text is known to be.
+    pub(super) fn from_valid(text: &str) -> Self {
+        Self(Arc::from(text))
     }
 
     /// Parses a stored name without normalizing it. Earlier versions neither normalized names nor checked the order of
@@ -83,11 +86,31 @@ impl RoomName {
     }
 }
 
-fn is_longer(text: &str, chars_max: usize) -> bool {
+/// Checks a word of letters, digits and separators, and returns it in its normal form.
+pub(super) fn parse_word(
+    text: &str,
+    is_separator: fn(char) -> bool,
+) -> Result<Cow<'_, str>, NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    // Bounds the work on a long text.
+    if is_longer(text, CHARS_MAX * CHARS_PER_COMPOSED_CHAR) {
+        return Err(NameError::TooLong);
+    }
+    let word = normalize(text);
+    if is_longer(&word, CHARS_MAX) {
+        return Err(NameError::TooLong);
+    }
+    check(&word, is_separator)?;
+    Ok(word)
+}
+
+pub(super) fn is_longer(text: &str, chars_max: usize) -> bool {
     text.chars().nth(chars_max).is_some()
 }
 
-fn normalize(text: &str) -> Cow<'_, str> {
+pub(super) fn normalize(text: &str) -> Cow<'_, str> {
     if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return Cow::Borrowed(text);
     }
@@ -95,7 +118,7 @@ fn normalize(text: &str) -> Cow<'_, str> {
 }
 
 /// Checks the characters of a normalized name.
-fn check(name: &str) -> Result<(), NameError> {
+pub(super) fn check(name: &str, is_separator: fn(char) -> bool) -> Result<(), NameError> {
     let mut previous = None;
     let mut chars = name.chars().peekable();
     while let Some(c) = chars.next() {
@@ -123,7 +146,7 @@ fn check(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-fn is_separator(c: char) -> bool {
+pub(super) fn is_separator(c: char) -> bool {
     matches!(c, '.' | '_' | '-' | ':')
 }
 
@@ -177,6 +200,7 @@ impl fmt::Display for NameError {
                 let script = "a word of a script that uses it";
                 write!(f, "the joiner {} is not inside {script}", Named(c))
             }
+            Self::User => f.write_str("`@:` must precede the base64url of a user's name"),
         }
     }
 }

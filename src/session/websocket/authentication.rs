@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{Identity, unix_time};
+use crate::auth_hook::AuthQuestion;
 use crate::protocol::{CloseCode, ErrorCode, Refusal, RequestId, RoomName, Scope, ServerMessage};
 
 use super::rooms::reserve_rooms;
 use super::session::Session;
 use super::token_timer::{TokenEvent, TokenTimer};
+use super::transport::Transport;
 
 impl Session<'_> {
     /// Returns the client's identity, or the refusal of a request that came before the token.
@@ -37,7 +39,23 @@ impl Session<'_> {
         id: Option<&RequestId>,
     ) -> Result<(), Refusal> {
         let admitted = self.identity.clone();
-        let identity = match self.app.admission.identify(Some(token), self.peer) {
+        let question = || AuthQuestion {
+            authorization: Some(format!("Bearer {token}")),
+            address: self.peer.ip(),
+            method: "GET".to_owned(),
+            path: "/ws".to_owned(),
+            rooms: self
+                .requested
+                .iter()
+                .filter_map(|room| room.name.clone())
+                .collect(),
+            ..AuthQuestion::default()
+        };
+        let identity = self
+            .app
+            .admission
+            .identify(Some(token), self.peer, question);
+        let identity = match identity {
             Ok(identity) => identity,
             Err(why) if admitted.is_some() => return Err(Refusal::from(&why)),
             Err(why) => return self.reject(id, &Refusal::from(&why), why.close_code()),
@@ -65,6 +83,7 @@ impl Session<'_> {
                 self.set_identity(Arc::clone(&identity));
                 self.confirm(&identity, id);
                 self.join_first_rooms(rooms);
+                self.close_if_revoked(&identity);
                 Ok(())
             }
             Err(refusal) => {
@@ -77,6 +96,13 @@ impl Session<'_> {
                 };
                 self.reject(id, &refusal, code)
             }
+        }
+    }
+
+    /// Closes a client whose user was revoked while it was admitted. To be called once the broadcaster knows it.
+    pub(super) fn close_if_revoked(&self, identity: &Identity) {
+        if self.app.admission.is_revoked(identity) {
+            self.outbox.close(CloseCode::Unauthorized);
         }
     }
 
@@ -114,15 +140,18 @@ impl Session<'_> {
     }
 
     /// Warns the client that its token expires, or closes it because the token has.
-    pub(super) fn check_token_timer(&mut self) {
-        match self.token_timer.take_due(Instant::now(), unix_time()) {
-            Some(TokenEvent::ExpiresSoon(left)) => {
+    pub(super) fn check_token_timer(&mut self, transport: &mut Transport) {
+        let Some(event) = self.token_timer.take_due(Instant::now(), unix_time()) else {
+            return;
+        };
+        transport.send_pongs();
+        match event {
+            TokenEvent::ExpiresSoon(left) => {
                 let in_ms = left.as_millis() as u64;
                 let warning = ServerMessage::TokenExpiring { in_ms };
                 self.outbox.push(&warning.to_frames(None));
             }
-            Some(TokenEvent::Expired) => self.outbox.close(CloseCode::Unauthorized),
-            None => {}
+            TokenEvent::Expired => self.outbox.close(CloseCode::Unauthorized),
         }
     }
 }

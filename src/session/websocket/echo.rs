@@ -26,7 +26,7 @@ pub(super) fn serve(opened: OpenedWebSocket, app: &App) {
         outbox.close(code);
     }
     if end != End::Gone {
-        transport.linger();
+        transport.linger(end);
     }
     outbox.abort();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::App;
 use crate::protocol::{CloseCode, Frames};
 
-use super::transport::{OpenedWebSocket, Transport};
+use super::transport::{End, OpenedWebSocket, Transport};
 
 /// The end of a page's connection.
 pub(super) struct Rejection {
@@ -23,12 +23,10 @@ pub(super) fn serve(opened: OpenedWebSocket, rejection: &Rejection, app: &App) {
     let Ok(transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
-    // Held until the socket is closed, because shutdown waits for it.
-    let _permit = app.sessions.take();
     let (number, usual_reason) = (code.number(), code.reason());
     let client = outbox.client();
     log::debug!("{client} {peer} rejected: {number} {usual_reason}");
     outbox.push(&Frames::close_because(*code, reason));
-    transport.linger();
+    transport.linger(End::ClosedByServer);
     outbox.abort();
 }

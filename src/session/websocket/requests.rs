@@ -5,20 +5,22 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use crate::admission::PublishedOver;
 use crate::broadcaster::Event;
 use crate::broker::ReplyTo;
 use crate::limits::Exceeded;
 use crate::protocol::{
-    ClientMessage, ClientRequest, CloseCode, ErrorCode, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, PublishRequest, Refusal, RequestId, RoomName, RoomState, ServerMessage,
-    Since,
+    Backlog, ClientMessage, ClientRequest, CloseCode, ErrorCode, MemberState, PAGE_BYTES_MAX,
+    PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, PublishRequest, Refusal, RequestId, RoomName,
+    RoomState, ServerMessage, StateChange,
 };
-use crate::rooms::{RoomNumbering, Seat};
+use crate::rooms::{Exclusion, RoomNumbering, Seat};
 use crate::session::resume::HeldRoom;
 use crate::store::{HistoryQuery, Publish};
 use crate::threads;
 
 use super::session::Session;
+use super::transport::Transport;
 
 impl Session<'_> {
     /// Handles one text frame, which counts as `bytes` bytes.
@@ -57,10 +59,11 @@ impl Session<'_> {
 
     /// Counts a Ping or Pong like a request. A Ping over the rate still gets its Pong (RFC 6455 §5.5.2), but a client
     /// that does not stop is closed.
-    pub(super) fn count_control(&mut self, bytes: usize) {
-        if let Err(exceeded) = self.rate.count(bytes, Instant::now()) {
+    pub(super) fn count_control(&mut self, transport: &mut Transport) {
+        if let Err(exceeded) = self.rate.count(transport.weight(), Instant::now()) {
             self.app.metrics.rate_limited.add(1);
             if exceeded.is_abuse {
+                transport.send_pongs();
                 self.outbox.close(CloseCode::RateLimited);
             }
         }
@@ -100,8 +103,10 @@ impl Session<'_> {
             ClientMessage::Join {
                 room,
                 presence,
-                since,
-            } => self.join(room, presence, since, id),
+                backlog,
+                state,
+            } => self.join(room, presence, backlog, state, id),
+            ClientMessage::State { room, state } => self.set_state(room, state, id),
             ClientMessage::History { room, since, limit } => {
                 self.history(&room, since, limit, id.as_ref())
             }
@@ -127,7 +132,12 @@ impl Session<'_> {
             None => self.rooms.first().ok_or_else(not_in_any_room)?.numbering(),
         };
         let room = numbering.name();
-        self.identity()?.may_publish(room)?;
+        let identity = self.identity()?;
+        identity.may_publish(room)?;
+        let bytes = publish.payload.len();
+        self.app
+            .admission
+            .check_publish(room, identity, PublishedOver::Session, bytes)?;
         let publish = Publish {
             room: room.clone(),
             from: Arc::clone(&self.from),
@@ -135,6 +145,8 @@ impl Session<'_> {
             payload: publish.payload.into(),
             id,
             scope: Some(self.scope.clone()),
+            ttl: publish.ttl,
+            except: (!publish.echo).then_some(Exclusion::Client(self.client)),
             received: now,
         };
         let reply_to = ReplyTo::Outbox(Arc::clone(&self.outbox));
@@ -148,7 +160,8 @@ impl Session<'_> {
         &mut self,
         room: RoomName,
         presence: bool,
-        since: Option<Since>,
+        backlog: Backlog,
+        state: StateChange,
         id: Option<RequestId>,
     ) -> Result<(), Refusal> {
         let numbering = match self.joined(&room) {
@@ -162,13 +175,13 @@ impl Session<'_> {
             numbering,
             presence,
             hold,
+            state,
             id,
         };
-        match since {
-            None => self.app.broadcaster.send(join(None)),
-            Some(since) => {
-                threads::run_on_deep_stack(|| self.resume(join, since, reply_id.as_ref()))
-            }
+        if backlog.is_none() {
+            self.app.broadcaster.send(join(None));
+        } else {
+            threads::run_on_deep_stack(|| self.resume(join, backlog, reply_id.as_ref()));
         }
         Ok(())
     }
@@ -187,14 +200,14 @@ impl Session<'_> {
     fn resume(
         &self,
         join: impl FnOnce(Option<Sender<Vec<RoomState>>>) -> Event,
-        since: Since,
+        backlog: Backlog,
         id: Option<&RequestId>,
     ) {
         let held = self.app.broadcaster.hold(join);
         let Some(state) = held.and_then(|mut states| states.pop()) else {
             return self.outbox.close(CloseCode::InternalError);
         };
-        let Some(room) = HeldRoom::new(self.app, state, Some(since)) else {
+        let Some(room) = HeldRoom::new(self.app, state, backlog) else {
             return self.outbox.close(CloseCode::TryAgainLater);
         };
         self.outbox
@@ -229,10 +242,29 @@ impl Session<'_> {
 
     fn presence(&self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
         self.joined(&room)?;
+        self.app.admission.check_presence(&room)?;
         let client = self.client;
         self.app
             .broadcaster
             .send(Event::Presence { client, room, id });
+        Ok(())
+    }
+
+    fn set_state(
+        &self,
+        room: RoomName,
+        state: Option<MemberState>,
+        id: Option<RequestId>,
+    ) -> Result<(), Refusal> {
+        self.joined(&room)?;
+        self.app.admission.check_presence(&room)?;
+        let client = self.client;
+        self.app.broadcaster.send(Event::State {
+            client,
+            room,
+            state,
+            id,
+        });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::limits::RateMeter;
 use crate::metrics::GaugeGuard;
 use crate::outbox::Outbox;
 use crate::protocol::{
-    ClientId, CloseCode, ErrorCode, Refusal, RoomState, Scope, ServerMessage, Since,
+    Backlog, ClientId, CloseCode, ErrorCode, Refusal, RoomState, Scope, ServerMessage, SessionHash,
 };
 use crate::rooms::Seat;
 use crate::session::resume::HeldRoom;
@@ -27,15 +27,13 @@ pub(super) fn serve(opened: OpenedWebSocket, start: SessionStart, scope: Option<
     let Ok(mut transport) = Transport::new(rest, Arc::clone(&outbox), app) else {
         return;
     };
-    // Held until the socket is closed, because shutdown waits for it.
-    let _permit = app.sessions.take();
     log::debug!("{client} {peer} connected");
     let mut session = Session::new(app, peer, Arc::clone(&outbox), scope);
     session.start(start);
     let end = session.run(&mut transport);
     log::debug!("{client} {peer} disconnected: {}", session.describe(end));
     drop(session);
-    let both_closed = end != End::Gone && transport.linger() && outbox.is_finished();
+    let both_closed = end != End::Gone && transport.linger(end) && outbox.is_finished();
     if !both_closed {
         outbox.abort();
     }
@@ -50,6 +48,8 @@ pub(super) struct Session<'a> {
     pub(super) from: Arc<str>,
     /// The scope of the client's publish ids.
     pub(super) scope: Scope,
+    /// The session that the client chose, if it chose one.
+    session: Option<SessionHash>,
     pub(super) outbox: Arc<Outbox>,
     /// `None` until a client that connected without a token has sent one.
     pub(super) identity: Option<Arc<Identity>>,
@@ -67,13 +67,16 @@ impl<'a> Session<'a> {
     #[inline(never)]
     fn new(app: &'a App, peer: Peer, outbox: Arc<Outbox>, scope: Option<Scope>) -> Box<Self> {
         app.metrics.handshakes.add(1);
-        let (client, limits) = (outbox.client(), &app.config.limits);
+        let client = outbox.client();
+        let config = app.config.get();
+        let limits = &config.limits;
         let now = Instant::now();
         Box::new(Self {
             app,
             peer,
             client,
             from: client.to_string().into(),
+            session: scope.as_ref().and_then(SessionHash::of),
             scope: scope.unwrap_or(Scope::Connection(client)),
             outbox,
             identity: None,
@@ -88,8 +91,9 @@ impl<'a> Session<'a> {
     fn start(&mut self, start: SessionStart) {
         match start {
             SessionStart::Admitted { identity, rooms } => {
-                self.set_identity(identity);
+                self.set_identity(Arc::clone(&identity));
                 self.join_first_rooms(rooms);
+                self.close_if_revoked(&identity);
             }
             SessionStart::AwaitsToken { rooms } => {
                 self.requested = rooms;
@@ -99,39 +103,42 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Joins the first rooms and welcomes the client. The broadcaster does both at once, unless the client resumes
-    /// and must first receive the messages it missed.
+    /// Joins the first rooms and welcomes the client. The broadcaster does both at once, unless the client
+    /// must first receive stored messages.
     pub(super) fn join_first_rooms(&mut self, rooms: Vec<ReservedRoom>) {
-        let since: Vec<Option<Since>> = rooms.iter().map(|room| room.since).collect();
+        let backlogs: Vec<Backlog> = rooms.iter().map(|room| room.backlog).collect();
         self.rooms = rooms.into_iter().map(|room| room.seat).collect();
         let numberings = self.rooms.iter().map(|seat| Arc::clone(seat.numbering()));
         let user = self.identity.as_ref().and_then(|known| known.user.clone());
         let connect = |hold| Event::Connect {
             outbox: Arc::clone(&self.outbox),
             user,
+            session: self.session,
+            positions: None,
             rooms: numberings.collect(),
             hold,
         };
-        if since.iter().all(Option::is_none) {
+        if backlogs.iter().all(Backlog::is_none) {
             return self.app.broadcaster.send(connect(None));
         }
         threads::run_on_deep_stack(|| match self.app.broadcaster.hold(connect) {
-            Some(states) => self.resume_first_rooms(states, &since),
+            Some(states) => self.resume_first_rooms(states, &backlogs),
             None => self.outbox.close(CloseCode::InternalError),
         });
     }
 
-    fn resume_first_rooms(&self, states: Vec<RoomState>, since: &[Option<Since>]) {
+    fn resume_first_rooms(&self, states: Vec<RoomState>, backlogs: &[Backlog]) {
         let held = states
             .into_iter()
-            .zip(since)
-            .map(|(state, since)| HeldRoom::new(self.app, state, *since));
+            .zip(backlogs)
+            .map(|(state, backlog)| HeldRoom::new(self.app, state, *backlog));
         let Some(held) = held.collect::<Option<Vec<HeldRoom>>>() else {
             return self.outbox.close(CloseCode::TryAgainLater);
         };
         let rooms: Vec<RoomState> = held.iter().map(|room| room.state.clone()).collect();
+        let config = self.app.config.get();
         let welcome = ServerMessage::Welcome {
-            text: &self.app.config.welcome,
+            text: &config.welcome,
             client: self.client,
             rooms: &rooms,
         };
@@ -154,11 +161,11 @@ impl<'a> Session<'a> {
                 }
                 Incoming::Binary(bytes) => self.refuse_binary(bytes.len().max(transport.weight())),
                 Incoming::Control => {
-                    self.count_control(transport.weight());
+                    self.count_control(transport);
                     // The thread is awake, so the token is checked now and the alarm need not wake the thread again.
-                    self.check_token_timer();
+                    self.check_token_timer(transport);
                 }
-                Incoming::Alarm => self.check_token_timer(),
+                Incoming::Alarm => self.check_token_timer(transport),
                 Incoming::End(end) => {
                     self.close(end);
                     return end;
@@ -172,7 +179,7 @@ impl<'a> Session<'a> {
         match end {
             End::Failed(code) => {
                 if code == CloseCode::TooBig {
-                    let max = self.app.config.limits.max_message_bytes;
+                    let max = self.app.config.get().limits.max_message_bytes;
                     let message = format!("a message may have at most {max} bytes");
                     self.refuse(None, &Refusal::new(ErrorCode::MessageTooLarge, message));
                 }

@@ -16,7 +16,7 @@ use crate::socket::{Peer, Socket};
 
 use super::read_half::ReadHalf;
 
-/// Read buffer of an idle client, in bytes; a longer message grows it while it is read. What does not fit is read
+/// Read buffer of an idle client, in bytes; a longer message grows it while it is read. The rest is read
 /// [ahead](super::read_half::ReadHalf).
 const READ_BUFFER_BYTES: usize = 128;
 /// The shortest read time-out, because zero would mean none.
@@ -44,7 +44,7 @@ pub(super) struct OpenedWebSocket {
 pub(super) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A Ping, whose Pong is in the outbox already, or a Pong.
+    /// A Ping or a Pong. The Pong that answers a Ping is sent by the next read at the latest.
     Control,
     /// The time set by [`Transport::wake_at`] was reached.
     Alarm,
@@ -82,10 +82,11 @@ pub(super) struct Transport {
 impl Transport {
     /// Reads from the outbox's socket after the handshake; `rest` followed the request's head.
     ///
-    /// On the heap: on the stack it would make an idle client touch a third page.
+    /// Boxed, because an idle client may touch no more than two pages of stack.
     #[inline(never)]
     pub(super) fn new(rest: Vec<u8>, outbox: Arc<Outbox>, app: &App) -> io::Result<Box<Self>> {
-        let limits = &app.config.limits;
+        let settings = app.config.get();
+        let limits = &settings.limits;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             // Every frame goes to the outbox at once, which does the buffering.
@@ -121,6 +122,20 @@ impl Transport {
 
     /// Waits for the next message. Answers pings and detects silence meanwhile.
     pub(super) fn next(&mut self) -> Incoming {
+        let next = self.read_next();
+        if !matches!(next, Incoming::Control) {
+            // The caller may send something, which must follow the pongs.
+            self.send_pongs();
+        }
+        next
+    }
+
+    /// Sends the pongs that wait. After [`Incoming::Control`], the caller does so before it sends anything else.
+    pub(super) fn send_pongs(&mut self) {
+        self.websocket.get_mut().send_pongs();
+    }
+
+    fn read_next(&mut self) -> Incoming {
         loop {
             if self.half().alarm_is_due() {
                 return Incoming::Alarm;
@@ -160,9 +175,17 @@ impl Transport {
         }
     }
 
-    /// Waits until the client closes too. Returns whether it did.
-    pub(super) fn linger(&self) -> bool {
-        self.half().outbox.socket().linger()
+    /// Waits until the client closes too, unless it can send nothing more. Returns whether it has closed.
+    pub(super) fn linger(&self, end: End) -> bool {
+        let outbox = &self.half().outbox;
+        let socket = outbox.socket();
+        // Nothing follows a client's Close frame (RFC 6455 §5.5.1), except the end of TLS. Without unread input, closing
+        // resets no connection, so the thread need not wait for the client.
+        if end == End::ClosedByClient && outbox.is_finished() && !socket.has_tls() {
+            socket.discard();
+            return true;
+        }
+        socket.linger()
     }
 
     /// Pings a client that was silent until the time-out, or ends it if it was pinged already.

@@ -14,6 +14,7 @@ mod data_loss;
 mod error;
 mod history;
 mod lag;
+mod lease;
 mod names;
 mod node_state;
 mod nodes;
@@ -33,20 +34,21 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use redis::Cmd;
 
-use crate::config::{HistoryLimits, RedisSettings};
+use crate::auth::Revocations;
+use crate::config::{LiveConfig, RedisSettings};
 use crate::metrics::Metrics;
 use crate::protocol::{Page, Position, RoomName};
 use crate::rooms::{ClientSelector, RoomNumbering};
 use crate::threads;
 
-use self::client::{ClientPool, Endpoints, RedisClient};
+use self::client::{ClientPool, CommandError, Endpoints, RedisClient, accepted};
 use self::error::ConnectError;
 use self::names::Names;
 use self::node_state::NodeState;
 use self::nodes::{Heartbeat, RosterEvent};
 use self::publisher::Publisher;
 use self::subscriber::{OpenRequest, RelaySource, Subscriber, SubscriberRequest, Subscribers};
-use super::api::{HistoryQuery, NodeStatus, Store, Usage};
+use super::api::{Deleted, Deletion, HistoryQuery, Lease, NodeStatus, Store, Usage};
 use super::delivery::Delivery;
 use super::error::StoreError;
 use super::publish::{Publish, Stored};
@@ -66,22 +68,31 @@ pub(super) struct Redis {
 }
 
 impl Redis {
+    /// Checks the addresses without connecting.
+    pub(super) fn check(settings: &RedisSettings) -> Result<(), ConnectError> {
+        Self::endpoints(settings).map(drop)
+    }
+
+    fn endpoints(settings: &RedisSettings) -> Result<Endpoints, ConnectError> {
+        Endpoints::parse(&settings.url).map_err(ConnectError::Address)
+    }
+
     /// Connects to Redis and starts the subscriber and heartbeat threads.
     pub(super) fn connect(
         settings: &RedisSettings,
-        limits: HistoryLimits,
-        rooms_max: usize,
+        config: &LiveConfig,
         delivery: Arc<dyn Delivery>,
+        revocations: Arc<Revocations>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let mut endpoints = Endpoints::parse(&settings.url).map_err(ConnectError::Address)?;
+        let mut endpoints = Self::endpoints(settings)?;
         let address = endpoints.to_string();
         let failed = |why: String| ConnectError::Redis(address.clone(), why);
         endpoints
             .detect_cluster()
             .map_err(|why| failed(why.to_string()))?;
         let names = Names::new(&settings.prefix, endpoints.database());
-        let state = NodeState::new(endpoints, names, limits, rooms_max);
+        let state = NodeState::new(endpoints, names, config.clone(), revocations);
         let mut publisher = Publisher::new(&state);
         publisher.check(&state).map_err(failed)?;
         if state.is_cluster() {
@@ -91,6 +102,8 @@ impl Redis {
                 .detect(&state.client_config, &mut client, &state.names);
             detected.map_err(|why| failed(why.to_string()))?;
         }
+        nodes::read_revocations(&state, &mut state.client())
+            .map_err(|why| failed(why.to_string()))?;
         let (roster_events, events) = bounded(ROSTER_EVENTS_MAX);
         let subscribers = start_subscribers(&state, &delivery, roster_events);
         subscribers
@@ -206,8 +219,35 @@ impl Store for Redis {
         appended.results
     }
 
+    fn delete(&self, room: &RoomName, deletion: Deletion) -> Result<Deleted, StoreError> {
+        let state = &*self.state;
+        let messages = self
+            .clients
+            .with(|client| history::delete(client, state, room, deletion));
+        match messages {
+            Ok(messages) => {
+                self.metrics.deleted.add(messages);
+                Ok(Deleted {
+                    messages,
+                    is_complete: true,
+                })
+            }
+            Err(why) => {
+                log::warn!("cannot delete messages of room {room}: {why}");
+                Err(match why {
+                    CommandError::NotExecuted(_) => StoreError::Unavailable,
+                    CommandError::NoReply(_) => StoreError::Unknown,
+                })
+            }
+        }
+    }
+
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
         let (state, room) = (&*self.state, numbering.name());
+        if !state.keeps_history(room) {
+            // The newest message is stored for the nodes only.
+            return Ok(Page::empty(room, numbering.position(), query.since));
+        }
         let page = self
             .clients
             .with(|client| history::read_page(client, state, room, query))
@@ -255,6 +295,21 @@ impl Store for Redis {
         self.state.nodes.load(Ordering::Relaxed).saturating_sub(1)
     }
 
+    fn revoke(&self, user: &str, at: Duration) -> Result<usize, StoreError> {
+        let commands = nodes::revoke_commands(&self.state, user, at);
+        let run = |client: &mut RedisClient| {
+            let replies = client.run(&commands)?;
+            replies
+                .into_iter()
+                .try_for_each(|reply| accepted(reply).map(drop))
+        };
+        self.clients.with(run).map_err(|why| {
+            log::error!("cannot store a revocation in Redis: {why}");
+            StoreError::Unreachable
+        })?;
+        Ok(self.state.nodes.load(Ordering::Relaxed).saturating_sub(1))
+    }
+
     fn node_status(&self) -> Option<NodeStatus> {
         let state = &self.state;
         Some(NodeStatus {
@@ -264,6 +319,22 @@ impl Store for Redis {
             gap_fills: state.gap_fills.load(Ordering::Relaxed),
             shards: self.subscribers.shards(),
         })
+    }
+
+    fn hold_webhook_lease(&self, lifetime: Duration) -> Result<Lease, StoreError> {
+        let names = &self.state.names;
+        let held = self
+            .clients
+            .with(|client| lease::hold(client, names, lifetime));
+        held.map_err(|_| StoreError::Unreachable)
+    }
+
+    fn release_webhook_lease(&self) {
+        let release = || lease::release_command(&self.state.names);
+        let released = self.clients.with(|client| client.run_one(release()));
+        if let Err(why) = released {
+            log::debug!("cannot end the lease of the webhooks: {why}");
+        }
     }
 
     fn close(&self) {

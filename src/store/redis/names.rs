@@ -18,8 +18,8 @@ pub(super) type NodeName = String;
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
-    /// The start of all channels. Redis separates the keys of its databases but not their channels, so the channels
-    /// of each database but 0 have its number.
+    /// The prefix of all channels. Redis shares channels between its databases, so databases other than 0 add their
+    /// number.
     channel_prefix: String,
     /// The name of this node.
     pub(super) node: NodeName,
@@ -38,9 +38,10 @@ impl Names {
         }
     }
 
-    /// The keys of every script about a room: its numbering, its log, and both halves of its recent ids.
-    pub(super) fn room_keys(&self, room: &RoomName) -> [String; 4] {
-        ["numbers", "log", "ids:0", "ids:1"]
+    /// The keys of every script about a room: its numbering, its log, both halves of its recent ids, and the times at
+    /// which the ttl of its messages ends.
+    pub(super) fn room_keys(&self, room: &RoomName) -> [String; 5] {
+        ["numbers", "log", "ids:0", "ids:1", "expiring"]
             .map(|suffix| format!("{}:{{{room}}}:{suffix}", self.prefix))
     }
 
@@ -72,6 +73,21 @@ impl Names {
     /// The key of a node's rooms and their members there.
     pub(super) fn node_rooms_key(&self, node: &str) -> String {
         format!("{}:{{ nodes}}:{node}", self.prefix)
+    }
+
+    /// The key of the revoked users.
+    pub(super) fn revocations_key(&self) -> String {
+        format!("{}:{{ nodes}}: revoked", self.prefix)
+    }
+
+    /// The key of the lease of the node that sends webhooks.
+    pub(super) fn lease_key(&self) -> String {
+        format!("{}:{{ nodes}}: webhook", self.prefix)
+    }
+
+    /// The key of the first serial of the last node that took the lease.
+    pub(super) fn lease_serial_key(&self) -> String {
+        format!("{}:{{ nodes}}: webhook serial", self.prefix)
     }
 
     /// The channel on which nodes report the members of their rooms.

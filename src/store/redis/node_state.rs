@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use redis::Cmd;
 
-use crate::config::HistoryLimits;
-use crate::protocol::{Epoch, Position};
+use crate::auth::Revocations;
+use crate::config::{LiveConfig, RoomHistory};
+use crate::protocol::{Epoch, Position, RoomName};
 use crate::store::health::Health;
 
 use super::client::{
@@ -22,13 +23,16 @@ use super::relay::Relay;
 use super::scripts;
 use super::subscribed_rooms::SubscribedRooms;
 
+/// Time that the newest message of a room without history is stored, for nodes that have missed it.
+const UNREADABLE_AGE: Duration = Duration::from_secs(60);
+
 /// The state of this node.
 pub(super) struct NodeState {
     pub(super) client_config: Arc<ClientConfig>,
     pub(super) names: Names,
-    pub(super) limits: HistoryLimits,
-    pub(super) rooms_max: usize,
+    config: LiveConfig,
     pub(super) rooms: SubscribedRooms,
+    pub(super) revocations: Arc<Revocations>,
     /// True if messages can be stored.
     pub(super) publishing: Health,
     /// True if stored messages return through the subscription.
@@ -50,8 +54,8 @@ impl NodeState {
     pub(super) fn new(
         endpoints: Endpoints,
         names: Names,
-        limits: HistoryLimits,
-        rooms_max: usize,
+        config: LiveConfig,
+        revocations: Arc<Revocations>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|state: &Weak<Self>| {
             let state = state.clone();
@@ -60,13 +64,13 @@ impl NodeState {
                     Some(state) => state.learn_server(connection, slots),
                     None => Ok(()),
                 };
-            let config = ClientConfig::new(endpoints, &scripts::ALL, Box::new(on_connect));
+            let client_config = ClientConfig::new(endpoints, &scripts::ALL, Box::new(on_connect));
             Self {
-                client_config: Arc::new(config),
+                client_config: Arc::new(client_config),
                 names,
-                limits,
-                rooms_max,
+                config: config.clone(),
                 rooms: SubscribedRooms::default(),
+                revocations,
                 publishing: Health::of_publishing(),
                 subscription: Health::new(
                     "published messages are stored in Redis but not received",
@@ -183,9 +187,39 @@ impl NodeState {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
+    /// The most rooms that this node may subscribe to.
+    pub(super) fn rooms_max(&self) -> usize {
+        self.config.get().limits.max_rooms
+    }
+
+    /// Returns whether clients may read a room's history.
+    pub(super) fn keeps_history(&self, room: &RoomName) -> bool {
+        self.config.get().room_history(room).messages > 0
+    }
+
+    /// Returns the bounds of a room's messages in Redis. A room without history keeps its newest message for a while,
+    /// because a node whose subscription has missed messages finds out from it.
+    pub(super) fn stored(&self, room: &RoomName) -> RoomHistory {
+        let config = self.config.get();
+        let history = config.room_history(room);
+        if history.messages > 0 {
+            return history;
+        }
+        RoomHistory {
+            messages: 1,
+            age: UNREADABLE_AGE.min(config.history.age),
+            ..history
+        }
+    }
+
+    /// Returns the time that a message is kept in rooms without a rule; no rule may exceed it.
+    pub(super) fn age_max(&self) -> Duration {
+        self.config.get().history.age
+    }
+
     /// Milliseconds for which a room's numbering outlasts its last message.
     pub(super) fn numbering_kept_ms(&self) -> u64 {
-        (2 * self.limits.age + clock::JUMP_MAX).as_millis() as u64
+        (2 * self.age_max() + clock::JUMP_MAX).as_millis() as u64
     }
 }
 

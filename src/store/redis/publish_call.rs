@@ -2,6 +2,7 @@
 //! message.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Value};
 
@@ -87,12 +88,9 @@ impl PublishCall {
         let rooms = self.rooms.iter().map(|(room, _)| room);
         let keys: Vec<String> = rooms.flat_map(|room| state.names.room_keys(room)).collect();
         let mut command = state.call_numbering_script(&scripts::PUBLISH, &keys);
-        let limits = &state.limits;
         command
             .arg(state.deadline(REDIS_TIMEOUT))
-            .arg(limits.messages)
-            .arg(limits.bytes)
-            .arg(limits.age.as_millis() as u64)
+            .arg(state.numbering_kept_ms())
             .arg(DEDUPE_WINDOW.as_millis() as u64)
             .arg(DEDUPE_IDS_MAX / 2)
             .arg(state.steady_now())
@@ -102,10 +100,20 @@ impl PublishCall {
             let seen = state.rooms.get(room).map(|numbering| numbering.position());
             command.arg(state.names.room_channel(room));
             state.add_seen(&mut command, seen);
-            command.arg(indexes.len());
+            let limits = state.stored(room);
+            command
+                .arg(limits.messages)
+                .arg(limits.bytes)
+                .arg(limits.age.as_millis() as u64)
+                .arg(indexes.len());
             for index in indexes {
                 let publish = &batch[*index];
-                command.arg(record::encode(publish)).arg(dedupe_id(publish));
+                let except = publish.except.map(|except| except.to_string());
+                command
+                    .arg(record::encode(publish))
+                    .arg(dedupe_id(publish))
+                    .arg(ttl_ms(publish, limits.age))
+                    .arg(except.unwrap_or_default());
             }
         }
         command
@@ -152,6 +160,12 @@ fn dedupe_id(publish: &Publish) -> String {
     }
 }
 
+/// The milliseconds of a publish's ttl as a text; empty without a ttl.
+fn ttl_ms(publish: &Publish, age: Duration) -> String {
+    let ttl = publish.ttl_within(age);
+    ttl.map_or(String::new(), |ttl| ttl.duration().as_millis().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -169,6 +183,8 @@ mod tests {
             payload: "x".repeat(payload_bytes).into(),
             id: None,
             scope: None,
+            ttl: None,
+            except: None,
             received: Instant::now(),
         }
     }

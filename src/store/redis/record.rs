@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::protocol::{Epoch, Kind, Position, Publication, RequestId, RoomName};
 
+use crate::rooms::Exclusion;
 use crate::store::publish::Publish;
 
 /// Encodes a message.
@@ -41,20 +42,37 @@ pub(super) fn decode(room: &RoomName, offset: u64, ts: u64, record: &[u8]) -> Op
     })
 }
 
-/// Splits a message of a room's channel into its position, the time it was stored, and the record.
-pub(super) fn split_published(published: &[u8]) -> Option<(Position, u64, &[u8])> {
+/// A message of a room's channel.
+#[derive(Debug)]
+pub(super) struct PublishedRecord<'a> {
+    pub(super) position: Position,
+    /// When it was stored, in Unix milliseconds.
+    pub(super) ts: u64,
+    /// The members that do not receive it. Nodes of earlier versions ignore this.
+    pub(super) except: Option<Exclusion>,
+    pub(super) record: &'a [u8],
+}
+
+/// Splits a message of a room's channel.
+pub(super) fn split_published(published: &[u8]) -> Option<PublishedRecord<'_>> {
     let end = published.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&published[..end]).ok()?;
     let mut words = head.split(' ');
     let epoch: Epoch = words.next()?.parse().ok()?;
     let offset = words.next()?.parse().ok()?;
     let ts = words.next()?.parse().ok()?;
-    Some((Position { epoch, offset }, ts, &published[end + 1..]))
+    Some(PublishedRecord {
+        position: Position { epoch, offset },
+        ts,
+        except: words.next().and_then(|word| word.parse().ok()),
+        record: &published[end + 1..],
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ClientId;
 
     #[test]
     fn record_keeps_every_byte_of_the_payload() {
@@ -67,6 +85,8 @@ mod tests {
             payload: payload.into(),
             id: Some(RequestId::parse("an\nid").unwrap()),
             scope: None,
+            ttl: None,
+            except: None,
             received: std::time::Instant::now(),
         };
         let publication = decode(&room, 7, 9, &encode(&publish)).unwrap();
@@ -75,6 +95,24 @@ mod tests {
         assert_eq!(publication.id, publish.id);
         assert_eq!((publication.offset, publication.ts), (7, 9));
         assert_eq!(publication.kind, Kind::CustomEvent);
+    }
+
+    #[test]
+    fn members_that_do_not_receive_a_message_are_relayed_beside_it() {
+        let except = Exclusion::Client(ClientId::new(7, 9));
+        for (word, except) in [
+            (format!(" {except}"), Some(except)),
+            (String::new(), None),
+            (" of a later version".to_owned(), None),
+        ] {
+            let text = format!("00000000000000ff 5 17{word}\nrecord");
+            let published = split_published(text.as_bytes()).unwrap();
+            assert_eq!((published.position.offset, published.ts), (5, 17));
+            assert_eq!(
+                (published.except, published.record),
+                (except, &b"record"[..])
+            );
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Chooses the channels through which messages reach the nodes.
 //!
 //! Every server of a Redis Cluster relays every message of a channel. A *sharded* channel is relayed by one server
-//! only, that of its slot, so that a cluster divides the relaying as it divides the rooms. This needs Redis 7, and nodes
-//! that receive sharded channels. While another node is live, all nodes use the channels that it knows: they publish on
-//! both kinds and receive the unsharded one. So each node receives each message through one kind at any time.
+//! only, that of its slot, so that a cluster divides the relaying as it divides the rooms. This needs Redis 7, and
+//! nodes that receive sharded channels. While a node without sharded channels is live, every node publishes on both
+//! kinds and receives the unsharded one. Each node therefore receives each message once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,11 +16,11 @@ use super::client::{
 };
 use super::names::Names;
 
-/// Time for which nodes publish on both kinds of channels after the last unsharded node was live. Until then every
-/// other node has noticed.
+/// Time for which nodes publish on both kinds of channels after the last unsharded node was live. By then every other
+/// node has noticed.
 const BOTH_TIME: Duration = Duration::from_secs(20);
-/// Time until a node receives unsharded channels after an unsharded node has joined. Until then every other node
-/// publishes on both.
+/// Time until a node receives unsharded channels after an unsharded node has joined. By then every other node publishes
+/// on both.
 const SWITCH_DELAY: Duration = Duration::from_secs(3);
 
 /// The channels on which a message is published.
@@ -31,7 +31,7 @@ pub(super) enum Channels {
     Both,
 }
 
-/// The state of a node's choice.
+/// The kind of channels that a node uses.
 #[derive(Debug)]
 pub(super) struct Relay {
     /// True if Redis and this node can use sharded channels.
@@ -44,9 +44,9 @@ pub(super) struct Relay {
 /// The live nodes that do not receive sharded channels.
 #[derive(Debug, Default)]
 struct UnshardedNodes {
-    /// When this node receives unsharded channels for them; `None` if there are no such nodes.
+    /// The time from which this node receives unsharded channels; `None` while no such node is live.
     receive_from: Option<Instant>,
-    /// Until when they count for publishing.
+    /// The time until which this node publishes on both kinds of channels.
     publish_until: Option<Instant>,
 }
 

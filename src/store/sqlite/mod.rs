@@ -11,6 +11,7 @@ mod backup;
 mod checkpoint;
 mod columns;
 mod continuity;
+mod deletion;
 mod error;
 mod files;
 mod progress;
@@ -25,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::config::{HistoryLimits, SqliteSettings};
+use crate::auth::Revocations;
+use crate::config::{LiveConfig, SqliteSettings};
 use crate::metrics::Metrics;
 use crate::protocol::{Page, RoomName};
 use crate::rooms::RoomNumbering;
@@ -36,7 +38,7 @@ use self::error::{DatabaseError, is_outcome_unknown, reason};
 use self::files::{Database, Mark, Record, keep_log_on_close};
 use self::reading::HistoryReader;
 use self::writer::Writer;
-use super::api::{HistoryQuery, Store, Usage};
+use super::api::{Deleted, Deletion, HistoryQuery, Store, Usage};
 use super::directory::Directory;
 use super::error::StoreError;
 use super::health::Health;
@@ -46,6 +48,8 @@ pub(super) use self::backup::back_up;
 
 /// The longest time for which a client that was refused a room waits until idle rooms can be deleted.
 const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest time for which the revocation of a user waits for the messages that are being stored.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free bytes on the disk below which nothing is stored. The log must always fit into the file as well.
 const SPACE_BYTES_MIN: u64 = 512 * 1024;
 /// Bytes that a publish of common size may add to the log. With less space, health stays degraded.
@@ -64,6 +68,7 @@ pub(super) struct Sqlite {
     database: Arc<Database>,
     mark: Arc<Mark>,
     directory: Directory,
+    config: LiveConfig,
     health: Health,
     /// True if SQLite uses a write-ahead log, which some file systems do not support.
     uses_wal: bool,
@@ -80,17 +85,20 @@ impl Sqlite {
     /// Opens the database, creating it if needed, and loads its rooms.
     pub(super) fn open(
         settings: &SqliteSettings,
-        limits: HistoryLimits,
-        rooms_max: usize,
+        config: &LiveConfig,
+        revocations: &Revocations,
         metrics: Arc<Metrics>,
     ) -> Result<Self, DatabaseError> {
         let path: &Path = &settings.path;
         let sqlite_error = |why| DatabaseError::sqlite(path, why);
         let database = Arc::new(Database::open(path)?);
         let (connection, mark, batch) = start_run(&database, settings.durability)?;
-        let (keep, mark) = (limits.age, Arc::new(mark));
-        let (writer, epoch) =
-            Writer::load(connection, Arc::clone(&mark), batch, limits).map_err(sqlite_error)?;
+        let limits = config.get();
+        let (keep, mark) = (limits.history.age, Arc::new(mark));
+        let (writer, epoch) = Writer::load(connection, Arc::clone(&mark), batch, config.clone())
+            .map_err(sqlite_error)?;
+        writer.load_revocations(revocations).map_err(sqlite_error)?;
+        let rooms_max = limits.limits.max_rooms;
         let directory = Directory::new(rooms_max, keep, epoch, writer.positions());
         let sqlite = Self {
             writer: Mutex::new(writer),
@@ -100,6 +108,7 @@ impl Sqlite {
             database,
             mark,
             directory,
+            config: config.clone(),
             health: Health::of_publishing(),
             is_misplaced: AtomicBool::new(false),
             messages: AtomicU64::new(0),
@@ -115,6 +124,7 @@ impl Sqlite {
         self.messages.store(totals.messages, Ordering::Relaxed);
         self.bytes.store(totals.bytes, Ordering::Relaxed);
         self.metrics.pruned.add(writer.take_pruned());
+        self.metrics.expired.add(writer.take_expired());
     }
 
     /// Checks that the file and its log are where they were. Writes to a deleted file would be lost.
@@ -142,6 +152,8 @@ impl Sqlite {
     }
 
     fn maintain_database(&self, writer: &mut Writer, now: Instant) -> Result<(), String> {
+        let rooms_max = self.config.get().limits.max_rooms;
+        self.directory.set_rooms_max(rooms_max);
         self.check_location()?;
         let text = |why: rusqlite::Error| reason(&why);
         writer.check_progress().map_err(text)?;
@@ -330,6 +342,10 @@ impl Store for Sqlite {
         self.append_in_parts(&mut self.writer.lock(), batch)
     }
 
+    fn delete(&self, room: &RoomName, deletion: Deletion) -> Result<Deleted, StoreError> {
+        self.delete_part(room, deletion)
+    }
+
     fn history(&self, numbering: &RoomNumbering, query: HistoryQuery) -> Result<Page, StoreError> {
         self.history.page(numbering, query)
     }
@@ -363,6 +379,20 @@ impl Store for Sqlite {
         if let Err(why) = written {
             self.health.failed(why);
         }
+    }
+
+    fn revoke(&self, user: &str, at: Duration) -> Result<usize, StoreError> {
+        if self.is_misplaced.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable);
+        }
+        let writer = self.writer.try_lock_for(REVOKE_TIMEOUT);
+        let mut writer = writer.ok_or(StoreError::Unavailable)?;
+        writer.revoke(user, at).map_err(|why| {
+            log::error!("cannot store a revocation: {}", reason(&why));
+            StoreError::Unavailable
+        })?;
+        self.checkpointer.wake();
+        Ok(0)
     }
 
     fn usage(&self) -> Usage {

@@ -43,6 +43,19 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 
+/// The additions of version 3. `expires` is the Unix time in milliseconds at which the ttl of a message ends; `gone` has
+/// the ranges of offsets whose messages were removed although older ones are stored.
+const SCHEMA_3: &str = "
+    ALTER TABLE messages ADD COLUMN expires INTEGER;
+    CREATE INDEX expiring ON messages (expires, room, offset) WHERE expires IS NOT NULL;
+    CREATE TABLE gone (
+        room INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (room, first)
+    ) STRICT, WITHOUT ROWID;
+";
+
 /// Creates the tables if the database has none, and returns its origin.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<Origin> {
     let transaction = start_transaction(connection)?;
@@ -50,13 +63,15 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<Origin> {
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(SCHEMA_3)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         set_state(&transaction, "epoch", &Epoch::random().to_string())?;
     }
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if (1..SCHEMA_VERSION).contains(&version) {
-        // An earlier version would take row 0 of `rooms` for a room.
+        // Version 1 would take row 0 of `rooms` for a room; version 2 would take removed messages for damage.
+        transaction.execute_batch(SCHEMA_3)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
     let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get(0));

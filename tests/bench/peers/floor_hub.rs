@@ -11,8 +11,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use wscast::protocol::client_frames::{CLOSE, TEXT, server_frame};
 
-use crate::frames::{CLOSE, TEXT, server_frame};
 use crate::servers::end_with_parent;
 
 /// The accept key of the only `Sec-WebSocket-Key` that the load generator sends.

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Makes the chart and the tables of the page on performance from the results of `make bench-peers`.
 
-    python3 tests/bench/peers/page.py RESULTS CHART.svg [PAGE.md]
+    python3 tests/bench/peers/page.py RESULTS CHART.svg [PAGE.md…]
 
 Without a page only the chart is written. In a page, the lines between `<!-- peers: begin -->` and
-`<!-- peers: end -->` are replaced. A figure that was not measured is shown as a dash.
+`<!-- peers: end -->` are replaced, in Chinese if the page is in the folder `zh`. A figure that was not measured is shown
+as a dash.
 """
 
 import json
@@ -65,6 +66,52 @@ CHARTED = [
     (12, "10 of 200 clients never read, 16 KiB: peak memory"),
 ]
 
+# The texts of the tables in Chinese.
+CHINESE = {
+    "measurement": "测量项",
+    "wscast / best other": "wscast / 其他中最好的",
+    "floor": "下限",
+    "connect, welcome and close: CPU": "连接、欢迎消息、关闭：CPU",
+    "the same, 64 at a time: per second": "同上，64 个同时：每秒次数",
+    "1000 rooms of 3, 1000 messages/s: CPU per message": "1000 个 3 人房间，每秒 1000 条：每条消息的 CPU",
+    "the same rooms, 64 outstanding: CPU per message": "同上，64 条在途：每条消息的 CPU",
+    "1000 clients, 50 messages/s: CPU per delivery": "1000 个客户端，每秒 50 条：每次投递的 CPU",
+    "the same: p99 latency": "同上：p99 延迟",
+    "1000 clients, 4 outstanding: deliveries per second": "1000 个客户端，4 条在途：每秒投递",
+    "100 clients, 16 outstanding: deliveries per second": "100 个客户端，16 条在途：每秒投递",
+    "200 clients, 16 KiB, 4 outstanding: deliveries per second": "200 个客户端，16 KiB，4 条在途：每秒投递",
+    "100 clients, 512 bytes, 300 messages/s: Gbit/s per core": "100 个客户端，512 字节，每秒 300 条：每核 Gbit/s",
+    "100 clients, 4 KiB, 4 outstanding: Gbit/s per core": "100 个客户端，4 KiB，4 条在途：每核 Gbit/s",
+    "5000 idle connections: memory of each": "5000 个空闲连接：每个的内存",
+    "10 of 200 clients never read, 16 KiB: peak memory": "200 个客户端中 10 个从不读取，16 KiB：内存峰值",
+    "the same: p99 latency of the others": "同上：其余客户端的 p99 延迟",
+    "clients of one room that get 95 % of 50 messages/s within 500 ms": "一个房间、每秒 50 条、95 % 在 500 ms 内送达的客户端数",
+    "8000 clients after a crash: until 99 % are back": "崩溃后 8000 个客户端：99 % 重连成功的时间",
+    "the same: messages missed meanwhile": "同上：期间丢失的消息",
+    "subscribers cut every 2 s: messages delivered": "订阅者每 2 秒被断开一次：送达的消息",
+    "the same, and the server is killed: messages delivered": "同上，并强制结束服务器：送达的消息",
+    "the same: deliveries doubled": "同上：重复的投递",
+    "CPU per delivery in µs, with ever more clients and rooms:": "每次投递的 CPU（µs），客户端和房间逐渐增多：",
+    "20 000 deliveries/s": "每秒 20 000 次投递",
+    "rooms of 10, 1000 messages/s": "每个房间 10 人，每秒 1000 条",
+    "clients": "个客户端",
+    "room": "个房间",
+    "rooms": "个房间",
+    "Machine": "机器",
+    "Rounds and seconds of each measurement": "每次测量的轮数和秒数",
+    "Servers": "服务器",
+    "Skipped": "跳过",
+    "failed": "失败",
+}
+
+
+def english(text):
+    return text
+
+
+def chinese(text):
+    return CHINESE[text]
+
 
 class Results:
     """The file that the bench writes."""
@@ -108,41 +155,43 @@ def row(cells):
     return "| " + " | ".join(cells) + " |"
 
 
-def tables(results):
-    """The lines between the marks of the page."""
-    lines = [row(["measurement", *SERVERS.values(), "wscast / best other"]), row(["---"] * (len(SERVERS) + 2))]
+def tables(results, say):
+    """The lines between the marks of the page. `say` translates a text into the language of the page."""
+    columns = [say("measurement"), say(SERVERS["floor"]), *list(SERVERS.values())[1:]]
+    lines = [row([*columns, say("wscast / best other")]), row(["---"] * (len(columns) + 1))]
     for scenario, name, label, form in ROWS:
         servers, _ = results.figure(scenario, name)
         cells = [text(servers.get(server, {}).get("median"), form) for server in SERVERS]
-        lines.append(row([label, *cells, ratio(servers.get("wscast", {}).get("to_best"))]))
-    lines += ["", "CPU per delivery in µs, with ever more clients and rooms:", ""]
-    lines += [row(["measurement", *SERVERS.values()]), row(["---"] * (len(SERVERS) + 1))]
+        lines.append(row([say(label), *cells, ratio(servers.get("wscast", {}).get("to_best"))]))
+    lines += ["", say("CPU per delivery in µs, with ever more clients and rooms:"), ""]
+    lines += [row(columns), row(["---"] * len(columns))]
     for scenario, names in LADDERS:
         load = "20 000 deliveries/s" if scenario == "ladder-clients" else "rooms of 10, 1000 messages/s"
         for name in names:
             servers, _ = results.figure(scenario, name)
             cells = [text(servers.get(server, {}).get("median"), "{:.2f}") for server in SERVERS]
-            label = name.removeprefix("CPU per delivery, ").replace("1 rooms", "1 room")
-            lines.append(row([f"{label}, {load}", *cells]))
-    lines += ["", *about(results)]
+            label = name.removeprefix("CPU per delivery, ")
+            count, things = ("1", "room") if label == "1 rooms" else label.split(" ")
+            lines.append(row([f"{count} {say(things)}, {say(load)}", *cells]))
+    lines += ["", *about(results, say)]
     return lines
 
 
-def about(results):
-    """The machine, the programs, and what is missing and why."""
+def about(results, say):
+    """The machine, the programs, and what is missing and why, in the words of the bench."""
     machines = {scenario["machine"].rsplit(", load average", 1)[0] for scenario in results.scenarios.values()}
     runs = sorted({(scenario["rounds"], scenario["seconds"]) for scenario in results.scenarios.values()})
     runs = ", ".join(f"{rounds} × {seconds:g} s" for rounds, seconds in runs)
     lines = [
-        *(f"- Machine: {machine}." for machine in sorted(machines)),
-        f"- Rounds and seconds of each measurement: {runs}.",
-        "- Servers: " + "; ".join(f"{label}: {version}" for label, version in results.versions().items()) + ".",
+        *(f"- {say('Machine')}: {machine}." for machine in sorted(machines)),
+        f"- {say('Rounds and seconds of each measurement')}: {runs}.",
+        f"- {say('Servers')}: " + "; ".join(f"{label}: {version}" for label, version in results.versions().items()) + ".",
     ]
-    lines += [f"- Skipped: {label}: {reason}." for label, reason in results.skipped().items()]
+    lines += [f"- {say('Skipped')}: {label}: {reason}." for label, reason in results.skipped().items()]
     by_reason = {}
     for title, label, reason in results.failures():
         by_reason.setdefault(label, []).append(f"{title} ({reason[:80]})")
-    lines += [f"- {label} failed: " + "; ".join(failed) + "." for label, failed in by_reason.items()]
+    lines += [f"- {label} {say('failed')}: " + "; ".join(failed) + "." for label, failed in by_reason.items()]
     return lines
 
 
@@ -195,8 +244,8 @@ def main():
     results = Results(source)
     Path(picture).write_text(chart(results), encoding="utf-8")
     print(f"chart: {picture}")
-    for page in pages:
-        replace_section(Path(page), tables(results))
+    for page in map(Path, pages):
+        replace_section(page, tables(results, chinese if page.parent.name == "zh" else english))
         print(f"figures: {page}")
 
 

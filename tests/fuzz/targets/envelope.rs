@@ -10,8 +10,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use wscast::protocol::{
-    ClientMessage, ClientRequest, DEPTH_MAX, ErrorCode, ParseError, Position, Publication,
-    PublishRequest, RoomName, write_event,
+    ClientMessage, ClientRequest, DEPTH_MAX, ErrorCode, MemberState, ParseError, Position,
+    Publication, PublishRequest, RoomName, StateChange, write_event,
 };
 
 /// The longest text of an error. It is far shorter than a message may be, so it does not quote the message.
@@ -48,16 +48,28 @@ fn check_accepted(text: &str, request: &ClientRequest<'_>) {
         ClientMessage::Publish(publish) => {
             assert_eq!(publish.payload, fields["payload"].get(), "verbatim");
             assert_eq!(publish.room.as_ref().map(to_text), room_field(&fields));
+            assert_eq!(publish.echo, field(&fields, "echo").unwrap_or(true));
             check_relayed(publish, request);
         }
         ClientMessage::Join {
             room,
             presence,
-            since,
+            backlog,
+            state,
         } => {
             assert_eq!(Some(to_text(room)), room_field(&fields));
             assert_eq!(*presence, field(&fields, "presence").unwrap_or(false));
-            assert_eq!(since.map(|since| since.offset), field(&fields, "since"));
+            let since = backlog.since.map(|since| since.offset);
+            assert_eq!(since, field(&fields, "since"));
+            assert_eq!(backlog.last, field(&fields, "last").unwrap_or(0));
+            match state {
+                StateChange::Keep => assert!(!fields.contains_key("state")),
+                StateChange::Set(state) => check_state(state.as_ref(), &fields),
+            }
+        }
+        ClientMessage::State { room, state } => {
+            assert_eq!(Some(to_text(room)), room_field(&fields));
+            check_state(state.as_ref(), &fields);
         }
         ClientMessage::History { room, since, limit } => {
             assert_eq!(Some(to_text(room)), room_field(&fields));
@@ -71,6 +83,14 @@ fn check_accepted(text: &str, request: &ClientRequest<'_>) {
             assert_eq!(Some(token.clone().into_owned()), field(&fields, "token"));
         }
         ClientMessage::Ping => {}
+    }
+}
+
+fn check_state(state: Option<&MemberState>, fields: &HashMap<String, &RawValue>) {
+    let text = fields["state"].get();
+    match state {
+        Some(state) => assert!(state.as_str() == text && text.len() <= 256, "verbatim"),
+        None => assert_eq!(text, "null"),
     }
 }
 
@@ -97,6 +117,7 @@ fn kind(message: &ClientMessage<'_>) -> &'static str {
         ClientMessage::History { .. } => "history",
         ClientMessage::Leave { .. } => "leave",
         ClientMessage::Presence { .. } => "presence",
+        ClientMessage::State { .. } => "state",
         ClientMessage::Auth { .. } => "auth",
         ClientMessage::Ping => "ping",
     }
@@ -127,6 +148,8 @@ fn check_relayed(publish: &PublishRequest<'_>, request: &ClientRequest<'_>) {
         room: Some(publication.room.clone()),
         kind: publication.kind,
         payload: publish.payload,
+        ttl: None,
+        echo: true,
     });
     assert_eq!((again.id, again.message), (request.id.clone(), same));
 

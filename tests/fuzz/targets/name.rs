@@ -12,13 +12,18 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
+    let room = RoomName::of_user(text);
+    if (1..=128).contains(&text.len()) && !text.contains(char::is_control) {
+        assert_eq!(RoomName::parse(room.as_str()), Ok(room));
+    }
     match RoomName::parse(text) {
         Ok(room) => check_room(text, &room),
-        Err(NameError::Empty) => assert!(text.is_empty()),
+        Err(NameError::Empty) => assert!(text.is_empty() || text == "@"),
         // A character may be three in normal form C.
         Err(NameError::TooLong) => assert!(text.chars().count() * 3 > 64),
-        Err(NameError::Character(c)) => assert!(!is_plain(c)),
+        Err(NameError::Character(c)) => assert!(!is_plain(c) && (c != '@' || !text.starts_with(c))),
         Err(NameError::Mark(c) | NameError::Joiner(c)) => assert!(!c.is_ascii()),
+        Err(NameError::User) => assert!(text.starts_with("@:")),
     }
     check_other_names(text);
 });
@@ -32,8 +37,18 @@ fn check_room(given: &str, room: &RoomName) {
     assert!(!given.is_ascii() || text == given);
     assert_eq!(room.to_string(), text);
     assert_eq!(RoomName::parse(text).as_ref(), Ok(room));
-    assert!((1..=64).contains(&text.chars().count()) && text.len() <= 64 * 4);
-    assert!(text.chars().all(|c| is_plain(c) || !c.is_ascii()));
+    match text.strip_prefix('@') {
+        None => check_word(text),
+        Some(user) => match user.strip_prefix(':') {
+            None => {
+                check_word(&user.replace('@', "."));
+                assert_eq!(RoomName::of_user(user), *room);
+            }
+            Some(encoded) => {
+                assert!(encoded.len() <= 171 && encoded.chars().all(|c| is_plain(c) && c != ':'))
+            }
+        },
+    }
 
     // The name needs no escaping in JSON and in log lines, and is the same in paths and queries.
     let json = serde_json::to_string(text).expect("a string");
@@ -58,6 +73,11 @@ fn check_room(given: &str, room: &RoomName) {
     if let Ok(longer) = RoomName::parse(&format!("{text}x")) {
         assert!(!exact.allow(&longer) && prefix.allow(&longer));
     }
+}
+
+fn check_word(text: &str) {
+    assert!((1..=64).contains(&text.chars().count()) && text.len() <= 64 * 4);
+    assert!(text.chars().all(|c| is_plain(c) || !c.is_ascii()));
 }
 
 fn check_other_names(text: &str) {

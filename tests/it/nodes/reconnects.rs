@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{Seed, StopOnDrop, read_while_reconnecting, wait_until, with_redis};
+use crate::support::{
+    Seed, StopOnDrop, read_streams_while_reconnecting, read_while_reconnecting, wait_until,
+    with_redis,
+};
 
 /// The channel that every subscribed node is subscribed to.
 const PRESENCE: &str = "wscast: presence";
@@ -15,6 +18,14 @@ fn readers_that_reconnect_to_random_nodes_get_everything_once() {
     with_redis(|redis| {
         let nodes = redis.nodes(3, &FLAGS);
         read_while_reconnecting(&nodes.iter().collect::<Vec<_>>(), &Seed::new());
+    });
+}
+
+#[test]
+fn streams_of_several_rooms_resume_at_random_nodes() {
+    with_redis(|redis| {
+        let nodes = redis.nodes(3, &FLAGS);
+        read_streams_while_reconnecting(&nodes.iter().collect::<Vec<_>>(), &Seed::new());
     });
 }
 

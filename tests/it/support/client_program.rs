@@ -1,9 +1,11 @@
-//! `wscast sub` and `wscast pub` as running programs.
+//! `wscast sub` and `wscast pub` as running programs, and servers that have not started yet.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{program, wait_for, wait_until};
 
@@ -71,6 +73,14 @@ impl ClientProgram {
             self.lines().len() >= expected.len()
         });
         assert_eq!(self.lines(), expected, "stderr: {}", self.stderr());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("kill");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
     }
 
     /// Writes to its standard input.

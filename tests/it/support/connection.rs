@@ -160,6 +160,24 @@ impl RawConnection {
         }
     }
 
+    /// Reads frames until a Close, or a Pong with this payload, and returns that frame. `None` if the connection ends
+    /// without a Close, even in the middle of a frame.
+    pub fn close_or_pong(&mut self, payload: &[u8]) -> Option<RawFrame> {
+        let ends = |frame: &RawFrame| match frame.opcode {
+            CLOSE => true,
+            PONG => frame.payload == payload,
+            _ => false,
+        };
+        loop {
+            match self.buffered_frame() {
+                Some(frame) if ends(&frame) => return Some(frame),
+                Some(_) => {}
+                None if self.fill() => {}
+                None => return None,
+            }
+        }
+    }
+
     /// Reads frames until a Close and returns its code. Asserts that nothing follows it.
     pub fn close_code(&mut self) -> u16 {
         let code = self.close_code_if_any();

@@ -9,6 +9,9 @@ use super::wait_for;
 pub const USAGE: Option<i32> = Some(2);
 pub const FAILURE: Option<i32> = Some(1);
 
+/// A user without rights, other than the one of most tests.
+pub const NOBODY: u32 = 65534;
+
 /// Returns the program with no settings but its defaults.
 pub fn program() -> Command {
     command_without_settings(env!("CARGO_BIN_EXE_wscast"))
@@ -46,9 +49,25 @@ impl Ended {
 
     /// Returns a setting's value as `--check-config` prints it.
     pub fn setting(&self, flag: &str) -> Option<&str> {
-        self.stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(flag)?.strip_prefix(" = "))
+        let line = |line| str::strip_prefix(line, flag)?.strip_prefix(" = ");
+        let rest = self.stdout.lines().find_map(line)?;
+        let value = rest.rsplit_once("  # ").map_or(rest, |(value, _)| value);
+        Some(value.trim_end())
+    }
+
+    /// Returns where a setting's value comes from, as `--check-config` prints it.
+    pub fn origin(&self, flag: &str) -> Option<&str> {
+        let mut settings = self.settings();
+        settings.find_map(|(known, _, origin)| (known == flag).then_some(origin))
+    }
+
+    /// Returns the flag, the value and the origin of each setting that `--check-config` prints.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.stdout.lines().filter_map(|line| {
+            let (flag, rest) = line.split_once(" = ")?;
+            let (value, origin) = rest.rsplit_once("  # ")?;
+            Some((flag, value.trim_end(), origin))
+        })
     }
 }
 

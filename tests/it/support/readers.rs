@@ -33,9 +33,12 @@ impl Reader {
         }
     }
 
-    /// Resumes at the last position; everything since then must be recoverable.
-    fn connect(&mut self, address: SocketAddr) -> TestClient {
+    /// Resumes at the last position; everything since then must be recoverable. `last` changes nothing then.
+    fn connect(&mut self, address: SocketAddr, rng: &mut StdRng) -> TestClient {
         let mut target = format!("/ws?room={}&since={}", self.room, self.offset);
+        if rng.random_bool(0.5) {
+            target = format!("{target}&last={}", rng.random_range(0..=1000));
+        }
         if !self.epoch.is_empty() {
             target = format!("{target}&epoch={}", self.epoch);
         }
@@ -53,26 +56,41 @@ impl Reader {
         self.offset = next;
     }
 
-    /// Reads up to the offset `last`. Drops the connection at random, and sometimes joins another room in between.
+    /// Reads up to the offset `last`. Drops the connection at random, and sometimes visits another room in between,
+    /// whose newest messages must come without a gap.
     fn read_to(&mut self, last: u64, nodes: &[SocketAddr], rng: &mut StdRng) {
         while self.offset < last {
-            let mut client = self.connect(nodes[rng.random_range(0..nodes.len())]);
+            let mut client = self.connect(nodes[rng.random_range(0..nodes.len())], rng);
             let stop_at = self.offset + rng.random_range(0..40u64);
             let mut visiting = rng.random_bool(0.2);
             if visiting {
                 let other = format!("room-{}", rng.random_range(0..ROOMS + 3));
                 visiting = other != self.room;
                 if visiting {
-                    client.send_json(json!({"type": "join", "room": other}));
+                    let newest = rng.random_range(0..30);
+                    client.send_json(json!({"type": "join", "room": other, "last": newest}));
                     client.send_json(json!({"type": "leave", "room": other}));
                 }
             }
+            let mut visited = 0;
             while self.offset < stop_at.min(last) {
                 let frame = client.next();
                 if frame["room"] == self.room {
                     self.take(&frame);
-                } else {
-                    assert!(visiting, "{frame}");
+                    continue;
+                }
+                assert!(visiting, "{frame}");
+                match frame["type"].as_str() {
+                    Some("joined") => {
+                        visited = frame["payload"]["offset"].as_u64().expect("offset");
+                    }
+                    Some("left") => visiting = false,
+                    // A store that is away refuses the visit.
+                    Some("error") => {}
+                    _ => {
+                        visited += 1;
+                        assert_eq!(frame["offset"], visited, "{frame}");
+                    }
                 }
             }
             self.reconnects += 1;

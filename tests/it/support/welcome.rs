@@ -16,6 +16,8 @@ pub struct RoomState {
     pub members: u64,
     /// `None` where the client did not ask to resume.
     pub recovered: Option<bool>,
+    /// Only where the client asked for the newest messages.
+    pub live_after: Option<u64>,
 }
 
 impl Welcome {
@@ -56,6 +58,7 @@ impl RoomState {
             offset: number("offset").unwrap_or_else(|| missing("offset")),
             members: number("members").unwrap_or_else(|| missing("members")),
             recovered: state["recovered"].as_bool(),
+            live_after: number("live_after"),
         }
     }
 }

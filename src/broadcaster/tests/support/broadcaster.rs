@@ -14,6 +14,7 @@ use crate::outbox::Wire;
 use crate::protocol::{ClientId, RoomState};
 
 use super::client::TestClient;
+use super::presence::UNIX_TIME;
 use super::room::TestRoom;
 
 /// The text of the welcome.
@@ -35,8 +36,15 @@ impl TestBroadcaster {
     pub(in crate::broadcaster::tests) fn with_helpers(count: usize) -> Self {
         let metrics = Arc::new(Metrics::default());
         let helpers = Helpers::start(count).expect("threads");
+        let mut state = BroadcasterState::new(
+            WELCOME.to_owned(),
+            Box::new(|_| true),
+            Arc::clone(&metrics),
+            helpers,
+        );
+        state.unix_time = || UNIX_TIME;
         Self {
-            state: BroadcasterState::new(WELCOME.to_owned(), Arc::clone(&metrics), helpers),
+            state,
             metrics,
             now: Instant::now(),
             clients_started: 0,

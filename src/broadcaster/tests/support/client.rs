@@ -12,7 +12,7 @@ use crate::broadcaster::event::Event;
 use crate::broadcaster::reply::ReleaseOutcome;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxLimits, Wire};
-use crate::protocol::{ClientId, RequestId, RoomState};
+use crate::protocol::{ClientId, MemberState, RequestId, RoomState, StateChange};
 use crate::socket::Socket;
 
 use super::frame::{ReceivedFrame, parse_frame};
@@ -79,6 +79,8 @@ impl TestClient {
         Event::Connect {
             outbox: Arc::clone(&self.outbox),
             user: user.map(Into::into),
+            session: None,
+            positions: None,
             rooms: rooms.iter().map(numbering).collect(),
             hold,
         }
@@ -111,7 +113,22 @@ impl TestClient {
             numbering: Arc::clone(&room.numbering),
             presence,
             hold,
+            state: StateChange::Keep,
             id: Some(request_id("join")),
+        }
+    }
+
+    /// Shows a state in a room, or none.
+    pub(in crate::broadcaster::tests) fn show(
+        &self,
+        room: &TestRoom,
+        state: Option<MemberState>,
+    ) -> Event {
+        Event::State {
+            client: self.id(),
+            room: room.name(),
+            state,
+            id: Some(request_id("state")),
         }
     }
 

@@ -9,5 +9,5 @@ mod room;
 pub(super) use broadcaster::{TestBroadcaster, WELCOME};
 pub(super) use client::{TOO_MANY_TO_HOLD, TestClient};
 pub(super) use frame::ReceivedFrame;
-pub(super) use presence::{by_key, listed, remote_clients, with_user, without_user};
+pub(super) use presence::{UNIX_TIME, by_key, listed, remote_clients, with_user, without_user};
 pub(super) use room::TestRoom;

@@ -1,10 +1,15 @@
 //! Lists of members.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::protocol::{ClientId, PresentClient};
+
+/// The wall clock of all tests.
+pub(in crate::broadcaster::tests) const UNIX_TIME: Duration =
+    Duration::from_millis(1_795_954_151_800);
 
 /// Returns `count` clients without a user on another node.
 pub(in crate::broadcaster::tests) fn remote_clients(count: u64) -> Vec<PresentClient> {
@@ -14,13 +19,18 @@ pub(in crate::broadcaster::tests) fn remote_clients(count: u64) -> Vec<PresentCl
 
 /// Returns a client as lists of members show it.
 pub(in crate::broadcaster::tests) fn with_user(client: ClientId, user: &str) -> PresentClient {
-    let user = Some(user.into());
-    PresentClient { client, user }
+    PresentClient {
+        user: Some(user.into()),
+        ..without_user(client)
+    }
 }
 
 /// Returns a client without a user as lists of members show it.
 pub(in crate::broadcaster::tests) fn without_user(client: ClientId) -> PresentClient {
-    PresentClient { client, user: None }
+    PresentClient {
+        since: Some(UNIX_TIME.as_millis() as u64),
+        ..PresentClient::new(client, None)
+    }
 }
 
 /// Returns the client ids in a presence message, in the order sent.

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::broadcaster::event::Event;
-use crate::protocol::{Epoch, Kind, PresentClient, Publication, RoomName};
-use crate::rooms::{RemoteMembers, RoomNumbering};
+use crate::protocol::{
+    ClientId, Epoch, Kind, Position, PresentClient, Publication, RequestId, RoomName,
+};
+use crate::rooms::{Exclusion, RemoteMembers, RoomNumbering};
+use crate::store::Acknowledgement;
 
 /// A room's numbering, with the last assigned offset, which a store would keep.
 pub(in crate::broadcaster::tests) struct TestRoom {
@@ -42,6 +45,28 @@ impl TestRoom {
     }
 
     pub(in crate::broadcaster::tests) fn publish_json(&self, payload: &str) -> Event {
+        self.publish_except(payload, None)
+    }
+
+    /// The delivery of the next publication, whose publisher is not to receive it.
+    pub(in crate::broadcaster::tests) fn publish_quietly(&self, except: Exclusion) -> Event {
+        self.publish_except("\"quiet\"", Some(except))
+    }
+
+    /// The broker's report of the last publication.
+    pub(in crate::broadcaster::tests) fn report(&self, client: ClientId) -> Event {
+        Event::Acknowledge(Acknowledgement {
+            client,
+            room: self.name(),
+            position: Position {
+                epoch: self.numbering.epoch(),
+                offset: self.last.get(),
+            },
+            id: RequestId::parse("q").ok(),
+        })
+    }
+
+    fn publish_except(&self, payload: &str, except: Option<Exclusion>) -> Event {
         let offset = self.last.get() + 1;
         self.last.set(offset);
         Event::Deliver {
@@ -49,12 +74,13 @@ impl TestRoom {
             publication: Arc::new(Publication {
                 room: self.name(),
                 offset,
-                id: None,
+                id: except.and_then(|_| RequestId::parse("q").ok()),
                 from: "publisher".into(),
                 ts: 1,
                 kind: Kind::Message,
                 payload: payload.into(),
             }),
+            except,
             received: Instant::now(),
         }
     }
@@ -65,7 +91,10 @@ impl TestRoom {
     }
 
     pub(in crate::broadcaster::tests) fn restart(&self) -> Event {
-        Event::Restart { room: self.name() }
+        self.numbering.end();
+        Event::Restart {
+            ended: Arc::clone(&self.numbering),
+        }
     }
 
     /// These members on other nodes.

@@ -40,7 +40,7 @@ const DURATION_MAX: Duration = Duration::from_secs(86_400);
     wscast bench --find-clients --json ws://127.0.0.1:5000")]
 pub(super) struct BenchCommand {
     /// The server, in place of --url
-    #[arg(value_name = "URL", conflicts_with = "url")]
+    #[arg(value_name = "URL")]
     target: Option<ServerAddress>,
     /// Clients to connect; with --find-clients the most that are tried [default: 100, with --find-clients 10000]
     #[arg(long, value_name = "N", value_parser = clients)]
@@ -104,7 +104,9 @@ fn payload(text: &str) -> Result<usize, String> {
     bytes
         .filter(|bytes| (PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(bytes))
         .ok_or_else(|| {
-            format!("write a size from {PAYLOAD_BYTES_MIN} (the time takes as much) to 16MiB")
+            format!(
+                "write a size from {PAYLOAD_BYTES_MIN} (each has the time at which it was sent) to 16MiB"
+            )
         })
 }
 

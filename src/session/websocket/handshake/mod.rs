@@ -4,12 +4,14 @@ mod error;
 mod parameters;
 mod subprotocol;
 
+use std::sync::Arc;
+
 use tiny_http::{Method, ResponseBox};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::app::App;
 use crate::auth::{AuthError, is_own_page};
-use crate::http::{BodyLength, Head, Request, WebSocketKind};
+use crate::http::{self, BodyLength, Head, Request, WebSocketKind};
 use crate::limits::AddressPermit;
 use crate::protocol::Scope;
 
@@ -27,6 +29,19 @@ pub(crate) struct AcceptedHandshake {
     pub(super) conversation: Conversation,
     /// Held until the connection ends.
     pub(super) address_permit: Option<AddressPermit>,
+}
+
+impl AcceptedHandshake {
+    /// Returns the user of the client's token, if it has sent one already.
+    pub(crate) fn user(&self) -> Option<Arc<str>> {
+        match &self.conversation {
+            Conversation::Session {
+                start: SessionStart::Admitted { identity, .. },
+                ..
+            } => identity.user.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// The conversation after the handshake.
@@ -136,7 +151,9 @@ fn start(
     rooms: Vec<RequestedRoom>,
     app: &App,
 ) -> Result<SessionStart, HandshakeError> {
-    match app.admission.identify(request.head.token(), request.peer) {
+    let token = http::token(request, app);
+    let question = || http::auth_question(request, token, app);
+    match app.admission.identify(token, request.peer, question) {
         Ok(identity) => {
             let rooms = reserve_rooms(rooms, &identity, request.peer, app)
                 .map_err(HandshakeError::Rooms)?;

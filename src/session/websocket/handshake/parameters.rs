@@ -2,10 +2,10 @@
 //! into the lobby, or start it without the messages it missed. Unknown parameters beside `room` are ignored, because
 //! gateways add parameters of their own.
 
-use crate::http::{Head, Query};
+use crate::http::{Head, Query, check_once};
 use crate::protocol::{ErrorCode, Refusal, quote};
 
-const PARAMETERS: [&str; 5] = ["room", "since", "epoch", "session", "token"];
+const PARAMETERS: [&str; 7] = ["room", "me", "since", "epoch", "last", "session", "token"];
 /// Parameters that programs add to bypass caches, or that trackers add to addresses. They are ignored without `room`
 /// too.
 const IGNORED: [&str; 14] = [
@@ -66,12 +66,9 @@ pub(super) fn check(head: &Head) -> Result<(), Refusal> {
     if let Some(name) = query.names().find(is_wrong) {
         return refuse(unknown(name));
     }
-    for name in ["session", "token"] {
-        if count(name) > 1 {
-            return refuse(format!("`{name}` is present more than once"));
-        }
-    }
-    check_pairs(query, "since", count("room").max(1), "room")?;
+    check_once(query, &["me", "last", "session", "token"])?;
+    let rooms = count("room") + count("me");
+    check_pairs(query, "since", rooms.max(1), "room")?;
     check_pairs(query, "epoch", count("since"), "since")
 }
 

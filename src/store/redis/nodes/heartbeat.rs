@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, FromRedisValue, Value};
 
-use crate::rooms::LocalMembers;
+use crate::protocol::CloseCode;
+use crate::rooms::{ClientSelector, LocalMembers, UserCount};
 use crate::store::delivery::Delivery;
 
 use super::super::client::{CommandError, RedisClient, accepted};
@@ -17,8 +18,12 @@ use super::super::names::NodeName;
 use super::super::node_state::NodeState;
 use super::super::scripts;
 use super::report::{NodeReport, split_rooms};
+use super::revocations::read_revocations;
 use super::roster::Roster;
+use super::user_roster;
 
+/// Users in one report. A report of as many rooms is larger.
+const USERS_MAX: usize = 1000;
 /// Time between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time without a heartbeat after which a node counts as dead and its members as gone.
@@ -91,6 +96,9 @@ impl Heartbeat {
             for (room, members) in self.roster.take_changed() {
                 self.delivery.set_remote_members(room, members);
             }
+            for user in self.roster.take_changed_users() {
+                self.delivery.set_remote_user(user);
+            }
         }
     }
 
@@ -112,11 +120,11 @@ impl Heartbeat {
 
     /// Reports this node's changes and learns which nodes are alive.
     fn send_heartbeat(&mut self) -> Result<(), CommandError> {
-        let Some(changed) = self.delivery.changed_rooms(self.must_report_all) else {
-            return Err(CommandError::NotExecuted(
-                "the broadcaster is busy".to_owned(),
-            ));
-        };
+        let busy = || CommandError::NotExecuted("the broadcaster is busy".to_owned());
+        let changed = self.delivery.changed_rooms(self.must_report_all);
+        let changed = changed.ok_or_else(busy)?;
+        let users = self.delivery.changed_users(self.must_report_all);
+        let users = users.ok_or_else(busy)?;
         let names = &self.state.names;
         let mut commands = (self.echoes)();
         let echoes = commands.len();
@@ -125,19 +133,24 @@ impl Heartbeat {
             forget.arg(names.node_rooms_key(&names.node));
             commands.push(forget);
         }
-        commands.extend(heartbeat_calls(&self.state, &changed, self.must_report_all));
+        let before_calls = commands.len();
+        let all = self.must_report_all;
+        commands.extend(heartbeat_calls(&self.state, &changed, &users, all));
         self.client.connect()?;
         let replies = self.client.run_connected(&commands);
         // An echo to a server that is down fails. Its subscriber notices.
         let replies = replies.into_iter().skip(echoes);
         let replies = replies.map(|reply| accepted(reply?));
         let replies: Result<Vec<Value>, CommandError> = replies.collect();
-        let last = replies?.pop().unwrap_or_default();
-        let (was_unknown, live, unsharded) =
-            <(u8, Vec<NodeName>, usize)>::from_redis_value(last)
-                .map_err(|why| CommandError::NotExecuted(why.to_string()))?;
+        let of_calls = replies?.into_iter().skip(before_calls - echoes);
+        let of_calls = of_calls.map(<(u8, Vec<NodeName>, usize)>::from_redis_value);
+        let mut of_calls: Vec<_> = of_calls
+            .collect::<Result<_, _>>()
+            .map_err(|why| CommandError::NotExecuted(why.to_string()))?;
+        let was_unknown = of_calls.iter().any(|(was_unknown, ..)| *was_unknown == 1);
+        let (_, live, unsharded) = of_calls.pop().unwrap_or_default();
         // If Redis does not know this node any more, it may have lost the reports of all nodes.
-        self.must_report_all = was_unknown == 1 && !self.must_report_all;
+        self.must_report_all = was_unknown && !self.must_report_all;
         if self.must_report_all {
             self.grace_until = Instant::now() + NODE_LIFETIME;
         }
@@ -149,9 +162,22 @@ impl Heartbeat {
                 self.read_reports_of(node)?;
             }
         }
+        if self.must_read_all {
+            self.read_revocations()?;
+        }
         self.must_read_all = false;
         if Instant::now() >= self.grace_until {
             self.roster.retain_nodes(&live);
+        }
+        Ok(())
+    }
+
+    /// Learns of the users that were revoked while messages of other nodes were missed.
+    fn read_revocations(&mut self) -> Result<(), CommandError> {
+        for user in read_revocations(&self.state, &mut self.client)? {
+            let clients = ClientSelector::User(user);
+            self.delivery
+                .close_clients(clients, CloseCode::Unauthorized);
         }
         Ok(())
     }
@@ -161,7 +187,9 @@ impl Heartbeat {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.state.names.node_rooms_key(node));
         let reply = self.client.run_one(command)?;
-        let rooms = HashMap::<String, String>::from_redis_value(reply).unwrap_or_default();
+        let fields = HashMap::<String, String>::from_redis_value(reply);
+        let mut rooms = fields.unwrap_or_default();
+        let users = user_roster::take_users(&mut rooms);
         let parse = |(room, members): (String, String)| {
             let members = serde_json::from_str(&members).ok()?;
             Some((room, members))
@@ -171,25 +199,37 @@ impl Heartbeat {
             is_leaving: false,
             is_complete: true,
             rooms: rooms.into_iter().filter_map(parse).collect(),
+            users,
         });
         Ok(())
     }
 }
 
-/// Returns the calls of the heartbeat script that report these rooms: one call even if there are no rooms.
-fn heartbeat_calls(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) -> Vec<Cmd> {
+/// Returns the calls of the heartbeat script that report these rooms and users: one call even if there are none.
+fn heartbeat_calls(
+    state: &NodeState,
+    rooms: &[LocalMembers],
+    users: &[UserCount],
+    is_complete: bool,
+) -> Vec<Cmd> {
+    let node = &state.names.node;
     // Only the first report replaces earlier ones.
     let mut replaces = is_complete;
-    split_rooms(rooms)
+    let of_rooms = split_rooms(rooms)
         .into_iter()
-        .map(|rooms| heartbeat_call(state, rooms, std::mem::take(&mut replaces)))
+        .map(|rooms| NodeReport::new(node, rooms, std::mem::take(&mut replaces)));
+    let of_users = users.chunks(USERS_MAX);
+    let of_users = of_users.map(|users| NodeReport::of_users(node, users));
+    let reports = of_rooms.chain(of_users);
+    reports
+        .map(|report| heartbeat_call(state, &report))
         .collect()
 }
 
-fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) -> Cmd {
+fn heartbeat_call(state: &NodeState, report: &NodeReport) -> Cmd {
     let names = &state.names;
-    let report = NodeReport::new(&names.node, rooms, is_complete);
-    let message = if report.rooms.is_empty() && !is_complete {
+    let is_empty = report.rooms.is_empty() && report.users.is_empty();
+    let message = if is_empty && !report.is_complete {
         String::new()
     } else {
         report.to_json()
@@ -217,6 +257,13 @@ fn heartbeat_call(state: &NodeState, rooms: &[LocalMembers], is_complete: bool) 
             _ => serde_json::to_string(members).unwrap_or_default(),
         };
         call.arg(room).arg(members);
+    }
+    for (user, clients) in &report.users {
+        let clients = match clients {
+            0 => String::new(),
+            clients => clients.to_string(),
+        };
+        call.arg(user_roster::field(user)).arg(clients);
     }
     call
 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rooms::LocalMembers;
+use crate::rooms::{LocalMembers, UserCount};
 
 use super::super::names::NodeName;
 use super::member_list;
+use super::user_roster::ReportedUsers;
 
 /// Maximum number of rooms in one report.
 const ROOMS_MAX: usize = 200;
@@ -32,6 +33,9 @@ pub(super) struct NodeReport {
     /// Rooms whose members have changed.
     #[serde(default)]
     pub(super) rooms: HashMap<String, ReportedMembers>,
+    /// Users whose clients have changed. Nodes without webhooks report none.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub(super) users: ReportedUsers,
 }
 
 impl NodeReport {
@@ -43,6 +47,17 @@ impl NodeReport {
             is_leaving: false,
             is_complete,
             rooms: rooms.iter().map(reported).collect(),
+            users: HashMap::new(),
+        }
+    }
+
+    /// The report of users' clients on the node itself.
+    pub(super) fn of_users(node: &str, users: &[UserCount]) -> Self {
+        let reported = |count: &UserCount| (count.user.to_string(), count.clients);
+        Self {
+            node: node.to_owned(),
+            users: users.iter().map(reported).collect(),
+            ..Self::default()
         }
     }
 
@@ -93,10 +108,7 @@ mod tests {
     use crate::protocol::{ClientId, PresentClient, RoomName};
 
     fn rooms(count: usize, user: Option<&str>) -> Vec<LocalMembers> {
-        let client = |n: u64| PresentClient {
-            client: ClientId::new(1, n),
-            user: user.map(Into::into),
-        };
+        let client = |n: u64| PresentClient::new(ClientId::new(1, n), user.map(Into::into));
         let room = |n: usize| LocalMembers {
             room: RoomName::parse(&format!("ops:{n}")).unwrap(),
             members: 100,

@@ -3,17 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::protocol::RoomName;
-use crate::rooms::{PRESENCE_LIST_MAX, RemoteMembers};
+use crate::rooms::{PRESENCE_LIST_MAX, RemoteMembers, UserCount};
 
 use super::super::names::NodeName;
 use super::member_list;
 use super::report::{NodeReport, ReportedMembers};
+use super::user_roster::UserRoster;
 
 /// The other nodes.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     nodes: HashMap<NodeName, HashMap<RoomName, ReportedMembers>>,
     changed: HashSet<RoomName>,
+    users: UserRoster,
 }
 
 impl Roster {
@@ -29,6 +31,7 @@ impl Roster {
         if report.is_complete {
             self.remove(&report.node);
         }
+        self.users.apply(&report.node, report.users);
         let rooms = self.nodes.entry(report.node).or_default();
         for (name, members) in report.rooms {
             let Ok(name) = RoomName::parse(&name) else {
@@ -53,6 +56,7 @@ impl Roster {
         if let Some(rooms) = self.nodes.remove(node) {
             self.changed.extend(rooms.into_keys());
         }
+        self.users.remove(node);
     }
 
     /// Returns the rooms whose remote members have changed since the last call.
@@ -63,6 +67,11 @@ impl Roster {
             (room, members)
         };
         changed.into_iter().map(with_members).collect()
+    }
+
+    /// Returns the users whose clients on other nodes have changed since the last call.
+    pub(super) fn take_changed_users(&mut self) -> Vec<UserCount> {
+        self.users.take_changed()
     }
 
     fn members_of(&self, room: &RoomName) -> RemoteMembers {

@@ -187,7 +187,7 @@ impl<'a> Feed<'a> {
             let sent = self.subscriber.roster_events.try_send(event);
             self.subscriber.missed_reports |= sent.is_err();
         } else if channel == self.node_channels.close.as_bytes() {
-            nodes::close_requested_clients(payload, &state.names.node, &**delivery);
+            nodes::act_on_request(payload, state, &**delivery);
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<'a> Feed<'a> {
             self.subscriber.missed_reports = sent.is_err();
         }
         if Instant::now() >= self.compare_at {
-            let age = self.subscriber.state.limits.age;
+            let age = self.subscriber.state.age_max();
             self.compare_at = Instant::now() + COMPARE_INTERVAL.min(age / 2);
             let rooms = self.subscriber.reconciler.subscribed_rooms();
             self.compare(&rooms)?;

@@ -53,7 +53,8 @@ pub(super) struct Subscriber {
     reconciler: Reconciler,
     /// Requests that other subscribers had no space for.
     unsent: Vec<SubscriberRequest>,
-    /// Rooms of such requests that have come back before they were sent, and are to be subscribed again.
+    /// Rooms whose unsent requests this subscriber took back, because they are its own again. Their channels are to be
+    /// subscribed.
     returned: Vec<RoomName>,
 }
 

@@ -135,7 +135,7 @@ impl Reconciler {
 
     /// Returns whether this many more rooms can be opened.
     pub(super) fn has_space_for(&self, rooms: usize) -> bool {
-        self.state.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max
+        self.state.rooms.len() + self.opening.len() + rooms <= self.state.rooms_max()
     }
 
     /// Drops the requests whose threads have given up.
@@ -244,22 +244,28 @@ impl Reconciler {
             .insert(name.clone(), SubscribedRoom::new(numbering));
     }
 
-    /// Closes a room's members, so that they reconnect, and continues after this position.
+    /// Closes a room's members, so that they reconnect, and continues after this position. The position comes first,
+    /// because a client may resume as soon as it is closed.
     fn restart_room(&mut self, name: &RoomName, position: Position) {
         log::warn!(
             "room {name} restarts at offset {}: its members must reconnect",
             position.offset
         );
-        self.delivery.restart(name);
+        let ended = self.rooms.remove(name).map(|room| room.numbering);
         self.start_room(name, position);
+        if let Some(ended) = ended {
+            ended.end();
+            self.delivery.restart(&ended);
+        }
     }
 
     /// Delivers a message that was published in a room, and before it any messages that the subscription missed.
     pub(super) fn deliver(&mut self, name: &RoomName, payload: &[u8]) -> Result<(), Lost> {
-        let Some((position, ts, record)) = record::split_published(payload) else {
+        let Some(published) = record::split_published(payload) else {
             log::debug!("room {name}: invalid message of {} bytes", payload.len());
             return Ok(());
         };
+        let position = published.position;
         let Some(room) = self.rooms.get(name) else {
             return Ok(());
         };
@@ -279,18 +285,20 @@ impl Reconciler {
             // The message was read from history already.
             return Ok(());
         }
-        let Some(publication) = record::decode(name, position.offset, ts, record) else {
+        let Some(publication) =
+            record::decode(name, position.offset, published.ts, published.record)
+        else {
             let offset = position.offset;
             return Err(format!(
                 "room {name}: offset {offset} is not a message of wscast"
             ));
         };
-        room.deliver(Arc::new(publication), &*self.delivery);
+        room.deliver(Arc::new(publication), published.except, &*self.delivery);
         Ok(())
     }
 
-    /// Delivers the messages up to an offset from history. If Redis does not have them any more, the room restarts,
-    /// so that its members learn of the gap.
+    /// Delivers the messages up to an offset from history. If Redis does not have all of them any more, the room
+    /// restarts, so that its members learn of the gap.
     fn fill_gap(&mut self, name: &RoomName, up_to: u64) -> Result<(), Lost> {
         while let Some(room) = self.rooms.get_mut(name).filter(|room| room.seen < up_to) {
             let query = HistoryQuery {
@@ -313,16 +321,20 @@ impl Reconciler {
                 // The numbering has restarted meanwhile.
                 return self.compare(std::slice::from_ref(name));
             };
-            if !page.contiguous || page.messages.is_empty() {
+            // A message may have been deleted, or its ttl has ended. After `up_to` the subscription delivers it.
+            let next = page.messages.into_iter().zip(room.seen + 1..);
+            let next = next.take_while(|(message, expected)| message.offset == *expected);
+            let before = room.seen;
+            for (message, _) in next {
+                room.deliver(message, None, &*self.delivery);
+            }
+            if room.seen == before {
                 let offset = up_to;
                 self.restart_room(name, Position { epoch, offset });
                 return Ok(());
             }
-            let filled = page.messages.len() as u64;
+            let filled = room.seen - before;
             self.state.gap_fills.fetch_add(filled, Ordering::Relaxed);
-            for message in page.messages {
-                room.deliver(message, &*self.delivery);
-            }
             room.read = room.seen;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::{Position, Publication};
-use crate::rooms::RoomNumbering;
+use crate::rooms::{Exclusion, RoomNumbering};
 use crate::store::delivery::Delivery;
 
 /// A subscribed room.
@@ -40,9 +40,14 @@ impl SubscribedRoom {
     }
 
     /// Delivers the message after the last one seen.
-    pub(super) fn deliver(&mut self, publication: Arc<Publication>, delivery: &dyn Delivery) {
+    pub(super) fn deliver(
+        &mut self,
+        publication: Arc<Publication>,
+        except: Option<Exclusion>,
+        delivery: &dyn Delivery,
+    ) {
         self.seen = publication.offset;
         self.seen_ts = Some(publication.ts);
-        delivery.deliver(&self.numbering, publication, Instant::now());
+        delivery.deliver(&self.numbering, publication, except, Instant::now());
     }
 }

@@ -9,7 +9,7 @@ use super::super::error::DatabaseError;
 /// Marks a database as one of wscast (`wsca`), in the header field that SQLite reserves for this.
 pub(in crate::store::sqlite) const APPLICATION_ID: u32 = 0x7773_6361;
 /// The version of the schema. A file with a higher number was written by a later version of wscast.
-pub(in crate::store::sqlite) const SCHEMA_VERSION: u32 = 2;
+pub(in crate::store::sqlite) const SCHEMA_VERSION: u32 = 3;
 
 /// The origin of a database file.
 pub(in crate::store::sqlite) enum Origin {

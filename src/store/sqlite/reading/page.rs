@@ -12,6 +12,7 @@ use super::super::columns::{corrupt, epoch_at, kind_at};
 use super::super::error::{is_damage, reason};
 use super::damage::Unreadable;
 use crate::store::api::HistoryQuery;
+use crate::store::publish::unix_milliseconds;
 
 /// A page, and the part of it that could not be read.
 #[derive(Debug)]
@@ -39,36 +40,107 @@ pub(super) fn read_page(
         return Ok(ReadPage { page, damage: None });
     };
     let StoredRange { room, first, last } = range;
+    let now_ts = unix_milliseconds();
+    let oldest = first_live(&snapshot, room, first, last.offset, now_ts)?;
     let since = match query.since {
         Some(since) => since,
-        None => before_newest(&snapshot, room, last.offset, query)?,
+        None => before_newest(&snapshot, room, oldest, query, now_ts)?,
     };
     let mut rows = Rows {
         room: numbering.name(),
         key: room,
+        now_ts,
         expected: since.max(first - 1).saturating_add(1),
         messages: Vec::new(),
         damage: None,
     };
-    rows.read(&snapshot, since, last.offset, query)?;
-    let starts_in_range = since >= first - 1 && since <= last.offset;
+    let read = rows.read(&snapshot, since, last.offset, query)?;
+    // The newest messages have a gap if the last ones are gone.
+    let reached = query.since.map_or(last.offset, |_| read);
+    let mut contiguous =
+        rows.damage.is_none() && Page::has_all(&rows.messages, Some(since), reached);
+    if let Some(until) = query.until {
+        contiguous &= since >= first - 1 && !has_gone(&snapshot, room, since, until, now_ts)?;
+    }
     Ok(ReadPage {
         page: Page {
             room: numbering.name().clone(),
             epoch: last.epoch,
-            first,
+            first: oldest,
             last: last.offset,
-            contiguous: starts_in_range && rows.damage.is_none(),
+            contiguous,
             messages: rows.messages,
         },
         damage: rows.damage,
     })
 }
 
+/// Returns the oldest offset whose message is not expired. The expired messages before it are few, because they are
+/// removed about once a second.
+fn first_live(
+    snapshot: &Connection,
+    room: i64,
+    first: u64,
+    last: u64,
+    now_ts: u64,
+) -> rusqlite::Result<u64> {
+    if !has_expired(snapshot, room, first - 1, last, now_ts)? {
+        return Ok(first);
+    }
+    let select = "SELECT offset FROM messages
+        WHERE room = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY offset LIMIT 1";
+    let live = snapshot
+        .prepare_cached(select)?
+        .query_row(params![room, now_ts], |row| row.get(0))
+        .optional()?;
+    Ok(live.unwrap_or(last + 1))
+}
+
+/// Returns whether messages after `since` and up to `until` have expired and are not removed yet.
+fn has_expired(
+    snapshot: &Connection,
+    room: i64,
+    since: u64,
+    until: u64,
+    now_ts: u64,
+) -> rusqlite::Result<bool> {
+    let select = "SELECT 1 FROM messages INDEXED BY expiring
+        WHERE expires <= ?1 AND room = ?2 AND offset > ?3 AND offset <= ?4 LIMIT 1";
+    let [since, until] = [since, until].map(|offset| i64::try_from(offset).unwrap_or(i64::MAX));
+    snapshot
+        .prepare_cached(select)?
+        .exists(params![now_ts, room, since, until])
+}
+
+/// Returns whether messages after `since` and up to `until` were removed on purpose, or have expired.
+fn has_gone(
+    snapshot: &Connection,
+    room: i64,
+    since: u64,
+    until: u64,
+    now_ts: u64,
+) -> rusqlite::Result<bool> {
+    let gone = last_gone(snapshot, room, until)?;
+    Ok(gone.is_some_and(|last| last > since) || has_expired(snapshot, room, since, until, now_ts)?)
+}
+
+/// Returns the end of the last range of gone offsets that starts at or before an offset.
+fn last_gone(snapshot: &Connection, room: i64, offset: u64) -> rusqlite::Result<Option<u64>> {
+    let select =
+        "SELECT last FROM gone WHERE room = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    snapshot
+        .prepare_cached(select)?
+        .query_row(params![room, offset], |row| row.get(0))
+        .optional()
+}
+
 /// The rows of a page, compared with the offsets that the page must have.
 struct Rows<'a> {
     room: &'a RoomName,
     key: i64,
+    /// The time at which messages count as expired.
+    now_ts: u64,
     /// The offset that the next row must have.
     expected: u64,
     messages: Vec<Arc<Publication>>,
@@ -76,40 +148,45 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// Reads the rows after `since` and returns the offset up to which the page reaches.
     fn read(
         &mut self,
         snapshot: &Connection,
         since: u64,
         last: u64,
         query: HistoryQuery,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<u64> {
         // The offset is read from the index and again from the table, which may disagree in a damaged file.
         let mut select = snapshot.prepare_cached(
-            "SELECT found.offset, ts, kind, id, sender, payload, messages.room, messages.offset
-             FROM (SELECT seq, offset FROM messages WHERE room = ?1 AND offset > ?2 ORDER BY offset LIMIT ?3)
+            "SELECT found.offset, ts, kind, id, sender, payload, messages.room, messages.offset, expires
+             FROM (SELECT seq, offset FROM messages WHERE room = ?1 AND offset > ?2 ORDER BY offset LIMIT -1)
              AS found CROSS JOIN messages ON messages.seq = found.seq",
         )?;
         // SQLite has no unsigned integers. No offset exceeds the largest signed one.
         let after = i64::try_from(since).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![self.key, after, query.messages_max as i64])?;
-        let (mut count, mut bytes) = (0, 0);
-        loop {
+        let mut rows = select.query(params![self.key, after])?;
+        let mut bytes = 0;
+        while self.messages.len() < query.messages_max {
             let row = match rows.next() {
                 Ok(Some(row)) => row,
-                Ok(None) => break,
+                Ok(None) => {
+                    if self.expected <= last {
+                        self.add_missing(snapshot, last)?;
+                    }
+                    return Ok(last);
+                }
                 Err(why) if is_damage(&why) => {
                     self.add_damage(self.expected, self.expected, reason(&why));
-                    return Ok(());
+                    return Ok(self.reached(last));
                 }
                 Err(why) => return Err(why),
             };
-            count += 1;
-            match self.publication(row) {
+            match self.publication(snapshot, row) {
                 Ok(None) => {}
                 Ok(Some(publication)) => {
                     bytes += publication.payload.len();
                     if bytes > query.bytes_max && !self.messages.is_empty() {
-                        return Ok(());
+                        return Ok(self.reached(last));
                     }
                     self.expected = publication.offset + 1;
                     self.messages.push(Arc::new(publication));
@@ -122,25 +199,48 @@ impl Rows<'_> {
                 Err(why) => return Err(why),
             }
         }
-        if count < query.messages_max && self.expected <= last {
-            self.add_damage(self.expected, last, "messages are missing".to_owned());
+        Ok(self.reached(last))
+    }
+
+    /// The offset that a page reaches that is cut after its last message.
+    fn reached(&self, last: u64) -> u64 {
+        self.messages.last().map_or(last, |message| message.offset)
+    }
+
+    /// Handles the expected offsets up to this one, of which no message is stored. They are damage unless their
+    /// messages were removed on purpose.
+    fn add_missing(&mut self, snapshot: &Connection, until: u64) -> rusqlite::Result<()> {
+        let gone = last_gone(snapshot, self.key, self.expected)?;
+        if gone.is_none_or(|last| last < until) {
+            self.add_damage(self.expected, until, "messages are missing".to_owned());
         }
         Ok(())
     }
 
     /// Converts a row; `None` if it is not one of this page.
-    fn publication(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Publication>> {
+    fn publication(
+        &mut self,
+        snapshot: &Connection,
+        row: &Row<'_>,
+    ) -> rusqlite::Result<Option<Publication>> {
         let offset = row.get::<_, u64>(0)?;
         if offset < self.expected {
             self.add_damage(offset, self.expected, "an offset is repeated".to_owned());
             return Ok(None);
         }
         if offset > self.expected {
-            self.add_damage(self.expected, offset - 1, "messages are missing".to_owned());
+            self.add_missing(snapshot, offset - 1)?;
             self.expected = offset;
         }
         if (row.get::<_, i64>(6)?, row.get::<_, u64>(7)?) != (self.key, offset) {
             return Err(corrupt("offset"));
+        }
+        if row
+            .get::<_, Option<u64>>(8)?
+            .is_some_and(|at| at <= self.now_ts)
+        {
+            self.expected = offset + 1;
+            return Ok(None);
         }
         let publication = publication(row, self.room)?;
         if serde_json::from_str::<IgnoredAny>(&publication.payload).is_err() {
@@ -163,26 +263,28 @@ impl Rows<'_> {
     }
 }
 
-/// Returns the offset before the newest messages that fit in a page.
+/// Returns the offset before the newest messages that fit in a page; that before `first` if all of them fit.
 fn before_newest(
     snapshot: &Connection,
     room: i64,
-    last: u64,
+    first: u64,
     query: HistoryQuery,
+    now_ts: u64,
 ) -> rusqlite::Result<u64> {
     let mut select = snapshot.prepare_cached(
         "SELECT offset, octet_length(payload) FROM messages
-         WHERE room = ?1 ORDER BY offset DESC LIMIT ?2",
+         WHERE room = ?1 AND (expires IS NULL OR expires > ?2) ORDER BY offset DESC",
     )?;
-    let mut rows = select.query(params![room, query.messages_max as i64])?;
-    let mut bytes = 0;
+    let mut rows = select.query(params![room, now_ts])?;
+    let (mut start, mut count, mut bytes) = (None, 0, 0);
     while let Some(row) = rows.next()? {
         bytes += row.get::<_, u64>(1)?;
-        if bytes > query.bytes_max as u64 {
-            return Ok(row.get::<_, u64>(0)?.min(last.saturating_sub(1)));
+        if count == query.messages_max || (bytes > query.bytes_max as u64 && count > 0) {
+            return Ok(start.unwrap_or(first) - 1);
         }
+        (start, count) = (Some(row.get::<_, u64>(0)?), count + 1);
     }
-    Ok(last.saturating_sub(query.messages_max as u64))
+    Ok(first - 1)
 }
 
 /// A room's row and the offsets in it.

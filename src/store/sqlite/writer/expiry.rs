@@ -42,10 +42,21 @@ pub(super) fn correct_future_timestamps(
 ) -> rusqlite::Result<()> {
     let ts_max = now_ts + CLOCK_ERROR_MIN.as_millis() as u64;
     if oldest_ts(connection, table)?.is_some_and(|oldest| oldest > ts_max) {
-        let update = format!("UPDATE {table} SET ts = ?1 WHERE ts > ?2");
+        let set = match table {
+            "messages" => "expires = expires - ts + ?1, ts = ?1",
+            _ => "ts = ?1",
+        };
+        let update = format!("UPDATE {table} SET {set} WHERE ts > ?2");
         connection.execute(&update, params![now_ts, ts_max])?;
     }
     Ok(())
+}
+
+/// Returns whether the ttl of a message ended at or before `ts`.
+pub(super) fn has_expired(connection: &Connection, ts: u64) -> rusqlite::Result<bool> {
+    let select = "SELECT 1 FROM messages INDEXED BY expiring WHERE expires <= ?1 LIMIT 1";
+    let mut select = connection.prepare_cached(select)?;
+    select.exists([ts])
 }
 
 /// Returns the newest id's row.

@@ -1,6 +1,8 @@
 //! The only writer of the database: stores batches, prunes history, and mirrors the rooms in memory.
 
 mod expiry;
+mod removal;
+mod revoked;
 mod startup;
 mod transaction;
 
@@ -8,12 +10,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use crate::config::HistoryLimits;
+use crate::config::{Config, LiveConfig};
 use crate::protocol::{Epoch, Position, RoomName};
 use crate::rooms::RoomNumbering;
 
+pub(super) use self::removal::DELETED_BYTES_MAX;
 use self::startup::Loaded;
 use self::transaction::{RoomRow, Totals, WriteTransaction};
 use super::files::Mark;
@@ -32,7 +35,9 @@ const PROBE_BYTES: u32 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Writer {
     connection: Connection,
-    limits: HistoryLimits,
+    live: LiveConfig,
+    /// The settings that the limits of the history are from.
+    config: Arc<Config>,
     rooms: HashMap<RoomName, RoomRow>,
     totals: Totals,
     recent: RecentPublishes,
@@ -45,6 +50,12 @@ pub(super) struct Writer {
     is_unmarked: bool,
     /// Messages dropped since the counter was last taken.
     pruned: u64,
+    /// The room with which the next expiry by rules continues.
+    expired_until: Option<RoomName>,
+    /// True if rooms may exceed the limits of new settings.
+    has_unpruned: bool,
+    /// Messages whose ttl ended since the counter was last taken.
+    expired: u64,
 }
 
 impl Writer {
@@ -54,7 +65,7 @@ impl Writer {
         connection: Connection,
         mark: Arc<Mark>,
         batch: u64,
-        limits: HistoryLimits,
+        live: LiveConfig,
     ) -> rusqlite::Result<(Self, Epoch)> {
         let loaded = startup::load(&connection)?;
         let Loaded {
@@ -69,7 +80,8 @@ impl Writer {
         }
         let mut writer = Self {
             connection,
-            limits,
+            config: live.get(),
+            live,
             rooms,
             totals,
             recent,
@@ -78,6 +90,9 @@ impl Writer {
             batch,
             is_unmarked: false,
             pruned: 0,
+            expired_until: None,
+            has_unpruned: false,
+            expired: 0,
         };
         match writer.prune_all() {
             // Each publish prunes its room too.
@@ -113,6 +128,11 @@ impl Writer {
         std::mem::take(&mut self.pruned)
     }
 
+    /// Returns the number of messages whose ttl ended since the last call.
+    pub(super) fn take_expired(&mut self) -> u64 {
+        std::mem::take(&mut self.expired)
+    }
+
     /// Stores a batch in one transaction: all of it or nothing. `numberings` are those of the batch's rooms; a room
     /// that was refused is an error of its publish only.
     pub(super) fn append(
@@ -122,16 +142,19 @@ impl Writer {
         now: Instant,
     ) -> rusqlite::Result<Vec<Result<Stored, StoreError>>> {
         let ts = unix_milliseconds();
-        let (limits, recent) = (self.limits.clone(), std::mem::take(&mut self.recent));
+        let (config, recent) = (Arc::clone(&self.config), std::mem::take(&mut self.recent));
         let stored = self.transact(|transaction| {
             let mut stored = Vec::with_capacity(batch.len());
             for (publish, numbering) in batch.iter().zip(numberings) {
                 stored.push(match numbering {
-                    Ok(numbering) => Ok(store(transaction, &recent, publish, numbering, ts)?),
+                    Ok(numbering) => {
+                        let age = config.room_history(&publish.room).age;
+                        Ok(store(transaction, &recent, publish, numbering, ts, age)?)
+                    }
                     Err(why) => Err(*why),
                 });
             }
-            transaction.prune(&limits)?;
+            transaction.prune(&config)?;
             Ok(stored)
         });
         self.recent = recent;
@@ -220,12 +243,41 @@ impl Writer {
 
     /// Prunes every room, because the limits may have been wider when its messages were stored.
     fn prune_all(&mut self) -> rusqlite::Result<()> {
-        let limits = self.limits.clone();
-        let rooms: Vec<RoomName> = self.rooms.keys().cloned().collect();
+        self.prune_until(None)?;
+        let bytes_max = self.config.history.total_bytes as u64;
+        self.transact(|transaction| transaction.shrink_to(bytes_max))?;
+        Ok(())
+    }
+
+    /// Prunes rooms that exceed their limits until there are none, or until the deadline.
+    fn prune_until(&mut self, deadline: Option<Instant>) -> rusqlite::Result<()> {
+        let config = Arc::clone(&self.config);
+        let exceeds = |(room, row): &(&RoomName, &RoomRow)| {
+            let limits = config.room_history(room);
+            row.messages() > limits.messages as u64 || row.bytes > limits.bytes as u64
+        };
+        let rooms = self.rooms.iter().filter(exceeds);
+        let rooms: Vec<RoomName> = rooms.map(|(room, _)| room.clone()).collect();
         for room in &rooms {
-            self.transact(|transaction| transaction.prune_room(room, &limits))?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(());
+            }
+            self.transact(|transaction| transaction.prune_room(room, &config))?;
         }
-        self.transact(|transaction| transaction.shrink_to(limits.total_bytes as u64))?;
+        self.has_unpruned = false;
+        Ok(())
+    }
+
+    /// Prunes rooms to the limits of new settings, in rounds that leave time for publishing.
+    fn reload(&mut self, deadline: Instant) -> rusqlite::Result<()> {
+        let config = self.live.get();
+        if !Arc::ptr_eq(&self.config, &config) {
+            self.config = config;
+            self.has_unpruned = true;
+        }
+        if self.has_unpruned {
+            self.prune_until(Some(deadline))?;
+        }
         Ok(())
     }
 
@@ -234,15 +286,58 @@ impl Writer {
         self.recent.expire(now);
         let now_ts = unix_milliseconds();
         expiry::correct_future_timestamps(&self.connection, "messages", now_ts)?;
-        let until_ts = expiry::before(now_ts, self.limits.age);
         let deadline = Instant::now() + EXPIRY_TIME_MAX;
+        self.reload(deadline)?;
+        let until_ts = expiry::before(now_ts, self.config.history.age);
+        self.expire_by_rules(now_ts, deadline)?;
         while Instant::now() < deadline
             && expiry::oldest_is_until(&self.connection, "messages", until_ts)?
         {
             self.transact(|transaction| transaction.expire(until_ts))?;
         }
+        while Instant::now() < deadline && expiry::has_expired(&self.connection, now_ts)? {
+            let (expired, _) = self.transact(|transaction| transaction.remove_expired(now_ts))?;
+            self.expired += expired;
+        }
         self.expire_ids(now)?;
         expiry::release_free_pages(&self.connection)
+    }
+
+    /// Drops the messages of rooms whose rule keeps them for a shorter time than others. Each call continues with the room
+    /// at which the time of the call before was over.
+    fn expire_by_rules(&mut self, now_ts: u64, deadline: Instant) -> rusqlite::Result<()> {
+        let config = Arc::clone(&self.config);
+        if !config.rooms.any_shortens_age() {
+            return Ok(());
+        }
+        let age = |room: &RoomName| config.room_history(room).age;
+        let has_messages = |(_, row): &(&RoomName, &RoomRow)| row.messages() > 0;
+        let rooms = self.rooms.iter().filter(has_messages);
+        let rooms = rooms.filter(|(room, _)| age(room) < config.history.age);
+        let mut rooms: Vec<RoomName> = rooms.map(|(room, _)| room.clone()).collect();
+        rooms.sort_unstable();
+        let next = self.expired_until.take();
+        let start = next.map_or(0, |next| rooms.partition_point(|room| *room < next));
+        for room in &rooms[start..] {
+            if Instant::now() >= deadline {
+                self.expired_until = Some(room.clone());
+                break;
+            }
+            let until_ts = expiry::before(now_ts, age(room));
+            if self.oldest_is_until(room, until_ts)? {
+                self.transact(|transaction| transaction.expire_room(room, until_ts))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the oldest message of a room was stored at or before `ts`.
+    fn oldest_is_until(&self, room: &RoomName, ts: u64) -> rusqlite::Result<bool> {
+        let key = self.rooms.get(room).and_then(|row| row.key);
+        let select = "SELECT ts <= ?2 FROM messages WHERE room = ?1 ORDER BY offset LIMIT 1";
+        let mut select = self.connection.prepare_cached(select)?;
+        let is_old = select.query_row(params![key, ts], |row| row.get(0));
+        Ok(is_old.optional()?.unwrap_or(false))
     }
 
     /// Drops the ids that have been in the database for the deduplication window. Their age is measured by a clock
@@ -285,8 +380,10 @@ impl Writer {
         for room in rooms {
             let row = self.rooms.get(room).filter(|row| row.messages() > 0);
             if let Some(row) = row {
-                let delete = "DELETE FROM messages WHERE room = ?1";
-                transaction.prepare_cached(delete)?.execute([row.key])?;
+                for table in ["messages", "gone"] {
+                    let delete = format!("DELETE FROM {table} WHERE room = ?1");
+                    transaction.prepare_cached(&delete)?.execute([row.key])?;
+                }
             }
             let delete = "DELETE FROM rooms WHERE name = ?1";
             let mut delete = transaction.prepare_cached(delete)?;
@@ -320,6 +417,7 @@ fn store(
     publish: &Publish,
     numbering: &Arc<RoomNumbering>,
     ts: u64,
+    age: Duration,
 ) -> rusqlite::Result<Stored> {
     let key = publish.dedupe_key();
     let duplicate_of = key
@@ -333,7 +431,9 @@ fn store(
         offset: transaction.next_offset(&publish.room, numbering.epoch())?,
     };
     let publication = Arc::new(publish.publication(position.offset, ts));
-    transaction.insert(&publication)?;
+    let ttl = publish.ttl_within(age);
+    let expires = ttl.map(|ttl| ts + ttl.duration().as_millis() as u64);
+    transaction.insert(&publication, expires)?;
     if let Some(key) = key {
         transaction.remember(key, position, ts)?;
     }

@@ -41,12 +41,14 @@ fn load_rooms(connection: &Connection) -> rusqlite::Result<HashMap<RoomName, Roo
             epoch: epoch_at(row, 2)?,
             first: row.get(3)?,
             last: row.get(4)?,
+            gone: 0,
             last_seq: 0,
             bytes: row.get(5)?,
         };
         if room.first == 0 || room.first > room.last + 1 {
             return Err(corrupt("room"));
         }
+        room.gone = count_gone(connection, &room)?;
         room.last_seq = check_room(connection, &name, &room)?;
         Ok((name, room))
     })?;
@@ -66,12 +68,40 @@ fn check_room(connection: &Connection, name: &RoomName, room: &RoomRow) -> rusql
         .prepare_cached(newest)?
         .query_row(params![room.key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let expected = (room.messages() > 0).then_some(room.last);
+    let expected = match room.messages() {
+        0 => None,
+        _ => Some(newest_expected(connection, room)?),
+    };
     if key == room.key && newest.map(|(offset, _)| offset) == expected {
         Ok(newest.map_or(0, |(_, seq)| seq))
     } else {
         Err(corrupt("room"))
     }
+}
+
+/// Counts the gone offsets of a room.
+fn count_gone(connection: &Connection, room: &RoomRow) -> rusqlite::Result<u64> {
+    let select = "SELECT coalesce(sum(last - first + 1), 0) FROM gone WHERE room = ?1";
+    let gone: u64 = connection
+        .prepare_cached(select)?
+        .query_row(params![room.key], |row| row.get(0))?;
+    let offsets = room.last + 1 - room.first;
+    // A room without messages has no gone offsets either.
+    if gone > 0 && gone >= offsets {
+        return Err(corrupt("range of gone offsets"));
+    }
+    Ok(gone)
+}
+
+/// Returns the offset of the newest message, of which the room has at least one: the last one that is not gone.
+fn newest_expected(connection: &Connection, room: &RoomRow) -> rusqlite::Result<u64> {
+    let select = "SELECT first, last FROM gone WHERE room = ?1 ORDER BY first DESC LIMIT 1";
+    let range: Option<(u64, u64)> = connection
+        .prepare_cached(select)?
+        .query_row(params![room.key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let at_end = range.filter(|(_, last)| *last == room.last);
+    Ok(at_end.map_or(room.last, |(first, _)| first.saturating_sub(1)))
 }
 
 /// Loads the ids of the last run as if they were stored now. Their age is unknown, because the clock may have been set

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use rusqlite::{Transaction, params};
 
-use crate::config::HistoryLimits;
+use crate::config::Config;
 use crate::protocol::{Epoch, Position, Publication, RoomName};
 
 use super::super::columns::{corrupt, kind_to_column, room_at};
 use super::super::progress::count_batch;
+use super::removal::skip_gone;
 use crate::store::dedupe::DedupeKey;
 
 /// Maximum number of messages that one statement drops.
-const PRUNE_ROWS_MAX: usize = 1000;
+pub(super) const PRUNE_ROWS_MAX: usize = 1000;
 /// Fraction of the total limit by which a full history is pruned below it, so that not every publish has to look
 /// for the largest room.
 const SHRINK_FRACTION: u64 = 64;
@@ -27,6 +28,8 @@ pub(super) struct RoomRow {
     pub(super) first: u64,
     /// The newest offset used.
     pub(super) last: u64,
+    /// Number of offsets after `first` whose messages are gone.
+    pub(super) gone: u64,
     /// The `seq` of the newest message; of no meaning without messages.
     pub(super) last_seq: i64,
     /// Payload bytes stored.
@@ -41,6 +44,7 @@ impl RoomRow {
             epoch,
             first: 1,
             last: 0,
+            gone: 0,
             last_seq: 0,
             bytes: 0,
         }
@@ -50,24 +54,42 @@ impl RoomRow {
     pub(super) fn clear(&mut self) {
         self.key = None;
         self.first = self.last + 1;
+        self.gone = 0;
         self.bytes = 0;
     }
 
     /// Number of stored messages.
     pub(super) fn messages(&self) -> u64 {
-        self.last + 1 - self.first
+        self.last + 1 - self.first - self.gone
     }
 
     /// Accounts for the removal of the oldest message, which must have this offset.
-    fn remove_oldest(&mut self, offset: u64, bytes: u64) -> rusqlite::Result<()> {
+    pub(super) fn remove_oldest(&mut self, offset: u64, bytes: u64) -> rusqlite::Result<()> {
         if offset != self.first {
             return Err(corrupt("offset"));
         }
         self.first += 1;
-        self.bytes = self
-            .bytes
-            .checked_sub(bytes)
-            .ok_or_else(|| corrupt("size of a room"))?;
+        self.remove_bytes(bytes)
+    }
+
+    /// Accounts for the removal of a message that is not the oldest.
+    pub(super) fn remove_later(&mut self, bytes: u64) -> rusqlite::Result<()> {
+        self.gone += 1;
+        self.remove_bytes(bytes)
+    }
+
+    /// Accounts for the gone offsets from the oldest to this one, which are no longer between stored messages.
+    pub(super) fn skip_gone_until(&mut self, last: u64) -> rusqlite::Result<()> {
+        let skipped = (last + 1).checked_sub(self.first);
+        let gone = skipped.and_then(|skipped| self.gone.checked_sub(skipped));
+        self.gone = gone.ok_or_else(|| corrupt("range of gone offsets"))?;
+        self.first = last + 1;
+        Ok(())
+    }
+
+    fn remove_bytes(&mut self, bytes: u64) -> rusqlite::Result<()> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| corrupt("size of a room"))?;
         Ok(())
     }
 }
@@ -80,7 +102,7 @@ pub(in super::super) struct Totals {
 }
 
 impl Totals {
-    fn remove(&mut self, bytes: u64) -> rusqlite::Result<()> {
+    pub(super) fn remove(&mut self, bytes: u64) -> rusqlite::Result<()> {
         let messages = self.messages.checked_sub(1);
         self.messages = messages.ok_or_else(|| corrupt("total of messages"))?;
         let left = self.bytes.checked_sub(bytes);
@@ -101,10 +123,10 @@ pub(super) struct Changes {
 
 /// A write transaction. Dropping it without [`commit`](Self::commit) rolls it back.
 pub(super) struct WriteTransaction<'a> {
-    transaction: Transaction<'a>,
+    pub(super) transaction: Transaction<'a>,
     /// The rows before this transaction.
     committed: &'a HashMap<RoomName, RoomRow>,
-    changes: Changes,
+    pub(super) changes: Changes,
 }
 
 impl<'a> WriteTransaction<'a> {
@@ -130,7 +152,7 @@ impl<'a> WriteTransaction<'a> {
     }
 
     /// The room's row as this transaction leaves it.
-    fn room(&self, room: &RoomName) -> Option<RoomRow> {
+    pub(super) fn room(&self, room: &RoomName) -> Option<RoomRow> {
         let changed = self.changes.rooms.get(room);
         changed.or_else(|| self.committed.get(room)).copied()
     }
@@ -148,12 +170,17 @@ impl<'a> WriteTransaction<'a> {
         Ok(row.last + 1)
     }
 
-    /// Stores a message at the [next offset](Self::next_offset) of its room.
-    pub(super) fn insert(&mut self, message: &Publication) -> rusqlite::Result<()> {
+    /// Stores a message at the [next offset](Self::next_offset) of its room. `expires` is when its ttl ends, in Unix
+    /// milliseconds.
+    pub(super) fn insert(
+        &mut self,
+        message: &Publication,
+        expires: Option<u64>,
+    ) -> rusqlite::Result<()> {
         let row = self.changes.rooms.get_mut(&message.room);
         let row = row.ok_or_else(|| corrupt("room"))?;
-        let insert = "INSERT INTO messages (room, offset, ts, kind, id, sender, payload)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let insert = "INSERT INTO messages (room, offset, ts, kind, id, sender, payload, expires)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         self.transaction.prepare_cached(insert)?.execute(params![
             row.key,
             message.offset,
@@ -162,6 +189,7 @@ impl<'a> WriteTransaction<'a> {
             message.id.as_ref().map(|id| id.as_str()),
             &*message.from,
             &*message.payload,
+            expires,
         ])?;
         let bytes = message.payload.len() as u64;
         row.last = message.offset;
@@ -198,24 +226,22 @@ impl<'a> WriteTransaction<'a> {
     }
 
     /// Prunes each room of this transaction, and then all rooms together, to the limits.
-    pub(super) fn prune(&mut self, limits: &HistoryLimits) -> rusqlite::Result<()> {
+    pub(super) fn prune(&mut self, config: &Config) -> rusqlite::Result<()> {
         let changed: Vec<RoomName> = self.changes.rooms.keys().cloned().collect();
         for room in &changed {
-            self.prune_room(room, limits)?;
+            self.prune_room(room, config)?;
         }
-        self.shrink_to(limits.total_bytes as u64)
+        self.shrink_to(config.history.total_bytes as u64)
     }
 
     /// Prunes one room to the limits.
-    pub(super) fn prune_room(
-        &mut self,
-        room: &RoomName,
-        limits: &HistoryLimits,
-    ) -> rusqlite::Result<()> {
+    pub(super) fn prune_room(&mut self, room: &RoomName, config: &Config) -> rusqlite::Result<()> {
+        let limits = config.room_history(room);
         let (messages, bytes) = (limits.messages as u64, limits.bytes as u64);
-        self.drop_oldest_until(room, |room, _| {
-            room.messages() <= messages && room.bytes <= bytes
-        })
+        let is_enough =
+            |room: &RoomRow, _: &Totals| room.messages() <= messages && room.bytes <= bytes;
+        self.changes.pruned += self.drop_oldest_until(room, is_enough)?;
+        Ok(())
     }
 
     /// Drops up to half of the largest room at a time until the total fits, so that a flooded room loses its own
@@ -229,9 +255,9 @@ impl<'a> WriteTransaction<'a> {
             let Some((room, bytes)) = self.largest_room() else {
                 return Err(corrupt("total of bytes"));
             };
-            self.drop_oldest_until(&room, |room, totals| {
-                totals.bytes <= target || room.bytes <= bytes / 2
-            })?;
+            let is_enough =
+                |room: &RoomRow, totals: &Totals| totals.bytes <= target || room.bytes <= bytes / 2;
+            self.changes.pruned += self.drop_oldest_until(&room, is_enough)?;
         }
         Ok(())
     }
@@ -249,15 +275,16 @@ impl<'a> WriteTransaction<'a> {
         (row.bytes > 0).then(|| (room.clone(), row.bytes))
     }
 
-    /// Drops the oldest messages of a room until `is_enough`.
-    fn drop_oldest_until(
+    /// Drops the oldest messages of a room until `is_enough`. Returns their number.
+    pub(super) fn drop_oldest_until(
         &mut self,
         room: &RoomName,
         is_enough: impl Fn(&RoomRow, &Totals) -> bool,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<u64> {
         let Some(mut row) = self.room(room) else {
-            return Ok(());
+            return Ok(0);
         };
+        let mut dropped = 0;
         while row.messages() > 0 && !is_enough(&row, &self.changes.totals) {
             let first_before = row.first;
             for (offset, bytes) in self.oldest_messages(&row)? {
@@ -265,8 +292,9 @@ impl<'a> WriteTransaction<'a> {
                     break;
                 }
                 row.remove_oldest(offset, bytes)?;
+                skip_gone(&self.transaction, &mut row)?;
                 self.changes.totals.remove(bytes)?;
-                self.changes.pruned += 1;
+                dropped += 1;
             }
             if row.first == first_before {
                 return Err(corrupt("number of messages"));
@@ -276,7 +304,7 @@ impl<'a> WriteTransaction<'a> {
             delete.execute(params![row.key, row.first])?;
         }
         self.changes.rooms.insert(room.clone(), row);
-        Ok(())
+        Ok(dropped)
     }
 
     /// Returns the offsets and sizes of a room's oldest messages.
@@ -307,6 +335,7 @@ impl<'a> WriteTransaction<'a> {
             let mut room = known.copied().ok_or_else(|| corrupt("room"))?;
             let bytes = message.get(4)?;
             room.remove_oldest(message.get(2)?, bytes)?;
+            skip_gone(&self.transaction, &mut room)?;
             self.changes.rooms.insert(name, room);
             self.changes.totals.remove(bytes)?;
             self.changes.pruned += 1;
@@ -316,6 +345,32 @@ impl<'a> WriteTransaction<'a> {
             let delete = "DELETE FROM messages WHERE seq <= ?1";
             self.transaction.prepare_cached(delete)?.execute([seq])?;
         }
+        Ok(())
+    }
+
+    /// Drops up to [`PRUNE_ROWS_MAX`] messages of a room that were stored at or before `until_ts`, oldest first.
+    pub(super) fn expire_room(&mut self, room: &RoomName, until_ts: u64) -> rusqlite::Result<()> {
+        let Some(mut row) = self.room(room) else {
+            return Ok(());
+        };
+        let select = "SELECT offset, octet_length(payload), ts FROM messages
+            WHERE room = ?1 ORDER BY offset LIMIT ?2";
+        let mut select = self.transaction.prepare_cached(select)?;
+        let mut messages = select.query(params![row.key, PRUNE_ROWS_MAX as i64])?;
+        while let Some(message) = messages.next()? {
+            if message.get::<_, u64>(2)? > until_ts {
+                break;
+            }
+            let bytes = message.get(1)?;
+            row.remove_oldest(message.get(0)?, bytes)?;
+            skip_gone(&self.transaction, &mut row)?;
+            self.changes.totals.remove(bytes)?;
+            self.changes.pruned += 1;
+        }
+        let delete = "DELETE FROM messages WHERE room = ?1 AND offset < ?2";
+        let mut delete = self.transaction.prepare_cached(delete)?;
+        delete.execute(params![row.key, row.first])?;
+        self.changes.rooms.insert(room.clone(), row);
         Ok(())
     }
 
