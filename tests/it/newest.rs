@@ -1,12 +1,12 @@
 //! `last`: the newest stored messages follow `joined` or the welcome, before live ones, without a gap or a duplicate.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use crate::support::{Seed, StopOnDrop, TempDir, TestServer, handshake, request};
+use crate::support::{Seed, TempDir, TestServer, handshake, request};
 
 /// Publishes the numbers up to `count` to a room, so that each payload is its offset.
 fn publish(server: &TestServer, room: &str, count: u64) {
@@ -229,32 +229,42 @@ fn event_stream_starts_with_the_newest_unless_it_resumes() {
     }
 }
 
-// Actors: a publisher that never pauses, and clients that join with `last`.
-// Faults: history is so short that it changes while it is read. It outlasts the time in which a client is held.
+// Actors: a publisher, and clients that join with `last`.
+// Faults: history is as short as `last` may be long, so that it changes while it is read. While a client is held, fewer
+// messages are published than history keeps.
 // Invariants: nobody is closed; offsets up to `live_after` rise, and later ones grow by one.
 #[test]
 fn client_that_joins_a_flooded_room_is_neither_closed_nor_sent_a_message_twice() {
+    const WHILE_JOINING: u64 = 600;
+    const AFTER_JOINING: u64 = 30;
     let seed = Seed::new();
     let mut rng = seed.rng();
     let server = TestServer::start(&["--history-messages=1000"]);
-    let stop = AtomicBool::new(false);
+    publish(&server, "lobby", 1000);
+    let mut published = 1000;
+    let (ask, asked) = mpsc::channel();
     thread::scope(|scope| {
-        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
+            let asked = asked;
             let mut alice = server.client();
-            while !stop.load(Ordering::Relaxed) {
+            for _ in asked.iter().flat_map(|messages: u64| 0..messages / 10) {
                 (0..10).for_each(|n| alice.say(n));
                 (0..10).for_each(|_| drop(alice.next_of("message")));
             }
         });
+        // Moved here, so that a failure ends the publisher as well.
+        let ask = ask;
         for _ in 0..200 {
             let last = rng.random_range(1..=1000);
+            ask.send(WHILE_JOINING).expect("publisher");
             let mut bob = server.client_at(&format!("/ws?last={last}"));
+            ask.send(AFTER_JOINING).expect("publisher");
+            published += WHILE_JOINING + AFTER_JOINING;
             let room = bob.welcome()["rooms"][0].clone();
             let live_after = room["live_after"].as_u64().expect("live_after");
             let mut offset = room["offset"].as_u64().expect("offset");
             assert!(live_after - offset <= last, "{room}");
-            while offset < live_after + 20 {
+            while offset < published {
                 let next = bob.next_offset();
                 let is_next = next == offset + 1 || (next > offset && next <= live_after + 1);
                 assert!(is_next, "{next} after {offset} in {room}");

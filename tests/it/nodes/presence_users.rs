@@ -95,15 +95,12 @@ fn node_that_reports_ids_only_understands_and_is_understood() {
         assert_eq!(listed(&new, 4), expected);
 
         // The old node parses `[count, [text, …]]` and ignores texts that are not client ids.
-        let keys: Vec<String> = redis.command(&["KEYS", "wscast:{ nodes}:*"]);
-        let new_key = keys
-            .iter()
-            .find(|name| **name != key)
-            .expect("the new node");
         let report = wait_for("the new node reports both", || {
-            let text: String = redis.command(&["HGET", new_key, "ops"]);
+            let keys: Vec<String> = redis.command(&["KEYS", "wscast:{ nodes}:*"]);
+            let new_key = keys.iter().find(|name| **name != key)?;
+            let text: Option<String> = redis.command(&["HGET", new_key, "ops"]);
             let report: (u64, Option<Vec<String>>) =
-                serde_json::from_str(&text).expect("a count and texts");
+                serde_json::from_str(&text?).expect("a count and texts");
             (report.0 == 2).then_some(report)
         });
         let mut ids = report.1.expect("a list");
