@@ -102,23 +102,34 @@ fn assert_degraded(server: &TestServer) {
     assert!(message.contains("the disk is full"), "{message}");
 }
 
+/// Returns the size of the file once this write-ahead log is copied into it (<https://sqlite.org/fileformat.html#walformat>).
+fn bytes_after_copying(log: &[u8]) -> u64 {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
+    let page_bytes = number(&log[8..]) as usize;
+    let salts = &log[16..24];
+    let frames = log[HEADER..].chunks_exact(FRAME_HEADER + page_bytes);
+    // Frames of an earlier use of the log follow those with its salts. A frame that ends no transaction has 0.
+    let of_now = frames.take_while(|frame| frame[8..16] == *salts);
+    let pages = of_now
+        .map(|frame| number(&frame[4..]))
+        .filter(|pages| *pages > 0);
+    u64::from(pages.last().unwrap_or(0)) * page_bytes as u64
+}
+
 /// The log has pages that the file has too, so copying it needs no space.
 #[test]
 fn server_starts_on_a_disk_that_is_full_to_the_last_byte() {
     with_lasting_disk(2048, |disk: LastingDisk| {
         let flags = ["--history-total-bytes", "128KiB", "--log-level", "warn"];
         let mut server = TestServer::start_command(disk.command(&flags));
-        let log_bytes =
-            || std::fs::metadata(disk.path("history.db-wal")).map_or(0, |log| log.len());
         let mut published = 0;
-        // History is full by then, and the file has its final size once the log is copied into it.
-        for _ in 0..2 {
-            published += publish(&server, 1000);
-            wait_until("the log is copied", || log_bytes() == 0);
-        }
-        wait_until("the log is large", || {
+        wait_until("the log is large and its pages are in the file", || {
             published += publish(&server, 50);
-            log_bytes() > 128 * 1024
+            let file = std::fs::metadata(disk.path("history.db")).expect("file");
+            let log = std::fs::read(disk.path("history.db-wal")).expect("log");
+            published >= 1000 && log.len() > 128 * 1024 && file.len() >= bytes_after_copying(&log)
         });
         server.signal(Signal::KILL);
         server.wait_for_exit();

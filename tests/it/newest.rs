@@ -254,7 +254,7 @@ fn client_that_joins_a_flooded_room_is_neither_closed_nor_sent_a_message_twice()
         });
         // Moved here, so that a failure ends the publisher as well.
         let ask = ask;
-        for _ in 0..200 {
+        for _ in 0..60 {
             let last = rng.random_range(1..=1000);
             ask.send(WHILE_JOINING).expect("publisher");
             let mut bob = server.client_at(&format!("/ws?last={last}"));

@@ -121,11 +121,12 @@ impl CheckpointThread {
     /// Copies the log while writers are active, and truncates it once they are quiet.
     ///
     /// After the whole log is copied, the next writer restarts it from the beginning, so it then shrinks below
-    /// `copied`.
+    /// `copied`. It is still truncated later: what was written since is not in the file.
     fn run(self, woken: &Receiver<()>) {
         let mut copied = 0;
+        let mut truncation_is_due = false;
         loop {
-            let time_out = if copied > 0 { QUIET } else { FOREVER };
+            let time_out = if truncation_is_due { QUIET } else { FOREVER };
             match woken.recv_timeout(time_out) {
                 Ok(()) => {
                     self.requests.look_at_space(&self.database);
@@ -136,6 +137,7 @@ impl CheckpointThread {
                     if wal >= copied + CHECKPOINT_WAL_BYTES {
                         self.checkpoint("PASSIVE");
                         copied = wal;
+                        truncation_is_due = true;
                     }
                     let must_empty = self.requests.empty_log.swap(false, Ordering::Relaxed);
                     if wal >= WAL_BYTES_MAX || must_empty {
@@ -144,7 +146,8 @@ impl CheckpointThread {
                     std::thread::park_timeout(LOOK_INTERVAL);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.checkpoint("TRUNCATE");
+                    // A program that reads the file may block it for now.
+                    truncation_is_due = !self.checkpoint("TRUNCATE");
                     copied = 0;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -152,8 +155,8 @@ impl CheckpointThread {
         }
     }
 
-    fn checkpoint(&self, mode: &str) {
-        checkpoint(&self.database, &self.mark, &self.connection, mode);
+    fn checkpoint(&self, mode: &str) -> bool {
+        checkpoint(&self.database, &self.mark, &self.connection, mode)
     }
 }
 
