@@ -73,9 +73,9 @@ impl FromStr for TargetUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let uri: Uri = text.trim().parse().map_err(|_| INSTEAD)?;
-        let has_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        let has_tls = match scheme(&uri).as_str() {
+            "http" => false,
+            "https" => true,
             _ => return Err(INSTEAD),
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -101,6 +101,11 @@ impl FromStr for TargetUrl {
             },
         })
     }
+}
+
+/// Returns the scheme of a URL in small letters, because its case does not matter (RFC 3986 §3.1); empty if it has none.
+pub(crate) fn scheme(uri: &Uri) -> String {
+    uri.scheme_str().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Returns the port of a URL, or `default` if it names none; `None` if it is not a number from 1 to 65535.
@@ -133,6 +138,8 @@ mod tests {
                 "app",
                 "/hook?key=s",
             ),
+            ("HTTP://app/", "http://app/", "app", "/"),
+            ("HttpS://app/", "https://app/", "app", "/"),
             ("http://app:80?key=s", "http://app/", "app", "/?key=s"),
             (
                 "https://[::1]:8443/a/b",

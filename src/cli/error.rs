@@ -1,5 +1,7 @@
 //! Errors of the command line as one line: setting, value, what to write instead.
 
+use std::ffi::OsString;
+
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -20,12 +22,21 @@ const OTHER_WORDS: [(&str, &str); 14] = [
     ("manual", "man"),
     ("jwt", "token"),
 ];
+/// Flags of the commands that are clients of a server, where they stand before the command.
+const CLIENT_FLAGS: [&str; 6] = [
+    "--url",
+    "--token",
+    "--ca-file",
+    "--json",
+    "--last",
+    "--since",
+];
 /// Least similarity, from 0 to 1, of an unknown word to the command that is suggested instead.
 const SIMILARITY_MIN: f64 = 0.7;
 
 /// Shortens clap's error, which has several lines, to one. `whole` is the command line of the whole program, where words
-/// and flags are looked for that the user may have meant.
-pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
+/// and flags are looked for that the user may have meant, and `args` is what the user wrote.
+pub(super) fn one_line(error: &clap::Error, whole: &Command, args: &[OsString]) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -52,12 +63,15 @@ pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
             whole,
         ),
         ErrorKind::UnknownArgument if !setting.starts_with('-') => unknown_word(&setting, whole),
+        ErrorKind::UnknownArgument if is_setting(&setting, whole) => {
+            of_server(&setting, command_in(args, whole))
+        }
         // Many programs print their version for -v.
-        ErrorKind::UnknownArgument if setting == "-v" => {
+        ErrorKind::UnknownArgument if setting == "-v" && command_in(args, whole).is_none() => {
             "-v: no such setting; did you mean -V? `wscast -h` lists them".to_owned()
         }
-        ErrorKind::UnknownArgument if is_setting(&setting, whole) => {
-            format!("{setting}: is a setting of the server; write `wscast serve {setting} …`")
+        ErrorKind::UnknownArgument if CLIENT_FLAGS.contains(&setting.as_str()) => {
+            format!("{setting}: belongs after a command, such as `wscast sub {setting} …`")
         }
         ErrorKind::UnknownArgument => {
             let similar = context(ContextKind::SuggestedArg);
@@ -71,6 +85,31 @@ pub(super) fn one_line(error: &clap::Error, whole: &Command) -> String {
             let line = text.lines().next().unwrap_or("invalid arguments");
             line.trim_start_matches("error: ").to_owned()
         }
+    }
+}
+
+/// Returns the command that the user wrote, if one.
+fn command_in<'a>(args: &[OsString], whole: &'a Command) -> Option<&'a str> {
+    let commands = args.iter().skip(1);
+    commands
+        .filter_map(|arg| whole.find_subcommand(arg))
+        .map(Command::get_name)
+        .next()
+}
+
+/// Returns the line for a setting of the server after another command.
+fn of_server(setting: &str, command: Option<&str>) -> String {
+    match command {
+        // It reads the flags before it.
+        Some(command @ "healthcheck") => {
+            format!("{setting}: belongs before the command; write `wscast {setting} … {command}`")
+        }
+        Some(command) => {
+            format!(
+                "{setting}: is a setting of the server, not of {command}; write `wscast serve {setting} …`"
+            )
+        }
+        None => format!("{setting}: is a setting of the server; write `wscast serve {setting} …`"),
     }
 }
 

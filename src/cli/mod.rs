@@ -179,6 +179,9 @@ struct Cli {
     command: Option<Subcommand>,
 }
 
+/// The commands that only print, and read no setting.
+const PRINTING: [&str; 3] = ["completions", "man", "version"];
+
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
     /// Run the server, which is the default; every setting is a flag of it
@@ -261,6 +264,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
     }
     let environment = Environment::classify(&whole, std::env::vars_os(), &args);
     let mut command = environment.apply(Cli::command());
+    let only_prints = args
+        .get(1)
+        .is_some_and(|arg| PRINTING.iter().any(|name| arg == name));
+    if only_prints {
+        // A wrong setting of the server does not matter.
+        command = command.mut_args(|arg| arg.env(None::<&str>));
+    }
     if args.iter().any(|arg| arg == "-h") {
         // Replaces only the help of the whole program, not that of a command.
         command = command.override_help(short_help(&whole));
@@ -272,11 +282,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
     } = environment;
     // Help and version are printed even if the file cannot be used.
     let (mut file, unusable_file) = match SettingsFile::load(&args, &whole) {
+        _ if only_prints => (SettingsFile::default(), None),
         Ok(file) => (file, None),
         Err(line) => (SettingsFile::default(), Some(line)),
     };
     let args = file.add_to(args, &mut sources);
-    let matches = command.try_get_matches_from(args);
+    let matches = command.try_get_matches_from(&args);
     let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let command = match parsed {
         Ok((cli, matches)) => match unusable_file {
@@ -290,7 +301,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
             (ErrorKind::InvalidUtf8, Some(variable)) => {
                 Err(format!("{variable}: is not text; write it in UTF-8"))
             }
-            _ => Err(one_line(&error, &whole)),
+            _ => Err(one_line(&error, &whole, &args)),
         },
     };
     Ok(Invocation {

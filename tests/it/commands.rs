@@ -77,6 +77,15 @@ fn unknown_word_names_the_nearest_right_word() {
         (&["-v"], "-v", "did you mean -V?"),
         (&["token", "--usr=ada"], "--usr", "did you mean --user?"),
         (&["token", "--port=1"], "--port", "wscast serve --port"),
+        (&["sub", "a", "--port=1"], "--port", "not of sub"),
+        (&["sub", "a", "-v"], "-v", "`wscast sub -h`"),
+        (
+            &["healthcheck", "--port", "1"],
+            "--port",
+            "wscast --port … healthcheck",
+        ),
+        (&["--url", "ws://[::1]", "sub"], "--url", "wscast sub --url"),
+        (&["man", "token", "chek"], "token chek", "wscast -h"),
         (&["xyzzy"], "xyzzy", "wscast -h"),
         (&["8080"], "8080", "did you mean -p 8080?"),
         (&["serve", ":8080"], ":8080", "did you mean -p 8080?"),
@@ -197,6 +206,8 @@ fn completions_offer_each_flag_where_it_is_taken() {
     assert_eq!(complete(&["wscast", "heal"]), "healthcheck\n");
     assert_eq!(complete(&["wscast", "sub", "--la"]), "--last\n");
     assert_eq!(complete(&["wscast", "sub", "--aud"]), "\n");
+    assert_eq!(complete(&["wscast", "completions", "z"]), "zsh\n");
+    assert_eq!(complete(&["wscast", "man", "ba"]), "backup\n");
     assert_eq!(complete(&["wscast", "token", "--aud"]), "--audience\n");
     assert_eq!(
         complete(&["wscast", "serve", "--max-rooms-"]),
@@ -232,6 +243,16 @@ fn manual_pages_have_every_flag() {
     let sub = run(program().args(["man", "sub"]));
     let plain = sub.stdout.replace("\\-", "-");
     assert!(plain.contains("--last") && !plain.contains("--audience"));
+    let check = run(program().args(["man", "token", "check"]));
+    assert!(check.stdout.contains("standard input"), "{}", check.stdout);
+}
+
+#[test]
+fn commands_that_only_print_ignore_wrong_settings() {
+    for args in [&["version"][..], &["man"], &["completions", "fish"]] {
+        let ended = run(program().env("WSCAST_PORT", "abc").args(args));
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+    }
 }
 
 // A full disk would leave a script or a page that ends in the middle.

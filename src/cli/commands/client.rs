@@ -98,13 +98,13 @@ pub(in crate::cli) fn parse(
         })
     });
     let parsed = command
-        .try_get_matches_from(args)
+        .try_get_matches_from(&args)
         .and_then(|matches| ClientCli::from_arg_matches(&matches));
     Some(match parsed {
         Ok(cli) => Ok(Parsed::Command(Box::new(cli.command))),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
         Err(error) => {
-            let line = one_line(&error, whole);
+            let line = one_line(&error, whole, &args);
             let own_help = format!("`wscast {} -h`", name.to_string_lossy());
             Err(line.replace("`wscast --help`", &own_help))
         }

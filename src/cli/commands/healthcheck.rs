@@ -16,7 +16,7 @@ use tungstenite::http::Uri;
 use crate::cli::flags::host::connectable;
 use crate::cli::flags::values::duration;
 use crate::proxy::TrustedProxies;
-use crate::target_url::port;
+use crate::target_url::{port, scheme};
 use crate::threads;
 
 /// Most bytes of a response that are read.
@@ -123,9 +123,9 @@ fn target(text: &str) -> Result<Target, String> {
         Some(path) => (CheckedAddress::Unix(path.into()), false, String::new()),
         None => {
             let uri: Uri = text.parse().map_err(|_| INSTEAD)?;
-            let has_tls = match uri.scheme_str() {
-                Some("http") => false,
-                Some("https") => true,
+            let has_tls = match scheme(&uri).as_str() {
+                "http" => false,
+                "https" => true,
                 _ => return Err(INSTEAD.to_owned()),
             };
             let host = uri.host().filter(|host| !host.is_empty()).ok_or(INSTEAD)?;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use tungstenite::http::Uri;
 
-use crate::target_url::port;
+use crate::target_url::{port, scheme};
 
 /// The path of the WebSocket where a URL names none.
 const SOCKET: &str = "/ws";
@@ -46,9 +46,9 @@ impl FromStr for ServerAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|_| INSTEAD)?;
         // The address of the page is the one that people copy.
-        let has_tls = match uri.scheme_str() {
-            Some("ws" | "http") => false,
-            Some("wss" | "https") => true,
+        let has_tls = match scheme(&uri).as_str() {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
             _ => return Err(INSTEAD.to_owned()),
         };
         if uri.query().is_some() {
@@ -83,6 +83,7 @@ mod tests {
             ("ws://127.0.0.1:5000/ws", "ws://127.0.0.1:5000/ws"),
             ("ws://[::1]:5000", "ws://[::1]:5000/ws"),
             ("http://example.com/", "ws://example.com:80/ws"),
+            ("WSS://example.com", "wss://example.com:443/ws"),
             ("https://example.com", "wss://example.com:443/ws"),
             (
                 "wss://example.com:8443/chat/ws",
