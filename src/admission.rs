@@ -265,13 +265,13 @@ impl Admission {
         false
     }
 
-    /// Counts and logs a token cookie that does not count, because a page of another site may have made the request.
+    /// Counts and logs a cookie that does not count, because a page of another site may have made the request.
     pub(crate) fn ignore_cookie(&self, origin: Option<&str>) {
         self.metrics.cookies_ignored.add(1);
         let origin = origin.unwrap_or("no origin");
         let shown: String = origin.chars().take(ORIGIN_CHARS_LOGGED).collect();
         self.origin_log.warn(format_args!(
-            "ignored the token cookie of a request of {shown:?}; --allow-origin lists the origins whose cookies count"
+            "ignored the cookie of a request of {shown:?}; --allow-origin lists the origins whose cookies count"
         ));
     }
 

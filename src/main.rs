@@ -93,9 +93,13 @@ fn serve(settings: ServerSettings, notices: &[Notice]) -> Result<(), String> {
         .start()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     let text = StartText::new(&config);
+    let database = config
+        .database
+        .as_ref()
+        .map(|settings| settings.path.clone());
     let server = Server::bind(config, shutdown, &reloads).map_err(|error| error.to_string())?;
     if let Some(file) = file {
-        let reload = SettingsReload::new(std::env::args_os().collect(), file, effective);
+        let reload = SettingsReload::new(std::env::args_os().collect(), file, effective, database);
         let apply = server.reload();
         reloads.add(move || reload.run(&apply));
     }

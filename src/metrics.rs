@@ -112,7 +112,7 @@ metrics! {
     auth_failures "auth_failures" "Tokens refused"
     auth_attempts_refused "auth_attempts_refused" "Tokens refused unchecked, because too many from their address were refused before"
     key_fetches_failed "key_fetches_failed" "Failed attempts to fetch the keys of --jwks-url"
-    cookies_ignored "cookies_ignored" "Token cookies ignored, because a page of another site may have made the request"
+    cookies_ignored "cookies_ignored" "Cookies ignored, because a page of another site may have made the request"
     rooms_refused "rooms_refused" "Rooms refused because the server or the client has too many"
     new_rooms_rate_limited "new_rooms_rate_limited" "New rooms refused because their address creates them too fast"
     rooms_full "rooms_full" "Joins refused because the room is full"

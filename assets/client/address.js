@@ -30,6 +30,14 @@ export function healthAddress(webSocket) {
   return `${origin}${path.replace(/[^/]*$/, '') || '/'}health`;
 }
 
+/**
+ * Returns the parameters by which a program outside of a page learns why it is refused. The server would respond to it
+ * with a status, which the class WebSocket does not show.
+ */
+export function refusalParameters() {
+  return 'location' in globalThis ? [] : ['refusal=close'];
+}
+
 /** @param {string} address */
 export function asksForOwnRoom(address) {
   return /[?&]me=(1|true)(&|$)/.test(address);

@@ -13,7 +13,7 @@
  * of their own.
  */
 
-import { healthAddress, parameter, webSocketAddress, withParameters } from './address.js';
+import { healthAddress, parameter, refusalParameters, webSocketAddress, withParameters } from './address.js';
 import { Probe } from './browser.js';
 import { Connection, connectionTimes } from './connection.js';
 import { WscastError } from './error.js';
@@ -299,7 +299,7 @@ export class WscastClient {
   async #address(narrow) {
     const token = await this.#currentToken();
     const inSubprotocol = this.#tokenIn === 'subprotocol';
-    const parameters = [parameter('session', this.session)];
+    const parameters = [parameter('session', this.session), ...refusalParameters()];
     if (token && !inSubprotocol) parameters.push(parameter('token', String(token)));
     this.#own.willSend(token);
     const url = this.#membership.address(withParameters(this.#base, parameters), narrow);

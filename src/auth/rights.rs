@@ -105,7 +105,7 @@ impl Identity {
         if self.own_room().as_ref() == Some(room) {
             return Ok(());
         }
-        let whose = "it is a user's room, which only a token of this user opens";
+        let whose = "it is a user's room: a token of this user opens it, or one that may read `@*`";
         Err(forbidden(format!("you may not read {room}; {whose}")))
     }
 

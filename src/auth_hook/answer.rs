@@ -45,6 +45,12 @@ fn parse_rights(response: &OutgoingResponse, asked: Duration) -> Result<AuthAnsw
         ));
     }
     let body = response.body.trim_ascii();
+    if body.is_empty() && response.may_be_cut {
+        return Err(
+            "its response ends without a body; claims may be cut off, so send 204 or Content-Length: 0 for an empty one"
+                .to_owned(),
+        );
+    }
     if body.is_empty() {
         return Ok(AuthAnswer::Granted(Arc::new(Identity::anyone())));
     }
@@ -67,14 +73,16 @@ pub(super) fn lifetime(
     answer: &AuthAnswer,
     setting: Duration,
 ) -> Duration {
-    let control = response.header("Cache-Control").unwrap_or_default();
-    let directives = control
-        .split(',')
+    // Several lines are one list (RFC 9110 §5.3).
+    let lines = response.values("Cache-Control");
+    let directives = lines
+        .flat_map(|line| line.split(','))
         .map(|word| word.trim().to_ascii_lowercase());
     let named = directives.filter_map(|word| match word.as_str() {
         "no-store" | "no-cache" => Some(Duration::ZERO),
         word => word
             .strip_prefix("max-age=")?
+            .trim_matches('"')
             .parse()
             .ok()
             .map(Duration::from_secs),

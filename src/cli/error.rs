@@ -55,7 +55,10 @@ pub(super) fn one_line(error: &clap::Error, whole: &Command, args: &[OsString]) 
             let why = std::error::Error::source(error).map(ToString::to_string);
             // `<ROOM>...` → `ROOM`
             let name = setting.trim_matches(['<', '>', '.', '[', ']']);
-            format!("{name} {value:?}: {}", instead(&setting, why))
+            match is_secret(&setting, whole) {
+                true => format!("{name}: {}", instead(&setting, why)),
+                false => format!("{name} {value:?}: {}", instead(&setting, why)),
+            }
         }
         ErrorKind::MissingRequiredArgument => missing(&setting),
         ErrorKind::InvalidSubcommand => unknown_word(
@@ -122,6 +125,9 @@ fn unknown_word(word: &str, whole: &Command) -> String {
             "{word}: no such command; did you mean -p {port}? `wscast -h` lists the settings"
         );
     }
+    if word.ends_with(".toml") {
+        return format!("{word}: no such command; did you mean --config {word}?");
+    }
     let flag = format!("--{word}");
     let flag = is_setting(&flag, whole).then_some(flag);
     let hint = flag
@@ -135,6 +141,13 @@ fn unknown_word(word: &str, whole: &Command) -> String {
 fn is_setting(flag: &str, whole: &Command) -> bool {
     let mut flags = whole.get_arguments().filter_map(clap::Arg::get_long);
     flags.any(|long| flag.strip_prefix("--") == Some(long))
+}
+
+/// Returns whether the values of this flag of the server may hold a secret.
+fn is_secret(flag: &str, whole: &Command) -> bool {
+    let mut args = whole.get_arguments();
+    let arg = args.find(|arg| arg.get_long() == flag.strip_prefix("--"));
+    arg.is_some_and(clap::Arg::is_hide_env_values_set)
 }
 
 fn nearest_command(word: &str, whole: &Command) -> Option<String> {

@@ -13,7 +13,7 @@ mod short_help;
 mod start_text;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -34,6 +34,7 @@ use self::flags::keys::{KeyFlags, describe_keys};
 use self::flags::limits::{LimitFlags, TimeoutFlags};
 use self::flags::log::LogFlags;
 use self::flags::nodes::NodeFlags;
+use self::flags::tls::TlsFlags;
 use self::flags::values::{
     CountOrAuto, ListenOn, listen_on, mode, switch, threads_or_auto, unix_paths,
 };
@@ -42,7 +43,7 @@ use self::settings_file::SettingsFile;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{Config, ConfigError, RoomRules, TlsFiles};
+use crate::config::{Config, ConfigError, RoomRules};
 use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
@@ -98,23 +99,8 @@ struct Cli {
     /// Trusted proxies name their clients with the PROXY protocol, version 1 or 2; all of them must send it
     #[arg(long, env = "WSCAST_PROXY_PROTOCOL", value_parser = switch, action = clap::ArgAction::SetTrue)]
     proxy_protocol: bool,
-    /// Serve https and wss on the port, with the certificate chain in this PEM file; SIGHUP reloads it and the
-    /// key
-    #[arg(
-        long,
-        env = "WSCAST_TLS_CERT",
-        value_name = "PATH",
-        help_heading = "TLS"
-    )]
-    tls_cert: Option<PathBuf>,
-    /// The certificate's private key, in a PEM file
-    #[arg(
-        long,
-        env = "WSCAST_TLS_KEY",
-        value_name = "PATH",
-        help_heading = "TLS"
-    )]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Text of the first frame of every connection
     #[arg(
         long,
@@ -250,6 +236,22 @@ pub struct ServerSettings {
 ///
 /// An `Err` is one line for stderr; the exit code is then 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+    parse_with(args, |_| ())
+}
+
+/// Parses the settings again for a server that runs with this database, or without one, whatever the settings file says now.
+/// The defaults of other settings depend on it.
+pub fn parse_again(
+    args: impl IntoIterator<Item = OsString>,
+    database: Option<&Path>,
+) -> Result<Invocation, String> {
+    parse_with(args, |file| file.keep_database(database))
+}
+
+fn parse_with(
+    args: impl IntoIterator<Item = OsString>,
+    change: impl FnOnce(&mut SettingsFile),
+) -> Result<Invocation, String> {
     let args = without_serve(args.into_iter().collect());
     let whole = Cli::command();
     if let Some(parsed) = commands::client::parse(&args, &whole) {
@@ -286,6 +288,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
         Ok(file) => (file, None),
         Err(line) => (SettingsFile::default(), Some(line)),
     };
+    change(&mut file);
     let args = file.add_to(args, &mut sources);
     let matches = command.try_get_matches_from(&args);
     let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
@@ -342,7 +345,7 @@ fn run(
                 addresses: cli.host.0,
                 port: cli.port,
                 socket: unix_paths(cli.listen).next(),
-                has_tls: cli.tls_cert.is_some(),
+                has_tls: cli.tls.tls_cert.is_some(),
                 proxy_protocol: cli.proxy_protocol,
                 trusted_proxies: cli.trusted_proxies.unwrap_or_default(),
             };
@@ -383,7 +386,7 @@ fn config(cli: Cli, rooms: RoomRules) -> Result<Config, ConfigError> {
         inherit_sockets: cli.listen.contains(&ListenOn::Systemd),
         listen: unix_paths(cli.listen).collect(),
         listen_mode: cli.listen_mode,
-        tls: tls_files(cli.tls_cert, cli.tls_key)?,
+        tls: cli.tls.files()?,
         trusted_proxies: cli.trusted_proxies.unwrap_or_default(),
         proxy_protocol: cli.proxy_protocol,
         welcome: cli.welcome,
@@ -415,22 +418,6 @@ impl Cli {
             self.command,
             Some(Subcommand::Completions(_) | Subcommand::Man(_) | Subcommand::Version)
         )
-    }
-}
-
-fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>, ConfigError> {
-    let incomplete = |setting, path: PathBuf, other| {
-        Err(ConfigError {
-            setting,
-            value: path.display().to_string(),
-            instead: format!("needs {other}; write both, or neither"),
-        })
-    };
-    match (cert, key) {
-        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
-        (None, None) => Ok(None),
-        (Some(cert), None) => incomplete("--tls-cert", cert, "--tls-key"),
-        (None, Some(key)) => incomplete("--tls-key", key, "--tls-cert"),
     }
 }
 

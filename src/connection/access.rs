@@ -37,6 +37,9 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// The start of parameters in a path: of a question mark that was encoded once too often, or of RFC 3986 §3.3.
+const PARAMETERS_AFTER: [char; 2] = ['?', ';'];
+
 /// A request, to be logged once its response was sent or its stream has ended.
 pub(super) struct Access {
     address: String,
@@ -110,9 +113,14 @@ impl Access {
 }
 
 /// Returns the path of decoded segments.
+/// Returns the path up to a character after which some programs put parameters, which may hold a token.
 fn path(segments: &[String]) -> String {
+    let is_cut = |segment: &String| segment.contains(PARAMETERS_AFTER);
+    let last = segments.iter().position(is_cut);
+    let segments = last.map_or(segments, |last| &segments[..=last]);
     segments.iter().fold(String::new(), |path, segment| {
-        let segment = utf8_percent_encode(segment, ESCAPED);
+        let end = segment.find(PARAMETERS_AFTER).unwrap_or(segment.len());
+        let segment = utf8_percent_encode(&segment[..end], ESCAPED);
         format!("{path}/{segment}")
     })
 }

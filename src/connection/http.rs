@@ -191,7 +191,7 @@ impl HttpConnection<'_> {
         if let Some(Handler::WebSocket(kind)) = route.map(|route| route.handler) {
             return Some(kind);
         }
-        let is_of_page = head.is_handshake_of_page() && head.headers.contains("Sec-WebSocket-Key");
+        let is_of_page = head.is_refused_by_close() && head.headers.contains("Sec-WebSocket-Key");
         is_of_page.then_some(WebSocketKind::Missing)
     }
 

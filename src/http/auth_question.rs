@@ -36,6 +36,9 @@ pub(crate) fn auth_question(request: &Request, token: Option<&str>, app: &App) -
     };
     let authorization = authorization.filter(|value| is_trusted || is_bearer(value));
     let cookies: Vec<&str> = head.headers.lines("Cookie").collect();
+    if !is_trusted && !cookies.is_empty() {
+        app.admission.ignore_cookie(head.headers.get("Origin"));
+    }
     AuthQuestion {
         cookie: (is_trusted && !cookies.is_empty()).then(|| cookies.join("; ")),
         // Browsers cannot send the header with a WebSocket handshake, so a token may be elsewhere.

@@ -21,6 +21,8 @@ pub(crate) struct OutgoingResponse {
     pub(crate) body: Vec<u8>,
     /// True if the body is longer than the limit of the request.
     pub(crate) is_truncated: bool,
+    /// True if the body ended with the connection, so that it may have been cut off (RFC 9112 §8).
+    pub(crate) may_be_cut: bool,
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -34,6 +36,13 @@ impl OutgoingResponse {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(header, _)| header.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the values of a header, one for each line.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let headers = self.headers.iter();
+        let found = headers.filter(move |(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -85,7 +94,11 @@ impl ResponseReader {
     /// Returns the response at the end of the connection.
     pub(super) fn finish(mut self) -> Result<OutgoingResponse, OutgoingError> {
         match self.state {
-            ReaderState::UntilClose | ReaderState::Complete => Ok(mem::take(&mut self.response)),
+            ReaderState::Complete => Ok(mem::take(&mut self.response)),
+            ReaderState::UntilClose => {
+                self.response.may_be_cut = true;
+                Ok(mem::take(&mut self.response))
+            }
             _ => Err(OutgoingError::BrokenOff),
         }
     }

@@ -132,10 +132,10 @@ pub(crate) struct Page {
 
 impl Page {
     /// Returns whether `messages` are all that were published after the offset `since` and up to `reached`. They are in
-    /// the order of their offsets. Without `since` the page starts with its first message.
+    /// the order of their offsets. Without `since` the page starts with its first message, or has none that was published.
     pub(crate) fn has_all(messages: &[Arc<Publication>], since: Option<u64>, reached: u64) -> bool {
         let first = messages.first().map(|message| message.offset);
-        let before_first = first.map_or(reached, |offset| offset.saturating_sub(1));
+        let before_first = first.map_or(0, |offset| offset.saturating_sub(1));
         let expected = reached.checked_sub(since.unwrap_or(before_first));
         expected == Some(messages.len() as u64)
     }

@@ -118,6 +118,18 @@ describe("messages and rooms", () => {
     });
   }
 
+  for (const [name, Class] of [["ws", WebSocket], ["undici", require("undici").WebSocket]]) {
+    test(`a program's client stops with the reason: ${name}`, async (t) => {
+      const server = await startServer(t);
+      for (const [url, code, reason] of [["?since[]=1", 4000, /write `since`/], ["/chat", 4004, /it is at \/ws/]]) {
+        const alice = new Person(t, server.ws + url, { WebSocket: Class });
+        await alice.waitForState("closed");
+        assert.equal(alice.client.state.code, code);
+        assert.match(alice.client.state.reason, reason);
+      }
+    });
+  }
+
   test("the client works with the WebSocket of undici", async (t) => {
     const server = await startServer(t);
     const proxy = await Proxy.start(t, portOf(server));

@@ -47,13 +47,22 @@ fn each_request_is_one_line_of_json() {
     assert_eq!(line.get("user"), None, "{line}");
     server.raw().request("GET", "/none/a%2Fb%20c%22", &[]);
     assert_eq!(access_of(&server, "/none/a%2Fb%20c%22")["status"], 404);
+    for path in ["/none/a;token=SECRET", "/none/a%3Ftoken=SECRET/b"] {
+        server.raw().request("GET", path, &[]);
+    }
+    wait_until("both are logged", || {
+        let mut lines = accesses(&server);
+        lines.retain(|line| line["path"] == "/none/a");
+        lines.len() == 2
+    });
     server.raw().request("DELETE", "/health", &[]);
     let line = access_of(&server, "/health");
     assert_eq!(
         (&line["status"], &line["method"]),
         (&json!(405), &json!("DELETE"))
     );
-    assert_eq!(accesses(&server).len(), 3);
+    assert_eq!(accesses(&server).len(), 5);
+    assert!(!server.log().contains("SECRET"));
 }
 
 #[test]

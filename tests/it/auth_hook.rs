@@ -203,6 +203,8 @@ fn cookies_are_passed_on_only_for_pages_of_this_host_and_of_listed_origins() {
         let asked = hook.requests().pop().expect("a question");
         assert_eq!(asked.header("Cookie").is_some(), is_passed_on);
         assert_eq!(asked.header("Authorization").is_some(), is_passed_on);
+        let is_logged = server.log().contains("ignored the cookie");
+        assert_eq!(is_logged, !is_passed_on, "{allowed} {origin}");
     }
     let server = server_asking(&hook, &[]);
     let (host, own) = (
@@ -224,6 +226,7 @@ fn without_an_answer_nobody_is_let_in() {
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"sub\":\"".to_owned();
     let claimed = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n".to_owned();
     let wrong = hook_response(200, "", "{\"subscribe\":[\"a b\"]}");
+    let cut_off = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n".to_owned();
     for (logged, fault) in [
         ("no response in time", HookBehaviour::Hang),
         ("connection closed", HookBehaviour::Close),
@@ -234,6 +237,7 @@ fn without_an_answer_nobody_is_let_in() {
         ("longer than", HookBehaviour::Endless(endless)),
         ("longer than", HookBehaviour::Endless(claimed)),
         ("wrong claim", HookBehaviour::Respond(wrong)),
+        ("ends without a body", HookBehaviour::Respond(cut_off)),
     ] {
         let hook = HookServer::start(fault);
         let server = server_asking(&hook, &[]);
@@ -298,6 +302,8 @@ fn answers_are_kept_for_as_long_as_the_backend_or_the_setting_says() {
     assert_eq!([ask("alice"), ask("alice"), ask("banned")], [1, 0, 1]);
     hook.set(lifetime("private, max-age=60"));
     assert_eq!(ask("long"), 1);
+    hook.set(lifetime("max-age=60\r\nCache-Control: no-store"));
+    assert_eq!(ask("two lines"), 3);
     hook.set(lifetime("no-store"));
     assert_eq!(ask("never"), 3);
     hook.set(lifetime("max-age=0"));

@@ -247,6 +247,25 @@ fn wrong_header_of_a_page_is_refused_by_status() {
     assert_eq!(server.refused_handshake(without_upgrade).status, 400);
 }
 
+#[test]
+fn program_that_asks_for_it_is_refused_by_a_close_code() {
+    let server = TestServer::with_tokens(&[]);
+    let token = signed(SECRET, &claims(json!({})));
+    for (target, code) in [
+        ("/ws?token=abc", 4001),
+        (&*format!("/ws?room=news&token={token}"), 4003),
+        ("/ws?room=%20", 4000),
+    ] {
+        let asking = format!("{target}&refusal=close");
+        let (_, closed, reason) = server.rejected_page(&handshake(&asking));
+        assert_eq!(closed, code, "{target}: {reason}");
+        let response = server.refused_handshake(handshake(target));
+        assert!((400..500).contains(&response.status), "{target}");
+    }
+    let wrong = server.refused_handshake(handshake("/ws?room=ops&refusal=status"));
+    assert_eq!(wrong.status, 400);
+}
+
 /// With two origins, or an empty one, the client is no browser.
 #[test]
 fn client_with_two_origins_gets_a_status() {

@@ -112,6 +112,7 @@ pub fn check_deleted_room(nodes: &[&TestServer]) {
         (&json!(26), &json!(25), &json!(false))
     );
     assert_eq!(page(nodes, "since=25"), (vec![], json!(true)));
+    assert_eq!(page(nodes, "limit=10"), (vec![], json!(false)));
     assert!(!resume(last, 24, &epoch).1);
     let (mut client, recovered, _) = resume(last, 25, &epoch);
     assert!(recovered);

@@ -255,8 +255,7 @@ fn every_setting_has_its_variable() {
             "--trusted-proxies" => "10.0.0.0/8,unix",
             "--proxy-protocol" => "false",
             "--named-secret-key-files" => "a=/run/secrets/a,b=/run/secrets/b",
-            "--jwks-url" => "https://id.example.com/jwks.json",
-            "--webhook" | "--auth-url" => "http://127.0.0.1:9/?key=sesame",
+            "--webhook" | "--auth-url" | "--jwks-url" => "http://127.0.0.1:9/?key=sesame",
             "--webhook-events" => "users",
             "--redis" if cfg!(feature = "redis") => "redis://127.0.0.1:9",
             // The program without Redis refuses it.
@@ -280,10 +279,16 @@ fn every_setting_has_its_variable() {
         assert_eq!(ended.code, Some(0), "{variable}: {}", ended.stderr);
         let is_secret = matches!(
             flag,
-            "--redis" | "--webhook" | "--webhook-secret" | "--auth-url"
+            "--redis" | "--webhook" | "--webhook-secret" | "--auth-url" | "--jwks-url"
         );
         let shown = if is_secret { "(set)" } else { value };
         assert_eq!(ended.setting(flag), Some(shown), "{variable}");
+        if is_secret {
+            let wrong = run(program()
+                .arg("--check-config")
+                .env(&variable, "ftp://u:sesame@a/?key=sesame"));
+            assert!(!wrong.stderr.contains("sesame"), "{}", wrong.stderr);
+        }
         seen += 1;
     }
     assert!(seen > 20, "{}", settings.stdout);

@@ -106,10 +106,6 @@ fn every_setting_may_be_in_the_file() {
                 "[\"a=/run/secrets/a\", \"b=/run/secrets/b\"]",
                 "a=/run/secrets/a,b=/run/secrets/b",
             ),
-            "--jwks-url" => (
-                "\"https://id.example.com/jwks.json\"",
-                "https://id.example.com/jwks.json",
-            ),
             "--host" => ("\"127.0.0.9\"", "127.0.0.9"),
             "--allow-origin" => (
                 "[\"https://a.example\", \"https://b.example\"]",
@@ -124,7 +120,9 @@ fn every_setting_may_be_in_the_file() {
             "--drain" => ("\"500ms\"", "500ms"),
             "--db" => ("'/tmp/somewhere.db'", "/tmp/somewhere.db"),
             "--redis" => ("\"redis://:sesame@127.0.0.1\"", "(set)"),
-            "--webhook" | "--auth-url" => ("\"http://127.0.0.1:9/?key=sesame\"", "(set)"),
+            "--webhook" | "--auth-url" | "--jwks-url" => {
+                ("\"http://127.0.0.1:9/?key=sesame\"", "(set)")
+            }
             "--webhook-secret" => ("\"sesame\"", "(set)"),
             "--webhook-events" => ("\"users\"", "users"),
             "--durability" => ("\"full\"", "full"),

@@ -161,6 +161,45 @@ fn reload_names_settings_that_need_a_restart_until_they_are_as_before() {
     assert_eq!(client.welcome()["payload"], "Welcome to wscast");
 }
 
+// Defaults are larger with a database. Those without one would delete most of its history.
+#[test]
+fn reload_without_the_database_keeps_its_history() {
+    let database = TempDir::new();
+    let with_db = format!("db = '{}'\n", database.arg("history.db"));
+    let reloaded = Reloaded::start(&with_db);
+    let server = &reloaded.server;
+    let message = json!({"room": "ops", "type": "message", "payload": "x"});
+    for _ in 0..2 {
+        let lines = format!("{message}\n").repeat(750);
+        let stored = server.post_as("application/x-ndjson", "/messages", &lines);
+        assert_eq!(stored.status, 200, "{}", stored.text());
+    }
+    let first = || server.get_json("/rooms/ops/messages?since=0&limit=1")["first"].clone();
+    let server_time = || server.stats()["server_time"].as_f64().expect("seconds");
+
+    let line = reloaded.reload("max-rooms = 7\n");
+    assert!(
+        line.ends_with("changed --max-rooms; needs a restart: --db"),
+        "{line}"
+    );
+    // Maintenance runs once a second.
+    let until = server_time() + 2.5;
+    wait_until("maintenance has run", || server_time() > until);
+    assert_eq!(first(), 1);
+
+    let line = reloaded.reload("max-rooms = 7\nhistory-messages = 5\n");
+    assert!(
+        line.ends_with("changed --history-messages; needs a restart: --db"),
+        "{line}"
+    );
+    wait_until("the history is pruned", || first() == 1496);
+    let line = reloaded.reload(with_db.as_bytes());
+    assert!(
+        line.ends_with("changed --max-rooms, --history-messages"),
+        "{line}"
+    );
+}
+
 // Invariant: whatever the file has become, the server keeps its settings and serves.
 #[test]
 fn invalid_file_changes_nothing_and_is_one_line_in_the_log() {

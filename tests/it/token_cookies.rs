@@ -141,7 +141,7 @@ fn cookie_of_a_page_of_another_site_is_ignored() {
         .expect("a value");
     assert!(ignored.parse::<u32>().expect("a number") > 15, "{ignored}");
     assert!(
-        server.log().contains("ignored the token cookie"),
+        server.log().contains("ignored the cookie"),
         "{}",
         server.log()
     );

@@ -9,6 +9,10 @@ use crate::auth::{AuthSettings, Authority, Grant, Identity, RoomPatterns};
 use crate::cli::flags::values::seconds_or_more;
 use crate::cli::notice::Notice;
 use crate::jwks;
+use crate::protocol::RoomName;
+
+const NEEDS_SECRET: &str = "creating a token needs the server's secret; set SECRET_KEY, --secret-key-file or the --config \
+                            that names it";
 
 /// Create a token with the server's secret, or explain one
 #[derive(Debug, clap::Args)]
@@ -23,7 +27,7 @@ pub(in crate::cli) struct TokenCommand {
     /// Rooms that the user may publish to, in the same form
     #[arg(long, value_name = "ROOMS", value_delimiter = ',')]
     publish: Vec<String>,
-    /// Let the user list and close clients
+    /// Let the user list and close clients, revoke users, and delete messages
     #[arg(long)]
     admin: bool,
     /// How long the token is valid
@@ -50,14 +54,25 @@ impl TokenCommand {
         if self.check.is_some() || self.admin || grants_rooms {
             return None;
         }
-        let text = "this token grants nothing; add --subscribe, --publish or --admin";
-        Some(Notice::new(Level::Warn, text.to_owned()))
+        let text = match &self.user {
+            Some(user) => format!(
+                "this token opens only the room {}; for others add --subscribe or --publish",
+                RoomName::of_user(user)
+            ),
+            None => "this token grants nothing; add --subscribe, --publish or --admin".to_owned(),
+        };
+        Some(Notice::new(Level::Warn, text))
     }
 
     /// Returns the text to print; `Err` is one line for stderr.
     pub(in crate::cli) fn run(self, settings: &AuthSettings) -> Result<String, String> {
         if !settings.has_keys() {
-            return Err("token: set SECRET_KEY, --secret-key-file or --public-key-file".to_owned());
+            return Err(match self.check {
+                Some(_) => {
+                    "token check: set SECRET_KEY, --secret-key-file or --public-key-file".to_owned()
+                }
+                None => format!("token: {NEEDS_SECRET}"),
+            });
         }
         match self.check {
             Some(Check::Check { token }) => check(&token, settings),
@@ -79,8 +94,7 @@ impl TokenCommand {
             lifetime: self.ttl,
         };
         let token = Authority::mint(settings, grant).map_err(|why| why.to_string())?;
-        let token = token
-            .ok_or("token: creating a token needs a secret; set SECRET_KEY or --secret-key-file")?;
+        let token = token.ok_or_else(|| format!("token: {NEEDS_SECRET}"))?;
         // A token that the server would refuse is reported now, not on first use.
         identify(&token, settings)?;
         Ok(token + "\n")

@@ -42,6 +42,7 @@ pub(in crate::cli) struct KeyFlags {
         long,
         env = "WSCAST_JWKS_URL",
         value_name = "URL",
+        hide_env_values = true,
         global = true,
         help_heading = "Tokens"
     )]

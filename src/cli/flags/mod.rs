@@ -7,4 +7,5 @@ pub(super) mod keys;
 pub(super) mod limits;
 pub(super) mod log;
 pub(super) mod nodes;
+pub(super) mod tls;
 pub(super) mod values;

@@ -10,7 +10,7 @@ mod value;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
 use toml::de::{DeTable, DeValue};
@@ -24,6 +24,8 @@ use crate::config::RoomRules;
 /// The flag and the variable that name the file.
 const FLAG: &str = "--config";
 const VARIABLE: &str = "WSCAST_CONFIG";
+/// The setting of the database.
+const DATABASE: &str = "db";
 
 /// The entries of a file.
 #[derive(Debug, Default)]
@@ -52,6 +54,21 @@ impl SettingsFile {
         match named_path(args) {
             Some(path) => parse(&SettingsText::read(&path)?, command),
             None => Ok(Self::default()),
+        }
+    }
+
+    /// Replaces the setting of the database by that of the running server.
+    pub(super) fn keep_database(&mut self, database: Option<&Path>) {
+        self.entries.retain(|entry| entry.id != DATABASE);
+        if let Some(path) = database {
+            let mut argument = OsString::from("--db=");
+            argument.push(path);
+            self.entries.push(Setting {
+                id: DATABASE.to_owned(),
+                key: DATABASE.to_owned(),
+                place: "the running server".to_owned(),
+                arguments: vec![argument],
+            });
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use clap::CommandFactory as _;
 use toml::de::{DeTable, DeValue};
 
+use super::super::Cli;
 use super::keys::{nearest, shown};
 use super::source::SettingsText;
 use super::value::scalar;
@@ -109,7 +111,15 @@ fn count_or_zero(text: &str) -> Result<usize, String> {
 
 /// Returns why a key of a rule is refused.
 fn unknown(key: &str) -> String {
-    match nearest(key, KEYS.into_iter()) {
+    let command = Cli::command();
+    let is_setting = command
+        .get_arguments()
+        .any(|arg| arg.get_long() == Some(key));
+    let nearest = nearest(key, KEYS.into_iter()).filter(|_| !is_setting);
+    match nearest {
+        Some(_) if key == "history" => {
+            "no such key of [[rooms]]; did you mean history-messages?".to_owned()
+        }
         Some(name) => format!("no such key of [[rooms]]; did you mean {name}?"),
         None => "no such key of [[rooms]]; settings of the server stand above the first [[rooms]]"
             .to_owned(),

@@ -105,7 +105,7 @@ impl<'a> LinePublisher<'a> {
             let connected = self
                 .server
                 .connect(&self.query())
-                .map_err(PublishStop::Client);
+                .map_err(|why| PublishStop::Client(with_cure(why)));
             let Err(stop) = connected.and_then(|connection| {
                 reconnect.connected();
                 self.publish(connection, &mut was_connected, &mut lost_at)
@@ -349,10 +349,13 @@ impl<'a> LinePublisher<'a> {
         let ErrorPayload { code, message, .. } = &error;
         match (code.as_str(), number) {
             ("unauthorized" | "forbidden" | "not_in_room", _) => {
-                return Err(PublishStop::Client(ClientError::Refused(format!(
-                    "{}: {message}; write a token that may publish in WSCAST_TOKEN or --token",
-                    self.server.address
-                ))));
+                // A rule of the room refuses every token.
+                let cure = match message.starts_with("only servers") {
+                    true => "this command sends no POST; see the page on HTTP",
+                    false => "write a token that may publish in WSCAST_TOKEN or --token",
+                };
+                let line = format!("{}: {message}; {cure}", self.server.address);
+                return Err(PublishStop::Client(ClientError::Refused(line)));
             }
             ("rate_limited", Some(number)) => {
                 let retry_after = error.retry_after_ms.unwrap_or_default();
@@ -400,4 +403,15 @@ fn frame(room: &RoomName, session: &str, number: u64, payload: &str) -> String {
 
 fn cannot_read(why: &io::Error) -> ClientError {
     ClientError::Failed(format!("cannot read the input: {why}"))
+}
+
+/// Adds what to do to the refusal of a token that may publish, but not read.
+fn with_cure(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused(line) if line.contains("you may not read") => {
+            let cure = "this command also reads the room, which a POST does not";
+            ClientError::Refused(format!("{line}; {cure}"))
+        }
+        other => other,
+    }
 }

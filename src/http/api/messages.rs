@@ -163,7 +163,7 @@ pub(in crate::http) fn publish(
 /// Returns a text as a JSON string.
 fn text_payload(kind: BodyKind, text: &str, app: &App) -> Result<String, ResponseBox> {
     if kind == BodyKind::Form && text.trim_start().starts_with(['{', '[']) {
-        let message = "send JSON with Content-Type: application/json; curl -d needs -H for that";
+        let message = "this may be JSON: name its Content-Type, by curl -H; application/json, or text/plain for a text";
         return Err(body::unsupported(message));
     }
     // A string can always be serialized to memory.

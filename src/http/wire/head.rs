@@ -61,9 +61,12 @@ impl Head {
             .or_else(|| self.query.first("token").map(str::trim).filter(is_there))
     }
 
-    /// Returns whether a page opens a WebSocket. Only browsers send an Origin, and they always do (RFC 6455 §4.1).
-    pub fn is_handshake_of_page(&self) -> bool {
+    /// Returns whether a handshake is refused by a Close frame, because the client cannot read a response: a page, or a
+    /// program that asks for that by `refusal=close`.
+    pub fn is_refused_by_close(&self) -> bool {
         is_handshake_of_page(&self.method, &self.headers)
+            || (is_handshake(&self.method, &self.headers)
+                && self.query.first("refusal") == Some("close"))
     }
 
     /// Returns whether the client lets the connection carry another request after this one (RFC 9112 §9.3).
@@ -209,11 +212,14 @@ fn parse_complete(head: &[u8]) -> Result<Head, HeadError> {
     })
 }
 
+/// Returns whether a page opens a WebSocket. Only browsers send an Origin, and they always do (RFC 6455 §4.1).
 fn is_handshake_of_page(method: &Method, headers: &Headers) -> bool {
     let origin = headers.get("Origin");
-    *method == Method::Get
-        && origin.is_some_and(|origin| !origin.is_empty())
-        && headers.lists("Upgrade", "websocket")
+    is_handshake(method, headers) && origin.is_some_and(|origin| !origin.is_empty())
+}
+
+fn is_handshake(method: &Method, headers: &Headers) -> bool {
+    *method == Method::Get && headers.lists("Upgrade", "websocket")
 }
 
 /// Returns whether the request line has three words and the last is `HTTP/…`: httparse reports a version error for any

@@ -85,7 +85,7 @@ fn check(
 ) -> Result<AcceptedHandshake, HandshakeError> {
     let response = response_to(&request.head)?;
     let (conversation, address_permit) = match converse(request, kind, app) {
-        Err(why) if request.head.is_handshake_of_page() => {
+        Err(why) if request.head.is_refused_by_close() => {
             let rejection = Box::new(why.rejection(&request.head)?);
             app.metrics.handshakes_refused.add(1);
             (Conversation::Rejected(rejection), None)

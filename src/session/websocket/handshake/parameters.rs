@@ -5,7 +5,9 @@
 use crate::http::{Head, Query, check_once};
 use crate::protocol::{ErrorCode, Refusal, quote};
 
-const PARAMETERS: [&str; 7] = ["room", "me", "since", "epoch", "last", "session", "token"];
+const PARAMETERS: [&str; 8] = [
+    "room", "me", "since", "epoch", "last", "session", "token", "refusal",
+];
 /// Parameters that programs add to bypass caches, or that trackers add to addresses. They are ignored without `room`
 /// too.
 const IGNORED: [&str; 14] = [
@@ -66,7 +68,13 @@ pub(super) fn check(head: &Head) -> Result<(), Refusal> {
     if let Some(name) = query.names().find(is_wrong) {
         return refuse(unknown(name));
     }
-    check_once(query, &["me", "last", "session", "token"])?;
+    check_once(query, &["me", "last", "session", "token", "refusal"])?;
+    if let Some(refusal) = query.first("refusal").filter(|value| *value != "close") {
+        let shown = quote(refusal);
+        return refuse(format!(
+            "`refusal` is {shown}; write close, or leave it out"
+        ));
+    }
     let rooms = count("room") + count("me");
     check_pairs(query, "since", rooms.max(1), "room")?;
     check_pairs(query, "epoch", count("since"), "since")

@@ -58,7 +58,7 @@ pub(super) fn read_page(
     // The newest messages have a gap if the last ones are gone.
     let reached = query.since.map_or(last.offset, |_| read);
     let mut contiguous =
-        rows.damage.is_none() && Page::has_all(&rows.messages, Some(since), reached);
+        rows.damage.is_none() && Page::has_all(&rows.messages, query.since, reached);
     if let Some(until) = query.until {
         contiguous &= since >= first - 1 && !has_gone(&snapshot, room, since, until, now_ts)?;
     }
