@@ -114,6 +114,14 @@ impl Outbox {
         &self.socket
     }
 
+    /// Reads what a push needs, so that the push finds it in the cache. Returns a number, so that the reads are not left out.
+    pub(crate) fn touch(&self) -> usize {
+        self.bytes_max
+            + usize::from(self.state.is_locked())
+            + usize::from(self.socket.has_tls())
+            + usize::from(self.wire.has_events())
+    }
+
     /// Returns how many bytes may be pushed at once without evicting a client that reads: a quarter of the limit.
     pub(crate) fn burst_bytes(&self) -> usize {
         self.bytes_max / 4
