@@ -42,7 +42,15 @@ pub(crate) fn authorize(
     let identity = app
         .admission
         .identify(token, request.peer, question)
-        .map_err(|why| unauthorized(&why))?;
+        .map_err(|why| match why {
+            // Some clients send the token alone, or after another scheme.
+            AuthError::TokenNeeded if request.head.headers.contains("Authorization") => {
+                let message = "this server needs a token; write `Authorization: Bearer TOKEN`";
+                error(401, ErrorCode::Unauthorized.as_str(), message)
+                    .with("WWW-Authenticate", "Bearer")
+            }
+            why => unauthorized(&why),
+        })?;
     match requirement {
         Requirement::Identity => {}
         Requirement::Admin if identity.admin => {}

@@ -47,16 +47,29 @@ pub(crate) struct AcceptedStream {
     _address_permit: Option<AddressPermit>,
 }
 
-/// The parameters that name rooms of a stream of one room.
+/// The parameters of a stream of one room.
 const ROOM_PARAMETERS: Parameters = Parameters {
     used: &[],
-    unused: &[("room", ROOM_IN_PATH), ("me", ROOM_IN_PATH)],
+    unused: &[
+        ("room", ROOM_IN_PATH),
+        ("me", ROOM_IN_PATH),
+        ("since", RESUMED_BY_ID),
+        ("epoch", RESUMED_BY_ID),
+        ("offset", RESUMED_BY_ID),
+        ("after", RESUMED_BY_ID),
+    ],
 };
-/// The parameters that name rooms of a stream of several.
+/// The parameters of a stream of several rooms.
 const ROOMS_PARAMETERS: Parameters = Parameters {
     used: &["room", "me"],
-    unused: &[],
+    unused: &[
+        ("since", RESUMED_BY_ID),
+        ("epoch", RESUMED_BY_ID),
+        ("offset", RESUMED_BY_ID),
+        ("after", RESUMED_BY_ID),
+    ],
 };
+const RESUMED_BY_ID: &str = "write `last_event_id`, the id of the last event that you have";
 const ROOM_IN_PATH: &str = "the room is that of the path; /events?room=a&room=b streams several";
 
 /// A room of a stream.

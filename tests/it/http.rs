@@ -385,3 +385,32 @@ fn names(page: &Value) -> Vec<String> {
     let name = |room: &Value| room["room"].as_str().expect("a name").to_owned();
     rooms.iter().map(name).collect()
 }
+
+// A parameter that is ignored would start a reader at the newest messages.
+#[test]
+fn names_that_another_route_has_for_a_parameter_are_refused_with_the_right_one() {
+    let server = TestServer::start(&[]);
+    for (path, cure) in [
+        ("/rooms/a/messages?last=2", "write `limit`"),
+        ("/rooms/a/messages?after=2", "write `since`"),
+        ("/rooms/a/messages?Since=2", "write `since`"),
+        ("/rooms/a/events?since=2", "write `last_event_id`"),
+        ("/events?room=a&offset=2", "write `last_event_id`"),
+    ] {
+        let text = server.raw().get(path).text();
+        assert!(
+            text.contains("invalid_field") && text.contains(cure),
+            "{path}: {text}"
+        );
+    }
+    let server = TestServer::with_tokens(&[]);
+    for header in ["Authorization: abc.def.ghi", "Authorization: Token abc"] {
+        let response = server.raw().request("GET", "/rooms", &[header]);
+        assert_eq!(response.status, 401);
+        assert!(
+            response.text().contains("Authorization: Bearer"),
+            "{}",
+            response.text()
+        );
+    }
+}

@@ -28,6 +28,9 @@ pub(in crate::http) fn list(
     app: &App,
 ) -> Result<ResponseBox, ResponseBox> {
     let request = admitted.request;
+    PAGE_PARAMETERS
+        .check_names(&request.head.query)
+        .map_err(|why| bad_request(&why))?;
     let room = request.room().map_err(|why| bad_request(&why))?;
     let query = HistoryQuery {
         since: request.since().map_err(|why| bad_request(&why))?,
@@ -61,6 +64,17 @@ pub(in crate::http) fn list(
     }
     Ok(json(&page))
 }
+
+/// The parameters of a page of history. Without these refusals, a misnamed one would lead to the newest messages.
+const PAGE_PARAMETERS: Parameters = Parameters {
+    used: &["since", "limit", "epoch"],
+    unused: &[
+        ("last", "write `limit`"),
+        ("offset", "write `since`"),
+        ("after", "write `since`"),
+        ("before", "write `since` and `limit`"),
+    ],
+};
 
 /// The parameters beside a message in JSON, which has the others as fields.
 const JSON_PARAMETERS: Parameters = Parameters {
