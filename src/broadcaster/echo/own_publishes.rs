@@ -3,16 +3,26 @@
 //! The message and the acknowledgement reach the broadcaster in any order, because with Redis they come from different
 //! threads. A message that this node read from history comes without its publisher's wish, so the client receives it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::protocol::{ClientId, Position, Publication, RequestId, RoomName, ServerMessage};
 use crate::store::Acknowledgement;
 
 use crate::broadcaster::state::BroadcasterState;
 
+/// Publishes that are remembered as answered, although their clients are not in the room: they may join it again before
+/// the message comes, which takes as long as Redis does.
+const LEFT_MAX: usize = 1024;
+
+type Key = (RoomName, Position);
+
 /// The publishes of which only the message or only the acknowledgement has come.
 #[derive(Default)]
-pub(in crate::broadcaster) struct OwnPublishes(HashMap<(RoomName, Position), OwnPublish>);
+pub(in crate::broadcaster) struct OwnPublishes {
+    publishes: HashMap<Key, OwnPublish>,
+    /// Those that were answered while their clients were not in the room, oldest first. Some may be forgotten already.
+    left: VecDeque<Key>,
+}
 
 struct OwnPublish {
     client: ClientId,
@@ -24,7 +34,7 @@ enum OwnPublishState {
     InPlace,
     /// The message has not come yet.
     Waiting(Option<RequestId>),
-    /// The acknowledgement was sent because the client left the room before the message came.
+    /// The acknowledgement was sent because the client had left the room before the message came.
     Answered,
 }
 
@@ -45,10 +55,10 @@ impl OwnPublishes {
         message: &Publication,
     ) -> InPlace {
         let key = (message.room.clone(), position);
-        match self.0.remove(&key).map(|own| own.state) {
+        match self.publishes.remove(&key).map(|own| own.state) {
             None => {
                 let state = OwnPublishState::InPlace;
-                self.0.insert(key, OwnPublish { client, state });
+                self.publishes.insert(key, OwnPublish { client, state });
                 InPlace::Answer(message.id.clone())
             }
             Some(OwnPublishState::Waiting(id)) => InPlace::Answer(id),
@@ -58,13 +68,25 @@ impl OwnPublishes {
 
     #[cfg(test)]
     pub(in crate::broadcaster) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.publishes.is_empty()
+    }
+
+    /// Remembers that a publish was answered while its client is not in the room.
+    fn remember_answered(&mut self, key: Key, client: ClientId) {
+        let state = OwnPublishState::Answered;
+        self.left.push_back(key.clone());
+        self.publishes.insert(key, OwnPublish { client, state });
+        if self.left.len() > LEFT_MAX
+            && let Some(oldest) = self.left.pop_front()
+        {
+            self.publishes.remove(&oldest);
+        }
     }
 
     /// Forgets the publishes of a client that has disconnected.
     pub(in crate::broadcaster) fn forget(&mut self, client: ClientId) {
-        if !self.0.is_empty() {
-            self.0.retain(|_, own| own.client != client);
+        if !self.publishes.is_empty() {
+            self.publishes.retain(|_, own| own.client != client);
         }
     }
 
@@ -75,7 +97,7 @@ impl OwnPublishes {
         room: &RoomName,
     ) -> Vec<(Position, Option<RequestId>)> {
         let mut waiting = Vec::new();
-        for ((name, position), own) in &mut self.0 {
+        for ((name, position), own) in &mut self.publishes {
             if own.client != client || name != room {
                 continue;
             }
@@ -100,20 +122,23 @@ impl BroadcasterState {
         } = acknowledgement;
         let key = (room, position);
         // Nothing else is known of a publish before its report.
-        if self.own_publishes.0.remove(&key).is_some() {
+        if self.own_publishes.publishes.remove(&key).is_some() {
             return;
         }
-        let is_coming = self.rooms.get(&key.0).is_some_and(|room| {
+        let room = self.rooms.get(&key.0);
+        let has_come = room.is_some_and(|room| {
             let Position { epoch, offset } = room.position();
-            room.has_member(client) && epoch == position.epoch && offset < position.offset
+            epoch != position.epoch || offset >= position.offset
         });
-        if is_coming {
+        if !has_come && room.is_some_and(|room| room.has_member(client)) {
             let state = OwnPublishState::Waiting(id);
-            self.own_publishes
-                .0
-                .insert(key, OwnPublish { client, state });
-        } else {
-            self.send_ack(client, &key.0, position, id.as_ref());
+            let own = OwnPublish { client, state };
+            self.own_publishes.publishes.insert(key, own);
+            return;
+        }
+        self.send_ack(client, &key.0, position, id.as_ref());
+        if !has_come && self.clients.contains_key(&client) {
+            self.own_publishes.remember_answered(key, client);
         }
     }
 
@@ -123,11 +148,11 @@ impl BroadcasterState {
         position: Position,
         message: &Publication,
     ) {
-        if self.own_publishes.0.is_empty() {
+        if self.own_publishes.publishes.is_empty() {
             return;
         }
         let key = (message.room.clone(), position);
-        let Some(own) = self.own_publishes.0.remove(&key) else {
+        let Some(own) = self.own_publishes.publishes.remove(&key) else {
             return;
         };
         if let OwnPublishState::Waiting(id) = own.state {
@@ -141,7 +166,7 @@ impl BroadcasterState {
         client: ClientId,
         room: &RoomName,
     ) {
-        if self.own_publishes.0.is_empty() {
+        if self.own_publishes.publishes.is_empty() {
             return;
         }
         for (position, id) in self.own_publishes.take_waiting(client, room) {
@@ -149,6 +174,7 @@ impl BroadcasterState {
         }
     }
 
+    /// Answers a request apart from its message. A request without an id gets no answer.
     fn send_ack(
         &self,
         client: ClientId,
@@ -156,7 +182,7 @@ impl BroadcasterState {
         position: Position,
         id: Option<&RequestId>,
     ) {
-        if let Some(connected) = self.clients.get(&client) {
+        if let (Some(_), Some(connected)) = (id, self.clients.get(&client)) {
             let ack = ServerMessage::Ack {
                 room,
                 position,

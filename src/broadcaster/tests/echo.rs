@@ -149,6 +149,30 @@ fn publisher_that_leaves_before_delivery_gets_one_ack() {
 }
 
 #[test]
+fn publisher_that_leaves_before_the_report_and_returns_gets_one_ack() {
+    for others in [0, 1] {
+        let mut broadcaster = TestBroadcaster::new();
+        let lobby = TestRoom::new("lobby");
+        let _others: Vec<_> = (0..others)
+            .map(|_| broadcaster.member_of(&[&lobby]))
+            .collect();
+        let mut alice = broadcaster.member_of(&[&lobby]);
+        let message = lobby.publish_quietly(by(&alice));
+        broadcaster.handle([
+            alice.leave(&lobby),
+            lobby.report(alice.id()),
+            alice.join(&lobby),
+        ]);
+        let frames = alice.messages();
+        let kinds: Vec<_> = frames.iter().map(|frame| frame["type"].clone()).collect();
+        assert_eq!(kinds, ["left", "ack", "joined"]);
+        broadcaster.handle([message]);
+        assert_eq!(read(&mut alice), [Short::Marker(1)], "{others}");
+        assert!(broadcaster.state.own_publishes.is_empty());
+    }
+}
+
+#[test]
 fn publishes_of_a_client_that_disconnects_are_forgotten() {
     let mut broadcaster = TestBroadcaster::new();
     let lobby = TestRoom::new("lobby");

@@ -90,23 +90,28 @@ fn publisher_that_leaves_is_answered_once() {
             while replies < 3 {
                 let frame = alice.next();
                 let id = frame["id"].as_str().map(str::to_owned);
-                // An acknowledgement without an id is no answer.
-                replies += usize::from(frame["type"] != "ack" || id.is_some());
-                answers.extend(id);
+                match frame["type"].as_str() {
+                    // An acknowledgement without an id is no answer.
+                    Some("ack") => {
+                        replies += usize::from(id.is_some());
+                        answers.extend(id);
+                    }
+                    // A busy node reads the message from Redis, where nothing says that alice does not want it.
+                    Some("message") => {}
+                    _ => replies += 1,
+                }
             }
         }
         alice.send_json(json!({"type": "ping"}));
         loop {
             let frame = alice.next();
-            if frame["type"] == "pong" {
-                break;
+            match frame["type"].as_str() {
+                Some("pong") => break,
+                Some("ack") => assert_eq!(frame.get("id"), None, "{frame}"),
+                _ => assert_eq!(frame["type"], "message", "{frame}"),
             }
-            assert_eq!(
-                (&frame["type"], frame.get("id")),
-                (&json!("ack"), None),
-                "{frame}"
-            );
         }
+        answers.sort_unstable_by_key(|id| id.parse::<usize>().ok());
         let expected = (0..50).map(|n: usize| n.to_string());
         assert_eq!(answers, expected.collect::<Vec<_>>());
     });

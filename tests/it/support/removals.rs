@@ -8,6 +8,7 @@ use std::thread;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::token::admin_bearer;
@@ -199,6 +200,17 @@ fn offset_in_place(frame: &Value) -> u64 {
     place["offset"].as_u64().expect("offset")
 }
 
+/// Servers that are killed if a scenario fails. Otherwise its readers would wait for ever.
+struct KilledOnPanic<'a>(&'a [&'a TestServer]);
+
+impl Drop for KilledOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.iter().for_each(|node| node.signal(Signal::KILL));
+        }
+    }
+}
+
 /// Runs publishers whose messages are deleted or expire, readers that reconnect again and again, each time to a random one of
 /// these nodes, and late readers that resume after the ttls have ended. Asserts that each reader gets every offset once,
 /// except in gaps that were reported and that removals explain.
@@ -214,6 +226,7 @@ pub fn read_over_removals(nodes: &[&TestServer], seed: &Seed) {
         .collect();
     let mut late: Vec<Reader> = rooms.iter().map(|_| Reader::default()).collect();
     let reported_gaps: usize = thread::scope(|scope| {
+        let _nodes = KilledOnPanic(nodes);
         let last = PHASES * MESSAGES;
         let mut readers = Vec::new();
         for (n, room) in (0u64..).zip(&rooms) {
