@@ -20,7 +20,7 @@ type Key = (RoomName, Position);
 #[derive(Default)]
 pub(in crate::broadcaster) struct OwnPublishes {
     publishes: HashMap<Key, OwnPublish>,
-    /// Those that were answered while their clients were not in the room, oldest first. Some may be forgotten already.
+    /// The publishes that were answered while their clients were not in the room, oldest first. Some may be forgotten already.
     left: VecDeque<Key>,
 }
 
