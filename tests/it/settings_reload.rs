@@ -193,6 +193,13 @@ fn reload_without_the_database_keeps_its_history() {
         "{line}"
     );
     wait_until("the history is pruned", || first() == 1496);
+    // Another store needs a restart, and does not keep the other settings from changing.
+    let line =
+        reloaded.reload("redis = 'redis://127.0.0.1:1'\nmax-rooms = 8\nhistory-messages = 5\n");
+    assert!(
+        line.ends_with("changed --max-rooms; needs a restart: --db"),
+        "{line}"
+    );
     let line = reloaded.reload(with_db.as_bytes());
     assert!(
         line.ends_with("changed --max-rooms, --history-messages"),

@@ -24,8 +24,9 @@ use crate::config::RoomRules;
 /// The flag and the variable that name the file.
 const FLAG: &str = "--config";
 const VARIABLE: &str = "WSCAST_CONFIG";
-/// The setting of the database.
+/// The settings of the two stores, of which a server has one at most.
 const DATABASE: &str = "db";
+const REDIS: &str = "redis";
 
 /// The entries of a file.
 #[derive(Debug, Default)]
@@ -57,10 +58,11 @@ impl SettingsFile {
         }
     }
 
-    /// Replaces the setting of the database by that of the running server.
+    /// Replaces the setting of the database by that of the running server, beside which there is no Redis.
     pub(super) fn keep_database(&mut self, database: Option<&Path>) {
         self.entries.retain(|entry| entry.id != DATABASE);
         if let Some(path) = database {
+            self.entries.retain(|entry| entry.id != REDIS);
             let mut argument = OsString::from("--db=");
             argument.push(path);
             self.entries.push(Setting {
