@@ -6,11 +6,9 @@ use crate::app::App;
 use crate::auth_hook::AuthQuestion;
 use crate::protocol::RoomName;
 
+use super::cookie::OPAQUE_ORIGIN;
 use super::request::Request;
 use super::wire::Head;
-
-/// The origin of sandboxed pages of any site.
-const OPAQUE_ORIGIN: &str = "null";
 
 /// The characters of a path that are encoded.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC

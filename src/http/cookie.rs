@@ -12,7 +12,7 @@ use super::request::Request;
 use super::wire::Head;
 
 /// The origin of sandboxed pages of any site. A list may allow it, but not with a cookie.
-const OPAQUE_ORIGIN: &str = "null";
+pub(super) const OPAQUE_ORIGIN: &str = "null";
 
 /// Returns the client's token: the one that it has sent by itself, else that of its cookie. Never log the token.
 pub(crate) fn token<'a>(request: &'a Request, app: &'a App) -> Option<&'a str> {
@@ -52,10 +52,7 @@ fn without_quotes(value: &str) -> &str {
 fn is_believed(head: &Head, allowed: &AllowedOrigins) -> bool {
     let headers = &head.headers;
     let host = headers.get("Host").unwrap_or_default();
-    let is_listed = |origin: &str| {
-        let has_list = matches!(allowed, AllowedOrigins::Listed(_));
-        has_list && origin != OPAQUE_ORIGIN && allowed.allows(Some(origin))
-    };
+    let is_listed = |origin: &str| origin != OPAQUE_ORIGIN && allowed.lists(origin);
     let mut origins = headers.lines("Origin").peekable();
     if origins.peek().is_some() {
         return origins.all(|origin| is_listed(origin) || is_own_page(origin, host));
