@@ -80,7 +80,7 @@ impl DataLoss {
 }
 
 impl ServerInfo {
-    /// Reads the facts. `None` if the server does not report them.
+    /// Reads the facts. `None` if the server does not report them. Fails while it loads its data.
     fn read(connection: &mut OpenConnection) -> Result<Option<Self>, CommandError> {
         let command = |section| {
             let mut command = redis::cmd("INFO");
@@ -92,10 +92,20 @@ impl ServerInfo {
             .into_iter()
             .filter_map(|reply| String::from_redis_value(reply).ok())
             .collect();
+        Self::parse(&sections)
+    }
+
+    /// Parses the replies to `INFO`. Fails while Redis loads its data: until it has loaded its append-only file, it
+    /// reports that it has none.
+    fn parse(sections: &[String]) -> Result<Option<Self>, CommandError> {
         let field = |name: &str| {
             let mut lines = sections.iter().flat_map(|section| section.lines());
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         };
+        if field("loading") == Some("1") {
+            let why = "Redis is loading its data";
+            return Err(CommandError::NotExecuted(why.to_owned()));
+        }
         let (Some(run_id), Some(aof_enabled)) = (field("run_id"), field("aof_enabled")) else {
             return Ok(None);
         };
@@ -105,5 +115,39 @@ impl ServerInfo {
             run_id: run_id.to_owned(),
             restores_data: aof_enabled == "1" && !was_replica,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns what a server's info says about its data, or `None` if it is not known yet.
+    fn restores_data(loading: u8, aof_enabled: u8, master_replid2: &str) -> Option<bool> {
+        let sections = [
+            "# Server\r\nrun_id:1f\r\n".to_owned(),
+            format!("# Persistence\r\nloading:{loading}\r\naof_enabled:{aof_enabled}\r\n"),
+            format!("# Replication\r\nmaster_replid2:{master_replid2}\r\n"),
+        ];
+        let info = ServerInfo::parse(&sections).ok()?;
+        Some(info.expect("it has a run id").restores_data)
+    }
+
+    #[test]
+    fn only_a_server_with_an_append_only_file_restores_its_data() {
+        assert_eq!(restores_data(0, 1, "0000"), Some(true));
+        assert_eq!(restores_data(0, 0, "0000"), Some(false));
+        assert_eq!(
+            restores_data(0, 1, "00a0"),
+            Some(false),
+            "a promoted replica"
+        );
+    }
+
+    /// Redis turns its append-only file off while it reads it.
+    #[test]
+    fn server_that_loads_its_data_does_not_say_yet_whether_it_restores_all() {
+        assert_eq!(restores_data(1, 0, "0000"), None);
+        assert_eq!(restores_data(1, 1, "0000"), None);
     }
 }
