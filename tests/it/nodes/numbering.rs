@@ -149,6 +149,26 @@ fn truncated_append_only_file_restarts_the_numbering_on_nodes_that_saw_more() {
     });
 }
 
+/// A Redis that loads a transaction without its end leaves the beginning in the file, and executes it at its next start.
+#[test]
+fn transaction_that_was_written_in_part_costs_no_later_message() {
+    with_durable_redis(|mut redis| {
+        let node = redis.node(&[]);
+        publish(&node, "before");
+        let size = redis.appended_bytes();
+        publish(&node, "lost");
+        redis.kill();
+        redis.cut_transaction_after(size);
+        redis.restart();
+        publish(&node, "acknowledged");
+        redis.kill();
+        redis.restart();
+        publish(&node, "last");
+        let page = node.get_json("/rooms/ops/messages?since=0");
+        assert_eq!(payloads(&page), ["before", "acknowledged", "last"]);
+    });
+}
+
 /// Another node assigns the lost offset again before the node that saw it can compare.
 #[test]
 fn reused_offset_is_detected_and_acknowledged_messages_stay() {
