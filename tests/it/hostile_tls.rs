@@ -189,7 +189,7 @@ fn tls_resets_at_any_point_are_survived() {
 #[test]
 fn thousand_tls_clients_that_stop_reading_are_evicted_within_bounded_memory() {
     const STALLED: usize = 1000;
-    const OUTBOX_KIB: u64 = 256;
+    const OUTBOX_KIB: u64 = 128;
     allow_many_sockets();
     let certificate = Certificate::new();
     let outbox = format!("--outbox-bytes={OUTBOX_KIB}KiB");
