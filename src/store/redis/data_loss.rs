@@ -64,8 +64,8 @@ impl DataLoss {
             .arg(u8::from(info.restores_data))
             .arg(known_generation)
             .arg(known_run_id.unwrap_or_default());
-        // Fails if the server cannot reply yet, because it is full or its cluster is not ready. It must not be
-        // written to before a loss of data is ruled out.
+        // Fails if the server cannot reply yet, because it is full or its cluster is not ready. Nothing may be written
+        // to this server before a loss of data is ruled out.
         let reply = accepted(connection.run(&[command])?.pop().unwrap_or_default())?;
         if let Ok(generation) = u64::from_redis_value(reply) {
             self.generations.lock().set(slots, generation);
@@ -95,8 +95,8 @@ impl ServerInfo {
         Self::parse(&sections)
     }
 
-    /// Parses the replies to `INFO`. Fails while Redis loads its data: until it has loaded its append-only file, it
-    /// reports that it has none.
+    /// Parses the replies to `INFO`. Fails while Redis loads its data: it turns its append-only file off while it
+    /// reads the file, and `aof_enabled` is 0.
     fn parse(sections: &[String]) -> Result<Option<Self>, CommandError> {
         let field = |name: &str| {
             let mut lines = sections.iter().flat_map(|section| section.lines());

@@ -161,7 +161,8 @@ impl TestRedis {
         self.appended_file().metadata().expect("metadata").len()
     }
 
-    /// Removes a transaction that was written in part, as `assets/docs/cluster.md` asks for.
+    /// Removes a transaction that was written in part, before the first start after a kill, as `assets/docs/cluster.md`
+    /// says.
     fn check_appended_file(&self) {
         let files = self.dir.path("appendonlydir/appendonly.aof.manifest");
         if !files.exists() {

@@ -26,7 +26,7 @@ local epoch, offset, bytes, oldest, half, ids_since, kept_until, expires, length
 -- The limits of the log of the room at hand.
 local messages_max, bytes_max, age_max
 
--- Keys expire up to this much later than they have to, so that not every publish has to set the time.
+-- Keys expire up to this much later than they have to, so that not every publish has to move their expiry.
 local function kept_slack()
   return math.min(math.floor(age_max / 16), 60000)
 end
