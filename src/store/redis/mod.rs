@@ -8,6 +8,7 @@
 //! Every wait for Redis is bounded. While Redis is unreachable, publishes are refused, nobody is closed, and rooms
 //! that have members here can still be joined.
 
+mod acknowledged;
 mod client;
 mod clock;
 mod data_loss;

@@ -10,6 +10,7 @@ use crate::protocol::RoomName;
 use crate::store::dedupe::{DEDUPE_IDS_MAX, DEDUPE_WINDOW};
 use crate::store::publish::{Publish, Stored};
 
+use super::acknowledged::AcknowledgedPositions;
 use super::client::{CommandError, REDIS_TIMEOUT, Reply};
 use super::node_state::{NodeState, parse_position};
 use super::{clock, record, scripts};
@@ -84,7 +85,12 @@ impl PublishCall {
     }
 
     /// Returns the command, for the arguments see `scripts/publish.lua`.
-    pub(super) fn command(&self, batch: &[Publish], state: &NodeState) -> Cmd {
+    pub(super) fn command(
+        &self,
+        batch: &[Publish],
+        state: &NodeState,
+        acknowledged: &AcknowledgedPositions,
+    ) -> Cmd {
         let rooms = self.rooms.iter().map(|(room, _)| room);
         let keys: Vec<String> = rooms.flat_map(|room| state.names.room_keys(room)).collect();
         let mut command = state.call_numbering_script(&scripts::PUBLISH, &keys);
@@ -97,7 +103,8 @@ impl PublishCall {
             .arg(clock::JUMP_MAX.as_millis() as u64)
             .arg(state.relay.channels().word());
         for (room, indexes) in &self.rooms {
-            let seen = state.rooms.get(room).map(|numbering| numbering.position());
+            let received = state.rooms.get(room).map(|numbering| numbering.position());
+            let seen = acknowledged.last_known(room, received);
             command.arg(state.names.room_channel(room));
             state.add_seen(&mut command, seen);
             let limits = state.stored(room);

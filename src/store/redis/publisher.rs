@@ -5,6 +5,7 @@ use redis::{Cmd, ServerErrorKind, Value};
 use crate::store::error::StoreError;
 use crate::store::publish::{Publish, Stored};
 
+use super::acknowledged::AcknowledgedPositions;
 use super::client::{CommandError, RedisClient, Reply, error_text};
 use super::node_state::NodeState;
 use super::publish_call::{self, CallRooms, parse_stored};
@@ -14,6 +15,7 @@ use super::publish_call::{self, CallRooms, parse_stored};
 pub(super) struct Publisher {
     client: RedisClient,
     call_rooms: CallRooms,
+    acknowledged: AcknowledgedPositions,
 }
 
 /// The results of a batch.
@@ -33,6 +35,7 @@ impl Publisher {
         Self {
             client: state.client(),
             call_rooms,
+            acknowledged: AcknowledgedPositions::default(),
         }
     }
 
@@ -57,7 +60,13 @@ impl Publisher {
             // The clock of Redis was set. The next batch uses the new time; if this fails, that batch reports it.
             self.check(state).ok();
         }
-        Appended::from_replies(replies)
+        let appended = Appended::from_replies(replies);
+        for (publish, result) in batch.iter().zip(&appended.results) {
+            if let Ok(Stored::Relayed(position)) = result {
+                self.acknowledged.record(&publish.room, *position);
+            }
+        }
+        appended
     }
 
     /// Calls the script for a batch and returns the reply for each message.
@@ -85,7 +94,7 @@ impl Publisher {
         let calls = publish_call::divide(batch, indexes, self.call_rooms);
         let commands: Vec<Cmd> = calls
             .iter()
-            .map(|call| call.command(batch, state))
+            .map(|call| call.command(batch, state, &self.acknowledged))
             .collect();
         for (call, reply) in calls.iter().zip(self.client.run_connected(&commands)) {
             for (index, reply) in call.indexes().zip(call.replies(reply)) {

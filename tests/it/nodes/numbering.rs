@@ -149,6 +149,23 @@ fn truncated_append_only_file_restarts_the_numbering_on_nodes_that_saw_more() {
     });
 }
 
+/// Only the node that acknowledged the message can notice that it is lost.
+#[test]
+fn lost_message_that_no_client_has_seen_restarts_the_numbering() {
+    with_durable_redis(|mut redis| {
+        let node = redis.node(&[]);
+        publish(&node, "kept");
+        let size = redis.appended_bytes();
+        let (epoch, offset) = publish(&node, "lost");
+        redis.kill();
+        redis.truncate_appended_file(size);
+        redis.restart();
+        let (new_epoch, _) = publish(&node, "after");
+        assert_ne!(new_epoch, epoch);
+        assert_not_recovered(&node, &epoch, offset);
+    });
+}
+
 /// A Redis that loads a transaction without its end leaves the beginning in the file, and executes it at its next start.
 #[test]
 fn transaction_that_was_written_in_part_costs_no_later_message() {
@@ -186,7 +203,9 @@ fn reused_offset_is_detected_and_acknowledged_messages_stay() {
         redis.kill();
         redis.truncate_appended_file(size);
         redis.restart();
-        let (same_epoch, same_offset) = publish(&nodes[1], "at the lost offset");
+        // This node, unlike the others, has not heard of the lost message.
+        let new_node = redis.node(&[]);
+        let (same_epoch, same_offset) = publish(&new_node, "at the lost offset");
         assert_eq!((&same_epoch, same_offset), (&epoch, offset));
         nodes[0].signal(Signal::CONT);
         assert_eq!(alice.close_code(), 4200);
