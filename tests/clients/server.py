@@ -69,7 +69,8 @@ class Server:
         self.port = None
 
     def __enter__(self):
-        self._log = tempfile.TemporaryFile("w+")
+        # The server appends: reading moves the offset that both share.
+        self._log = tempfile.TemporaryFile("a+")
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,

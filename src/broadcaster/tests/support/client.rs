@@ -149,7 +149,7 @@ impl TestClient {
     pub(in crate::broadcaster::tests) fn leave(&self, room: &TestRoom) -> Event {
         Event::Leave {
             client: self.id(),
-            room: room.name(),
+            seat: room.seat(),
             id: Some(request_id("leave")),
         }
     }
