@@ -11,7 +11,7 @@ use crate::protocol::{
     StateChange,
 };
 use crate::rooms::{
-    ClientSelector, Exclusion, LocalMembers, PresenceSubject, RemoteMembers, RoomNumbering, Seat,
+    ClientSelector, Exclusion, LocalMembers, PresenceSubject, RemoteMembers, RoomNumbering,
     StreamPositions, UserCount,
 };
 use crate::store::Acknowledgement;
@@ -86,8 +86,8 @@ pub(crate) enum Event {
     Leave {
         /// The client that leaves.
         client: ClientId,
-        /// Its seat in the room that it leaves. It is returned before the client receives `left`.
-        seat: Seat,
+        /// The room that it leaves.
+        room: RoomName,
         /// The id of the client's request, for the reply.
         id: Option<RequestId>,
     },

@@ -110,7 +110,7 @@ impl BroadcasterState {
                 reached,
                 reply,
             } => send_reply(&reply, self.release(client, &room, reached, now)),
-            Event::Leave { client, seat, id } => self.leave(client, seat, id.as_ref(), now),
+            Event::Leave { client, room, id } => self.leave(client, &room, id.as_ref(), now),
             Event::Presence { client, room, id } => self.send_presence(client, &room, id.as_ref()),
             Event::Disconnect { client } => self.disconnect(client, now),
             Event::Restart { ended } => self.end_numbering(&ended),

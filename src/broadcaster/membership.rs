@@ -11,7 +11,7 @@ use crate::protocol::{
     ClientId, CloseCode, ErrorCode, MemberState, Refusal, RequestId, RoomName, RoomState,
     ServerMessage, SessionHash, StateChange,
 };
-use crate::rooms::{PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering, Seat, StreamPositions};
+use crate::rooms::{PRESENCE_LIST_MAX, RemoteMembers, RoomNumbering, StreamPositions};
 
 use super::connected_clients::{ConnectedClient, Membership};
 use super::reply::{ReleaseOutcome, send_reply};
@@ -225,11 +225,10 @@ impl BroadcasterState {
     pub(super) fn leave(
         &mut self,
         id: ClientId,
-        seat: Seat,
+        name: &RoomName,
         request: Option<&RequestId>,
         now: Instant,
     ) {
-        let name = &seat.numbering().name().clone();
         self.acknowledge_before_leaving(id, name);
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -237,8 +236,6 @@ impl BroadcasterState {
         client.memberships.retain(|one| one.room != *name);
         let outbox = Arc::clone(&client.outbox);
         self.remove_member(id, name, now);
-        // A client that has received `left` can join another room, also while the server has no space for one more.
-        drop(seat);
         outbox.push(&ServerMessage::Left(name).to_frames(request));
     }
 

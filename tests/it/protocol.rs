@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, TestClient, TestServer};
+use crate::support::{BINARY, TestClient, TestServer, wait_until};
 
 /// Sends a request that must be refused and returns the error. Asserts that the connection is still open.
 fn send_refused(client: &mut TestClient, text: &str) -> Value {
@@ -240,7 +240,11 @@ fn join_over_the_limit_of_the_server_is_refused() {
     assert_eq!(bob.join("one")["members"], 2);
     bob.leave("one");
     alice.leave("one");
-    bob.join("two");
+    // The room of the last member is free a moment after the reply to that member.
+    wait_until("there is space for another room", || {
+        bob.send_json(json!({"type": "join", "room": "two"}));
+        bob.next()["type"] == "joined"
+    });
     assert_still_works(&mut bob);
 }
 

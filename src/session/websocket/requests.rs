@@ -269,13 +269,14 @@ impl Session<'_> {
     }
 
     pub(super) fn leave(&mut self, room: RoomName, id: Option<RequestId>) -> Result<(), Refusal> {
-        let is_left = |seat: &Seat| *seat.numbering().name() == room;
-        let Some(index) = self.rooms.iter().position(is_left) else {
-            return Err(not_joined(&room));
-        };
-        // With the seat, because its next owner must join after this client has left.
-        let (client, seat) = (self.client, self.rooms.remove(index));
-        self.app.broadcaster.send(Event::Leave { client, seat, id });
+        self.joined(&room)?;
+        self.app.broadcaster.send(Event::Leave {
+            client: self.client,
+            room: room.clone(),
+            id,
+        });
+        // The seat is returned last, because its next owner must join after this client has left.
+        self.rooms.retain(|seat| *seat.numbering().name() != room);
         Ok(())
     }
 
@@ -285,13 +286,11 @@ impl Session<'_> {
             .iter()
             .map(Seat::numbering)
             .find(|numbering| numbering.name() == room)
-            .ok_or_else(|| not_joined(room))
+            .ok_or_else(|| {
+                let message = format!("you are not in {room}; join it first");
+                Refusal::new(ErrorCode::NotInRoom, message)
+            })
     }
-}
-
-fn not_joined(room: &RoomName) -> Refusal {
-    let message = format!("you are not in {room}; join it first");
-    Refusal::new(ErrorCode::NotInRoom, message)
 }
 
 fn not_in_any_room() -> Refusal {

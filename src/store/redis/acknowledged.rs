@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::protocol::{Position, RoomName};
 
-/// Number of rooms whose position is remembered. A lost message of a forgotten room is noticed only if a client of this
-/// node has received it.
+/// Number of rooms whose position is remembered. With one more room, all are forgotten. A loss in a forgotten room is
+/// noticed only if the subscription of this node has received the message.
 const ROOMS_MAX: usize = 4096;
 
 /// The last position that this node has acknowledged in each room that it published to. The script that publishes
@@ -26,8 +26,8 @@ impl AcknowledgedPositions {
     }
 
     /// Returns the last position in the room that this node knows of: the last that it has acknowledged, or the last that
-    /// its subscription has received. Both are of one epoch, unless numbering has restarted. Then the subscription
-    /// knows the new epoch first.
+    /// its subscription has received. If their epochs differ, numbering has restarted, and either may be the newer one.
+    /// The received one is returned: at worst a loss is not noticed, but no room restarts without a loss.
     pub(super) fn last_known(
         &self,
         room: &RoomName,

@@ -95,8 +95,8 @@ impl ServerInfo {
         Self::parse(&sections)
     }
 
-    /// Parses the replies to `INFO`. Fails while Redis loads its data: it turns its append-only file off while it
-    /// reads the file, and `aof_enabled` is 0.
+    /// Parses the replies to `INFO`. Fails while Redis loads its data, because it reports `aof_enabled:0`
+    /// meanwhile even if it has an append-only file.
     fn parse(sections: &[String]) -> Result<Option<Self>, CommandError> {
         let field = |name: &str| {
             let mut lines = sections.iter().flat_map(|section| section.lines());

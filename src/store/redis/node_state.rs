@@ -148,7 +148,7 @@ impl NodeState {
         command
     }
 
-    /// Adds the position that this node has seen to a call of a script that numbers rooms.
+    /// Adds the position that this node has seen or acknowledged to a call of a script that numbers rooms.
     pub(super) fn add_seen(&self, command: &mut Cmd, seen: Option<Position>) {
         match seen {
             Some(seen) => command.arg(seen.epoch.to_string()).arg(seen.offset),

@@ -2,8 +2,8 @@
 //!
 //! Every server of a Redis Cluster relays every message of a channel. A *sharded* channel is relayed by one server
 //! only, that of its slot, so that a cluster divides the relaying as it divides the rooms. This needs Redis 7, and
-//! nodes that receive sharded channels. While an *unsharded* node is live, one without them, every node publishes on
-//! both kinds and receives the unsharded one. Each node therefore receives each message once.
+//! nodes that receive sharded channels. While a node without sharded channels (an *unsharded* node) is live, every node
+//! publishes on both kinds and receives the unsharded one. Each node therefore receives each message once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -149,7 +149,7 @@ impl TestClient {
     pub(in crate::broadcaster::tests) fn leave(&self, room: &TestRoom) -> Event {
         Event::Leave {
             client: self.id(),
-            seat: room.seat(),
+            room: room.name(),
             id: Some(request_id("leave")),
         }
     }

@@ -8,7 +8,7 @@ use crate::broadcaster::event::Event;
 use crate::protocol::{
     ClientId, Epoch, Kind, Position, PresentClient, Publication, RequestId, RoomName,
 };
-use crate::rooms::{Exclusion, RemoteMembers, RoomNumbering, Seat};
+use crate::rooms::{Exclusion, RemoteMembers, RoomNumbering};
 use crate::store::Acknowledgement;
 
 /// A room's numbering, with the last assigned offset, which a store would keep.
@@ -33,10 +33,6 @@ impl TestRoom {
 
     pub(in crate::broadcaster::tests) fn name(&self) -> RoomName {
         self.numbering.name().clone()
-    }
-
-    pub(in crate::broadcaster::tests) fn seat(&self) -> Seat {
-        Seat::take(Arc::clone(&self.numbering), None).expect("a seat")
     }
 
     pub(in crate::broadcaster::tests) fn epoch(&self) -> String {

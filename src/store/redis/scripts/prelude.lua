@@ -81,7 +81,7 @@ end
 -- expires (when the next ttl ends, or nil).
 -- Numbering starts in the epoch new_epoch if the room has none yet, and restarts in it
 -- - if Redis has restarted and may have lost data since (its generation is higher than the room's), or
--- - if Redis has fewer offsets than the node has seen in the same epoch.
+-- - if Redis has fewer offsets than the node has seen or acknowledged in the same epoch.
 -- So no offset is used twice within an epoch. Stored messages stay, because they were acknowledged.
 local function numbering(new_epoch, generation, seen_epoch, seen_offset)
   local key = KEYS[room + 1]

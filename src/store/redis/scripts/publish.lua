@@ -4,9 +4,9 @@
 -- ARGV: 1 the epoch if numbering restarts, 2 the generation of Redis, 3 the time at which the node gives up, 4 the
 -- milliseconds to keep the numbering of a room, 5 and 6 the milliseconds and the number of ids to remember, 7 the time by
 -- the steady clock, 8 the milliseconds by which the clock of Redis may jump, 9 the channels that relay messages, then for
--- each room its channel, the epoch and offset that the node has seen, the maximum number of messages in its log, their
--- bytes and their age in milliseconds, and its number of messages, each with its id,
--- or empty, its ttl in milliseconds, or empty, and the members that do not receive it, or empty
+-- each room its channel, the epoch and offset that the node has seen or acknowledged, the maximum number of messages in
+-- its log, their bytes and their age in milliseconds, and its number of messages, each with its id, or empty, its ttl in
+-- milliseconds, or empty, and the members that do not receive it, or empty
 local now = milliseconds()
 if now > tonumber(ARGV[3]) then
   -- The node no longer waits, and the publishers know that their messages were not published.
