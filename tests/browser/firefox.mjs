@@ -8,9 +8,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { DEADLINE_MS, eventually, requireModule } from './support.mjs';
+import { BROWSER_START_MS, eventually, requireModule } from './support.mjs';
 
 const FIREFOX = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+
+/** Attempts to remove a profile, each of which waits 0.1 s. */
+const REMOVALS_MAX = 50;
 
 // Firefox must not contact its vendor, because such requests time out in a closed network.
 const PREFERENCES = {
@@ -38,10 +41,17 @@ export class Firefox {
   #tab;
   #lastId = 0;
   #pending = new Map();
+  /** The end of what Firefox printed, for errors. */
+  #output = '';
 
   static async open() {
     const firefox = new Firefox();
-    await firefox.#start();
+    try {
+      await firefox.#start();
+    } catch (error) {
+      await firefox.close();
+      throw error;
+    }
     return firefox;
   }
 
@@ -50,10 +60,12 @@ export class Firefox {
     writeFileSync(join(this.#profile, 'user.js'), lines.join(''));
     const args = ['--headless', '--no-remote', '--profile', this.#profile, '--remote-debugging-port', '0'];
     this.#process = spawn(FIREFOX, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, HOME: this.#profile } });
+    const address = await this.#announcedAddress();
     const { WebSocket } = requireModule('ws');
-    this.#socket = new WebSocket(`${await this.#announcedAddress()}/session`);
+    this.#socket = new WebSocket(`${address}/session`);
     await once(this.#socket, 'open');
     this.#socket.on('message', (text) => this.#received(JSON.parse(text)));
+    this.#socket.on('close', () => this.#failPending());
     await this.#command('session.new', { capabilities: {} });
     ({ context: this.#tab } = await this.#command('browsingContext.create', { type: 'tab' }));
   }
@@ -61,16 +73,23 @@ export class Firefox {
   /** Returns the address that Firefox prints. */
   #announcedAddress() {
     return new Promise((done, fail) => {
-      let output = '';
-      const timer = setTimeout(() => fail(new Error(`Firefox printed no address in time: ${output}`)), DEADLINE_MS);
+      const timer = setTimeout(() => fail(this.#error('printed no address in time')), BROWSER_START_MS);
+      this.#process.once('exit', (code, signal) => {
+        clearTimeout(timer);
+        fail(this.#error(`ended with ${code ?? signal}`));
+      });
       this.#process.stderr.on('data', (chunk) => {
-        output = (output + chunk).slice(-4000);
-        const [, address] = /WebDriver BiDi listening on (ws:\S+)/.exec(output) ?? [];
+        this.#output = (this.#output + chunk).slice(-4000);
+        const [, address] = /WebDriver BiDi listening on (ws:\S+)/.exec(this.#output) ?? [];
         if (!address) return;
         clearTimeout(timer);
         done(address);
       });
     });
+  }
+
+  #error(what) {
+    return new Error(`Firefox ${what}: ${this.#output}`);
   }
 
   #received({ id, result, error, message }) {
@@ -80,10 +99,18 @@ export class Firefox {
     else pending?.done(result);
   }
 
-  #command(method, params) {
+  /** A Firefox that is gone replies to nothing. */
+  #failPending() {
+    for (const { fail } of this.#pending.values()) fail(this.#error('closed the session'));
+    this.#pending.clear();
+  }
+
+  async #command(method, params) {
+    if (this.#socket.readyState !== this.#socket.OPEN) throw this.#error('closed the session');
     const id = (this.#lastId += 1);
+    const reply = new Promise((done, fail) => this.#pending.set(id, { done, fail }));
     this.#socket.send(JSON.stringify({ id, method, params }));
-    return new Promise((done, fail) => this.#pending.set(id, { done, fail }));
+    return reply;
   }
 
   async goto(url) {
@@ -99,16 +126,46 @@ export class Firefox {
     return result.value;
   }
 
-  /** Waits until an expression is true in the page. */
+  /**
+   * Waits until an expression is true in the page. Firefox fails a command while it exchanges the process of a tab, so
+   * a failure counts as false, and the last one is part of the error.
+   */
   async waitFor(expression) {
-    await eventually(expression, () => this.evaluate(`Boolean(${expression})`));
+    let failure = null;
+    const isTrue = async () => {
+      try {
+        return await this.evaluate(`Boolean(${expression})`);
+      } catch (error) {
+        failure = error;
+        return false;
+      }
+    };
+    await eventually(expression, isTrue).catch((error) => {
+      throw new Error(error.message, { cause: failure });
+    });
   }
 
   async close() {
     this.#socket?.terminate();
-    const gone = once(this.#process, 'exit');
+    const isRunning = this.#process.exitCode === null && this.#process.signalCode === null;
+    const gone = isRunning && once(this.#process, 'exit');
     this.#process.kill('SIGKILL');
     await gone;
-    rmSync(this.#profile, { recursive: true, maxRetries: 5 });
+    removeFolder(this.#profile);
+  }
+}
+
+/**
+ * Removes a folder in which processes of Firefox that are just ending may still create files. `maxRetries` alone would
+ * not look for new files again.
+ */
+function removeFolder(folder) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 1 });
+      return;
+    } catch (error) {
+      if (attempt === REMOVALS_MAX) throw error;
+    }
   }
 }

@@ -25,7 +25,10 @@ const MODULES = resolve(process.env.BROWSER_MODULES ?? join(ROOT, 'target/browse
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** The limit of every wait, with a margin for a busy machine. */
-export const DEADLINE_MS = Number(process.env.BROWSER_DEADLINE_MS ?? 20_000);
+export const DEADLINE_MS = Number(process.env.BROWSER_DEADLINE_MS ?? 40_000);
+
+/** The limit of a browser's start, which reads hundreds of megabytes, perhaps for the first time on this machine. */
+export const BROWSER_START_MS = 120_000;
 
 // The browser must not contact its vendor, because such requests time out in a closed network.
 const CHROMIUM_FLAGS = [
@@ -43,7 +46,9 @@ export async function openBrowser({ backForwardCache = false } = {}) {
   assert.ok(existsSync(CHROMIUM), `no browser at ${CHROMIUM}: install Debian's chromium or set CHROMIUM`);
   const { chromium } = requireModule('playwright-core');
   const ignoreDefaultArgs = backForwardCache ? ['--disable-back-forward-cache'] : [];
-  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS, ignoreDefaultArgs });
+  return chromium.launch({
+    executablePath: CHROMIUM, headless: true, args: CHROMIUM_FLAGS, ignoreDefaultArgs, timeout: BROWSER_START_MS,
+  });
 }
 
 /** A self-signed certificate for 127.0.0.1, in files. */

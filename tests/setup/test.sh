@@ -178,6 +178,19 @@ limited() {
     fi
 }
 
+# tested PART: runs a part. In CI its output is kept as well, for the end. By hand it stays a terminal's, with colours.
+tested() {
+    if [ "${CI:-}" != true ]; then
+        "run_$1"
+        return
+    fi
+    {
+        "run_$1" 2>&1
+        echo $? >"$target/part.status"
+    } | tee "$target/$1.output"
+    return "$(cat "$target/part.status")"
+}
+
 # build_binary PART…: sets WSCAST_BIN. `cargo test` builds a binary too, with other features of the dependencies
 # than `cargo build`, so the parts that run it decide which of the two is built.
 build_binary() {
@@ -189,7 +202,7 @@ build_binary() {
     WSCAST_BIN=$target/debug/wscast
 }
 
-passed=0 failed=0 skipped=0 summary=
+passed=0 failed=0 skipped=0 summary= failed_parts=
 # record OUTCOME TEXT: counts an outcome (passed, FAILED or SKIPPED) and adds a line to the summary.
 record() {
     outcome=$1
@@ -229,14 +242,22 @@ for part in "$@"; do
         echo "SKIPPED $part: $why"
         record SKIPPED "$part: $why"
         continue
-    elif "run_$part"; then
+    elif tested "$part"; then
         record passed "$part ($(($(date +%s) - began)) s)"
     else
         record FAILED "$part"
+        failed_parts="$failed_parts $part"
     fi
     record_skipped_tests "$part"
 done
 
 printf '\n%s' "$summary"
 echo "$passed passed, $failed failed, $skipped skipped"
+# Where only the end of a log is kept, it has the reason.
+if [ "${CI:-}" = true ]; then
+    for part in $failed_parts; do
+        printf '\n--- the end of %s, which failed ---\n' "$part"
+        tail -n 30 "$target/$part.output"
+    done
+fi
 [ "$failed" -eq 0 ]
