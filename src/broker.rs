@@ -281,7 +281,7 @@ impl Publishing {
 
     /// Publishes on a client's thread.
     fn publish_now(&self, turn: MutexGuard<'_, ()>, publish: &Publish, reply_to: &ReplyTo) {
-        threads::end_process_on_panic("publish", || {
+        threads::exit_on_panic("publish", || {
             self.publish_batch(turn, slice::from_ref(publish), slice::from_ref(reply_to));
         });
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use log::Level;
 use parking_lot::Mutex;
 
 use wscast::cli::{self, Command, EffectiveSettings, Invocation, ServerSettings};
@@ -42,11 +43,14 @@ impl SettingsReload {
         let args = || self.args.iter().cloned();
         let wanted = server_settings(cli::parse(args())?)?;
         let wanted = wanted.config.database.map(|database| database.path);
-        let again = cli::parse_again(args(), self.database.as_deref())?;
+        let mut again = cli::parse_again(args(), self.database.as_deref())?;
+        let notices = std::mem::take(&mut again.notices);
         let ServerSettings {
             config, effective, ..
         } = server_settings(again)?;
         apply(config);
+        let warnings = notices.iter().filter(|notice| notice.level <= Level::Warn);
+        warnings.for_each(|notice| log::warn!("{}", notice.text));
         let (reloaded, mut kept) = self.running.lock().reload(effective, is_reloaded);
         if wanted != self.database {
             kept.push("--db".to_owned());

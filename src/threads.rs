@@ -90,15 +90,9 @@ pub fn spawn_service(
         .spawn(move || exit_on_panic(name, run))
 }
 
-/// Runs a task that all clients depend on. Its panic ends the process at once.
+/// Runs a task that all clients depend on, or whose panic would leave shared state in the middle of a change. Its panic
+/// ends the process at once.
 pub fn exit_on_panic<R>(name: &'static str, run: impl FnOnce() -> R) -> R {
-    let _exit = ExitOnPanic(name);
-    run()
-}
-
-/// Runs a task on a client's thread whose panic would leave shared state in the middle of a change. The panic ends the
-/// process at once, as that of a service does.
-pub fn end_process_on_panic<R>(name: &'static str, run: impl FnOnce() -> R) -> R {
     let _exit = ExitOnPanic(name);
     run()
 }

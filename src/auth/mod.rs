@@ -39,7 +39,9 @@ pub use keys::KeyError;
 pub use origin::AllowedOrigins;
 pub(crate) use origin::is_origin;
 pub(crate) use origin::is_own_page;
-pub(crate) use revocations::{REVOCATIONS_MAX, Revocations, TooManyRevocations, oldest_kept};
+pub(crate) use revocations::{
+    REVOCATION_KEPT, REVOCATIONS_MAX, Revocations, TooManyRevocations, oldest_kept,
+};
 pub(crate) use rights::parse_user;
 pub use rights::{Identity, RightsSource, RoomPatterns, Validity};
 pub(crate) use time::unix_time;

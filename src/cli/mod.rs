@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use log::Level;
 
 pub use self::commands::backup::Backup;
 pub use self::commands::client::ClientCommand;
@@ -43,7 +44,7 @@ use self::settings_file::SettingsFile;
 use self::short_help::{EXAMPLES, short_help};
 pub use self::start_text::StartText;
 use crate::auth::{AllowedOrigins, Anonymous};
-use crate::config::{Config, ConfigError, RoomRules};
+use crate::config::{Config, ConfigError, RoomRule, RoomRules};
 use crate::proxy::TrustedProxies;
 
 /// A native-WebSocket broadcast server: one binary, one port, no async runtime.
@@ -333,7 +334,7 @@ fn run(
     match cli.command.take() {
         Some(Subcommand::Token(token)) => {
             let settings = cli.keys.settings(cli.anonymous, false);
-            notices.extend(token.warning());
+            notices.extend(token.warnings());
             return token.run(&settings).map(Command::Print);
         }
         Some(Subcommand::Backup(backup)) => {
@@ -361,6 +362,8 @@ fn run(
         Some(Subcommand::Client(client)) => return Err(client.misplaced()),
         Some(Subcommand::Serve) | None => {}
     }
+    notices.extend(cli.hooks.warning(sources));
+    notices.extend(rooms.hidden().map(hidden_rule));
     let (check_only, file) = (cli.check_config, cli.config.clone());
     let effective = EffectiveSettings::new(&Cli::command(), matches, sources, &rooms);
     let config = config(cli, rooms).and_then(Config::validate);
@@ -377,6 +380,14 @@ fn run(
         effective,
         file,
     })))
+}
+
+fn hidden_rule((hiding, hidden): (&RoomRule, &RoomRule)) -> Notice {
+    let text = format!(
+        "{}: the rule for {} applies to no room, because that for {} at {} comes first",
+        hidden.place, hidden.pattern, hiding.pattern, hiding.place
+    );
+    Notice::new(Level::Warn, text)
 }
 
 fn config(cli: Cli, rooms: RoomRules) -> Result<Config, ConfigError> {

@@ -106,7 +106,16 @@ pub struct RoomGlob {
 impl RoomGlob {
     /// Returns whether the pattern matches a room, in time proportional to the length of the name for each part.
     pub fn matches(&self, room: &RoomName) -> bool {
-        let name = room.as_str();
+        self.matches_text(room.as_str())
+    }
+
+    /// Returns whether the pattern matches every room that another one matches.
+    fn covers(&self, other: &Self) -> bool {
+        // A star of the other pattern stands for any characters, so only a star can match it. No name has one.
+        self.matches_text(&other.to_string())
+    }
+
+    fn matches_text(&self, name: &str) -> bool {
         let [first, middle @ .., last] = &*self.parts else {
             return self.parts.iter().any(|part| **part == *name);
         };
@@ -191,6 +200,15 @@ impl RoomRules {
     /// Returns the first rule that matches a room.
     pub(crate) fn find(&self, room: &RoomName) -> Option<&RoomRule> {
         self.0.iter().find(|rule| rule.pattern.matches(room))
+    }
+
+    /// Returns each rule that applies to no room, after the first rule that hides it.
+    pub fn hidden(&self) -> impl Iterator<Item = (&RoomRule, &RoomRule)> {
+        self.0.iter().enumerate().filter_map(|(at, rule)| {
+            let mut earlier = self.0[..at].iter();
+            let hiding = earlier.find(|earlier| earlier.pattern.covers(&rule.pattern))?;
+            Some((hiding, rule))
+        })
     }
 
     /// Returns whether a rule keeps messages for a shorter time than the flag.
@@ -335,6 +353,28 @@ mod tests {
         }
         let why = "a".repeat(257).parse::<RoomGlob>().expect_err("too long");
         assert!(why.contains("256 bytes"), "{why}");
+    }
+
+    #[test]
+    fn pattern_covers_what_is_narrower() {
+        for (pattern, other, expected) in [
+            ("*", "chat:*", true),
+            ("chat:*", "*", false),
+            ("chat:*", "chat:*", true),
+            ("chat:*", "chat:a*", true),
+            ("chat:*", "chat:lobby", true),
+            ("chat:a*", "chat:*", false),
+            ("*:a", "chat:*", false),
+            ("*:a", "chat:*:a", true),
+            ("a*b", "a*c*b", true),
+            ("a*c*b", "a*b", false),
+            ("lobby", "lobby", true),
+            ("lobby", "lobby*", false),
+        ] {
+            let [pattern, other]: [RoomGlob; 2] =
+                [pattern, other].map(|text| text.parse().unwrap());
+            assert_eq!(pattern.covers(&other), expected, "{pattern} {other}");
+        }
     }
 
     #[test]

@@ -83,6 +83,25 @@ pub struct PublishRequest<'a> {
     pub echo: bool,
 }
 
+impl<'a> PublishRequest<'a> {
+    /// Parses a message that is published over HTTP, in the same form as in a frame. Returns it and its id.
+    pub(crate) fn parse(text: &'a str) -> Result<(Self, Option<RequestId>), Refusal> {
+        let not_a_message = || {
+            let why = "`type` must be message or custom_event";
+            Refusal::new(ErrorCode::UnknownType, why)
+        };
+        match ClientMessage::parse(text) {
+            Ok(ClientRequest {
+                id,
+                message: ClientMessage::Publish(message),
+            }) => Ok((message, id)),
+            Ok(_) => Err(not_a_message()),
+            Err(error) if error.refusal.code == ErrorCode::UnknownType => Err(not_a_message()),
+            Err(error) => Err(error.refusal),
+        }
+    }
+}
+
 /// A refused frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {

@@ -156,6 +156,13 @@ fn invalid_posts_and_pages_are_refused_with_a_code() {
         ),
         (
             "application/json",
+            "/rooms/ops/messages",
+            r#"{"type":"shout"}"#,
+            400,
+            "unknown_type",
+        ),
+        (
+            "application/json",
             "/rooms/ops/messages?session=short",
             good,
             400,
@@ -175,6 +182,10 @@ fn invalid_posts_and_pages_are_refused_with_a_code() {
             (status, code),
             "{body}"
         );
+        if code == "unknown_type" {
+            let message = &response.json()["error"]["message"];
+            assert_eq!(*message, "`type` must be message or custom_event");
+        }
     }
     for (target, status) in [
         ("/rooms/nobody/messages", 404),

@@ -1,8 +1,9 @@
 //! Settings: flags, environment variables and defaults, and the one line that each mistake gets.
 
+use std::fs;
 use std::net::TcpListener;
 
-use crate::support::{FAILURE, TestServer, USAGE, program, run};
+use crate::support::{FAILURE, TempDir, TestServer, USAGE, program, run};
 
 // Each case is a flag, an invalid value, and a part of the remedy.
 // The program ends with the usage code and one line that has all three.
@@ -99,6 +100,55 @@ fn invalid_variable_fails_with_one_line() {
         for part in [name, value, remedy] {
             assert!(line.contains(part), "{name}: no {part:?} in {line:?}");
         }
+    }
+}
+
+#[test]
+fn settings_without_effect_are_warned_about() {
+    let dir = TempDir::new();
+    let path = dir.arg("wscast.toml");
+    let secret = "sixteen-bytes-or-more";
+    for (file, args, warning) in [
+        (
+            "[[rooms]]\nmatch = 'chat:*'\n[[rooms]]\nmatch = 'chat:a'\n",
+            &[][..],
+            "FILE:3: the rule for chat:a applies to no room, because that for chat:* at FILE:1 comes first",
+        ),
+        (
+            "[[rooms]]\nmatch = 'chat:a'\n[[rooms]]\nmatch = 'chat:*'\n",
+            &[],
+            "",
+        ),
+        (
+            "",
+            &["--webhook-secret", secret],
+            "--webhook-secret is not used, because --webhook is not set",
+        ),
+        (
+            "webhook-secret-file = 'secret'",
+            &[],
+            "FILE:1: webhook-secret-file is not used, because --webhook is not set",
+        ),
+        (
+            "webhook = 'http://127.0.0.1:1'",
+            &["--webhook-secret", secret],
+            "",
+        ),
+    ] {
+        fs::write(dir.path("wscast.toml"), file).expect("write");
+        let mut command = program();
+        command
+            .args(["--check-config", "--config", &path])
+            .args(args);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let warned = ended.stderr.replace(&path, "FILE");
+        assert_eq!(
+            warned.lines().count(),
+            usize::from(!warning.is_empty()),
+            "{warned}"
+        );
+        assert!(warned.contains(warning), "{warned}");
     }
 }
 

@@ -161,6 +161,20 @@ fn reload_names_settings_that_need_a_restart_until_they_are_as_before() {
     assert_eq!(client.welcome()["payload"], "Welcome to wscast");
 }
 
+#[test]
+fn reload_warns_about_a_rule_that_applies_to_no_room() {
+    let reloaded = Reloaded::start("");
+    let line = reloaded.reload("[[rooms]]\nmatch = '*'\n[[rooms]]\nmatch = 'a'\n");
+    assert!(line.contains("changed"), "{line}");
+    let log = reloaded.server.log();
+    let warned = log.lines().find(|line| line.contains("WARN"));
+    let warned = warned.unwrap_or_else(|| panic!("no warning: {log}"));
+    assert!(
+        warned.contains("the rule for a applies to no room"),
+        "{warned}"
+    );
+}
+
 // Defaults are larger with a database. Those without one would delete most of its history.
 #[test]
 fn reload_without_the_database_keeps_its_history() {

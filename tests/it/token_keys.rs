@@ -268,7 +268,13 @@ fn token_command_mints_and_explains_tokens() {
     assert_eq!(code, Some(0));
     let (code, explained, _) = run(&["token", "check", minted.trim()]);
     assert_eq!(code, Some(0));
-    for part in ["bob", "ops, team-*", "false", "expires    in 8"] {
+    for part in [
+        "bob",
+        "own room   @bob",
+        "ops, team-*",
+        "false",
+        "expires    in 8",
+    ] {
         assert!(explained.contains(part), "{part}: {explained}");
     }
     let mut command = TestServer::command(&[]);
@@ -279,6 +285,15 @@ fn token_command_mints_and_explains_tokens() {
         server.client_at(&target).welcome().rooms()[0].room,
         "team-a"
     );
+    for (ttl, warned) in [("400d", false), ("401d", true)] {
+        let (code, _, warning) = run(&["token", "--user", "bob", "--publish", "ops", "--ttl", ttl]);
+        assert_eq!(code, Some(0));
+        assert_eq!(
+            warning.contains("kept for 400 days"),
+            warned,
+            "{ttl}: {warning}"
+        );
+    }
     for (args, part) in [
         (&["token", "check", "abc"][..], "not a JSON Web Token"),
         (&["token", "--ttl", "soon"], "15m"),

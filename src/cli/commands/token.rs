@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::auth::{AuthSettings, Authority, Grant, Identity, RoomPatterns};
+use crate::auth::{AuthSettings, Authority, Grant, Identity, REVOCATION_KEPT, RoomPatterns};
 use crate::cli::flags::values::seconds_or_more;
 use crate::cli::notice::Notice;
 use crate::jwks;
@@ -48,20 +48,38 @@ enum Check {
 }
 
 impl TokenCommand {
-    /// Returns a warning about a new token that would grant nothing.
-    pub(in crate::cli) fn warning(&self) -> Option<Notice> {
+    /// Returns warnings about a new token.
+    pub(in crate::cli) fn warnings(&self) -> impl Iterator<Item = Notice> {
+        let texts = match self.check {
+            Some(_) => [None, None],
+            None => [self.grants_little(), self.outlives_revocation()],
+        };
+        texts
+            .into_iter()
+            .flatten()
+            .map(|text| Notice::new(Level::Warn, text))
+    }
+
+    fn grants_little(&self) -> Option<String> {
         let grants_rooms = !self.subscribe.is_empty() || !self.publish.is_empty();
-        if self.check.is_some() || self.admin || grants_rooms {
+        if self.admin || grants_rooms {
             return None;
         }
-        let text = match &self.user {
+        Some(match &self.user {
             Some(user) => format!(
                 "this token opens only the room {}; for others add --subscribe or --publish",
                 RoomName::of_user(user)
             ),
             None => "this token grants nothing; add --subscribe, --publish or --admin".to_owned(),
-        };
-        Some(Notice::new(Level::Warn, text))
+        })
+    }
+
+    fn outlives_revocation(&self) -> Option<String> {
+        let days = REVOCATION_KEPT.as_secs() / (24 * 60 * 60);
+        let text = format!(
+            "a revocation is kept for {days} days, and this token would be accepted again after that; give a shorter --ttl"
+        );
+        (self.ttl > REVOCATION_KEPT).then_some(text)
     }
 
     /// Returns the text to print; `Err` is one line for stderr.
@@ -110,9 +128,11 @@ fn check(token: &str, settings: &AuthSettings) -> Result<String, String> {
     let token = token.trim().trim_start_matches('\u{feff}');
     let identity = identify(token, settings)?;
     let user = identity.user.as_deref().unwrap_or("(none)");
+    let own_room = identity.user.as_deref().map(RoomName::of_user);
+    let own_room = own_room.map_or_else(|| "(none)".to_owned(), |room| room.to_string());
     let left = identity.time_left().unwrap_or_default().as_secs();
     Ok(format!(
-        "user       {user}\nsubscribe  {}\npublish    {}\nadmin      {}\nexpires    in {left} s\n",
+        "user       {user}\nown room   {own_room}\nsubscribe  {}\npublish    {}\nadmin      {}\nexpires    in {left} s\n",
         identity.subscribe, identity.publish, identity.admin
     ))
 }

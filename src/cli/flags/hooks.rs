@@ -4,7 +4,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use log::Level;
+
 use super::values::{duration, duration_or_zero};
+use crate::cli::environment::Sources;
+use crate::cli::notice::Notice;
 use crate::config::{AuthHookSettings, ConfigError, WebhookEvents, WebhookSettings};
 use crate::target_url::TargetUrl;
 
@@ -107,6 +111,18 @@ impl HookFlags {
             settle: self.webhook_settle,
             timeout: self.webhook_timeout,
         }))
+    }
+
+    /// Returns a warning about a secret that signs nothing.
+    pub(in crate::cli) fn warning(&self, sources: &Sources) -> Option<Notice> {
+        let flag = match (&self.webhook_secret_file, &self.webhook_secret) {
+            (Some(_), _) => "--webhook-secret-file",
+            (None, Some(_)) => "--webhook-secret",
+            (None, None) => return None,
+        };
+        let text = format!("{flag} is not used, because --webhook is not set");
+        let is_unused = self.webhook.is_none();
+        is_unused.then(|| Notice::new(Level::Warn, sources.rename_flag(text)))
     }
 
     /// Returns whether a backend decides about clients without a token.

@@ -20,8 +20,7 @@ use crate::http::Parameters;
 use crate::http::request::Admitted;
 use crate::http::response::{bad_request, json};
 use crate::protocol::{
-    ClientMessage, ClientRequest, ErrorCode, Position, PublishRequest, Refusal, RequestId,
-    RoomName, invalid_room,
+    ErrorCode, Position, PublishRequest, Refusal, RequestId, RoomName, invalid_room,
 };
 use crate::store::StoreError;
 use crate::threads::REPLY_TIMEOUT;
@@ -348,11 +347,7 @@ fn parse_entry(text: &str, bytes_max: usize) -> Result<BatchEntry<'_>, Refusal> 
         let message = format!("the message exceeds {bytes_max} bytes");
         return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
     }
-    let ClientRequest { id, message } = ClientMessage::parse(text).map_err(|why| why.refusal)?;
-    let ClientMessage::Publish(message) = message else {
-        let why = "`type` must be message or custom_event";
-        return Err(Refusal::new(ErrorCode::UnknownType, why));
-    };
+    let (message, id) = PublishRequest::parse(text)?;
     let invalid = |why: &'static str| Refusal::new(ErrorCode::InvalidField, why);
     let listed: EntryRooms =
         serde_json::from_str(text).map_err(|_| invalid("`rooms` must be a list of room names"))?;

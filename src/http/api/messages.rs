@@ -15,9 +15,8 @@ use crate::http::response::{
     bad_request, error, forbidden, json, json_with_status, refused, unavailable, unavailable_for,
 };
 use crate::protocol::{
-    ClientMessage, ClientRequest, ErrorCode, Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, Position, PublishRequest, Refusal, RequestId, RoomName, TTL_SECONDS_MAX,
-    Ttl,
+    ErrorCode, Kind, PAGE_BYTES_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, Position,
+    PublishRequest, Refusal, RequestId, RoomName, TTL_SECONDS_MAX, Ttl,
 };
 use crate::store::{HistoryQuery, StoreError};
 use crate::threads::REPLY_TIMEOUT;
@@ -237,22 +236,12 @@ fn parse_message<'a>(
     text: &'a str,
     room: &RoomName,
 ) -> Result<(PublishRequest<'a>, Option<RequestId>), ResponseBox> {
-    let ClientRequest { id, message } =
-        ClientMessage::parse(text).map_err(|why| bad_request(&why.refusal))?;
-    let (code, why) = match message {
-        ClientMessage::Publish(publish) if publish.room.as_ref().is_none_or(|r| r == room) => {
-            return Ok((publish, id));
-        }
-        ClientMessage::Publish(_) => (
-            ErrorCode::InvalidField,
-            "`room` must be that of the path, or left out",
-        ),
-        _ => (
-            ErrorCode::UnknownType,
-            "`type` must be message or custom_event",
-        ),
-    };
-    Err(bad_request(&Refusal::new(code, why)))
+    let (message, id) = PublishRequest::parse(text).map_err(|why| bad_request(&why))?;
+    if message.room.as_ref().is_some_and(|named| named != room) {
+        let why = "`room` must be that of the path, or left out";
+        return Err(bad_request(&Refusal::new(ErrorCode::InvalidField, why)));
+    }
+    Ok((message, id))
 }
 
 fn store_failed(why: StoreError) -> ResponseBox {

@@ -73,7 +73,7 @@ impl NodeState {
                 revocations,
                 publishing: Health::of_publishing(),
                 subscription: Health::new(
-                    "published messages are stored in Redis but not received",
+                    "published messages are not received from Redis",
                     "published messages are received from Redis again",
                 ),
                 relay: Relay::unsharded(),

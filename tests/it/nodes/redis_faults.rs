@@ -36,7 +36,7 @@ fn wait_for_recovery(node: &TestServer) {
         let log = node.log();
         let count = |what: &str| log.matches(what).count();
         count("publishes are refused: ") == count("the store works again")
-            && count("stored in Redis but not received: ") == count("received from Redis again")
+            && count("are not received from Redis: ") == count("received from Redis again")
     });
 }
 
