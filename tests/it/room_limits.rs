@@ -38,7 +38,10 @@ fn full_room_refuses_more_members_on_every_route() {
     assert_eq!(server.members("ops"), 2);
 
     one.leave("ops");
-    three.join("ops");
+    wait_until("the seat is free", || {
+        three.send_json(json!({"type": "join", "room": "ops"}));
+        three.next()["type"] == "joined"
+    });
     one.send_json(json!({"type": "join", "room": "ops"}));
     assert_eq!(one.expect_error(), "room_full");
     drop(two);
