@@ -42,14 +42,27 @@ pub(crate) enum StackUse {
     Deep,
 }
 
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It has ended.
+    Ended,
+    /// It became a stream that continues on a new thread.
+    Moved,
+}
+
 /// Serves a connection until it ends, or until it became a stream that continues on a new thread: no stream keeps a
 /// deep stack for hours.
-pub(crate) fn serve(mut connection: Connection, stack: &mut StackUse, app: &Arc<App>) {
+pub(crate) fn serve(mut connection: Connection, stack: &mut StackUse, app: &Arc<App>) -> Served {
     match connection.open_stream(app) {
         None => *stack = StackUse::Deep,
         Some(upgrade) if *stack == StackUse::Shallow => connection.serve_stream(upgrade, app),
-        Some(upgrade) => connection.move_stream(upgrade, app),
+        Some(upgrade) => {
+            connection.move_stream(upgrade, app);
+            return Served::Moved;
+        }
     }
+    Served::Ended
 }
 
 // Not inlined, like all functions that precede a session; see `http`.

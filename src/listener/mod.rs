@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::admission::AdmissionError;
 use crate::app::App;
-use crate::connection::{self, Connection, StackUse};
+use crate::connection::{self, Connection, Served, StackUse};
 use crate::http::Head;
 use crate::limits::Permit;
 use crate::logging::ThrottledLog;
@@ -74,8 +74,9 @@ impl Acceptor {
     fn run(self: &Arc<Self>) {
         let mut stack = StackUse::Shallow;
         while let Some(connection) = self.next_connection() {
-            connection::serve(connection, &mut stack, &self.app);
-            if !self.wait_again() {
+            let served = connection::serve(connection, &mut stack, &self.app);
+            // After a move, more streams are likely to come, and this thread could serve none of them itself.
+            if served == Served::Moved || !self.wait_again() {
                 return;
             }
         }
