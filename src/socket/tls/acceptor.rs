@@ -15,6 +15,8 @@ use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use crate::config::TlsFiles;
 
+use super::handshake_threads::HandshakeThreads;
+
 /// Tickets that a client gets to resume its TLS session. A WebSocket client reconnects once at a time.
 const TICKETS: usize = 1;
 
@@ -24,14 +26,17 @@ pub(crate) struct TlsAcceptor {
     files: TlsFiles,
     /// Locked only to copy or replace the pointer. Connected clients keep the configuration they started with.
     current: RwLock<Arc<ServerConfig>>,
+    pub(super) threads: HandshakeThreads,
 }
 
 impl TlsAcceptor {
-    /// Reads certificate and key. An `Err` is one line that names the setting.
+    /// Reads certificate and key, and starts the threads for handshakes. An `Err` is one line.
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, String> {
         Ok(Self {
             current: RwLock::new(Arc::new(configure(files)?)),
             files: files.clone(),
+            threads: HandshakeThreads::start()
+                .map_err(|error| format!("cannot start the threads for TLS: {error}"))?,
         })
     }
 

@@ -2,23 +2,27 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::PollFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use crate::socket::nonblocking::{Offered, SEND_FLAGS, wait};
-use crate::threads;
 
 use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsConnector, TlsError};
 
 /// Most pieces in which a client may send its part of the handshake. Two are usual; small packets may need
 /// more, but single bytes are refused.
 const HANDSHAKE_PIECES_MAX: usize = 64;
+/// Bytes that are read from the socket for a step of a handshake.
+const PIECE_BYTES_MAX: usize = 4 * 1024;
+/// Space for the reply to a piece. A long chain of certificates takes more.
+const REPLY_BYTES: usize = 2 * 1024;
 /// Plaintext that is encrypted at a time, one record. It limits the ciphertext that a client which does not
 /// read can occupy.
 const RECORD_BYTES: usize = 16 * 1024;
@@ -42,29 +46,56 @@ impl TlsConnection {
         if first_byte(fd)? != HANDSHAKE_BYTE {
             return Err(TlsError::NotTls);
         }
-        // Signatures and key exchange need a deep stack, which a client's thread does not have.
-        let (connection, mut is_done) = threads::run_on_deep_stack(|| {
-            let connection = Self::new(acceptor)?;
-            let is_done = connection.advance_handshake(fd, deadline)?;
-            Ok::<_, TlsError>((connection, is_done))
-        })?;
-        let mut pieces = 1;
-        while !is_done {
-            if pieces == HANDSHAKE_PIECES_MAX {
-                return Err(TlsError::TimedOut);
-            }
-            pieces += 1;
+        let mut connection = None;
+        for _ in 0..HANDSHAKE_PIECES_MAX {
             wait_readable(fd, deadline)?;
-            is_done = threads::run_on_deep_stack(|| connection.advance_handshake(fd, deadline))?;
+            let Some(piece) = receive_piece(fd)? else {
+                continue;
+            };
+            let config = acceptor.current();
+            let step = move || {
+                let connection = connection.map_or_else(|| Self::new(config), Ok)?;
+                let (reply, processed) = connection.process(&piece);
+                Ok::<_, TlsError>((connection, reply, processed))
+            };
+            let computed = acceptor.threads.compute(deadline, step);
+            let (advanced, reply, processed) = computed.ok_or(TlsError::TimedOut)??;
+            let sent = send_before(fd, &reply, deadline);
+            if !processed.and_then(|is_handshaking| sent.map(|()| is_handshaking))? {
+                return Ok(advanced);
+            }
+            connection = Some(advanced);
         }
-        Ok(connection)
+        Err(TlsError::TimedOut)
     }
 
-    fn new(acceptor: &TlsAcceptor) -> Result<Box<Self>, TlsError> {
-        let connection = ServerConnection::new(acceptor.current());
+    fn new(config: Arc<ServerConfig>) -> Result<Box<Self>, TlsError> {
+        let connection = ServerConnection::new(config);
         let connection = connection.map_err(|error| TlsError::Refused(error.to_string()))?;
         let connection = Mutex::new(connection.into());
         Ok(Box::new(Self { connection }))
+    }
+
+    /// Processes bytes of the handshake. Returns the reply to them, which is an alert after an error, and whether the
+    /// handshake goes on.
+    fn process(&self, mut bytes: &[u8]) -> (Vec<u8>, Result<bool, TlsError>) {
+        let mut connection = self.lock();
+        let mut processed = Ok(());
+        while processed.is_ok() && !bytes.is_empty() {
+            processed = connection
+                .read_tls(&mut bytes)
+                .map_err(|error| TlsError::Refused(error.to_string()))
+                .and_then(|_| {
+                    let processed = connection.process_new_packets();
+                    processed.map_err(|error| TlsError::Refused(error.to_string()))
+                })
+                .map(drop);
+        }
+        // One large buffer in place of the records, because the client's thread frees it: an allocator keeps small
+        // buffers for the thread that has freed them.
+        let mut reply = Vec::with_capacity(REPLY_BYTES);
+        while connection.wants_write() && connection.write_tls(&mut reply).is_ok() {}
+        (reply, processed.map(|()| connection.is_handshaking()))
     }
 
     /// Performs the handshake of a client with the server `host`, until the deadline at most.
@@ -253,6 +284,21 @@ fn flush_before(
     }
 }
 
+fn send_before(fd: BorrowedFd<'_>, mut bytes: &[u8], deadline: Instant) -> Result<(), TlsError> {
+    while !bytes.is_empty() {
+        match send(fd, bytes, SEND_FLAGS) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::AGAIN) if Instant::now() >= deadline => return Err(TlsError::TimedOut),
+            Err(Errno::AGAIN) => {
+                wait(fd, PollFlags::OUT, deadline);
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return Err(TlsError::Closed),
+        }
+    }
+    Ok(())
+}
+
 fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), TlsError> {
     while !wait(fd, PollFlags::IN, deadline) {
         if Instant::now() >= deadline {
@@ -260,6 +306,23 @@ fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), TlsError> 
         }
     }
     Ok(())
+}
+
+/// Returns the next piece of a handshake; `None` if none has arrived.
+fn receive_piece(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, TlsError> {
+    // No longer than needed: among what a connection keeps, a large buffer would leave a hole when it is freed.
+    let arrived = ioctl_fionread(fd).map_err(|_| TlsError::Closed)?;
+    let bytes =
+        usize::try_from(arrived).map_or(PIECE_BYTES_MAX, |bytes| bytes.min(PIECE_BYTES_MAX));
+    let mut piece = vec![0; bytes.max(1)];
+    match recv(fd, &mut piece[..], RecvFlags::DONTWAIT) {
+        Ok((read @ 1.., _)) => {
+            piece.truncate(read);
+            Ok(Some(piece))
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Ok(_) | Err(_) => Err(TlsError::Closed),
+    }
 }
 
 fn first_byte(fd: BorrowedFd<'_>) -> Result<u8, TlsError> {

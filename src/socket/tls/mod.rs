@@ -13,6 +13,8 @@ mod connection;
 mod connector;
 #[cfg(not(feature = "tls"))]
 mod disabled;
+#[cfg(feature = "tls")]
+mod handshake_threads;
 
 use std::fmt;
 
