@@ -4,8 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Most connections on any machine.
 const CONNECTIONS_MAX: usize = 100_000;
-/// Descriptors and threads reserved for the server itself: log, listener, services, drain
-/// threads, and threads that wait for a client.
+/// Descriptors and threads reserved for the server itself: log, listener, services, drain threads, threads that wait for
+/// a client, and those for TLS handshakes.
 /// Where the limit is very low, half of it is reserved.
 const RESERVED: usize = 64;
 /// Memory maps that a std thread costs on Linux: stack, guard page and two for its signal stack.

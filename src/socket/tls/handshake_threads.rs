@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use crate::threads;
 
-/// Most threads. There is one for each core, because they only compute: however many clients connect, live traffic gets
-/// half of each core.
+/// Most threads. There is one for each core, because they only compute. However many clients connect, no more threads
+/// compete with live traffic.
 const THREADS_MAX: usize = 16;
 /// Most steps of handshakes that wait for a thread. While the queue is full, clients' threads wait.
 const QUEUE_STEPS_MAX: usize = 64;
