@@ -76,26 +76,16 @@ impl TlsConnection {
         Ok(Box::new(Self { connection }))
     }
 
-    /// Processes bytes of the handshake. Returns the reply to them, which is an alert after an error, and whether the
+    /// Processes a piece of the handshake. Returns the reply to it, which is an alert after an error, and whether the
     /// handshake goes on.
-    fn process(&self, mut bytes: &[u8]) -> (Vec<u8>, Result<bool, TlsError>) {
+    fn process(&self, piece: &[u8]) -> (Vec<u8>, Result<bool, TlsError>) {
         let mut connection = self.lock();
-        let mut processed = Ok(());
-        while processed.is_ok() && !bytes.is_empty() {
-            processed = connection
-                .read_tls(&mut bytes)
-                .map_err(|error| TlsError::Refused(error.to_string()))
-                .and_then(|_| {
-                    let processed = connection.process_new_packets();
-                    processed.map_err(|error| TlsError::Refused(error.to_string()))
-                })
-                .map(drop);
-        }
+        let taken = take(&mut connection, piece);
         // One large buffer in place of the records, because the client's thread frees it: an allocator keeps small
         // buffers for the thread that has freed them.
         let mut reply = Vec::with_capacity(REPLY_BYTES);
         while connection.wants_write() && connection.write_tls(&mut reply).is_ok() {}
-        (reply, processed.map(|()| connection.is_handshaking()))
+        (reply, taken.map(|()| connection.is_handshaking()))
     }
 
     /// Performs the handshake of a client with the server `host`, until the deadline at most.
@@ -304,6 +294,24 @@ fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), TlsError> 
         if Instant::now() >= deadline {
             return Err(TlsError::TimedOut);
         }
+    }
+    Ok(())
+}
+
+/// Decrypts bytes that were received.
+fn take(connection: &mut Connection, mut bytes: &[u8]) -> Result<(), TlsError> {
+    let refused = |error: &dyn ToString| TlsError::Refused(error.to_string());
+    while !bytes.is_empty() {
+        // After a close_notify nothing more is read.
+        if connection
+            .read_tls(&mut bytes)
+            .map_err(|error| refused(&error))?
+            == 0
+        {
+            return Err(TlsError::Closed);
+        }
+        let processed = connection.process_new_packets();
+        processed.map_err(|error| refused(&error))?;
     }
     Ok(())
 }
