@@ -111,7 +111,7 @@ impl RoomGlob {
 
     /// Returns whether the pattern matches every room that another one matches.
     fn covers(&self, other: &Self) -> bool {
-        // A star of the other pattern stands for any characters, so only a star can match it. No name has one.
+        // A star of the other pattern stands for any characters, so only a star can match it. No name contains `*`.
         self.matches_text(&other.to_string())
     }
 

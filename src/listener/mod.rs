@@ -1,8 +1,9 @@
 //! Accepting: the threads that serve clients accept them too.
 //!
 //! A thread whose client has gone waits in `accept` for the next one, which costs neither a new thread nor a hand-over
-//! between threads. At least one thread waits at any time: the last one that leaves `accept` with a client first starts
-//! another. No error ends the accepting, only shutdown.
+//! between threads. Only a thread that has moved a stream to a new thread ends instead. At least one thread waits at any
+//! time: the last one that leaves `accept` with a client first starts another. No error ends the accepting, only
+//! shutdown.
 
 mod accept_queue;
 mod bind;
@@ -69,7 +70,7 @@ impl Acceptor {
         })
     }
 
-    /// Accepts and serves clients until other threads suffice. A panic of a connection ends this thread, which does
+    /// Accepts and serves clients until other threads suffice, or until it has moved a stream. A panic of a connection ends this thread, which does
     /// not count as waiting then.
     fn run(self: &Arc<Self>) {
         let mut stack = StackUse::Shallow;

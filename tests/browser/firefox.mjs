@@ -74,7 +74,8 @@ export class Firefox {
   #announcedAddress() {
     return new Promise((done, fail) => {
       const timer = setTimeout(() => fail(this.#error('printed no address in time')), BROWSER_START_MS);
-      this.#process.once('exit', (code, signal) => {
+      // After everything that it printed.
+      this.#process.once('close', (code, signal) => {
         clearTimeout(timer);
         fail(this.#error(`ended with ${code ?? signal}`));
       });
@@ -147,10 +148,12 @@ export class Firefox {
 
   async close() {
     this.#socket?.terminate();
-    const isRunning = this.#process.exitCode === null && this.#process.signalCode === null;
-    const gone = isRunning && once(this.#process, 'exit');
-    this.#process.kill('SIGKILL');
-    await gone;
+    // There is none if it could not be started.
+    if (this.#process?.exitCode === null && this.#process.signalCode === null) {
+      const gone = once(this.#process, 'exit');
+      this.#process.kill('SIGKILL');
+      await gone;
+    }
     removeFolder(this.#profile);
   }
 }

@@ -285,13 +285,17 @@ fn token_command_mints_and_explains_tokens() {
         server.client_at(&target).welcome().rooms()[0].room,
         "team-a"
     );
-    for (ttl, warned) in [("400d", false), ("401d", true)] {
-        let (code, _, warning) = run(&["token", "--user", "bob", "--publish", "ops", "--ttl", ttl]);
+    for (args, warned) in [
+        (&["--user", "bob", "--ttl", "400d"][..], false),
+        (&["--user", "bob", "--ttl", "401d"], true),
+        (&["--ttl", "401d"], false),
+    ] {
+        let (code, _, warning) = run(&[&["token", "--publish", "ops"], args].concat());
         assert_eq!(code, Some(0));
         assert_eq!(
             warning.contains("kept for 400 days"),
             warned,
-            "{ttl}: {warning}"
+            "{args:?}: {warning}"
         );
     }
     for (args, part) in [

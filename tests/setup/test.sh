@@ -178,17 +178,17 @@ limited() {
     fi
 }
 
-# tested PART: runs a part. In CI its output is kept as well, for the end. By hand it stays a terminal's, with colours.
+# tested PART: runs a part. In CI its output is printed when it has ended, and kept for the end. A pipe in place of the
+# file would also wait for processes that a test has left behind.
 tested() {
     if [ "${CI:-}" != true ]; then
         "run_$1"
         return
     fi
-    {
-        "run_$1" 2>&1
-        echo $? >"$target/part.status"
-    } | tee "$target/$1.output"
-    return "$(cat "$target/part.status")"
+    "run_$1" >"$target/$1.output" 2>&1
+    part_status=$?
+    cat "$target/$1.output"
+    return $part_status
 }
 
 # build_binary PART…: sets WSCAST_BIN. `cargo test` builds a binary too, with other features of the dependencies

@@ -79,7 +79,9 @@ impl TokenCommand {
         let text = format!(
             "a revocation is kept for {days} days, and this token would be accepted again after that; give a shorter --ttl"
         );
-        (self.ttl > REVOCATION_KEPT).then_some(text)
+        // A token without a user cannot be revoked.
+        let is_revocable = self.user.is_some();
+        (is_revocable && self.ttl > REVOCATION_KEPT).then_some(text)
     }
 
     /// Returns the text to print; `Err` is one line for stderr.

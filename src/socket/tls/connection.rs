@@ -21,7 +21,7 @@ use super::{HANDSHAKE_BYTE, TlsAcceptor, TlsConnector, TlsError};
 const HANDSHAKE_PIECES_MAX: usize = 64;
 /// Bytes that are read from the socket for a step of a handshake.
 const PIECE_BYTES_MAX: usize = 4 * 1024;
-/// Space for the reply to a piece. A long chain of certificates takes more.
+/// First space for the reply to a piece. A long chain of certificates makes it grow.
 const REPLY_BYTES: usize = 2 * 1024;
 /// Plaintext that is encrypted at a time, one record. It limits the ciphertext that a client which does not
 /// read can occupy.
@@ -81,8 +81,8 @@ impl TlsConnection {
     fn process(&self, piece: &[u8]) -> (Vec<u8>, Result<bool, TlsError>) {
         let mut connection = self.lock();
         let taken = take(&mut connection, piece);
-        // One large buffer in place of the records, because the client's thread frees it: an allocator keeps small
-        // buffers for the thread that has freed them.
+        // One large buffer in place of many small records, because the client's thread frees it: the allocator keeps
+        // small freed blocks for that thread, as long as the client is connected.
         let mut reply = Vec::with_capacity(REPLY_BYTES);
         while connection.wants_write() && connection.write_tls(&mut reply).is_ok() {}
         (reply, taken.map(|()| connection.is_handshaking()))
@@ -318,7 +318,8 @@ fn take(connection: &mut Connection, mut bytes: &[u8]) -> Result<(), TlsError> {
 
 /// Returns the next piece of a handshake; `None` if none has arrived.
 fn receive_piece(fd: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, TlsError> {
-    // No longer than needed: among what a connection keeps, a large buffer would leave a hole when it is freed.
+    // No longer than needed: a longer buffer would leave a hole in the heap, between blocks that live as long as the
+    // connection.
     let arrived = ioctl_fionread(fd).map_err(|_| TlsError::Closed)?;
     let bytes =
         usize::try_from(arrived).map_or(PIECE_BYTES_MAX, |bytes| bytes.min(PIECE_BYTES_MAX));
@@ -368,5 +369,66 @@ impl Write for Nonblocking<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::*;
+
+    fn server_and_client() -> (Box<TlsConnection>, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let made = made.expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("a configuration");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        (
+            TlsConnection::new(Arc::new(server)).expect("a server"),
+            ClientConnection::new(Arc::new(client), name).expect("a client"),
+        )
+    }
+
+    fn written(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).expect("bytes");
+        }
+        bytes
+    }
+
+    // rustls takes part of the bytes, finds the close_notify, and takes nothing more.
+    #[test]
+    fn bytes_after_a_close_notify_are_not_awaited() {
+        let (server, mut client) = server_and_client();
+        let (reply, is_handshaking) = server.process(&written(&mut client));
+        assert!(is_handshaking.expect("a hello"));
+        let mut reply = &reply[..];
+        while !reply.is_empty() {
+            client.read_tls(&mut reply).expect("a reply");
+            client.process_new_packets().expect("a handshake");
+        }
+        client.send_close_notify();
+        let mut piece = written(&mut client);
+        piece.resize(100_000, 0);
+        let (_, ended) = server.process(&piece);
+        assert!(matches!(ended, Err(TlsError::Closed)), "{ended:?}");
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::threads;
 
 /// Most threads. There is one for each core, because they only compute. However many clients connect, no more threads
-/// compete with live traffic.
+/// compute handshakes beside live traffic.
 const THREADS_MAX: usize = 16;
 /// Most steps of handshakes that wait for a thread. While the queue is full, clients' threads wait.
 const QUEUE_STEPS_MAX: usize = 64;
@@ -67,8 +67,10 @@ enum Progress<R> {
     Ended(Option<R>),
 }
 
-/// Tells the client's thread that a step has ended, also by a panic. A channel would take ten times the memory, and an
-/// allocator keeps what is freed so small for the thread that has freed it, as long as its client is connected.
+/// Tells the client's thread that a step has ended, also by a panic.
+///
+/// A channel would take ten times the memory. The client's thread frees it, and the allocator keeps small freed blocks
+/// for the thread that has freed them, here as long as the client is connected.
 struct Reply<R> {
     progress: Arc<Mutex<Progress<R>>>,
     waiting: Thread,
@@ -93,7 +95,7 @@ impl<R> Drop for Reply<R> {
 
 fn run(queue: &Receiver<Step>) {
     for step in queue {
-        // The panic was logged. It ends only the connection, which the step owns.
+        // The panic was logged, and it ends only the connection, which the step owns.
         panic::catch_unwind(AssertUnwindSafe(step)).ok();
     }
 }
