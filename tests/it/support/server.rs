@@ -1,11 +1,13 @@
 //! The real program, on a free port of the loopback interface.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -20,7 +22,7 @@ pub struct TestServer {
     address: SocketAddr,
     /// How clients check its certificate, if it has one.
     trust: Option<Arc<ClientConfig>>,
-    log: Arc<Mutex<String>>,
+    log: Arc<ServerLog>,
     log_reader: Option<JoinHandle<()>>,
 }
 
@@ -73,9 +75,12 @@ impl TestServer {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cannot start the server");
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = child.stderr.take().expect("a pipe");
-        let log_reader = collect(stderr, Arc::clone(&log));
+        let log = Arc::new(ServerLog {
+            pipe: child.stderr.take().expect("a pipe"),
+            read: Mutex::default(),
+        });
+        let reader = Arc::clone(&log);
+        let log_reader = std::thread::spawn(move || reader.read_to_end());
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("stdout");
@@ -85,8 +90,7 @@ impl TestServer {
         let Some(address) = address else {
             let status = child.wait().expect("wait");
             log_reader.join().expect("the log reader");
-            let log = log.lock().unwrap().clone();
-            return Err((status, line + &log));
+            return Err((status, line + &log.text()));
         };
         // The server must not block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
@@ -112,9 +116,9 @@ impl TestServer {
         self.child.id()
     }
 
-    /// The log so far.
+    /// All that the server has logged so far, such as what it logged before a response that the scenario has.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     /// Connects a client that joins the lobby.
@@ -197,14 +201,48 @@ impl Drop for TestServer {
     }
 }
 
-/// Adds the lines of a pipe to `log`. A scenario sees whole lines only, although the server may write parts.
-fn collect(stderr: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let (mut stderr, mut line) = (BufReader::new(stderr), Vec::new());
-        while let Ok(1..) = stderr.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line);
-            log.lock().unwrap().push_str(&text);
-            line.clear();
+/// What a server writes to stderr.
+struct ServerLog {
+    pipe: ChildStderr,
+    /// Locked while bytes are moved from the pipe, so that whoever has the lock sees each byte in one of the two.
+    read: Mutex<ReadLog>,
+}
+
+#[derive(Default)]
+struct ReadLog {
+    /// Whole lines, although the server may write parts.
+    text: String,
+    part: Vec<u8>,
+    has_ended: bool,
+}
+
+impl ServerLog {
+    fn read_to_end(&self) {
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            while poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], None).is_err() {}
+            let mut log = self.read.lock().unwrap();
+            let read = rustix::io::read(&self.pipe, &mut bytes).expect("the log");
+            log.part.extend(&bytes[..read]);
+            log.has_ended = read == 0;
+            let end = log.part.iter().rposition(|byte| *byte == b'\n');
+            let whole = match end {
+                _ if log.has_ended => log.part.len(),
+                end => end.map_or(0, |end| end + 1),
+            };
+            let lines: Vec<u8> = log.part.drain(..whole).collect();
+            log.text.push_str(&String::from_utf8_lossy(&lines));
+            if log.has_ended {
+                return;
+            }
         }
-    })
+    }
+
+    fn text(&self) -> String {
+        wait_for("the log is read", || {
+            let log = self.read.lock().unwrap();
+            let is_complete = log.has_ended || ioctl_fionread(&self.pipe).expect("a pipe") == 0;
+            is_complete.then(|| log.text.clone())
+        })
+    }
 }
