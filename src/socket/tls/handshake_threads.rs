@@ -45,15 +45,15 @@ impl HandshakeThreads {
         deadline: Instant,
         step: impl FnOnce() -> R + Send + 'static,
     ) -> Option<R> {
-        let progress = Arc::new(Mutex::new(Progress::Pending));
-        let reply = Reply {
-            progress: Arc::clone(&progress),
+        let state = Arc::new(Mutex::new(StepState::Pending));
+        let reply = StepReply {
+            state: Arc::clone(&state),
             waiting: thread::current(),
         };
         let step = move || reply.send(step());
         self.steps.send_deadline(Box::new(step), deadline).ok()?;
         loop {
-            if let Progress::Ended(result) = &mut *progress.lock() {
+            if let StepState::Ended(result) = &mut *state.lock() {
                 return result.take();
             }
             thread::park_timeout(deadline.checked_duration_since(Instant::now())?);
@@ -61,7 +61,7 @@ impl HandshakeThreads {
     }
 }
 
-enum Progress<R> {
+enum StepState<R> {
     Pending,
     /// `None` after a panic.
     Ended(Option<R>),
@@ -71,24 +71,24 @@ enum Progress<R> {
 ///
 /// A channel would take ten times the memory. The client's thread frees it, and the allocator keeps small freed blocks
 /// for the thread that has freed them, here as long as the client is connected.
-struct Reply<R> {
-    progress: Arc<Mutex<Progress<R>>>,
+struct StepReply<R> {
+    state: Arc<Mutex<StepState<R>>>,
     waiting: Thread,
 }
 
-impl<R> Reply<R> {
+impl<R> StepReply<R> {
     fn send(self, result: R) {
-        *self.progress.lock() = Progress::Ended(Some(result));
+        *self.state.lock() = StepState::Ended(Some(result));
     }
 }
 
-impl<R> Drop for Reply<R> {
+impl<R> Drop for StepReply<R> {
     fn drop(&mut self) {
-        let mut progress = self.progress.lock();
-        if matches!(*progress, Progress::Pending) {
-            *progress = Progress::Ended(None);
+        let mut state = self.state.lock();
+        if matches!(*state, StepState::Pending) {
+            *state = StepState::Ended(None);
         }
-        drop(progress);
+        drop(state);
         self.waiting.unpark();
     }
 }
