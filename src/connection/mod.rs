@@ -42,7 +42,7 @@ pub(crate) enum StackUse {
     Deep,
 }
 
-/// What became of a connection.
+/// The outcome of serving a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     /// It has ended.

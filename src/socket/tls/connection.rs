@@ -81,7 +81,7 @@ impl TlsConnection {
     fn process(&self, piece: &[u8]) -> (Vec<u8>, Result<bool, TlsError>) {
         let mut connection = self.lock();
         let taken = take(&mut connection, piece);
-        // One large buffer in place of many small records, because the client's thread frees it: the allocator keeps
+        // A large buffer replaces many small records, because the client's thread frees it: the allocator keeps
         // small freed blocks for that thread, as long as the client is connected.
         let mut reply = Vec::with_capacity(REPLY_BYTES);
         while connection.wants_write() && connection.write_tls(&mut reply).is_ok() {}

@@ -201,7 +201,7 @@ impl Drop for TestServer {
     }
 }
 
-/// What a server writes to stderr.
+/// The stderr of a server.
 struct ServerLog {
     pipe: ChildStderr,
     /// Locked while bytes are moved from the pipe, so that whoever has the lock sees each byte in one of the two.
